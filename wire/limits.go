@@ -1,0 +1,89 @@
+package wire
+
+import "time"
+
+// Limits of docs/protocol.md section 9. Each has a status that a client can act on.
+const (
+	MaxMessageBody   = 256 << 10 // inline body of a message
+	MaxHandshakeBody = 2 << 20
+	MaxTree          = 8 << 20
+	MaxWelcome       = 1 << 20
+	MaxControlBody   = MaxWelcome + 4<<10
+	MaxNote          = 256 << 10 // a signed note; manifests and member records included
+	MaxEnvelopeExtra = 4 << 10   // what an envelope may add to its body
+
+	MaxDeliverFrame = 16 << 20
+	MaxDeliverItems = 256
+	MaxQueryFrame   = 12 << 20
+	MaxLobbyFrame   = 16 << 10
+	MaxSessionBatch = 512 << 10
+	MaxBatchFrames  = 64
+
+	MailboxEnvelopes     = 10_000
+	MailboxBytes         = 64 << 20
+	MailboxPerSender     = 500 // undelivered envelopes of one return path
+	MailboxPartnerShare  = 10  // percent of a mailbox that one partner may fill
+	ControlPerMailbox    = 1_000
+	MaxRoomDevices       = 1_000
+	MaxProposalsByRef    = 64
+	RoomLogCommits       = 2_000
+	SubmitResultsKept    = 1_024
+	KeyPackagePool       = 100
+	KeyPackageMax        = 16 << 10
+	MaxDevicesPerMember  = 16
+	SubmitWindow         = 64
+	SubmitWindowBytes    = 1 << 20
+	DeliverWindow        = 256
+	DeliverWindowBytes   = 1 << 20
+	DeviceRate           = 5 // submissions per second
+	DeviceBurst          = 50
+	PartnerRate          = 200 // items per second
+	PartnerBurst         = 2_000
+	PartnerBytesRate     = 2 << 20
+	ClaimsPerRequester   = 10 // KeyPackage claims per hour, requester and target
+	ClaimsPerPartner     = 60 // per hour, organization and target
+	LastResortPerHour    = 1
+	MaxDetail            = 256
+	MaxUnHelloedPerAddr  = 64
+	DefaultLinkSecretLen = 32
+)
+
+// Durations of docs/protocol.md section 9.
+const (
+	DefaultRetention    = 7 * 24 * time.Hour
+	RetentionCeiling    = 30 * 24 * time.Hour
+	WelcomeDeadline     = 30 * 24 * time.Hour
+	NoticeDeadline      = 30 * 24 * time.Hour
+	HandshakeRetention  = 30 * 24 * time.Hour
+	DefaultBucket       = time.Hour
+	KeyPackageLifetime  = 30 * 24 * time.Hour
+	LastResortLifetime  = 90 * 24 * time.Hour
+	LinkLifetime        = 72 * time.Hour
+	TokenLifetime       = 10 * time.Minute
+	TicketLifetime      = time.Minute
+	HelloTimeout        = 5 * time.Second
+	Heartbeat           = 15 * time.Second
+	SilenceLimit        = 40 * time.Second
+	WriteTimeout        = 10 * time.Second
+	ClockTolerance      = 5 * time.Minute
+	NotBeforeSlack      = 24 * time.Hour
+	DeviceCertLifetime  = 365 * 24 * time.Hour
+	AgreementLifetime   = 365 * 24 * time.Hour
+	ResyncPerRoom       = time.Hour
+	NodeCertLifetime    = 365 * 24 * time.Hour
+	ReconnectFloor      = 200 * time.Millisecond
+	ReconnectCeiling    = 30 * time.Second
+	PartnerBackoffFloor = 500 * time.Millisecond
+	PartnerBackoffCeil  = 5 * time.Minute
+)
+
+// ProtocolVersion is the version that this build speaks; it also understands the
+// one before (there is none yet).
+const ProtocolVersion = 1
+
+// Protocol IDs of libp2p streams.
+const (
+	DeliverProtocol = "/entente/deliver/1"
+	QueryProtocol   = "/entente/query/1"
+	LobbyProtocol   = "/entente/lobby/1"
+)
