@@ -1,0 +1,29 @@
+# What a developer types. `.ci/run` calls check and test.
+GO      ?= go
+TIMEOUT ?= 25m
+PROTO   := $(wildcard wire/proto/entente/v1/*.proto)
+
+.PHONY: all build test check bench generate fuzz
+
+all: build
+
+build: ## one static binary, bin/entente
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/entente ./cmd/entente
+
+check: ## formatting, vet, staticcheck, generated code up to date
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt -w these:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) build ./...
+
+test: ## everything, with the race detector
+	$(GO) test -race -shuffle=on -count=1 -timeout $(TIMEOUT) ./...
+
+bench: ## the figures of RESULTS.md
+	$(GO) run ./cmd/entente bench
+
+generate: $(PROTO) ## protobuf code from wire/proto
+	$(GO) run ./wire/gen
+
+fuzz: ## every fuzz target for FUZZTIME each
+	sh testnet/fuzz.sh $${FUZZTIME:-10s}
