@@ -375,3 +375,16 @@ func TestStatusDetailIsBounded(t *testing.T) {
 		t.Errorf("a detail of %d bytes", n)
 	}
 }
+
+func TestProtocolDocumentListsEveryStatus(t *testing.T) {
+	doc, err := os.ReadFile("../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, info := range codes {
+		row := "| `" + info.name + "` | " + info.class.String() + " | "
+		if !bytes.Contains(doc, []byte(row)) {
+			t.Errorf("docs/protocol.md 4.2 has no row %q", row)
+		}
+	}
+}
