@@ -7,12 +7,6 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// MLS code points in the private-use range (RFC 9420 §17) that Entente takes.
-const (
-	CredentialType    = 0xF001 // Credential
-	RoomExtensionType = 0xF002 // Room in GroupContext
-)
-
 // Room is the entente_room GroupContext extension: what every member and the hub
 // agree on about a room (docs/protocol.md 1.6). Deterministic CBOR (RFC 8949
 // §4.2.1), preceded by a version byte.
