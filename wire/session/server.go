@@ -1,0 +1,266 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// maxControl is how many Pongs may wait for a peer that does not read.
+const maxControl = 256
+
+type server struct {
+	conn    Conn
+	backend Backend
+	o       ServeOptions
+	live    context.Context // ends when the session may do nothing more for the device
+	kick    chan struct{}   // the writer has something to look at
+	ackKick chan struct{}
+
+	mu         sync.Mutex // guards all below; held for no call
+	lastN      uint64
+	open       map[uint64]int // submissions without a written result: n -> bytes
+	openBytes  int
+	results    []numbered
+	control    []*pb.Frame
+	expires    time.Time
+	window     int // of the device, clamped
+	windowB    int
+	unacked    []sent
+	unackedB   int
+	sentUpTo   uint64
+	ackTo      uint64   // received
+	unreadable []uint64 // received with it, not yet handed on
+	acked      uint64   // committed
+}
+
+type numbered struct {
+	n      uint64
+	status *pb.Status
+}
+
+type sent struct {
+	seq   uint64
+	bytes int
+}
+
+// Serve runs a session after ReadHello and the ticket's redemption, until it ends.
+// When ctx ends, its cause, if a *CloseError, is what the device is told; from then
+// on no further submission counts. It returns why the session ended, after all its
+// goroutines have.
+func Serve(ctx context.Context, c Conn, hello *pb.Hello, b Backend, o ServeOptions) error {
+	live, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	o = o.orDefault()
+	s := &server{conn: c, backend: b, o: o, live: live, kick: make(chan struct{}, 1), ackKick: make(chan struct{}, 1),
+		open: make(map[uint64]int), expires: o.AuthExpires,
+		window: int(min(hello.WindowEnvelopes, wire.DeliverWindow)), windowB: int(min(hello.WindowBytes, wire.DeliverWindowBytes)),
+		sentUpTo: hello.AckedThrough, ackTo: hello.AckedThrough, acked: hello.AckedThrough}
+
+	err := b.Ack(live, hello.AckedThrough, nil)
+	if err == nil {
+		err = write(live, c, []*pb.Frame{s.welcome()}, o.Timing.Write)
+	}
+	// The reader outlives live so that a Close frame can still leave: cancelling a
+	// Read tears a WebSocket down.
+	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var wg sync.WaitGroup
+	if err == nil {
+		wg.Go(func() { end(s.readLoop(reading)) })
+		wg.Go(func() { end(s.ackLoop()) })
+		err = s.writeLoop()
+	}
+	end(err)
+	if cause := context.Cause(live); cause != nil {
+		err = cause
+	}
+	if errors.Is(err, context.Canceled) {
+		err = &CloseError{Code: CodeGoingAway, Reason: "the node is stopping"}
+	}
+	say(c, closeOf(err), o.Timing.Write)
+	stop()
+	wg.Wait()
+	return err
+}
+
+func (s *server) welcome() *pb.Frame {
+	return &pb.Frame{Frame: &pb.Frame_Welcome{Welcome: &pb.Welcome{
+		Session: s.o.Session[:], NextSeq: s.acked + 1, AuthExpiresUnix: s.expires.Unix(),
+		SubmitWindow: uint32(s.o.SubmitWindow), SubmitWindowBytes: uint32(s.o.SubmitWindowBytes),
+		HeartbeatMs: uint32(s.o.Timing.Heartbeat.Milliseconds()), MaxEnvelope: MaxEnvelope,
+		SubmitMark: s.backend.SubmitMark(), TimeMs: s.o.Clock().UnixMilli(),
+	}}}
+}
+
+func (s *server) readLoop(ctx context.Context) error {
+	for {
+		batch, err := read(ctx, s.conn, s.o.Timing.Silence)
+		if err != nil {
+			return err
+		}
+		for _, f := range batch.Frames {
+			if err := s.handle(f); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (s *server) handle(f *pb.Frame) error {
+	switch f := f.Frame.(type) {
+	case *pb.Frame_Submit:
+		return s.submit(f.Submit)
+	case *pb.Frame_Ack:
+		return s.ack(f.Ack)
+	case *pb.Frame_Ping:
+		return s.queue(&pb.Frame{Frame: &pb.Frame_Pong{Pong: &pb.Pong{T: f.Ping.T}}})
+	case *pb.Frame_Reauth:
+		return s.reauth(f.Reauth.Ticket)
+	case *pb.Frame_Close:
+		return &CloseError{Code: CodeGoingAway, Reason: "the device left"}
+	}
+	return malformed("a frame that a device does not send here")
+}
+
+func (s *server) submit(m *pb.Submit) error {
+	if err := s.reserve(m); err != nil {
+		return err
+	}
+	if len(m.Envelope) > MaxEnvelope {
+		s.settle(m.N, wire.Status(pb.Code_CODE_TOO_LARGE, "an envelope of %d bytes: at most %d are allowed", len(m.Envelope), MaxEnvelope))
+		return nil
+	}
+	// Revocation cancels live first: nothing that the device sent after it counts.
+	if err := context.Cause(s.live); err != nil {
+		return err
+	}
+	s.backend.Submit(s.live, m.Counter, m.Envelope, func(st *pb.Status) { s.settle(m.N, st) })
+	return nil
+}
+
+// reserve takes the submission's place in the window.
+func (s *server) reserve(m *pb.Submit) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m.N != s.lastN+1 {
+		return malformed("submissions are numbered without gaps")
+	}
+	if len(s.open) >= s.o.SubmitWindow || s.openBytes+len(m.Envelope) > s.o.SubmitWindowBytes {
+		return breach("more submissions than the window allows")
+	}
+	s.lastN = m.N
+	s.open[m.N] = len(m.Envelope)
+	s.openBytes += len(m.Envelope)
+	return nil
+}
+
+func (s *server) settle(n uint64, st *pb.Status) {
+	s.mu.Lock()
+	if _, open := s.open[n]; open && !slices.ContainsFunc(s.results, func(r numbered) bool { return r.n == n }) {
+		s.results = append(s.results, numbered{n, st})
+	}
+	s.mu.Unlock()
+	poke(s.kick)
+}
+
+func (s *server) queue(f *pb.Frame) error {
+	s.mu.Lock()
+	full := len(s.control) >= maxControl
+	if !full {
+		s.control = append(s.control, f)
+	}
+	s.mu.Unlock()
+	if full {
+		return breach("more pings than answers were read")
+	}
+	poke(s.kick)
+	return nil
+}
+
+func (s *server) reauth(ticket []byte) error {
+	if len(ticket) != TicketLen {
+		return malformed("a ticket has 32 bytes")
+	}
+	until, err := s.backend.Reauth(ticket)
+	if err != nil {
+		return &CloseError{Code: CodeExpired, Reason: "the ticket does not stand"}
+	}
+	s.mu.Lock()
+	s.expires = until
+	s.mu.Unlock()
+	poke(s.kick)
+	return nil
+}
+
+// ack notes what the device has stored; ackLoop hands it on, so that commits of
+// acknowledgements hold no submission back.
+func (s *server) ack(m *pb.Ack) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m.Through > s.sentUpTo || m.Through < s.ackTo {
+		return malformed("an acknowledgement of what was not sent")
+	}
+	for _, u := range m.Unreadable {
+		i, found := slices.BinarySearchFunc(s.unacked, u, func(d sent, seq uint64) int {
+			switch {
+			case d.seq < seq:
+				return -1
+			case d.seq > seq:
+				return 1
+			}
+			return 0
+		})
+		if !found || s.unacked[i].seq > m.Through || u <= s.ackTo {
+			return malformed("an unreadable that was not sent")
+		}
+		if slices.Contains(s.unreadable, u) {
+			return malformed("an unreadable twice")
+		}
+		s.unreadable = append(s.unreadable, u)
+	}
+	s.ackTo = m.Through
+	poke(s.ackKick)
+	return nil
+}
+
+func (s *server) ackLoop() error {
+	for {
+		select {
+		case <-s.live.Done():
+			return nil
+		case <-s.ackKick:
+		}
+		s.mu.Lock()
+		through, unreadable := s.ackTo, s.unreadable
+		s.unreadable = nil
+		old := s.acked
+		s.mu.Unlock()
+		if through == old {
+			continue
+		}
+		if err := s.backend.Ack(s.live, through, unreadable); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.acked = through
+		for len(s.unacked) > 0 && s.unacked[0].seq <= through {
+			s.unackedB -= s.unacked[0].bytes
+			s.unacked = s.unacked[1:]
+		}
+		s.mu.Unlock()
+		poke(s.kick)
+	}
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
