@@ -92,3 +92,6 @@ func checkHello(batch *pb.Batch) (*pb.Hello, error) {
 	}
 	return h, nil
 }
+
+// Refuse ends a connection after ReadHello with a Close frame.
+func Refuse(c Conn, why *CloseError, t Timing) { say(c, why, t.orDefault().Write) }
