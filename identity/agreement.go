@@ -1,0 +1,210 @@
+package identity
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/entente-im/entente/wire"
+)
+
+const agreementType = "entente.im/agreement/v1"
+
+// Contact says who may write first.
+type Contact string
+
+// The contact rules.
+const (
+	ContactOpen    Contact = "open"    // anybody of the partner
+	ContactRequest Contact = "request" // after the recipient has accepted
+)
+
+// Terms are what two organizations agree on.
+type Terms struct {
+	Directory  string // none, exact or groups: whose look-ups are answered
+	Rooms      bool
+	FileSize   uint64 // bytes; 0: no files
+	Calls      bool
+	Guests     bool
+	Contact    Contact
+	Transit    string        // none, named, any
+	Retention  time.Duration // ceiling, whole seconds; 0: none of its own
+	Rate       uint64        // items per second each way; 0: the default
+	ValidFrom  time.Time
+	ValidUntil time.Time
+	Abuse      string // contact for abuse, one line; "-": none
+}
+
+// DefaultTerms are those that `partner invite` proposes.
+func DefaultTerms(from, until time.Time) Terms {
+	return Terms{Directory: "exact", Rooms: true, FileSize: 2 << 30, Contact: ContactOpen, Transit: "none",
+		ValidFrom: from.UTC().Truncate(time.Second), ValidUntil: until.UTC().Truncate(time.Second), Abuse: "-"}
+}
+
+// Party is one side of an agreement.
+type Party struct {
+	ID   wire.OrganizationID
+	Name string
+	Root [32]byte // SHA-256 of the root key when it was signed: its fingerprint
+}
+
+// PartyOf describes an organization as a party.
+func PartyOf(o *Organization) Party {
+	return Party{ID: o.ID, Name: o.Manifest.Name, Root: RootFingerprint(o.Manifest.Root)}
+}
+
+// RootFingerprint is SHA-256 of a root key.
+func RootFingerprint(k ed25519.PublicKey) [32]byte { return wire.TextHash(string(k)) }
+
+// Agreement is a verified agreement. The note's fields: version, then for the
+// inviter and the acceptor each organization, name and root, then directory,
+// rooms, file-size, calls, guests, contact, transit, retention (seconds), rate,
+// valid-from, valid-until, abuse.
+type Agreement struct {
+	Version  uint64
+	Inviter  Party
+	Acceptor Party
+	Terms    Terms
+	Hash     [32]byte // of its text
+	Note     string
+}
+
+// Partner returns the other party.
+func (a *Agreement) Partner(own wire.OrganizationID) Party {
+	if a.Inviter.ID == own {
+		return a.Acceptor
+	}
+	return a.Inviter
+}
+
+func (a Agreement) record() wire.Record {
+	r := wire.Record{Type: agreementType}
+	r.Add("version", "%d", a.Version)
+	for _, p := range []struct {
+		role string
+		Party
+	}{{"inviter", a.Inviter}, {"acceptor", a.Acceptor}} {
+		r.Add(p.role, "%s", p.ID)
+		r.Add(p.role+"-name", "%s", p.Name)
+		r.Add(p.role+"-root", "%s", wire.FormatHash(p.Root))
+	}
+	t := a.Terms
+	r.Add("directory", "%s", t.Directory)
+	r.Add("rooms", "%t", t.Rooms)
+	r.Add("file-size", "%d", t.FileSize)
+	r.Add("calls", "%t", t.Calls)
+	r.Add("guests", "%t", t.Guests)
+	r.Add("contact", "%s", t.Contact)
+	r.Add("transit", "%s", t.Transit)
+	r.Add("retention", "%d", uint64(t.Retention/time.Second))
+	r.Add("rate", "%d", t.Rate)
+	r.Add("valid-from", "%s", wire.FormatTime(t.ValidFrom))
+	r.Add("valid-until", "%s", wire.FormatTime(t.ValidUntil))
+	r.Add("abuse", "%s", t.Abuse)
+	return r
+}
+
+// SignAgreement is the acceptor's part: the first signature.
+func SignAgreement(inviter, acceptor Party, t Terms, key wire.NoteKey) (string, error) {
+	a := Agreement{Version: 1, Inviter: inviter, Acceptor: acceptor, Terms: t}
+	if err := a.check(); err != nil {
+		return "", err
+	}
+	return wire.SignNote(a.record(), key)
+}
+
+// VerifyAgreement checks a note with the signatures of the keys given: one while it
+// is being made, both once it stands.
+func VerifyAgreement(note string, keys ...wire.NoteKey) (*Agreement, error) {
+	text, err := wire.OpenNote(note, keys...)
+	if err != nil {
+		return nil, refuse("agreement: %v", err)
+	}
+	a, err := parseAgreement(text)
+	if err != nil {
+		return nil, err
+	}
+	a.Note = note
+	return a, nil
+}
+
+func parseAgreement(text string) (*Agreement, error) {
+	f := wire.Read(text, agreementType)
+	a := &Agreement{Version: f.Uint("version"), Hash: wire.TextHash(text)}
+	readParty(f, "inviter", &a.Inviter)
+	readParty(f, "acceptor", &a.Acceptor)
+	t := &a.Terms
+	t.Directory = f.One("directory")
+	t.Rooms = f.Bool("rooms")
+	t.FileSize = f.Uint("file-size")
+	t.Calls, t.Guests = f.Bool("calls"), f.Bool("guests")
+	t.Contact = Contact(f.One("contact"))
+	t.Transit = f.One("transit")
+	if s := f.Uint("retention"); s <= uint64(wire.RetentionCeiling/time.Second) {
+		t.Retention = time.Duration(s) * time.Second
+	} else {
+		f.Fail("retention over the ceiling")
+	}
+	t.Rate = f.Uint("rate")
+	t.ValidFrom, t.ValidUntil = f.Time("valid-from"), f.Time("valid-until")
+	t.Abuse = f.One("abuse")
+	if err := f.Done(); err != nil {
+		return nil, refuse("agreement: %v", err)
+	}
+	return a, a.check()
+}
+
+func readParty(f *wire.Fields, role string, p *Party) {
+	p.ID = f.Hash(role)
+	p.Name = f.One(role + "-name")
+	p.Root = f.Hash(role + "-root")
+}
+
+func (a *Agreement) check() error {
+	t := a.Terms
+	switch {
+	case a.Version != 1:
+		return refuse("an agreement of version %d", a.Version)
+	case a.Inviter.ID == a.Acceptor.ID:
+		return refuse("an agreement of an organization with itself")
+	case wire.CheckOrganizationName(a.Inviter.Name) != nil || wire.CheckOrganizationName(a.Acceptor.Name) != nil:
+		return refuse("an agreement with a party that has no name")
+	}
+	return t.check()
+}
+
+func (t Terms) check() error {
+	switch {
+	case t.Directory != "none" && t.Directory != "exact" && t.Directory != "groups":
+		return refuse("terms with directory %.20q", t.Directory)
+	case t.Contact != ContactOpen && t.Contact != ContactRequest:
+		return refuse("terms with contact %.20q", string(t.Contact))
+	case t.Transit != "none" && t.Transit != "named" && t.Transit != "any":
+		return refuse("terms with transit %.20q", t.Transit)
+	case t.Retention < 0 || t.Retention > wire.RetentionCeiling:
+		return refuse("terms with a retention of %s", t.Retention)
+	case !t.ValidUntil.After(t.ValidFrom):
+		return refuse("terms that end before they begin")
+	case t.Abuse == "" || len(t.Abuse) > 256:
+		return refuse("terms without a line for abuse")
+	}
+	return nil
+}
+
+// Text shows the terms to people, a line each.
+func (t Terms) Text() string {
+	var b strings.Builder
+	line := func(k, format string, args ...any) { fmt.Fprintf(&b, "  %-12s %s\n", k, fmt.Sprintf(format, args...)) }
+	line("contact", "%s", t.Contact)
+	line("directory", "%s", t.Directory)
+	line("rooms", "%t", t.Rooms)
+	line("files", "up to %d bytes", t.FileSize)
+	line("calls", "%t", t.Calls)
+	line("guests", "%t", t.Guests)
+	line("transit", "%s", t.Transit)
+	line("retention", "%s", t.Retention)
+	line("valid", "%s to %s", wire.FormatTime(t.ValidFrom), wire.FormatTime(t.ValidUntil))
+	line("abuse", "%s", t.Abuse)
+	return b.String()
+}

@@ -1,0 +1,99 @@
+package identity
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"time"
+
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// Member is a member whose whole chain was verified.
+type Member struct {
+	Organization *Organization
+	ID           wire.MemberID
+	Name         string
+	Version      uint64
+	Key          ed25519.PublicKey
+	Disabled     bool
+	Devices      map[wire.DeviceID]*DeviceCertificate
+	Revoked      []wire.DeviceID
+}
+
+// Address is how people write to the member.
+func (m *Member) Address() wire.Address {
+	return wire.Address{Name: m.Name, Organization: m.Organization.Manifest.Name}
+}
+
+// VerifyChain verifies everything that a member's devices stand on, from the pinned
+// organization ID downwards: manifests, member genesis, current record, device
+// certificates. The genesis record's hash has to be the member ID and, as there are
+// no resets yet, its key the record's key: an organization cannot put another key
+// in, nor a device that the member has not certified.
+func VerifyChain(chain *pb.MemberChain, org wire.OrganizationID, now time.Time) (*Member, error) {
+	if chain == nil {
+		return nil, refuse("no chain")
+	}
+	o, err := VerifyManifests(chain.Manifests, org)
+	if err != nil {
+		return nil, err
+	}
+	record, err := VerifyRecord(chain.Record, o)
+	if err != nil {
+		return nil, err
+	}
+	genesis, id, err := VerifyGenesis(chain.Genesis)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case id != record.Member || genesis.Organization != o.ID:
+		return nil, refuse("a genesis record of another member")
+	case !genesis.Key.Equal(record.Key):
+		return nil, refuse("a member key that the genesis record does not hold")
+	case record.Issued.After(now.Add(wire.NotBeforeSlack)):
+		return nil, refuse("a member record of the future")
+	case len(chain.Devices) != len(record.Devices):
+		return nil, refuse("%d device certificates where the record names %d", len(chain.Devices), len(record.Devices))
+	}
+	m := &Member{Organization: o, ID: id, Name: record.Name, Version: record.Version, Key: record.Key, Disabled: record.Disabled,
+		Devices: make(map[wire.DeviceID]*DeviceCertificate, len(record.Devices)), Revoked: record.Revoked}
+	for i, entry := range record.Devices {
+		c, err := VerifyDeviceCertificate(chain.Devices[i], id, record.Key)
+		if err != nil {
+			return nil, err
+		}
+		if c.Organization != o.ID || c.Device != entry.Device || c.Hash != entry.Certificate {
+			return nil, refuse("a device certificate that the record does not name")
+		}
+		m.Devices[c.Device] = c
+	}
+	return m, nil
+}
+
+// CheckCredential compares a leaf with its member's verified chain: organization,
+// member, device, certificate, its time, and the signature key, which is the device
+// key itself (docs/protocol.md 1.5).
+func CheckCredential(c wire.Credential, signatureKey []byte, m *Member, now time.Time) error {
+	if c.Organization != m.Organization.ID || c.Member != m.ID {
+		return refuse("a credential of another member")
+	}
+	if m.Disabled {
+		return refuse("the member is disabled")
+	}
+	d, ok := m.Devices[c.Device]
+	if !ok {
+		return refuse("device %s is not, or no longer, one of the member's", c.Device)
+	}
+	if d.Hash != c.Certificate {
+		return refuse("a credential with another certificate than the directory's")
+	}
+	if !d.InForce(now) {
+		return refuse("the certificate of device %s is not in force", c.Device)
+	}
+	if !bytes.Equal(signatureKey, c.Device[:]) {
+		return refuse("a leaf whose signature key is not its device key")
+	}
+	return nil
+}

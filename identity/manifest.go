@@ -1,0 +1,296 @@
+package identity
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/entente-im/entente/wire"
+)
+
+const (
+	manifestType   = "entente.im/manifest/v1"
+	nextRootDomain = "entente.im/next-root/v1\n"
+
+	maxPeers        = 8
+	maxAddresses    = 16
+	maxAPIs         = 8
+	maxCapabilities = 32
+	maxManifests    = 1_000
+)
+
+// ErrNotStanding is wrapped by every refusal of a Verify function.
+var ErrNotStanding = errors.New("identity: does not stand")
+
+func refuse(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrNotStanding, fmt.Sprintf(format, args...))
+}
+
+// NodeEntry is a node of an organization, by its peer.
+type NodeEntry struct {
+	Peer        wire.DeviceID
+	Role        string // active or standby
+	Incarnation uint64 // raised when the node has lost records
+}
+
+// Capability is something that an organization's nodes understand.
+type Capability struct {
+	Name     string
+	Min, Max uint32
+}
+
+// Manifest is an organization's statement about itself (package comment).
+type Manifest struct {
+	Name                                string
+	Sequence                            uint64
+	Previous                            [32]byte
+	Issued                              time.Time
+	Nonce                               [32]byte
+	Root                                ed25519.PublicKey
+	NextRoot                            [32]byte
+	Directory, Cosigner, VRF, Hub, Node ed25519.PublicKey
+	Nodes                               []NodeEntry
+	Addresses                           []string
+	API                                 []string
+	Capabilities                        []Capability
+}
+
+// Organization is a verified chain of manifests.
+type Organization struct {
+	ID       wire.OrganizationID
+	Manifest Manifest // the current one
+	Notes    []string // from genesis to the current one
+}
+
+// RootKey is the key that signs the next manifest.
+func (o *Organization) RootKey() wire.NoteKey {
+	return wire.NoteKey{Owner: o.Manifest.Name + "/root", Public: o.Manifest.Root}
+}
+
+// NodeKey checks the organization's agreements, notices and node certificates.
+func (o *Organization) NodeKey() wire.NoteKey {
+	return wire.NoteKey{Owner: o.Manifest.Name + "/node", Public: o.Manifest.Node}
+}
+
+// DirectoryKey checks the organization's member records.
+func (o *Organization) DirectoryKey() wire.NoteKey {
+	return wire.NoteKey{Owner: o.Manifest.Name + "/directory", Public: o.Manifest.Directory}
+}
+
+// Incarnation returns a node's incarnation, 0 for a peer that is none.
+func (o *Organization) Incarnation(peer wire.DeviceID) uint64 {
+	for _, n := range o.Manifest.Nodes {
+		if n.Peer == peer {
+			return n.Incarnation
+		}
+	}
+	return 0
+}
+
+// NextRootHash is what a manifest commits to for the root after it.
+func NextRootHash(k ed25519.PublicKey) [32]byte {
+	return sha256.Sum256(append([]byte(nextRootDomain), k...))
+}
+
+// Sign signs the manifest with a root key.
+func (m Manifest) Sign(root ed25519.PrivateKey) (string, error) {
+	return wire.SignNote(m.record(), noteKey(m.Name+"/root", root))
+}
+
+func (m Manifest) record() wire.Record {
+	r := wire.Record{Type: manifestType}
+	r.Add("name", "%s", m.Name)
+	r.Add("sequence", "%d", m.Sequence)
+	r.Add("previous", "%s", wire.FormatHash(m.Previous))
+	r.Add("issued", "%s", wire.FormatTime(m.Issued))
+	r.Add("nonce", "%s", wire.FormatHash(m.Nonce))
+	r.Add("root", "%s", wire.FormatKey(m.Root))
+	r.Add("next-root", "%s", wire.FormatHash(m.NextRoot))
+	r.Add("directory", "%s", wire.FormatKey(m.Directory))
+	r.Add("cosigner", "%s", wire.FormatKey(m.Cosigner))
+	r.Add("vrf", "%s", wire.FormatKey(m.VRF))
+	r.Add("hub", "%s", wire.FormatKey(m.Hub))
+	r.Add("node", "%s", wire.FormatKey(m.Node))
+	for _, n := range m.Nodes {
+		r.Add("peer", "%s %s %d", n.Peer, n.Role, n.Incarnation)
+	}
+	for _, a := range m.Addresses {
+		r.Add("address", "%s", a)
+	}
+	for _, a := range m.API {
+		r.Add("api", "%s", a)
+	}
+	for _, c := range m.Capabilities {
+		r.Add("capability", "%s %d %d", c.Name, c.Min, c.Max)
+	}
+	return r
+}
+
+// parseManifest reads a manifest's text; nothing is signed yet.
+func parseManifest(text string) (m Manifest, err error) {
+	f := wire.Read(text, manifestType)
+	m.Name = f.One("name")
+	if err := wire.CheckOrganizationName(m.Name); err != nil {
+		f.Fail("name: %v", err)
+	}
+	m.Sequence = f.Uint("sequence")
+	m.Previous = f.Hash("previous")
+	m.Issued = f.Time("issued")
+	m.Nonce = f.Hash("nonce")
+	m.Root = f.Key("root")
+	m.NextRoot = f.Hash("next-root")
+	m.Directory, m.Cosigner, m.VRF = f.Key("directory"), f.Key("cosigner"), f.Key("vrf")
+	m.Hub, m.Node = f.Key("hub"), f.Key("node")
+	for _, v := range f.All("peer", maxPeers) {
+		m.Nodes = append(m.Nodes, parseNodeEntry(f, v))
+	}
+	m.Addresses = f.All("address", maxAddresses)
+	m.API = f.All("api", maxAPIs)
+	for _, v := range f.All("capability", maxCapabilities) {
+		m.Capabilities = append(m.Capabilities, parseCapability(f, v))
+	}
+	if len(m.Nodes) == 0 {
+		f.Fail("no peer")
+	}
+	return m, f.Done()
+}
+
+func parseNodeEntry(f *wire.Fields, v string) (n NodeEntry) {
+	words := strings.Split(v, " ")
+	if len(words) != 3 || words[1] != "active" && words[1] != "standby" {
+		f.Fail("peer %.80q", v)
+		return n
+	}
+	peer, err := wire.ParseDeviceID(words[0])
+	incarnation, err2 := strconv.ParseUint(words[2], 10, 64)
+	if err != nil || err2 != nil || strconv.FormatUint(incarnation, 10) != words[2] {
+		f.Fail("peer %.80q", v)
+	}
+	return NodeEntry{peer, words[1], incarnation}
+}
+
+func parseCapability(f *wire.Fields, v string) (c Capability) {
+	words := strings.Split(v, " ")
+	if len(words) != 3 {
+		f.Fail("capability %.80q", v)
+		return c
+	}
+	lo, err := strconv.ParseUint(words[1], 10, 32)
+	hi, err2 := strconv.ParseUint(words[2], 10, 32)
+	c = Capability{words[0], uint32(lo), uint32(hi)}
+	if err != nil || err2 != nil || hi < lo || fmt.Sprintf("%s %d %d", c.Name, c.Min, c.Max) != v {
+		f.Fail("capability %.80q", v)
+	}
+	return c
+}
+
+// VerifyManifests verifies a chain from genesis to the current manifest. The hash
+// of the first one's text is the organization's ID and has to be want, unless want
+// is zero (first contact, where somebody else has pinned it).
+func VerifyManifests(notes []string, want wire.OrganizationID) (*Organization, error) {
+	if len(notes) == 0 || len(notes) > maxManifests {
+		return nil, refuse("a chain of %d manifests", len(notes))
+	}
+	o := &Organization{Notes: notes}
+	var before [32]byte
+	for i, note := range notes {
+		text, m, err := openManifest(note, i, before, &o.Manifest)
+		if err != nil {
+			return nil, err
+		}
+		before = wire.TextHash(text)
+		if i == 0 {
+			o.ID = before
+		}
+		o.Manifest = m
+	}
+	if !want.IsZero() && o.ID != want {
+		return nil, refuse("a genesis manifest of another organization")
+	}
+	return o, nil
+}
+
+// openManifest checks one manifest against its predecessor.
+func openManifest(note string, i int, before [32]byte, predecessor *Manifest) (string, Manifest, error) {
+	text, err := wire.NoteText(note)
+	if err != nil {
+		return "", Manifest{}, refuse("manifest %d: %v", i, err)
+	}
+	m, err := parseManifest(text)
+	if err != nil {
+		return "", Manifest{}, refuse("manifest %d: %v", i, err)
+	}
+	if m.Sequence != uint64(i) || m.Previous != before {
+		return "", Manifest{}, refuse("manifest %d does not follow the one before it", i)
+	}
+	signer := m.Root
+	if i > 0 {
+		if m.Name != predecessor.Name {
+			return "", Manifest{}, refuse("manifest %d renames the organization", i)
+		}
+		if !m.Root.Equal(predecessor.Root) {
+			if NextRootHash(m.Root) != predecessor.NextRoot {
+				return "", Manifest{}, refuse("manifest %d has a root that its predecessor did not commit to", i)
+			}
+		} else {
+			signer = predecessor.Root
+		}
+	}
+	if _, err := wire.OpenNote(note, wire.NoteKey{Owner: m.Name + "/root", Public: signer}); err != nil {
+		return "", Manifest{}, refuse("manifest %d: %v", i, err)
+	}
+	return text, m, nil
+}
+
+// Creation is what a new organization is made of.
+type Creation struct {
+	Name      string
+	Root      *RootKeys
+	Keys      *NodeKeys
+	Addresses []string // multiaddrs where partners connect
+	API       []string // https URLs where devices connect
+	Now       time.Time
+}
+
+// CreateOrganization signs the genesis manifest and the first node certificate.
+func CreateOrganization(c Creation) (*Organization, string, error) {
+	m := Manifest{
+		Name: c.Name, Issued: c.Now, Root: public(c.Root.Root), NextRoot: NextRootHash(public(c.Root.Next)),
+		Directory: public(c.Keys.Directory), Cosigner: public(c.Keys.Cosigner), VRF: public(c.Keys.VRF),
+		Hub: public(c.Keys.Hub), Node: public(c.Keys.Node),
+		Nodes:     []NodeEntry{{Peer: wire.DeviceID(public(c.Keys.Peer)), Role: "active", Incarnation: 1}},
+		Addresses: c.Addresses, API: c.API,
+		Capabilities: []Capability{{"entente", wire.ProtocolVersion, wire.ProtocolVersion}},
+	}
+	if _, err := rand.Read(m.Nonce[:]); err != nil {
+		return nil, "", fmt.Errorf("identity: randomness: %w", err)
+	}
+	note, err := m.Sign(c.Root.Root)
+	if err != nil {
+		return nil, "", err
+	}
+	o, err := VerifyManifests([]string{note}, wire.OrganizationID{})
+	if err != nil {
+		return nil, "", err
+	}
+	certificate, err := SignNodeCertificate(o, m.Nodes[0], c.Keys.Node, c.Now)
+	return o, certificate, err
+}
+
+// Successor returns a copy of the current manifest, ready to be changed and signed
+// as the next one.
+func (o *Organization) Successor(now time.Time) (Manifest, error) {
+	text, err := wire.NoteText(o.Notes[len(o.Notes)-1])
+	if err != nil {
+		return Manifest{}, err
+	}
+	m := o.Manifest
+	m.Sequence, m.Previous, m.Issued = m.Sequence+1, wire.TextHash(text), now
+	_, err = rand.Read(m.Nonce[:])
+	return m, err
+}
