@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"connectrpc.com/connect"
 	"github.com/entente-im/entente/wire"
@@ -80,7 +81,11 @@ func FromConnect(err error) error {
 	case connect.CodeUnauthenticated:
 		return wire.Refuse(pb.Code_CODE_UNAUTHENTICATED, "")
 	case connect.CodeUnavailable:
-		return wire.Refuse(pb.Code_CODE_UNREACHABLE, "the home node does not answer")
+		unreachable := wire.Refuse(pb.Code_CODE_UNREACHABLE, "the home node does not answer")
+		if connect.IsWireError(err) {
+			return unreachable
+		}
+		return fmt.Errorf("%w: %w", unreachable, ce.Unwrap()) // callers look for their own errors inside
 	case connect.CodeResourceExhausted:
 		return wire.Refuse(pb.Code_CODE_TOO_LARGE, "an answer or request over the limit")
 	case connect.CodeUnimplemented:
