@@ -78,7 +78,7 @@ func (a *Agreement) Partner(own wire.OrganizationID) Party {
 	return a.Inviter
 }
 
-func (a Agreement) record() wire.Record {
+func (a *Agreement) record() wire.Record {
 	r := wire.Record{Type: agreementType}
 	r.Add("version", "%d", a.Version)
 	for _, p := range []struct {
@@ -105,29 +105,48 @@ func (a Agreement) record() wire.Record {
 	return r
 }
 
-// SignAgreement is the acceptor's part: the first signature.
-func SignAgreement(inviter, acceptor Party, t Terms, key wire.NoteKey) (string, error) {
-	a := Agreement{Version: 1, Inviter: inviter, Acceptor: acceptor, Terms: t}
+// NewAgreement is what the two will sign; nothing is checked yet.
+func NewAgreement(inviter, acceptor *Organization, t Terms) *Agreement {
+	return &Agreement{Version: 1, Inviter: PartyOf(inviter), Acceptor: PartyOf(acceptor), Terms: t}
+}
+
+// Text returns the text that both sign; an error when the terms do not stand.
+func (a *Agreement) Text() (string, error) {
+	if err := a.Terms.check(); err != nil {
+		return "", err
+	}
+	return a.record().Text()
+}
+
+// SignAgreement is the first signature, the acceptor's.
+func SignAgreement(a *Agreement, key wire.NoteKey) (string, error) {
 	if err := a.check(); err != nil {
 		return "", err
 	}
 	return wire.SignNote(a.record(), key)
 }
 
-// VerifyAgreement checks a note with the signatures of the keys given: one while it
-// is being made, both once it stands.
-func VerifyAgreement(note string, keys ...wire.NoteKey) (*Agreement, error) {
-	text, err := wire.OpenNote(note, keys...)
+// VerifyAgreement checks a note that both organizations, in either order, have
+// signed with their node keys, and that it is between these two.
+func VerifyAgreement(note string, a, b *Organization) (*Agreement, error) {
+	text, err := wire.OpenNote(note, a.NodeKey(), b.NodeKey())
 	if err != nil {
 		return nil, refuse("agreement: %v", err)
 	}
-	a, err := parseAgreement(text)
+	out, err := parseAgreement(text)
 	if err != nil {
 		return nil, err
 	}
-	a.Note = note
-	return a, nil
+	between := out.Inviter.is(a) && out.Acceptor.is(b) || out.Inviter.is(b) && out.Acceptor.is(a)
+	if !between {
+		return nil, refuse("an agreement between others")
+	}
+	out.Note = note
+	return out, nil
 }
+
+// is compares identity, not the root: roots may have changed since.
+func (p Party) is(o *Organization) bool { return p.ID == o.ID && p.Name == o.Manifest.Name }
 
 func parseAgreement(text string) (*Agreement, error) {
 	f := wire.Read(text, agreementType)

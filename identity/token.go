@@ -43,9 +43,9 @@ func (t Token) String() string {
 }
 
 // ParseToken is the inverse of String; its errors never hold the secret.
-func ParseToken(s string) (t Token, err error) {
-	bad := func(what string) (Token, error) {
-		return Token{}, wire.Refuse(pb.Code_CODE_MALFORMED, "this is no partner token: %s", what)
+func ParseToken(s string) (*Token, error) {
+	bad := func(what string) (*Token, error) {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "this is no partner token: %s", what)
 	}
 	body, ok := strings.CutPrefix(s, tokenPrefix)
 	if !ok || len(s) > MaxToken {
@@ -55,13 +55,17 @@ func ParseToken(s string) (t Token, err error) {
 	if err != nil || len(b) < checksumLen || string(tokenChecksum(b[checksumLen:])) != string(b[:checksumLen]) {
 		return bad("it is cut or mistyped: copy it whole")
 	}
-	if err := json.Unmarshal(b[checksumLen:], &t); err != nil || t.String() != s {
+	t := &Token{}
+	if err := json.Unmarshal(b[checksumLen:], t); err != nil || t.String() != s {
 		return bad("it was written by another version")
 	}
 	if wire.CheckOrganizationName(t.Name) != nil || t.Organization.IsZero() || t.Peer.IsZero() || len(t.Addresses) > maxAddresses {
 		return bad("its fields do not stand")
 	}
-	return t, t.Terms.check()
+	if err := t.Terms.check(); err != nil {
+		return bad("its terms do not stand")
+	}
+	return t, nil
 }
 
 func tokenChecksum(b []byte) []byte {
