@@ -1,0 +1,257 @@
+package directory
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/entente-im/entente/store"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+const (
+	onePrefix  = "kp/one/"
+	lastPrefix = "kp/last/"
+	// keyPackageSlack is how long before its end a KeyPackage is no longer handed out.
+	keyPackageSlack = 24 * time.Hour
+)
+
+func oneKey(device wire.DeviceID, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(append([]byte(onePrefix), device[:]...), seq)
+}
+
+func lastKey(device wire.DeviceID) []byte { return append([]byte(lastPrefix), device[:]...) }
+
+func (d *Directory) putKeyPackage(b *store.Batch, device wire.DeviceID, seq uint64, kp []byte) {
+	row := binary.BigEndian.AppendUint64(nil, uint64(d.opts.Clock.Now().Unix()))
+	b.Put(oneKey(device, seq), append(row, kp...))
+}
+
+// Publish adds KeyPackages to a device's pool, up to wire.KeyPackagePool in all (the
+// oldest go first), and replaces its last-resort one when that is given. It returns
+// the stock.
+func (d *Directory) Publish(ctx context.Context, device wire.DeviceID, packages [][]byte, lastResort []byte) (int, error) {
+	if len(packages) > wire.KeyPackagePool {
+		return 0, wire.Refuse(pb.Code_CODE_TOO_LARGE, "%d KeyPackages: at most %d are kept", len(packages), wire.KeyPackagePool)
+	}
+	d.write.Lock()
+	defer d.write.Unlock()
+	if _, ok := d.ByDevice(device); !ok {
+		return 0, wire.Refuse(pb.Code_CODE_REVOKED, "")
+	}
+	have, err := d.pool(device)
+	if err != nil {
+		return 0, err
+	}
+	var b store.Batch
+	for drop := len(have) + len(packages) - wire.KeyPackagePool; drop > 0; drop-- {
+		b.Delete(have[0].Key)
+		have = have[1:]
+	}
+	next := uint64(0)
+	if len(have) > 0 {
+		last := have[len(have)-1].Key
+		next = binary.BigEndian.Uint64(last[len(last)-8:]) + 1
+	} else {
+		next = uint64(d.opts.Clock.Now().UnixNano()) // above all that were there before
+	}
+	for i, kp := range packages {
+		d.putKeyPackage(&b, device, next+uint64(i), kp)
+	}
+	if len(lastResort) > 0 {
+		row := binary.BigEndian.AppendUint64(nil, uint64(d.opts.Clock.Now().Unix()))
+		b.Put(lastKey(device), append(binary.BigEndian.AppendUint64(row, 0), lastResort...))
+	}
+	if b.Len() > 0 {
+		if _, err := d.store.Commit(ctx, &b); err != nil {
+			return 0, fmt.Errorf("directory: publishing KeyPackages: %w", err)
+		}
+	}
+	return len(have) + len(packages), nil
+}
+
+// pool returns a device's one-time KeyPackages, oldest first.
+func (d *Directory) pool(device wire.DeviceID) ([]store.KV, error) {
+	prefix := append([]byte(onePrefix), device[:]...)
+	kvs, err := d.store.Scan(prefix, nil, 2*wire.KeyPackagePool)
+	if err != nil {
+		return nil, fmt.Errorf("directory: KeyPackages: %w", err)
+	}
+	return kvs, nil
+}
+
+// KeyPackages counts a device's one-time KeyPackages.
+func (d *Directory) KeyPackages(device wire.DeviceID) int {
+	kvs, err := d.pool(device)
+	if err != nil {
+		return 0
+	}
+	return len(kvs)
+}
+
+// Claim hands out one KeyPackage of each active device of a member, each once; a
+// last-resort one when the pool is empty, at most one an hour. requester is a member
+// ID, from its organization.
+func (d *Directory) Claim(ctx context.Context, from wire.OrganizationID, requester []byte, member wire.MemberID) ([]*pb.ClaimedKeyPackage, error) {
+	if len(requester) != 32 {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a requester of %d bytes", len(requester))
+	}
+	d.write.Lock()
+	defer d.write.Unlock()
+	m, err := d.Get(member)
+	if err != nil {
+		return nil, err
+	}
+	if m.Disabled || len(m.Devices) == 0 {
+		return nil, wire.Refuse(pb.Code_CODE_NO_KEY_PACKAGE, "the member has no device")
+	}
+	if wait, ok := d.rates.take(d.opts.Clock.Now(), from, [32]byte(requester), member); !ok {
+		return nil, &wire.StatusError{Status: wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, "too many KeyPackages were claimed"), wait)}
+	}
+	var b store.Batch
+	var out []*pb.ClaimedKeyPackage
+	devices := make([]wire.DeviceID, 0, len(m.Devices))
+	for id := range m.Devices {
+		devices = append(devices, id)
+	}
+	slices.SortFunc(devices, func(a, b wire.DeviceID) int { return slices.Compare(a[:], b[:]) })
+	got := false
+	for _, device := range devices {
+		c, err := d.claimOne(&b, device)
+		if err != nil {
+			return nil, err
+		}
+		got = got || len(c.KeyPackage) > 0
+		out = append(out, c)
+	}
+	if !got {
+		return nil, wire.Refuse(pb.Code_CODE_NO_KEY_PACKAGE, "")
+	}
+	if _, err := d.store.Commit(context.WithoutCancel(ctx), &b); err != nil {
+		return nil, fmt.Errorf("directory: claiming KeyPackages: %w", err)
+	}
+	return out, nil
+}
+
+func (d *Directory) claimOne(b *store.Batch, device wire.DeviceID) (*pb.ClaimedKeyPackage, error) {
+	now := d.opts.Clock.Now()
+	pool, err := d.pool(device)
+	if err != nil {
+		return nil, err
+	}
+	for _, kv := range pool {
+		b.Delete(kv.Key)
+		if kp, published, ok := splitRow(kv.Value, 8); ok && now.Sub(published) < wire.KeyPackageLifetime-keyPackageSlack {
+			return &pb.ClaimedKeyPackage{Device: device[:], KeyPackage: kp, Status: wire.Status(pb.Code_CODE_OK, "")}, nil
+		}
+	}
+	row, err := d.store.Get(lastKey(device))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("directory: a last-resort KeyPackage: %w", err)
+	}
+	none := &pb.ClaimedKeyPackage{Device: device[:], Status: wire.Status(pb.Code_CODE_NO_KEY_PACKAGE, "")}
+	kp, published, ok := splitRow(row, 16)
+	if err != nil || !ok || now.Sub(published) >= wire.LastResortLifetime-keyPackageSlack {
+		return none, nil
+	}
+	handed := time.Unix(int64(binary.BigEndian.Uint64(row[8:])), 0)
+	if now.Sub(handed) < time.Hour/wire.LastResortPerHour {
+		none.Status = wire.Retry(wire.Status(pb.Code_CODE_NO_KEY_PACKAGE, "the last KeyPackage is given once an hour"), time.Hour)
+		return none, nil
+	}
+	next := append([]byte(nil), row...)
+	binary.BigEndian.PutUint64(next[8:], uint64(now.Unix()))
+	b.Put(lastKey(device), next)
+	return &pb.ClaimedKeyPackage{Device: device[:], KeyPackage: kp, LastResort: true, Status: wire.Status(pb.Code_CODE_OK, "")}, nil
+}
+
+func splitRow(row []byte, header int) (kp []byte, published time.Time, ok bool) {
+	if len(row) <= header {
+		return nil, published, false
+	}
+	return row[header:], time.Unix(int64(binary.BigEndian.Uint64(row)), 0), true
+}
+
+func (d *Directory) dropKeyPackages(b *store.Batch, device wire.DeviceID) error {
+	pool, err := d.pool(device)
+	for _, kv := range pool {
+		b.Delete(kv.Key)
+	}
+	b.Delete(lastKey(device))
+	return err
+}
+
+// DeleteKeyPackages removes all KeyPackages of all devices: after a restore from a
+// backup they may have been handed out before.
+func (d *Directory) DeleteKeyPackages(ctx context.Context) error {
+	d.write.Lock()
+	defer d.write.Unlock()
+	for _, m := range d.Members() {
+		for id := range m.Devices {
+			var b store.Batch
+			if err := d.dropKeyPackages(&b, id); err != nil {
+				return err
+			}
+			if _, err := d.store.Commit(ctx, &b); err != nil {
+				return fmt.Errorf("directory: deleting KeyPackages: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// claimRates count claims within the last hour, per requester and target and per
+// organization and target. When the table is full it forgets the oldest hour.
+type claimRates struct {
+	mu   sync.Mutex
+	seen map[claimKey][]time.Time
+}
+
+type claimKey struct {
+	from      wire.OrganizationID
+	requester [32]byte // zero: the whole organization
+	target    wire.MemberID
+}
+
+const maxClaimKeys = 100_000
+
+func (r *claimRates) init() { r.seen = make(map[claimKey][]time.Time) }
+
+func (r *claimRates) take(now time.Time, from wire.OrganizationID, requester [32]byte, target wire.MemberID) (time.Duration, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	keys := []struct {
+		claimKey
+		limit int
+	}{{claimKey{from, requester, target}, wire.ClaimsPerRequester}, {claimKey{from: from, target: target}, wire.ClaimsPerPartner}}
+	for _, k := range keys {
+		list := recent(r.seen[k.claimKey], now)
+		r.seen[k.claimKey] = list
+		if len(list) >= k.limit {
+			return list[0].Add(time.Hour).Sub(now), false
+		}
+	}
+	if len(r.seen) > maxClaimKeys {
+		for k, list := range r.seen {
+			if len(recent(list, now)) == 0 {
+				delete(r.seen, k)
+			}
+		}
+	}
+	for _, k := range keys {
+		r.seen[k.claimKey] = append(r.seen[k.claimKey], now)
+	}
+	return 0, true
+}
+
+func recent(list []time.Time, now time.Time) []time.Time {
+	for len(list) > 0 && now.Sub(list[0]) >= time.Hour {
+		list = list[1:]
+	}
+	return list
+}

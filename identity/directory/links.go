@@ -1,0 +1,280 @@
+package directory
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/store"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+const (
+	linkPrefix = "ln/"
+	// maxLinks bounds the links that wait, so that nobody fills the disk with them.
+	maxLinks = 10_000
+)
+
+// linkRow is an enrolment link on disk: a hash of its secret, never the secret.
+type linkRow struct {
+	Version int       `json:"version"`
+	Hash    []byte    `json:"hash"`
+	Name    string    `json:"name"`
+	Expires time.Time `json:"expires"`
+	State   string    `json:"state"`             // open, used, revoked
+	Genesis string    `json:"genesis,omitempty"` // of the member that used it
+}
+
+// LinkInfo is what an operator sees of a link.
+type LinkInfo struct {
+	ID      [16]byte
+	Name    string
+	Expires time.Time
+	State   string // open, used, revoked, expired
+}
+
+// CreatedLink is a new link; only here its secret is known.
+type CreatedLink struct {
+	LinkInfo
+	Secret [32]byte
+}
+
+func linkKey(id [16]byte) []byte { return append([]byte(linkPrefix), id[:]...) }
+
+// CreateLink makes an enrolment link for a name that nobody has: one use, for ttl.
+func (d *Directory) CreateLink(ctx context.Context, name string, ttl time.Duration) (CreatedLink, error) {
+	if err := wire.CheckMemberName(name); err != nil {
+		return CreatedLink{}, wire.Refuse(pb.Code_CODE_MALFORMED, "%v", err)
+	}
+	d.write.Lock()
+	defer d.write.Unlock()
+	if _, err := d.Lookup(name); err == nil {
+		return CreatedLink{}, wire.Refuse(pb.Code_CODE_NAME_TAKEN, "%s is a member already", name)
+	}
+	if err := d.dropOldLinks(ctx); err != nil {
+		return CreatedLink{}, err
+	}
+	var l CreatedLink
+	if _, err := rand.Read(l.Secret[:]); err != nil {
+		return l, fmt.Errorf("directory: randomness: %w", err)
+	}
+	hash := identity.LinkHash(l.Secret)
+	l.LinkInfo = LinkInfo{ID: identity.LinkID(l.Secret), Name: name, Expires: d.opts.Clock.Now().Add(ttl).UTC().Truncate(time.Second), State: "open"}
+	return l, d.putLink(ctx, l.ID, linkRow{Version: rowVersion, Hash: hash[:], Name: name, Expires: l.Expires, State: "open"})
+}
+
+func (d *Directory) putLink(ctx context.Context, id [16]byte, row linkRow) error {
+	var b store.Batch
+	if err := addLink(&b, id, row); err != nil {
+		return err
+	}
+	_, err := d.store.Commit(ctx, &b)
+	return err
+}
+
+func addLink(b *store.Batch, id [16]byte, row linkRow) error {
+	v, err := json.Marshal(row)
+	if err != nil {
+		return fmt.Errorf("directory: a link: %w", err)
+	}
+	b.Put(linkKey(id), v)
+	return nil
+}
+
+func (d *Directory) link(id [16]byte) (linkRow, error) {
+	var row linkRow
+	b, err := d.store.Get(linkKey(id))
+	if errors.Is(err, store.ErrNotFound) {
+		return row, wire.Refuse(pb.Code_CODE_LINK_UNKNOWN, "")
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &row)
+	}
+	if err != nil {
+		return row, fmt.Errorf("directory: a link: %w", err)
+	}
+	return row, nil
+}
+
+// usable says why a link does not admit, if so.
+func (d *Directory) usable(row linkRow) error {
+	switch {
+	case row.State == "revoked":
+		return wire.Refuse(pb.Code_CODE_LINK_USED, "the link was revoked: ask for a new one")
+	case row.State == "used":
+		return wire.Refuse(pb.Code_CODE_LINK_USED, "")
+	case !d.opts.Clock.Now().Before(row.Expires):
+		return wire.Refuse(pb.Code_CODE_LINK_EXPIRED, "")
+	}
+	return nil
+}
+
+// DescribeLink tells the holder of a link's ID what it is for.
+func (d *Directory) DescribeLink(id [16]byte) (LinkInfo, error) {
+	row, err := d.link(id)
+	if err != nil {
+		return LinkInfo{}, err
+	}
+	return d.info(id, row), nil
+}
+
+func (d *Directory) info(id [16]byte, row linkRow) LinkInfo {
+	state := row.State
+	if state == "open" && !d.opts.Clock.Now().Before(row.Expires) {
+		state = "expired"
+	}
+	return LinkInfo{id, row.Name, row.Expires, state}
+}
+
+// Links lists all links.
+func (d *Directory) Links() ([]LinkInfo, error) {
+	page, err := d.store.Scan([]byte(linkPrefix), nil, maxLinks)
+	if err != nil {
+		return nil, fmt.Errorf("directory: listing links: %w", err)
+	}
+	var out []LinkInfo
+	for _, kv := range page {
+		var row linkRow
+		if len(kv.Key) != len(linkPrefix)+16 || json.Unmarshal(kv.Value, &row) != nil {
+			return nil, errors.New("directory: a link that does not parse")
+		}
+		out = append(out, d.info([16]byte(kv.Key[len(linkPrefix):]), row))
+	}
+	return out, nil
+}
+
+// RevokeLink makes a link useless; a used one stays used.
+func (d *Directory) RevokeLink(ctx context.Context, id [16]byte) error {
+	d.write.Lock()
+	defer d.write.Unlock()
+	row, err := d.link(id)
+	if err != nil {
+		return err
+	}
+	if row.State == "used" {
+		return wire.Refuse(pb.Code_CODE_LINK_USED, "the link was used already: revoke the device instead")
+	}
+	row.State = "revoked"
+	return d.putLink(ctx, id, row)
+}
+
+// dropOldLinks removes links that ended a month ago, and bounds their number.
+func (d *Directory) dropOldLinks(ctx context.Context) error {
+	links, err := d.Links()
+	if err != nil {
+		return err
+	}
+	var b store.Batch
+	kept := 0
+	for _, l := range links {
+		if d.opts.Clock.Now().Sub(l.Expires) > 30*24*time.Hour {
+			b.Delete(linkKey(l.ID))
+		} else {
+			kept++
+		}
+	}
+	if kept >= maxLinks {
+		return wire.Refuse(pb.Code_CODE_FULL, "%d links wait: revoke some", kept)
+	}
+	if b.Len() == 0 {
+		return nil
+	}
+	_, err = d.store.Commit(ctx, &b)
+	return err
+}
+
+// Enrolment is what the holder of a link hands over.
+type Enrolment struct {
+	Secret      [32]byte
+	Genesis     string   // note
+	Device      string   // note
+	KeyPackages [][]byte // checked by the caller
+}
+
+// Enroll redeems a link: the member, its first device, its KeyPackages and the
+// link's use become durable in one transaction, with what also adds to it (nil:
+// nothing). Repeating it with the same notes is a success, so that a lost answer
+// can be asked for again.
+func (d *Directory) Enroll(ctx context.Context, e Enrolment, also func(*store.Batch, wire.DeviceID)) (*pb.MemberChain, error) {
+	d.write.Lock()
+	defer d.write.Unlock()
+	id := identity.LinkID(e.Secret)
+	row, err := d.link(id)
+	if err != nil {
+		return nil, err
+	}
+	hash := identity.LinkHash(e.Secret)
+	if subtle.ConstantTimeCompare(hash[:], row.Hash) != 1 {
+		return nil, wire.Refuse(pb.Code_CODE_LINK_UNKNOWN, "")
+	}
+	if row.State == "used" && row.Genesis == e.Genesis {
+		return d.enrolledBefore(e)
+	}
+	if err := d.usable(row); err != nil {
+		return nil, err
+	}
+	rec, device, err := d.checkEnrolment(e, row)
+	if err != nil {
+		return nil, err
+	}
+	var b store.Batch
+	shown, err := d.put(&b, *rec, e.Genesis, []string{e.Device})
+	if err != nil {
+		return nil, err
+	}
+	row.State, row.Genesis = "used", e.Genesis
+	if err := addLink(&b, id, row); err != nil {
+		return nil, err
+	}
+	for i, kp := range e.KeyPackages {
+		d.putKeyPackage(&b, device, uint64(i), kp)
+	}
+	if also != nil {
+		also(&b, device)
+	}
+	if _, err := d.store.Commit(context.WithoutCancel(ctx), &b); err != nil {
+		return nil, fmt.Errorf("directory: enrolling: %w", err)
+	}
+	shown()
+	return d.Chain(rec.Member)
+}
+
+func (d *Directory) enrolledBefore(e Enrolment) (*pb.MemberChain, error) {
+	_, id, err := identity.VerifyGenesis(e.Genesis)
+	if err != nil {
+		return nil, err
+	}
+	return d.Chain(id)
+}
+
+// checkEnrolment verifies the notes against the link and makes the first record.
+func (d *Directory) checkEnrolment(e Enrolment, row linkRow) (*identity.MemberRecord, wire.DeviceID, error) {
+	g, member, err := identity.VerifyGenesis(e.Genesis)
+	if err != nil || g.Organization != d.opts.Organization.ID {
+		return nil, wire.DeviceID{}, wire.Refuse(pb.Code_CODE_MALFORMED, "a genesis record that does not stand")
+	}
+	if g.Name != row.Name {
+		return nil, wire.DeviceID{}, wire.Refuse(pb.Code_CODE_FORBIDDEN, "the link is for %s", row.Name)
+	}
+	if _, err := d.Lookup(g.Name); err == nil {
+		return nil, wire.DeviceID{}, wire.Refuse(pb.Code_CODE_NAME_TAKEN, "%s is a member already", g.Name)
+	}
+	c, err := identity.VerifyDeviceCertificate(e.Device, member, g.Key)
+	if err != nil || c.Organization != d.opts.Organization.ID || !c.InForce(d.opts.Clock.Now()) {
+		return nil, wire.DeviceID{}, wire.Refuse(pb.Code_CODE_MALFORMED, "a device certificate that does not stand: is the device's clock right?")
+	}
+	if _, taken := d.ByDevice(c.Device); taken {
+		return nil, wire.DeviceID{}, wire.Refuse(pb.Code_CODE_EXISTS, "the device is enrolled already")
+	}
+	if len(e.KeyPackages) > wire.KeyPackagePool {
+		return nil, wire.DeviceID{}, wire.Refuse(pb.Code_CODE_TOO_LARGE, "%d KeyPackages: at most %d are kept", len(e.KeyPackages), wire.KeyPackagePool)
+	}
+	return &identity.MemberRecord{Organization: d.opts.Organization.ID, Member: member, Name: g.Name, Version: 1, Key: g.Key,
+		Issued: d.opts.Clock.Now(), Devices: []identity.DeviceEntry{{Device: c.Device, Certificate: c.Hash}}}, c.Device, nil
+}
