@@ -1,0 +1,272 @@
+package federation
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	pb "github.com/entente-im/entente/wire/ententev1"
+
+	"github.com/entente-im/entente/wire"
+)
+
+// pair is two running nodes with an agreement and links both ways.
+func pair(t *testing.T) (a, b *node) {
+	t.Helper()
+	a, b = newNode(t, "acme.example"), newNode(t, "globex.example")
+	befriend(t, a, b)
+	a.linked(b)
+	b.linked(a)
+	return a, b
+}
+
+func (n *node) sends(to *node, room byte, body string) uint64 {
+	n.t.Helper()
+	return n.outbox.add(to.org.ID, roomItem(n.t, 0, room, body))
+}
+
+func TestWhatIsSentIsCommittedOnceAndSettled(t *testing.T) {
+	a, b := pair(t)
+	var sent []uint64
+	for i := range 300 {
+		sent = append(sent, a.sends(b, byte(i%7), "hello"))
+	}
+	for _, n := range sent {
+		a.outbox.answeredWith(t, n, pb.Code_CODE_ACCEPTED)
+	}
+	if got := b.handler.seen(a.org.ID); !slices.Equal(got, sent) {
+		t.Errorf("committed %v", got)
+	}
+	back := b.sends(a, 1, "and back")
+	b.outbox.answeredWith(t, back, pb.Code_CODE_ACCEPTED)
+}
+
+func TestALostAnswerDoesNotMakeASecondCopy(t *testing.T) {
+	a, b := pair(t)
+	sequenced := wire.Status(pb.Code_CODE_SEQUENCED, "")
+	sequenced.Seq, sequenced.AcceptedMs = 42, 1_700_000_000_000
+	b.handler.set(func(h *handler) {
+		h.judge = func(it *pb.Item) *pb.Status {
+			// The link is lost between the commit and the answer.
+			a.fed.find(b.org.ID).stopWorker()
+			return sequenced
+		}
+	})
+	n := a.sends(b, 1, "once")
+	until(t, "the item is committed", func() bool { return len(b.handler.seen(a.org.ID)) == 1 })
+	if a.outbox.status(n) != nil {
+		t.Fatal("the answer was not lost: this test shows nothing")
+	}
+	b.halt()
+	b.start() // what it knows now it has from the disk
+	a.fed.startWorker(a.fed.find(b.org.ID))
+	s := a.outbox.answeredWith(t, n, pb.Code_CODE_SEQUENCED)
+	if s.Seq != 42 || s.AcceptedMs != sequenced.AcceptedMs {
+		t.Errorf("the first answer was %v, the second %v", sequenced, s)
+	}
+	if got := b.handler.seen(a.org.ID); len(got) != 1 {
+		t.Errorf("committed %d times", len(got))
+	}
+}
+
+func TestWhatIsRefusedForNowIsTriedAgainAndTheOtherRoomsGoOn(t *testing.T) {
+	a, b := pair(t)
+	var held uint64
+	tries := 0
+	b.handler.set(func(h *handler) {
+		h.judge = func(it *pb.Item) *pb.Status {
+			if it.Number != held {
+				return nil
+			}
+			if tries++; tries == 1 {
+				return wire.Status(pb.Code_CODE_FULL, "")
+			}
+			return nil
+		}
+		held = a.sends(b, 1, "refused at first")
+	})
+	other := a.sends(b, 2, "not held up")
+	a.outbox.answeredWith(t, other, pb.Code_CODE_ACCEPTED)
+	a.outbox.answeredWith(t, held, pb.Code_CODE_ACCEPTED)
+	if tries != 2 {
+		t.Errorf("tried %d times", tries)
+	}
+}
+
+func TestARefusalForGoodIsSettledAndRepeated(t *testing.T) {
+	a, b := pair(t)
+	b.handler.set(func(h *handler) {
+		h.judge = func(it *pb.Item) *pb.Status { return wire.Status(pb.Code_CODE_UNKNOWN_ROOM, "") }
+	})
+	n := a.sends(b, 1, "to nowhere")
+	a.outbox.answeredWith(t, n, pb.Code_CODE_UNKNOWN_ROOM)
+	p := b.fed.find(a.org.ID)
+	p.delivering.Lock()
+	s, ok := p.marks.seen(n)
+	p.delivering.Unlock()
+	if !ok || s.Code != pb.Code_CODE_UNKNOWN_ROOM {
+		t.Errorf("the same number again would get %v", s)
+	}
+}
+
+func TestAFailedCommitLeavesTheItemOpen(t *testing.T) {
+	a, b := pair(t)
+	b.handler.set(func(h *handler) { h.fail = true })
+	n := a.sends(b, 1, "not yet")
+	p := b.fed.find(a.org.ID)
+	until(t, "the item was tried", func() bool { return a.heldRooms(b) > 0 })
+	p.delivering.Lock()
+	_, decided := p.marks.seen(n)
+	p.delivering.Unlock()
+	if decided {
+		t.Fatal("an item that was not committed counts as decided")
+	}
+	b.handler.set(func(h *handler) { h.fail = false })
+	a.outbox.answeredWith(t, n, pb.Code_CODE_ACCEPTED)
+}
+
+// heldRooms tells how often the partner answered that an item stays open.
+func (n *node) heldRooms(*node) float64 { return counted(n.t, n.fed.metrics.sent, "internal") }
+
+func TestAMessageWaitsForAPartnerThatIsDownAndTheBackOffEndsOnContact(t *testing.T) {
+	a, b := pair(t)
+	b.halt()
+	until(t, "the link is known to be lost", func() bool {
+		i, err := a.fed.Partner(b.name)
+		return err == nil && i.State == "waiting" && i.Attempts > 0
+	})
+	n := a.sends(b, 1, "wait for me")
+	p := a.fed.find(b.org.ID)
+	p.mu.Lock()
+	p.link.attempts = 30 // as after hours: the next attempt is minutes away
+	p.mu.Unlock()
+	until(t, "the back-off is long", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return time.Until(p.link.next) > wire.PartnerBackoffCeil/3
+	})
+	b.start()
+	a.outbox.answeredWith(t, n, pb.Code_CODE_ACCEPTED)
+	i, _ := a.fed.Partner(b.name)
+	if i.Attempts != 0 || i.State != "connected" {
+		t.Errorf("after the contact: %+v", i)
+	}
+}
+
+func TestAnAttemptIsOnDiskBeforeItIsMade(t *testing.T) {
+	a, b := pair(t)
+	b.halt()
+	until(t, "an attempt failed", func() bool { i, _ := a.fed.Partner(b.name); return i.Attempts >= 1 && i.LastError != "" })
+	var rec attemptRecord
+	found, err := a.fed.get(attemptKey(b.org.ID), &rec)
+	if err != nil || !found || rec.Attempts < 1 || rec.Contact.IsZero() {
+		t.Fatalf("on disk: %+v, %v, %v", rec, found, err)
+	}
+}
+
+func TestPartnersAreThereAgainAfterARestart(t *testing.T) {
+	a, b := pair(t)
+	before, _ := a.fed.Partner(b.name)
+	a.halt()
+	a.start()
+	a.linked(b)
+	b.linked(a)
+	after, err := a.fed.Partner(b.name)
+	if err != nil || after.Agreement != before.Agreement || after.Peer != before.Peer {
+		t.Errorf("before %+v, after %+v, %v", before, after, err)
+	}
+	n := a.sends(b, 1, "still friends")
+	a.outbox.answeredWith(t, n, pb.Code_CODE_ACCEPTED)
+}
+
+func TestALowerIncarnationIsRefusedAndAHigherOneStartsAnew(t *testing.T) {
+	a, b := pair(t)
+	n := a.sends(b, 1, "first life")
+	a.outbox.answeredWith(t, n, pb.Code_CODE_ACCEPTED)
+	a.halt()
+	a.number = 2
+	a.outbox = newOutbox() // a restored node counts from the beginning
+	a.start()
+	a.linked(b)
+	again := a.sends(b, 1, "second life")
+	if again != n {
+		t.Fatalf("number %d is not used again: this test shows nothing", again)
+	}
+	a.outbox.answeredWith(t, again, pb.Code_CODE_ACCEPTED)
+	a.halt()
+	a.number = 1
+	a.start()
+	until(t, "the old incarnation is refused", func() bool {
+		i, _ := a.fed.Partner(b.name)
+		return i.State == "waiting" && i.LastError != ""
+	})
+	i, _ := a.fed.Partner(b.name)
+	if wire.CodeName(pb.Code_CODE_ROLLED_BACK) != i.LastError[:len("rolledBack")] {
+		t.Errorf("the refusal says %q", i.LastError)
+	}
+}
+
+func TestTheRateOfAPartnerIsHeldAndNothingIsLost(t *testing.T) {
+	a := newNode(t, "acme.example")
+	b := prepareNode(t, "globex.example")
+	b.limits = Limits{Items: 100, Burst: 20}
+	b.start()
+	befriend(t, a, b)
+	a.linked(b)
+	began := time.Now()
+	var sent []uint64
+	for range 60 {
+		sent = append(sent, a.sends(b, 1, "flood"))
+	}
+	for _, n := range sent {
+		a.outbox.answeredWith(t, n, pb.Code_CODE_ACCEPTED)
+	}
+	if took := time.Since(began); took < 350*time.Millisecond {
+		t.Errorf("60 items at 100/s with a burst of 20 took %v", took)
+	}
+	if counted(t, a.fed.metrics.sent, "rateLimited") == 0 {
+		t.Error("the limit was never reached")
+	}
+}
+
+func TestClocksOfPartnersAreCompared(t *testing.T) {
+	a := newNode(t, "acme.example")
+	b := prepareNode(t, "globex.example")
+	b.clock.move(7 * time.Minute)
+	b.start()
+	befriend(t, a, b)
+	a.linked(b)
+	i, _ := a.fed.Partner(b.name)
+	if d := i.ClockOffset - 7*time.Minute; !i.ClockKnown || d < -10*time.Second || d > 10*time.Second {
+		t.Errorf("the partner's clock is ahead by %v", i.ClockOffset)
+	}
+	if got := a.fed.ClockOffsets(); len(got) != 1 {
+		t.Errorf("offsets %v", got)
+	}
+}
+
+func TestQuestionsAreAnsweredAndRefusalsAreErrors(t *testing.T) {
+	a, b := pair(t)
+	ctx := context.Background()
+	b.handler.set(func(h *handler) {
+		h.query = func(q *pb.QueryRequest) *pb.QueryResponse {
+			if q.GetTree() == nil {
+				return &pb.QueryResponse{Status: wire.Status(pb.Code_CODE_UNKNOWN_MEMBER, "")}
+			}
+			return &pb.QueryResponse{Status: wire.Status(pb.Code_CODE_OK, ""),
+				Answer: &pb.QueryResponse_Tree{Tree: &pb.TreeAnswer{Tree: make([]byte, wire.MaxTree)}}}
+		}
+	})
+	answer, err := a.fed.Query(ctx, b.org.ID, &pb.QueryRequest{Query: &pb.QueryRequest_Tree{Tree: &pb.TreeQuery{}}})
+	if err != nil || len(answer.GetTree().GetTree()) != wire.MaxTree {
+		t.Fatalf("a tree of full size: %v", err)
+	}
+	_, err = a.fed.Query(ctx, b.org.ID, &pb.QueryRequest{Query: &pb.QueryRequest_Resolve{Resolve: &pb.ResolveQuery{Name: "nobody"}}})
+	refusedWith(t, err, pb.Code_CODE_UNKNOWN_MEMBER)
+	_, err = a.fed.Query(ctx, wire.OrganizationID{9}, &pb.QueryRequest{})
+	refusedWith(t, err, pb.Code_CODE_NO_AGREEMENT)
+	b.halt()
+	_, err = a.fed.Query(ctx, b.org.ID, &pb.QueryRequest{Query: &pb.QueryRequest_Tree{Tree: &pb.TreeQuery{}}})
+	refusedWith(t, err, pb.Code_CODE_UNREACHABLE)
+}

@@ -1,0 +1,267 @@
+package federation
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multiaddr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	pb "github.com/entente-im/entente/wire/ententev1"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/store"
+	"github.com/entente-im/entente/wire"
+)
+
+// Protocols of docs/protocol.md 5.
+const (
+	DeliverProtocol protocol.ID = "/entente/deliver/1"
+	QueryProtocol   protocol.ID = "/entente/query/1"
+	LobbyProtocol   protocol.ID = "/entente/lobby/1"
+)
+
+// Clock tells the time; store.Clock is one.
+type Clock interface{ Now() time.Time }
+
+type systemClock struct{}
+
+func (systemClock) Now() time.Time { return time.Now() }
+
+// Settlement is what a partner answered for an item for good.
+type Settlement struct {
+	Number uint64
+	Status *pb.Status
+}
+
+// Outbox is what waits for partners, in rising numbers for each of them.
+type Outbox interface {
+	// Fetch returns up to n items, about so many bytes, whose numbers are above after,
+	// in order, each with its number. The first one is returned whatever its size.
+	Fetch(ctx context.Context, org wire.OrganizationID, after uint64, n, bytes int) ([]*pb.Item, error)
+	// Settle removes items for good, with the consequences of their statuses, in one
+	// durable transaction. Items that are gone already are no error.
+	Settle(ctx context.Context, org wire.OrganizationID, settled []Settlement) error
+	// Wait returns when the partner's outbox may hold a number above after, or with
+	// ctx's error.
+	Wait(ctx context.Context, org wire.OrganizationID, after uint64) error
+}
+
+// Handler is what partners reach.
+type Handler interface {
+	// Deliver commits items in one store transaction and returns one status for each.
+	// Just before the commit it calls record with the batch and the statuses, which
+	// adds the marks that make the items duplicates from then on. An item whose status
+	// is to be tried again later must have left no trace; what follows it in its room
+	// is best refused for now as well, because the partner keeps a room's order.
+	Deliver(ctx context.Context, from wire.OrganizationID, items []*pb.Item, record func(*store.Batch, []*pb.Status) error) []*pb.Status
+	// Query answers a question of a partner in force. Manifest queries do not arrive here.
+	Query(ctx context.Context, from wire.OrganizationID, q *pb.QueryRequest) *pb.QueryResponse
+}
+
+// Limits are what each partner may use; zero values take those of wire/limits.go.
+type Limits struct {
+	Items   float64 // a second
+	Burst   int     // items
+	Bytes   int     // a second; the burst is twice that
+	Queries float64 // a second; the burst is ten times that
+}
+
+// QueryRate is the number of questions that a partner may ask in a second.
+const QueryRate = 50
+
+// Options of a federation. Key, Organization, NodeCertificate, AgreementKey, Store,
+// Outbox and Handler are required.
+type Options struct {
+	Key             ed25519.PrivateKey    // the node's peer key
+	Listen          []multiaddr.Multiaddr // none: this node only dials
+	Announce        []multiaddr.Multiaddr // none: those it listens on
+	Organization    *identity.Organization
+	NodeCertificate string       // note that lets Key speak for Organization
+	AgreementKey    wire.NoteKey // "<organization>/node": signs agreements
+	Store           *store.Store
+	Outbox          Outbox
+	Handler         Handler
+	Clock           Clock  // nil: the system's
+	Incarnation     uint64 // of this node's numbers; raised after a restore
+	Limits          Limits
+	Logger          *slog.Logger          // nil: none
+	Registerer      prometheus.Registerer // nil: none
+}
+
+func (o *Options) fill() error {
+	if o.Organization == nil || o.NodeCertificate == "" || o.Store == nil || o.Outbox == nil || o.Handler == nil {
+		return errors.New("federation: organization, node certificate, store, outbox and handler are required")
+	}
+	if len(o.AgreementKey.Private) != ed25519.PrivateKeySize {
+		return errors.New("federation: the key that signs agreements is missing")
+	}
+	if o.Clock == nil {
+		o.Clock = systemClock{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	l := &o.Limits
+	if l.Items <= 0 {
+		l.Items = wire.PartnerRate
+	}
+	if l.Burst <= 0 {
+		l.Burst = wire.PartnerBurst
+	}
+	if l.Bytes <= 0 {
+		l.Bytes = wire.PartnerBytesRate
+	}
+	if l.Queries <= 0 {
+		l.Queries = QueryRate
+	}
+	return nil
+}
+
+// Federation is a node's side of all its partnerships.
+//
+// Lock order: making, mu, partner.mu. gater.mu is taken inside any of them and
+// takes none. partner.delivering is held while the Handler commits and is taken
+// before partner.mu.
+type Federation struct {
+	opts    Options
+	log     *slog.Logger
+	clock   Clock
+	self    wire.DeviceID
+	host    host.Host
+	gate    *gater
+	metrics *metrics
+
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	running sync.WaitGroup // streams and workers
+	making  sync.Mutex     // one agreement is made or changed at a time
+
+	mu       sync.Mutex
+	started  bool // Run was called: workers are wanted
+	closed   bool
+	partners map[wire.OrganizationID]*partner
+	byPeer   map[peer.ID]*partner
+}
+
+// New opens the host, reads the partners from the store and begins to answer them.
+// Run has to be called for anything to be sent. After an error nothing is left open.
+func New(opts Options) (*Federation, error) {
+	if err := opts.fill(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(opts.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	f := &Federation{
+		opts: opts, log: opts.Logger, clock: opts.Clock, metrics: m,
+		partners: map[wire.OrganizationID]*partner{}, byPeer: map[peer.ID]*partner{},
+	}
+	f.gate = newGater(func(reason string) { m.refused.WithLabelValues(reason).Inc() })
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+	if err := f.load(); err != nil {
+		f.cancel()
+		return nil, err
+	}
+	f.host, err = newHost(opts.Key, opts.Listen, opts.Announce, f.gate)
+	if err != nil {
+		f.cancel()
+		return nil, err
+	}
+	copy(f.self[:], opts.Key.Public().(ed25519.PublicKey))
+	f.host.Network().Notify(f.gate)
+	f.host.SetStreamHandler(DeliverProtocol, f.serve("deliver", f.serveDeliver))
+	f.host.SetStreamHandler(QueryProtocol, f.serve("query", f.serveQuery))
+	f.host.SetStreamHandler(LobbyProtocol, f.serve("lobby", f.serveLobby))
+	return f, nil
+}
+
+// Run sends to all partners until ctx ends, then closes. It returns nil when it was
+// asked to end.
+func (f *Federation) Run(ctx context.Context) error {
+	f.mu.Lock()
+	if f.closed || f.started {
+		f.mu.Unlock()
+		return errors.New("federation: runs already, or is closed")
+	}
+	f.started = true
+	all := f.allLocked()
+	f.mu.Unlock()
+	for _, p := range all {
+		f.startWorker(p)
+	}
+	sweep := time.NewTicker(time.Minute)
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return f.Close()
+		case <-f.ctx.Done():
+			return f.Close()
+		case <-sweep.C:
+			f.sweep()
+		}
+	}
+}
+
+// sweep forgets tokens that are over and ends the links of agreements that are.
+func (f *Federation) sweep() {
+	if err := f.sweepTokens(f.ctx); err != nil {
+		f.log.Warn("old partner tokens stay for now", "error", err.Error())
+	}
+	for _, p := range f.all() {
+		if f.inForce(p) != nil {
+			p.dropLinks()
+		}
+	}
+}
+
+// Close takes nothing new, ends every stream and returns when all of them have.
+func (f *Federation) Close() error {
+	f.mu.Lock()
+	first := !f.closed
+	f.closed = true
+	f.mu.Unlock()
+	f.cancel()
+	var err error
+	if first {
+		err = f.host.Close()
+	}
+	f.running.Wait()
+	if err != nil {
+		return fmt.Errorf("federation: closing the host: %w", err)
+	}
+	return nil
+}
+
+// enter counts a stream or worker; false means that the federation is closed.
+func (f *Federation) enter() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
+	}
+	f.running.Add(1)
+	return true
+}
+
+// PeerID returns the node's libp2p peer ID in text.
+func (f *Federation) PeerID() string { return f.self.String() }
+
+// Addrs returns the addresses that partners are told, each with /p2p/ and the peer ID.
+func (f *Federation) Addrs() []multiaddr.Multiaddr {
+	out, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: f.host.ID(), Addrs: f.host.Addrs()})
+	if err != nil {
+		return nil
+	}
+	return out
+}

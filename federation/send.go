@@ -1,0 +1,457 @@
+package federation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+
+	pb "github.com/entente-im/entente/wire/ententev1"
+
+	"github.com/entente-im/entente/wire"
+)
+
+// startWorker starts the partner's worker unless it runs, or is not wanted: before
+// Run, after Close, and for agreements that were suspended or ended.
+func (f *Federation) startWorker(p *partner) {
+	f.mu.Lock()
+	wanted := f.started && !f.closed
+	if wanted {
+		f.running.Add(1)
+	}
+	f.mu.Unlock()
+	if !wanted {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stop != nil || p.record.Suspended || p.record.Ended {
+		f.running.Done()
+		return
+	}
+	ctx, cancel := context.WithCancel(f.ctx)
+	done := make(chan struct{})
+	p.stop, p.stopped = cancel, done
+	go func() {
+		defer f.running.Done()
+		defer close(done)
+		f.work(ctx, p)
+	}()
+}
+
+// stopWorker ends the worker and returns when it has.
+func (p *partner) stopWorker() {
+	p.mu.Lock()
+	stop, stopped := p.stop, p.stopped
+	p.stop, p.stopped = nil, nil
+	p.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-stopped
+	}
+}
+
+// work links with the partner again and again. A back-off ends at once when the
+// partner is heard from.
+func (f *Federation) work(ctx context.Context, p *partner) {
+	for ctx.Err() == nil {
+		err := f.attempt(ctx, p)
+		if err == nil {
+			err = f.link(ctx, p)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		timer := time.NewTimer(f.backOff(p, err))
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-p.heard:
+		}
+		timer.Stop()
+	}
+}
+
+// attempt records that a link is about to be tried, before it is tried.
+func (f *Federation) attempt(ctx context.Context, p *partner) error {
+	if err := f.inForce(p); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.link.attempts++
+	p.link.last = f.clock.Now()
+	rec := attemptRecord{Version: recordVersion, Attempts: p.link.attempts, Last: p.link.last, Contact: p.link.contact}
+	p.mu.Unlock()
+	return f.put(ctx, attemptKey(p.id), rec)
+}
+
+// backOff notes why a link ended and returns how long to wait.
+func (f *Federation) backOff(p *partner, err error) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delay := backOffDelay(p.link.attempts)
+	var refusal *wire.StatusError
+	if errors.As(err, &refusal) {
+		delay = max(delay, min(time.Duration(refusal.Status.RetryMs)*time.Millisecond, wire.PartnerBackoffCeil))
+	}
+	p.link.problem = ""
+	if err != nil {
+		p.link.problem = short(err.Error())
+	}
+	p.link.next = f.clock.Now().Add(delay)
+	f.log.Info("partner is not linked", "partner", p.id.String(), "attempt", p.link.attempts, "wait", delay.String(), "error", p.link.problem)
+	return delay
+}
+
+// backOffDelay doubles from the floor to the ceiling; the upper half is drawn, so
+// that partners of a node that comes back do not arrive together.
+func backOffDelay(attempts int) time.Duration {
+	d := wire.PartnerBackoffCeil
+	if attempts < 20 {
+		d = min(wire.PartnerBackoffFloor<<max(attempts-1, 0), wire.PartnerBackoffCeil)
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+func short(s string) string { return s[:min(len(s), wire.MaxDetail)] }
+
+// link connects, says hello and sends until the link is lost. It always returns an
+// error but when ctx has ended.
+func (f *Federation) link(ctx context.Context, p *partner) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := f.refresh(ctx, p); err != nil {
+		f.metrics.attempts.WithLabelValues("unreachable").Inc()
+		return err
+	}
+	out, err := f.open(ctx, p, DeliverProtocol)
+	if err != nil {
+		f.metrics.attempts.WithLabelValues("unreachable").Inc()
+		return err
+	}
+	defer out.s.Reset()
+	defer context.AfterFunc(ctx, func() { out.s.Reset() })()
+	b := newBacklog()
+	if err := f.fill(ctx, p, b); err != nil {
+		return err
+	}
+	if err := f.hello(p, out, b.lowMark()); err != nil {
+		f.metrics.attempts.WithLabelValues("refused").Inc()
+		return err
+	}
+	f.metrics.attempts.WithLabelValues("linked").Inc()
+	f.metrics.connected.Inc()
+	defer f.metrics.connected.Dec()
+	p.linked(f.clock.Now())
+	defer p.unlinked()
+	f.log.Info("partner is linked", "partner", p.id.String())
+	return f.pump(ctx, cancel, p, out, b)
+}
+
+func (p *partner) linked(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.link.connected, p.link.attempts, p.link.problem = true, 0, ""
+	p.link.next, p.link.contact = time.Time{}, now
+	select { // what was heard before is no news any more
+	case <-p.heard:
+	default:
+	}
+}
+
+func (p *partner) unlinked() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.link.connected = false
+}
+
+// open connects to the partner's peer and opens a stream. The connection is not
+// believed before the partner has answered on it: a refused dialler is told
+// nothing else at first.
+func (f *Federation) open(ctx context.Context, p *partner, proto protocol.ID) (*frames, error) {
+	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
+	defer cancel()
+	info := p.addrInfo()
+	f.clearDialBackOff(info.ID)
+	if err := f.host.Connect(ctx, info); err != nil {
+		return nil, wire.Refuse(pb.Code_CODE_UNREACHABLE, "connecting: %v", short(err.Error()))
+	}
+	return f.newStream(ctx, info.ID, proto)
+}
+
+// hello introduces us and waits to be welcomed.
+func (f *Federation) hello(p *partner, out *frames, low uint64) error {
+	digest := p.standing().digest
+	id := f.opts.Organization.ID
+	sent := f.clock.Now()
+	h := &pb.DeliverHello{
+		Version: wire.ProtocolVersion, Organization: id[:], Incarnation: f.opts.Incarnation,
+		LowMark: low, TimeMs: sent.UnixMilli(), Agreement: digest[:],
+	}
+	if err := out.write(&pb.DeliverFrame{Frame: &pb.DeliverFrame_Hello{Hello: h}}, maxHello, HelloTimeout); err != nil {
+		return lost(err)
+	}
+	var frame pb.DeliverFrame
+	release, err := out.read(&frame, maxHello, HelloTimeout)
+	if err != nil {
+		return lost(err)
+	}
+	release()
+	w := frame.GetWelcome()
+	if w == nil {
+		return fmt.Errorf("%w: an answer to a hello that is no welcome", wire.ErrMalformed)
+	}
+	now := f.clock.Now()
+	p.met(sent.Add(now.Sub(sent)/2), w.TimeMs)
+	return wire.Err(w.Status)
+}
+
+func lost(err error) error {
+	if errors.Is(err, wire.ErrMalformed) {
+		return err
+	}
+	return wire.Refuse(pb.Code_CODE_UNREACHABLE, "the link was lost: %v", short(err.Error()))
+}
+
+// fill looks ahead in the outbox as far as the backlog wants.
+func (f *Federation) fill(ctx context.Context, p *partner, b *backlog) error {
+	for b.wants() {
+		items, err := f.opts.Outbox.Fetch(ctx, p.id, b.cursor, LookaheadItems, LookaheadBytes)
+		if err != nil {
+			return fmt.Errorf("federation: reading the outbox: %w", err)
+		}
+		if len(items) == 0 {
+			return nil
+		}
+		if items[0].Number <= b.cursor {
+			return errors.New("federation: the outbox repeats a number")
+		}
+		b.add(items)
+	}
+	return nil
+}
+
+// pump sends batches and settles what they are answered with. One goroutine beside it
+// reads, so that a link lost while nothing is to be sent is noticed.
+func (f *Federation) pump(ctx context.Context, cancel context.CancelFunc, p *partner, out *frames, b *backlog) error {
+	results := make(chan reply)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer cancel()
+		readReplies(ctx, out, results)
+	}()
+	err := f.send(ctx, p, out, b, results)
+	cancel()
+	out.s.Reset()
+	<-done
+	return err
+}
+
+// reply is a result with the memory it holds, or why there are no more.
+type reply struct {
+	result  *pb.DeliverResult
+	release func()
+	err     error
+}
+
+func readReplies(ctx context.Context, out *frames, results chan<- reply) {
+	for {
+		var r reply
+		var frame pb.DeliverFrame
+		if r.err = out.await(0); r.err == nil {
+			r.release, r.err = out.read(&frame, maxResult, FrameTimeout)
+			r.result = frame.GetResult()
+		}
+		select {
+		case results <- r:
+		case <-ctx.Done():
+			if r.release != nil {
+				r.release()
+			}
+			return
+		}
+		if r.err != nil {
+			return
+		}
+	}
+}
+
+// maxResult bounds a result: 256 statuses with their details.
+const maxResult = wire.MaxDeliverItems * (wire.MaxDetail + 128)
+
+// send is the worker's loop while the link is up.
+func (f *Federation) send(ctx context.Context, p *partner, out *frames, b *backlog, results <-chan reply) error {
+	for {
+		if err := p.speaks(f.clock.Now()); err != nil {
+			return err
+		}
+		b.release(f.clock.Now())
+		if err := f.fill(ctx, p, b); err != nil {
+			return err
+		}
+		batch := b.batch(f.clock.Now())
+		if len(batch) == 0 {
+			if err := f.idle(ctx, p, b, results); err != nil {
+				return err
+			}
+			continue
+		}
+		pause, err := f.exchange(ctx, p, out, b, batch, results)
+		if err != nil {
+			return err
+		}
+		if err := rest(ctx, pause, results); err != nil {
+			return err
+		}
+	}
+}
+
+// idle waits for the outbox to grow, for a held room's turn or for the link's end.
+func (f *Federation) idle(ctx context.Context, p *partner, b *backlog, results <-chan reply) error {
+	until := f.clock.Now().Add(time.Minute) // to look at the agreement again
+	if at, ok := b.due(); ok && at.Before(until) {
+		until = at
+	}
+	waiting, stop := context.WithTimeout(ctx, max(until.Sub(f.clock.Now()), time.Millisecond))
+	defer stop()
+	broken := make(chan error, 1)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case r := <-results:
+			broken <- unasked(r)
+			stop()
+		case <-waiting.Done():
+		}
+	}()
+	err := f.opts.Outbox.Wait(waiting, p.id, b.cursor)
+	ended := waiting.Err() != nil
+	stop()
+	<-watched
+	select {
+	case err := <-broken:
+		return err
+	default:
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil && !ended {
+		return fmt.Errorf("federation: waiting for the outbox: %w", err)
+	}
+	return nil
+}
+
+// unasked is what a reply means that nothing was sent for.
+func unasked(r reply) error {
+	if r.err != nil {
+		return lost(r.err)
+	}
+	r.release()
+	return fmt.Errorf("%w: a result that nothing was sent for", wire.ErrMalformed)
+}
+
+// rest pauses the whole link, because the partner asked for it.
+func rest(ctx context.Context, pause time.Duration, results <-chan reply) error {
+	if pause <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case r := <-results:
+		return unasked(r)
+	}
+}
+
+// exchange sends a batch, waits for its result and settles it. It returns how long
+// the partner wants to be left alone.
+func (f *Federation) exchange(ctx context.Context, p *partner, out *frames, b *backlog, batch []*entry, results <-chan reply) (time.Duration, error) {
+	frame := &pb.DeliverBatch{LowMark: b.lowMark()}
+	for _, e := range batch {
+		frame.Items = append(frame.Items, e.item)
+	}
+	if err := out.write(&pb.DeliverFrame{Frame: &pb.DeliverFrame_Batch{Batch: frame}}, wire.MaxDeliverFrame, FrameTimeout); err != nil {
+		return 0, lost(err)
+	}
+	timer := time.NewTimer(2 * FrameTimeout)
+	defer timer.Stop()
+	select {
+	case r := <-results:
+		if r.err != nil {
+			return 0, lost(r.err)
+		}
+		defer r.release()
+		return f.settle(ctx, p, b, batch, r.result)
+	case <-timer.C:
+		return 0, wire.Refuse(pb.Code_CODE_UNREACHABLE, "no answer to a batch")
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// settle takes what was answered for good out of the outbox.
+func (f *Federation) settle(ctx context.Context, p *partner, b *backlog, batch []*entry, result *pb.DeliverResult) (pause time.Duration, err error) {
+	if len(result.GetStatuses()) != len(batch) {
+		return 0, fmt.Errorf("%w: %d statuses for %d items", wire.ErrMalformed, len(result.GetStatuses()), len(batch))
+	}
+	open := map[uint64]time.Duration{}
+	var settled []Settlement
+	for i, s := range result.Statuses {
+		number := batch[i].item.Number
+		if s.Number != number || s.Status == nil {
+			return 0, fmt.Errorf("%w: a status for number %d where %d was sent", wire.ErrMalformed, s.Number, number)
+		}
+		f.metrics.sent.WithLabelValues(wire.CodeName(s.Status.Code)).Inc()
+		if !staysOpen(batch[i].item, s.Status.Code) {
+			s.Status.Detail = short(s.Status.Detail)
+			settled = append(settled, Settlement{number, s.Status})
+			continue
+		}
+		open[number] = max(0, min(time.Duration(s.Status.RetryMs), HoldCeiling/time.Millisecond)) * time.Millisecond
+		if s.Status.Code == pb.Code_CODE_RATE_LIMITED {
+			pause = max(pause, open[number])
+		}
+	}
+	if len(settled) > 0 {
+		if err := f.opts.Outbox.Settle(ctx, p.id, settled); err != nil {
+			return 0, fmt.Errorf("federation: settling: %w", err)
+		}
+	}
+	b.answered(batch, open, f.clock.Now())
+	p.met(f.clock.Now(), 0)
+	return pause, nil
+}
+
+// newStream opens a stream to a peer that we are connected with.
+func (f *Federation) newStream(ctx context.Context, id peer.ID, proto protocol.ID) (*frames, error) {
+	s, err := f.host.NewStream(network.WithNoDial(ctx, "connected before"), id, proto)
+	if err != nil {
+		return nil, wire.Refuse(pb.Code_CODE_UNREACHABLE, "opening a stream: %v", short(err.Error()))
+	}
+	if err := s.Scope().SetService(serviceName); err != nil {
+		s.Reset()
+		return nil, fmt.Errorf("federation: no resources for a stream: %w", err)
+	}
+	return newFrames(s), nil
+}
+
+// clearDialBackOff makes the library dial again at once; we have a back-off of our
+// own, which ends when the partner is heard from.
+func (f *Federation) clearDialBackOff(id peer.ID) {
+	if s, ok := f.host.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
+		s.Backoff().Clear(id)
+	}
+}
