@@ -221,7 +221,7 @@ func startNode(t testing.TB, c nodeConfig) *node {
 	}
 	n := &node{dir: c.dir, box: newBox(), id: wire.DeviceID(c.key.Public().(ed25519.PublicKey))}
 	o := gate.Options{Key: c.key, HMACKey: c.hmac, Directory: c.dir, TokenTTL: c.ttl, Clock: c.clock, Timing: c.timing,
-		Backend: func(wire.DeviceID) (session.Backend, error) { return n.box, nil }}
+		Backend: func(context.Context, wire.DeviceID) (session.Backend, error) { return n.box, nil }}
 	if c.origin != "" {
 		o.Origins = []string{c.origin}
 	}

@@ -29,8 +29,8 @@ type Options struct {
 	Key       ed25519.PrivateKey // of the node's peer ID
 	HMACKey   []byte             // 32 bytes, stable over restarts, or all tokens end with one
 	Directory Directory
-	// Backend returns what serves a device's session, when one opens.
-	Backend func(device wire.DeviceID) (session.Backend, error)
+	// Backend returns what serves a device's session, when one opens; ctx ends with it.
+	Backend func(ctx context.Context, device wire.DeviceID) (session.Backend, error)
 	// Hosts that devices may name in the Host header; empty: any. The token is
 	// bound to the one it was made for.
 	Hosts    []string

@@ -105,7 +105,7 @@ func start(t *testing.T, timing session.Timing) *world {
 	}
 	w := &world{dir: &dir{gone: make(map[wire.DeviceID]bool)}, clock: &clock{now: time.Now()}, flood: new(flood)}
 	w.Gate, err = New(Options{Key: key, HMACKey: bytes.Repeat([]byte{3}, 32), Directory: w.dir, Clock: w.clock.Now, Timing: timing,
-		Origins: []string{origin}, Backend: func(wire.DeviceID) (session.Backend, error) { return w.flood, nil }})
+		Origins: []string{origin}, Backend: func(context.Context, wire.DeviceID) (session.Backend, error) { return w.flood, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

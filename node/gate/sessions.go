@@ -113,7 +113,7 @@ func (g *Gate) greet(c session.Conn, origin string, leave func()) {
 		return
 	}
 	defer end()
-	backend, err := g.o.Backend(t.device)
+	backend, err := g.o.Backend(ctx, t.device)
 	if err != nil {
 		g.o.Logger.Error("session refused", "device", t.device.String(), "error", err)
 		session.Refuse(c, &session.CloseError{Code: session.CodeInternal, Reason: "internal"}, g.o.Timing)
