@@ -1,0 +1,144 @@
+package mailbox
+
+import (
+	"context"
+	"time"
+
+	"github.com/entente-im/entente/store"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// Outbox is a partner's queue: items wait until the partner takes them, refuses
+// them for good, or their deadline ends.
+type Outbox struct {
+	m   *Mailbox
+	key boxKey
+}
+
+// Outbox returns the queue of a partner, which may be empty.
+func (m *Mailbox) Outbox(partner wire.OrganizationID) *Outbox {
+	return &Outbox{m, boxKey{kindOutbox, boxName(partner)}}
+}
+
+// OutEntry is one item of an outbox. Numbers rise for the life of the store.
+type OutEntry struct {
+	Number   uint64
+	Item     *pb.Item // its number is set
+	Deadline time.Time
+	Err      error // our copy is damaged; Item is nil
+}
+
+// Settlement is a partner's answer to one item.
+type Settlement struct {
+	Number uint64
+	Status *pb.Status
+}
+
+// Fetch hands out up to n items (and about bytes of them, at least one) after a
+// number, in order. They stay until they are settled or expire.
+func (o *Outbox) Fetch(ctx context.Context, after uint64, n, bytes int) ([]OutEntry, error) {
+	items, err := o.m.hand(ctx, o.m.find(o.key), after, n, bytes)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]OutEntry, len(items))
+	for i, it := range items {
+		out[i] = OutEntry{Number: uint64(it.lsn), Item: it.item, Deadline: it.deadline, Err: it.err}
+	}
+	return out, nil
+}
+
+// Settle removes what the partner has answered: a success leaves as stored, a
+// refusal for good as refused, deadlinePassed as expired. What may succeed later
+// stays: temporary refusals of everything, what is quarantined, and refusals by
+// policy of handshakes that fan out: after a suspension they are needed.
+// Numbers that were not handed out or are gone are skipped, so repeating it is a
+// success. When it returns nil, removal and events are written.
+func (o *Outbox) Settle(ctx context.Context, settlements []Settlement) error {
+	b := o.m.find(o.key)
+	if b == nil {
+		return nil
+	}
+	o.m.sweep.RLock()
+	defer o.m.sweep.RUnlock()
+	b.removal.Lock()
+	defer b.removal.Unlock()
+	var out []leaving
+	chosen := make(map[store.LSN]bool)
+	b.mu.Lock()
+	for _, s := range settlements {
+		lsn := store.LSN(s.Number)
+		h, ok := b.handed[lsn]
+		if !ok || chosen[lsn] {
+			continue
+		}
+		if l := h.leaving(b, lsn); answered(&l, s.Status) {
+			chosen[lsn] = true
+			out = append(out, l)
+		}
+	}
+	b.mu.Unlock()
+	return o.m.remove(ctx, out)
+}
+
+// answered decides what a partner's answer does to an item, and whether it leaves.
+func answered(l *leaving, s *pb.Status) bool {
+	if s == nil {
+		return false
+	}
+	l.status = s
+	switch wire.ClassOf(s.Code) {
+	case wire.Success:
+		l.state = StateStored
+		return true
+	case wire.Temporary:
+		// wrongEpoch is temporary for the device, which encrypts anew; the bytes that
+		// were refused never become right.
+		if s.Code != pb.Code_CODE_WRONG_EPOCH {
+			return false
+		}
+	case wire.Policy:
+		fansOut := l.meta != nil && l.meta.class == pb.Class_CLASS_HANDSHAKE && l.meta.item == pb.ItemKind_ITEM_KIND_FANOUT
+		if fansOut || s.Code == pb.Code_CODE_QUARANTINED {
+			return false
+		}
+	}
+	l.state = StateRefused
+	if s.Code == pb.Code_CODE_DEADLINE_PASSED {
+		l.state = StateExpired
+	}
+	return true
+}
+
+// Drop removes what the partner will never get, because people decided so: the
+// agreement was suspended or has ended. Messages, and handshakes that wait for the
+// partner as hub, leave as refused with the given status; handshakes that fan out
+// and control stay unless all is set (the partner is gone).
+func (o *Outbox) Drop(ctx context.Context, status *pb.Status, all bool) error {
+	b := o.m.find(o.key)
+	if b == nil {
+		return nil
+	}
+	o.m.sweep.RLock()
+	defer o.m.sweep.RUnlock()
+	b.removal.Lock()
+	defer b.removal.Unlock()
+	var out []leaving
+	err := o.m.each(ctx, b.id, 0, 0, func(p store.Item, meta *meta) {
+		kept := meta != nil && meta.class != pb.Class_CLASS_MESSAGE && meta.item != pb.ItemKind_ITEM_KIND_SUBMIT
+		if all || !kept {
+			out = append(out, leaving{box: b, lsn: p.LSN, meta: meta, state: StateRefused, deadline: p.Deadline, status: status})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return o.m.remove(ctx, out)
+}
+
+// Wait returns nil as soon as Fetch after the same number would hand out something.
+func (o *Outbox) Wait(ctx context.Context, after uint64) error { return o.m.wait(ctx, o.key, after) }
+
+// Usage tells what the outbox holds.
+func (o *Outbox) Usage() Usage { return o.m.usage(o.key) }
