@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -88,6 +89,10 @@ func bodyAD(bucket uint32) []byte {
 func (s *Store) sealDeposit(d *Deposit) (*record, error) {
 	bucket := s.bucketOf(d.Deadline)
 	wrap, err := s.ratchet.key(bucket)
+	for errors.Is(err, errExpired) { // it ended this moment: a whole bucket ahead is the least
+		bucket = s.bucketOf(d.Deadline)
+		wrap, err = s.ratchet.key(bucket)
+	}
 	if err != nil {
 		return nil, err
 	}
