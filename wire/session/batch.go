@@ -47,7 +47,7 @@ func DecodeBatch(b []byte) (*pb.Batch, error) {
 		return nil, err
 	}
 	var batch pb.Batch
-	if err := proto.Unmarshal(b, &batch); err != nil {
+	if err := proto.Unmarshal(b, &batch); err != nil || len(batch.Frames) != n {
 		return nil, malformed("a batch that is not protobuf")
 	}
 	if len(b) > wire.MaxSessionBatch && batch.Frames[0].GetDeliver() == nil {
@@ -69,7 +69,7 @@ func countFrames(b []byte) (int, error) {
 			return 0, malformed("a batch that is not protobuf")
 		}
 		b = b[l:]
-		if num == 1 {
+		if num == 1 && typ == protowire.BytesType { // any other type is an unknown field
 			n++
 		}
 	}

@@ -31,15 +31,16 @@ func TestBatchLimits(t *testing.T) {
 		b  []byte
 		ok bool
 	}{
-		"64 frames":                      {raw(pings[1:]...), true},
-		"65 frames":                      {raw(pings...), false},
-		"none":                           {nil, false},
-		"only unknown fields":            {[]byte{0x10, 0x01}, false},
-		"a handshake alone":              {raw(deliver(wire.MaxHandshakeBody)), true},
-		"a handshake with company":       {raw(deliver(wire.MaxHandshakeBody), ping()), false},
-		"a delivery over all limits":     {raw(deliver(MaxMessage)), false},
-		"a submission of a batch's size": {raw(submit(1, wire.MaxSessionBatch)), false},
-		"frames by the million":          {bytes.Repeat([]byte{0x0a, 0x00}, 200_000), false},
+		"64 frames":                       {raw(pings[1:]...), true},
+		"65 frames":                       {raw(pings...), false},
+		"none":                            {nil, false},
+		"a frames field that is a number": {[]byte{0x08, 0x30}, false},
+		"only unknown fields":             {[]byte{0x10, 0x01}, false},
+		"a handshake alone":               {raw(deliver(wire.MaxHandshakeBody)), true},
+		"a handshake with company":        {raw(deliver(wire.MaxHandshakeBody), ping()), false},
+		"a delivery over all limits":      {raw(deliver(MaxMessage)), false},
+		"a submission of a batch's size":  {raw(submit(1, wire.MaxSessionBatch)), false},
+		"frames by the million":           {bytes.Repeat([]byte{0x0a, 0x00}, 200_000), false},
 	} {
 		if _, err := DecodeBatch(c.b); (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)

@@ -19,6 +19,7 @@ type server struct {
 	backend Backend
 	o       ServeOptions
 	live    context.Context // ends when the session may do nothing more for the device
+	writing context.Context // ends a moment after live
 	kick    chan struct{}   // the writer has something to look at
 	ackKick chan struct{}
 
@@ -62,9 +63,16 @@ func Serve(ctx context.Context, c Conn, hello *pb.Hello, b Backend, o ServeOptio
 		window: int(min(hello.WindowEnvelopes, wire.DeliverWindow)), windowB: int(min(hello.WindowBytes, wire.DeliverWindowBytes)),
 		sentUpTo: hello.AckedThrough, ackTo: hello.AckedThrough, acked: hello.AckedThrough}
 
+	// A message that is leaving may take a moment longer than live: cancelling a
+	// Write tears a WebSocket down, and the Close frame with it.
+	var cut context.CancelFunc
+	s.writing, cut = context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	defer context.AfterFunc(live, func() { time.AfterFunc(closeWait, cut) })()
+
 	err := b.Ack(live, hello.AckedThrough, nil)
 	if err == nil {
-		err = write(live, c, []*pb.Frame{s.welcome()}, o.Timing.Write)
+		err = write(s.writing, c, []*pb.Frame{s.welcome()}, o.Timing.Write)
 	}
 	// The reader outlives live so that a Close frame can still leave: cancelling a
 	// Read tears a WebSocket down.

@@ -249,7 +249,11 @@ func TestHelloIsFirstAloneAndInTime(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				device, node := newPipe()
 				if frames != nil {
-					go (&peer{t: t, conn: device}).send(frames...)
+					b, err := EncodeBatch(frames)
+					if err != nil {
+						t.Fatal(err)
+					}
+					go func() { _ = device.Write(context.Background(), b) }()
 				}
 				go func() { _, _ = device.Read(context.Background()) }() // the Close frame
 				start := time.Now()

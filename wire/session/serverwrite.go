@@ -30,7 +30,7 @@ func (s *server) writeLoop() error {
 			return err
 		}
 		if len(p.frames) > 0 {
-			if err := write(s.live, s.conn, p.frames, s.o.Timing.Write); err != nil {
+			if err := write(s.writing, s.conn, p.frames, s.o.Timing.Write); err != nil {
 				return err
 			}
 			continue
