@@ -45,8 +45,10 @@ type Settlement struct {
 // Outbox is what waits for partners, in rising numbers for each of them.
 type Outbox interface {
 	// Fetch returns up to n items, about so many bytes, whose numbers are above after,
-	// in order, each with its number. The first one is returned whatever its size.
-	Fetch(ctx context.Context, org wire.OrganizationID, after uint64, n, bytes int) ([]*pb.Item, error)
+	// in order, each with its number. The first one is returned whatever its size. A
+	// copy that is damaged is an item with nothing but its number: it is refused as
+	// malformed by whoever gets it.
+	Fetch(org wire.OrganizationID, after uint64, n, bytes int) ([]*pb.Item, error)
 	// Settle removes items for good, with the consequences of their statuses, in one
 	// durable transaction. Items that are gone already are no error.
 	Settle(ctx context.Context, org wire.OrganizationID, settled []Settlement) error

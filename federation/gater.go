@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 const (
 	LobbyConnections = 16
 	LobbyStay        = 30 * time.Second // then the connection is closed
-	LobbyStreams     = 1                // at once, of one connection
+	LobbyWaiting     = 4                // streams of one connection that wait for the one that is served
 )
 
 // gater admits the peers of partners, and as many others as the lobby holds. It is
@@ -28,10 +29,11 @@ type gater struct {
 	refused func(reason string)
 }
 
-// guest is a connection in the lobby.
+// guest is a connection in the lobby. One of its streams is served at a time.
 type guest struct {
 	leave   *time.Timer
-	streams int
+	streams int           // waiting or served
+	place   chan struct{} // holds one while a stream is served
 }
 
 func newGater(refused func(reason string)) *gater {
@@ -77,24 +79,29 @@ func (g *gater) allowDial(p peer.ID) func() {
 	}
 }
 
-// enter takes one of a guest's streams; ok is false when it has as many as it may.
-// Connections of partners have no such limit here.
-func (g *gater) enter(c network.Conn) (leave func(), ok bool) {
+// enter waits for a guest's one place; ok is false when too many of its streams wait
+// already, or ctx has ended. Connections of partners have no such limit here.
+func (g *gater) enter(ctx context.Context, c network.Conn) (leave func(), ok bool) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	in := g.lobby[c]
-	if in == nil {
-		return func() {}, true
-	}
-	if in.streams >= LobbyStreams {
-		return nil, false
+	if in == nil || in.streams > LobbyWaiting {
+		g.mu.Unlock()
+		return func() {}, in == nil
 	}
 	in.streams++
-	return func() {
+	g.mu.Unlock()
+	gone := func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		in.streams--
-	}, true
+	}
+	select {
+	case in.place <- struct{}{}:
+		return func() { <-in.place; gone() }, true
+	case <-ctx.Done():
+		gone()
+		return nil, false
+	}
 }
 
 // InterceptPeerDial lets us dial partners and the peers of tokens only.
@@ -142,7 +149,7 @@ func (g *gater) Connected(_ network.Network, c network.Conn) {
 		go c.Close() // not here: closing tells Disconnected, which takes the lock
 		return
 	}
-	g.lobby[c] = &guest{leave: time.AfterFunc(LobbyStay, func() { c.Close() })}
+	g.lobby[c] = &guest{leave: time.AfterFunc(LobbyStay, func() { c.Close() }), place: make(chan struct{}, 1)}
 }
 
 // Disconnected frees the place.

@@ -247,7 +247,7 @@ func (o *outbox) add(to wire.OrganizationID, it *pb.Item) uint64 {
 	return o.last
 }
 
-func (o *outbox) Fetch(_ context.Context, org wire.OrganizationID, after uint64, n, size int) (out []*pb.Item, err error) {
+func (o *outbox) Fetch(org wire.OrganizationID, after uint64, n, size int) (out []*pb.Item, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, it := range o.items[org] {

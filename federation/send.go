@@ -138,7 +138,7 @@ func (f *Federation) link(ctx context.Context, p *partner) error {
 	defer out.s.Reset()
 	defer context.AfterFunc(ctx, func() { out.s.Reset() })()
 	b := newBacklog()
-	if err := f.fill(ctx, p, b); err != nil {
+	if err := f.fill(p, b); err != nil {
 		return err
 	}
 	if err := f.hello(p, out, b.lowMark()); err != nil {
@@ -220,9 +220,9 @@ func lost(err error) error {
 }
 
 // fill looks ahead in the outbox as far as the backlog wants.
-func (f *Federation) fill(ctx context.Context, p *partner, b *backlog) error {
+func (f *Federation) fill(p *partner, b *backlog) error {
 	for b.wants() {
-		items, err := f.opts.Outbox.Fetch(ctx, p.id, b.cursor, LookaheadItems, LookaheadBytes)
+		items, err := f.opts.Outbox.Fetch(p.id, b.cursor, LookaheadItems, LookaheadBytes)
 		if err != nil {
 			return fmt.Errorf("federation: reading the outbox: %w", err)
 		}
@@ -293,7 +293,7 @@ func (f *Federation) send(ctx context.Context, p *partner, out *frames, b *backl
 			return err
 		}
 		b.release(f.clock.Now())
-		if err := f.fill(ctx, p, b); err != nil {
+		if err := f.fill(p, b); err != nil {
 			return err
 		}
 		batch := b.batch(f.clock.Now())

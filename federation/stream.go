@@ -110,7 +110,12 @@ func (f *Federation) serve(name string, handle func(context.Context, *frames) er
 			return
 		}
 		defer f.running.Done()
-		leave, ok := f.gate.enter(s.Conn())
+		ctx, cancel := context.WithCancel(f.ctx)
+		defer cancel()
+		defer context.AfterFunc(ctx, func() { s.Reset() })()
+		waiting, served := context.WithTimeout(ctx, LobbyStay)
+		leave, ok := f.gate.enter(waiting, s.Conn())
+		served()
 		if !ok {
 			f.metrics.refused.WithLabelValues("streams").Inc()
 			s.Reset()
@@ -121,9 +126,6 @@ func (f *Federation) serve(name string, handle func(context.Context, *frames) er
 			s.Reset()
 			return
 		}
-		ctx, cancel := context.WithCancel(f.ctx)
-		defer cancel()
-		defer context.AfterFunc(ctx, func() { s.Reset() })()
 		if err := handle(ctx, newFrames(s)); err != nil {
 			f.streamFailed(name, s, err)
 			return
