@@ -169,7 +169,7 @@ func TestFsckNamesDamageAndChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b[len(b)-40] ^= 1
+	b[layout(uint32(o.SegmentSize/1024))+300] ^= 1
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
