@@ -3,6 +3,7 @@ package mailbox
 import (
 	"context"
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"sync"
 	"testing"
@@ -14,9 +15,18 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain sets the models to a length that suits every run; -rapid.checks=1000 on
+// the command line is for the night.
+func TestMain(m *testing.M) {
+	for name, value := range map[string]string{"rapid.checks": "50", "rapid.nofailfile": "true"} {
+		if err := flag.Set(name, value); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
-const testBucket = 10 * time.Second
+const testBucket = 10 * time.Minute
 
 // testClock is moved by hand; both clocks go together, as on a healthy machine.
 type testClock struct {
@@ -89,7 +99,7 @@ func (w *world) open() {
 func (w *world) openStore() {
 	w.t.Helper()
 	s, err := store.Open(context.Background(), store.Options{
-		Dir: w.dir, Bucket: testBucket, Clock: w.clock, TrustClock: true, SegmentSize: 1 << 20, Reserve: w.reserve,
+		Dir: w.dir, Bucket: testBucket, Clock: w.clock, TrustClock: true, SegmentSize: 256 << 10, Reserve: w.reserve,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -149,9 +149,10 @@ func TestWhatExpiredWhileTheNodeWasDownIsToldAfterwards(t *testing.T) {
 func TestWhatWasHandedOutJustInTimeMayStillBeAcknowledged(t *testing.T) {
 	w := newWorld(t)
 	w.messages(2, dev(1))
-	w.clock.advance(time.Hour - time.Second)
+	w.clock.advance(time.Hour - time.Second) // the deadline is the end of a bucket
 	got := w.fetch(dev(1), 0, 10)
-	w.clock.advance(2 * testBucket)
+	w.clock.advance(2 * time.Second)
+	want(t, "fetched too late", len(w.fetch(dev(1), 0, 10)), 0)
 	w.sweep()
 	want(t, "expired within the grace", len(w.seen()), 0)
 	w.ack(dev(1), got[0].Seq)

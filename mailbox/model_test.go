@@ -88,7 +88,7 @@ func (m *model) deliver(t *rapid.T) {
 		d.From = partner('f')
 	}
 	chosen := rapid.SliceOfDistinct(rapid.SampledFrom(m.all), rapid.ID[*recipient]).Draw(t, "to")
-	d.Deadline = m.clock.Now().Add(time.Duration(rapid.IntRange(1, 60).Draw(t, "seconds")) * time.Second)
+	d.Deadline = m.clock.Now().Add(time.Duration(rapid.IntRange(1, 60).Draw(t, "minutes")) * time.Minute)
 	for _, r := range chosen {
 		if r.key.kind == kindInbox {
 			d.Devices = append(d.Devices, wire.DeviceID(r.key.name))
@@ -184,9 +184,15 @@ func (m *model) pull(t *rapid.T) {
 // confirm acknowledges, or settles as stored, through a number that may be wrong.
 func (m *model) confirm(t *rapid.T) {
 	r := rapid.SampledFrom(m.all).Draw(t, "who")
-	through := uint64(rapid.IntRange(0, 60).Draw(t, "through"))
+	numbers := []uint64{0, r.mark, r.mark + 1, 1 << 62}
+	for _, w := range r.pending {
+		numbers = append(numbers, w.number)
+	}
+	slices.Sort(numbers)
+	some := rapid.SampledFrom(numbers)
+	through := some.Draw(t, "through")
 	if r.key.kind == kindInbox {
-		bad := rapid.SliceOfN(rapid.Uint64Range(0, 60), 0, 3).Draw(t, "unreadable")
+		bad := rapid.SliceOfN(some, 0, 3).Draw(t, "unreadable")
 		m.ack(wire.DeviceID(r.key.name), through, bad...)
 	} else {
 		code := rapid.SampledFrom([]pb.Code{
@@ -198,7 +204,7 @@ func (m *model) confirm(t *rapid.T) {
 }
 
 func (m *model) time(t *rapid.T) {
-	m.clock.advance(time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second)
+	m.clock.advance(rapid.SampledFrom([]time.Duration{0, time.Second, HandoutGrace, testBucket, 3 * testBucket}).Draw(t, "passed"))
 	if rapid.Bool().Draw(t, "sweep") {
 		m.sweep()
 	}
