@@ -185,6 +185,13 @@ func (g *Gate) Online(d wire.DeviceID) bool {
 	return g.sessions[d] != nil
 }
 
+// Sessions counts the devices that have a session.
+func (g *Gate) Sessions() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.sessions)
+}
+
 // reauth answers Reauth with the gate's own tickets.
 type reauth struct {
 	session.Backend
