@@ -1,0 +1,62 @@
+package mls
+
+// Every number that names something on the wire stands in this file: those of
+// the IANA registries (RFC 9420 §17) and our own of the private-use ranges.
+
+// ProtocolVersion is mls10, the only one there is (§6).
+const ProtocolVersion uint16 = 1
+
+// Cipher suites (§17.1). The table of what is implemented is in suite.go.
+const (
+	SuiteX25519AES128   SuiteID = 1
+	SuiteX25519ChaCha20 SuiteID = 3
+)
+
+// Wire formats of MLSMessage (§6, §17.2).
+const (
+	WirePublicMessage  WireFormat = 1
+	WirePrivateMessage WireFormat = 2
+	WireWelcome        WireFormat = 3
+	WireGroupInfo      WireFormat = 4
+	WireKeyPackage     WireFormat = 5
+)
+
+// Extension types (§17.3).
+const (
+	ExtensionApplicationID        ExtensionType = 1
+	ExtensionRatchetTree          ExtensionType = 2
+	ExtensionRequiredCapabilities ExtensionType = 3
+	ExtensionExternalPub          ExtensionType = 4
+	ExtensionExternalSenders      ExtensionType = 5
+	// ExtensionLastResort marks a KeyPackage that may be used more than once
+	// (draft-ietf-mls-extensions, last_resort).
+	ExtensionLastResort ExtensionType = 0x000A
+	// ExtensionRoom is entente_room: a room's description in the GroupContext,
+	// opaque to this package. Private use.
+	ExtensionRoom ExtensionType = 0xF0E1
+)
+
+// Proposal types (§17.4).
+const (
+	ProposalAdd                    ProposalType = 1
+	ProposalUpdate                 ProposalType = 2
+	ProposalRemove                 ProposalType = 3
+	ProposalPSK                    ProposalType = 4
+	ProposalReInit                 ProposalType = 5
+	ProposalExternalInit           ProposalType = 6
+	ProposalGroupContextExtensions ProposalType = 7
+)
+
+// Credential types (§17.5).
+const (
+	CredentialBasic CredentialType = 1
+	CredentialX509  CredentialType = 2
+	// CredentialEntente is one opaque vector, kept verbatim and understood by
+	// the validator alone. Private use.
+	CredentialEntente CredentialType = 0xF0E1
+)
+
+// isGREASE tells the values that are reserved to be ignored (§13.5).
+func isGREASE(v uint16) bool { return v&0x0f0f == 0x0a0a && v>>8 == v&0xff }
+
+func isPrivateUse(v uint16) bool { return v >= 0xF000 }

@@ -1,0 +1,241 @@
+package mls
+
+import (
+	"bytes"
+	"slices"
+)
+
+// Sent is a proposal and who made it.
+type Sent struct {
+	Proposal *Proposal
+	Sender   Sender
+	Ref      []byte // nil when by value
+}
+
+// Applied is a group's tree and extensions after a list of proposals, before
+// the committer's path.
+type Applied struct {
+	Tree       *Tree // a copy of its own
+	Extensions []Extension
+	Committer  LeafIndex
+	Added      []Member
+	AddedKeys  []*KeyPackage // one for each Added, nil for an external joiner
+	KEMOutput  []byte        // of ExternalInit
+	effects    Effects
+	resync     *LeafNode // removed by an external Commit
+}
+
+// checkProposal checks one proposal by itself (RFC 9420 §12.1): received alone,
+// or in a Commit.
+func (g *PublicGroup) checkProposal(p *Proposal, by Sender) error {
+	if by.Type == SenderExternal && p.Type != ProposalRemove {
+		return refuse(ErrSender, "external sender with proposal type %d", p.Type)
+	}
+	switch p.Type {
+	case ProposalAdd:
+		return g.checkAdd(p.Add)
+	case ProposalUpdate:
+		if by.Type != SenderMember {
+			return refuse(ErrSender, "update of a non-member")
+		}
+		return g.checkUpdate(p.Update, LeafIndex(by.Index))
+	case ProposalRemove:
+		if g.tree.Leaf(p.Remove) == nil {
+			return refuse(ErrProposal, "remove of blank leaf %d", p.Remove)
+		}
+		return nil
+	case ProposalGroupContextExtensions:
+		return g.checkExtensions(p.Extensions)
+	case ProposalExternalInit:
+		if by.Type != SenderNewMemberCommit {
+			return refuse(ErrProposal, "external init outside an external commit")
+		}
+		return nil
+	}
+	return refuse(ErrPolicy, "type %d", p.Type) // PSK, ReInit
+}
+
+func (g *PublicGroup) checkAdd(k *KeyPackage) error {
+	s, err := k.check()
+	if err != nil {
+		return err
+	}
+	if s != g.suite {
+		return refuse(ErrKeyPackage, "suite %d in a group of suite %d", k.Suite, g.ctx.Suite)
+	}
+	if err := k.Leaf.VerifySignature(s, nil, 0); err != nil {
+		return err
+	}
+	if g.opts.Now != nil {
+		if err := k.Leaf.checkLifetime(g.opts.Now()); err != nil {
+			return err
+		}
+	}
+	rc, err := requiredCapabilities(g.ctx.Extensions)
+	if err != nil {
+		return err
+	}
+	if err := k.Leaf.checkContext(g.ctx.Extensions, rc); err != nil {
+		return err
+	}
+	return askValidator(g.opts.Validator, LeafCheck{Entry: EntryAdd, GroupID: g.ctx.GroupID, New: k.Leaf})
+}
+
+func (g *PublicGroup) checkUpdate(n *LeafNode, l LeafIndex) error {
+	old := g.tree.Leaf(l)
+	if old == nil || n.Source != SourceUpdate {
+		return refuse(ErrProposal, "update of leaf %d", l)
+	}
+	return g.checkReplacement(n, l, old, EntryUpdate)
+}
+
+// checkReplacement checks a leaf that takes the place of old, or comes in by
+// external Commit, where old may be nil (§7.3).
+func (g *PublicGroup) checkReplacement(n *LeafNode, l LeafIndex, old *LeafNode, e LeafEntry) error {
+	if err := n.checkAlone(g.suite); err != nil {
+		return err
+	}
+	if old != nil && bytes.Equal(old.EncryptionKey, n.EncryptionKey) {
+		return refuse(ErrLeaf, "leaf %d keeps its encryption key", l)
+	}
+	if err := n.VerifySignature(g.suite, g.ctx.GroupID, l); err != nil {
+		return err
+	}
+	return askValidator(g.opts.Validator, LeafCheck{Entry: e, GroupID: g.ctx.GroupID, Old: old, New: n})
+}
+
+func (g *PublicGroup) checkExtensions(list []Extension) error {
+	if _, err := externalSenders(list); err != nil {
+		return err
+	}
+	if _, err := requiredCapabilities(list); err != nil {
+		return err
+	}
+	v, ok := g.opts.Validator.(ExtensionsValidator)
+	if !ok {
+		return refuse(ErrPolicy, "group context extensions")
+	}
+	if err := v.ValidateExtensions(g.GroupID(), g.ctx.Extensions, list); err != nil {
+		return &credentialError{err}
+	}
+	return nil
+}
+
+// Apply checks a list of proposals as that of a Commit (§12.2) and applies it
+// (§12.3). by is the committer. The tree is checked as a whole by finish, when
+// the path is in it.
+func (g *PublicGroup) Apply(list []Sent, by Sender) (*Applied, error) {
+	if len(list) > MaxProposals {
+		return nil, refuse(ErrLimit, "more than %d proposals", MaxProposals)
+	}
+	external := by.Type == SenderNewMemberCommit
+	if err := g.checkList(list, by, external); err != nil {
+		return nil, err
+	}
+	a := &Applied{Tree: g.tree.Copy(), Extensions: g.ctx.Extensions, Committer: LeafIndex(by.Index)}
+	for _, s := range list {
+		if s.Ref != nil {
+			a.effects.Committed = append(a.effects.Committed, s.Ref)
+		}
+		if err := g.checkProposal(s.Proposal, s.Sender); err != nil {
+			return nil, err
+		}
+		g.applyInPlace(a, s, external)
+	}
+	for _, r := range a.effects.Removed { // after Updates (§12.3)
+		a.Tree.Remove(r.Leaf)
+	}
+	for _, s := range list {
+		if s.Proposal.Type != ProposalAdd {
+			continue
+		}
+		l, err := a.Tree.Add(s.Proposal.Add.Leaf)
+		if err != nil {
+			return nil, err
+		}
+		a.Added = append(a.Added, Member{Leaf: l, Node: s.Proposal.Add.Leaf})
+		a.AddedKeys = append(a.AddedKeys, s.Proposal.Add)
+	}
+	return a, nil
+}
+
+// applyInPlace applies extensions and Updates, and notes Removes.
+func (g *PublicGroup) applyInPlace(a *Applied, s Sent, external bool) {
+	switch p := s.Proposal; p.Type {
+	case ProposalGroupContextExtensions:
+		a.effects.Extensions = !sameExtensions(a.Extensions, p.Extensions)
+		a.Extensions = p.Extensions
+	case ProposalUpdate:
+		l := LeafIndex(s.Sender.Index)
+		a.effects.Updated = append(a.effects.Updated, Update{Leaf: l, Old: g.tree.Leaf(l), New: p.Update})
+		a.Tree.Update(l, p.Update)
+	case ProposalRemove:
+		old := g.tree.Leaf(p.Remove)
+		a.effects.Removed = append(a.effects.Removed, Member{Leaf: p.Remove, Node: old})
+		if external {
+			a.resync = old
+		}
+	case ProposalExternalInit:
+		a.KEMOutput = p.KEMOutput
+	}
+}
+
+// checkList checks the proposals against each other (§12.2).
+func (g *PublicGroup) checkList(list []Sent, by Sender, external bool) error {
+	touched := map[LeafIndex]bool{}
+	count := map[ProposalType]int{}
+	for i, s := range list {
+		p := s.Proposal
+		count[p.Type]++
+		switch p.Type {
+		case ProposalUpdate, ProposalRemove:
+			l := p.Remove
+			if p.Type == ProposalUpdate {
+				l = LeafIndex(s.Sender.Index)
+				if s.Ref == nil {
+					return refuse(ErrCommit, "update by value")
+				}
+			}
+			if !external && l == LeafIndex(by.Index) {
+				return refuse(ErrCommit, "committer updates or removes itself")
+			}
+			if touched[l] {
+				return refuse(ErrCommit, "two proposals for leaf %d", l)
+			}
+			touched[l] = true
+		case ProposalPSK:
+			if slices.ContainsFunc(list[:i], func(o Sent) bool { return o.Proposal.PSK != nil && o.Proposal.PSK.same(p.PSK) }) {
+				return refuse(ErrCommit, "pre-shared key twice")
+			}
+		}
+		if external && s.Ref != nil {
+			return refuse(ErrCommit, "proposal by reference in an external commit")
+		}
+	}
+	if count[ProposalGroupContextExtensions] > 1 || count[ProposalReInit] > 0 && len(list) > 1 {
+		return refuse(ErrCommit, "proposals that exclude each other")
+	}
+	if !external {
+		if count[ProposalExternalInit] > 0 {
+			return refuse(ErrCommit, "external init by a member")
+		}
+		return nil
+	}
+	others := len(list) - count[ProposalExternalInit] - count[ProposalRemove] - count[ProposalPSK]
+	if count[ProposalExternalInit] != 1 || count[ProposalRemove] > 1 || others > 0 {
+		return refuse(ErrCommit, "proposals not allowed in an external commit")
+	}
+	return nil
+}
+
+// pathRequired is the rule of §12.4, and ours for the first Commit: without a
+// path epoch 1 has no secret but what epoch 0 had.
+func (g *PublicGroup) pathRequired(list []Sent) bool {
+	return g.ctx.Epoch == 0 || len(list) == 0 || slices.ContainsFunc(list, func(s Sent) bool {
+		switch s.Proposal.Type {
+		case ProposalAdd, ProposalPSK, ProposalReInit:
+			return false
+		}
+		return true
+	})
+}

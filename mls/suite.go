@@ -1,0 +1,173 @@
+package mls
+
+import (
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdh"
+	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/hpke"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+
+	"golang.org/x/crypto/chacha20poly1305"
+)
+
+// SuiteID is a cipher suite number (RFC 9420 §5.1).
+type SuiteID uint16
+
+// Suite is a row of the table of cipher suites: everything that depends on the
+// choice of algorithms is behind its methods (labels.go has those of §5 and §8).
+type Suite struct {
+	ID   SuiteID
+	Name string
+
+	kem     hpke.KEM
+	kdf     hpke.KDF
+	aead    hpke.AEAD
+	newAEAD func(key []byte) (cipher.AEAD, error)
+	keyLen  int // AEAD.Nk
+	pubLen  int // length of an HPKE public key
+	encLen  int // length of an HPKE encapsulation
+	newHash func() hash.Hash
+	hashLen int // KDF.Nh and the length of a hash
+}
+
+var suites = []*Suite{
+	{
+		ID: SuiteX25519AES128, Name: "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519",
+		kem: hpke.DHKEM(ecdh.X25519()), kdf: hpke.HKDFSHA256(), aead: hpke.AES128GCM(),
+		newAEAD: newGCM, keyLen: 16, pubLen: 32, encLen: 32, newHash: sha256.New, hashLen: sha256.Size,
+	},
+	{
+		ID: SuiteX25519ChaCha20, Name: "MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519",
+		kem: hpke.DHKEM(ecdh.X25519()), kdf: hpke.HKDFSHA256(), aead: hpke.ChaCha20Poly1305(),
+		newAEAD: chacha20poly1305.New, keyLen: 32, pubLen: 32, encLen: 32, newHash: sha256.New, hashLen: sha256.Size,
+	},
+}
+
+// ErrSuite is returned for a cipher suite that has no row in the table.
+var ErrSuite = errors.New("mls: unknown cipher suite")
+
+// ErrCrypto is returned when a signature, a tag, a ciphertext or a key is
+// wrong. It does not say more: what was wrong is nobody's business but ours.
+var ErrCrypto = errors.New("mls: cryptographic check failed")
+
+// LookupSuite finds the row of a suite, or fails with ErrSuite.
+func LookupSuite(id SuiteID) (*Suite, error) {
+	for _, s := range suites {
+		if s.ID == id {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("%w %d", ErrSuite, id)
+}
+
+func newGCM(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+// HashLen is KDF.Nh in bytes: the length of every secret and hash.
+func (s *Suite) HashLen() int { return s.hashLen }
+
+// KeyLen is AEAD.Nk in bytes.
+func (s *Suite) KeyLen() int { return s.keyLen }
+
+// NonceLen is AEAD.Nn in bytes; every AEAD of the table has 12.
+func (s *Suite) NonceLen() int { return 12 }
+
+// Hash is the suite's hash of the parts, one after another.
+func (s *Suite) Hash(parts ...[]byte) []byte {
+	h := s.newHash()
+	for _, p := range parts {
+		h.Write(p)
+	}
+	return h.Sum(nil)
+}
+
+// MAC is HMAC with the suite's hash (§5.1).
+func (s *Suite) MAC(key, data []byte) []byte {
+	m := hmac.New(s.newHash, key)
+	m.Write(data)
+	return m.Sum(nil)
+}
+
+// VerifyMAC compares in constant time. A tag of another length, an empty one
+// included, is refused.
+func (s *Suite) VerifyMAC(key, data, tag []byte) bool {
+	return hmac.Equal(s.MAC(key, data), tag)
+}
+
+// Extract is KDF.Extract.
+func (s *Suite) Extract(salt, ikm []byte) []byte {
+	out, err := hkdf.Extract(s.newHash, ikm, salt)
+	if err != nil { // only in FIPS mode with short keys
+		panic("mls: HKDF-Extract: " + err.Error())
+	}
+	return out
+}
+
+func (s *Suite) expand(secret, info []byte, n int) []byte {
+	out, err := hkdf.Expand(s.newHash, secret, string(info), n)
+	if err != nil { // length above 255 hashes: exporter lengths are checked before
+		panic("mls: HKDF-Expand: " + err.Error())
+	}
+	return out
+}
+
+// Seal encrypts with the suite's AEAD.
+func (s *Suite) Seal(key, nonce, aad, plaintext []byte) ([]byte, error) {
+	a, err := s.newAEAD(key)
+	if err != nil || len(nonce) != a.NonceSize() {
+		return nil, ErrCrypto
+	}
+	return a.Seal(nil, nonce, plaintext, aad), nil
+}
+
+// Open decrypts with the suite's AEAD.
+func (s *Suite) Open(key, nonce, aad, ciphertext []byte) ([]byte, error) {
+	a, err := s.newAEAD(key)
+	if err != nil || len(nonce) != a.NonceSize() {
+		return nil, ErrCrypto
+	}
+	out, err := a.Open(nil, nonce, ciphertext, aad)
+	if err != nil {
+		return nil, ErrCrypto
+	}
+	return out, nil
+}
+
+// verify checks a signature. Every suite of the table signs with Ed25519.
+func (s *Suite) verify(pub, message, sig []byte) bool {
+	return len(pub) == ed25519.PublicKeySize && len(sig) == ed25519.SignatureSize &&
+		ed25519.Verify(pub, message, sig)
+}
+
+// CheckSigner refuses a signer whose key is not of the suite's scheme and
+// returns its public key as it stands in a leaf.
+func (s *Suite) CheckSigner(signer crypto.Signer) ([]byte, error) {
+	if signer == nil {
+		return nil, errors.New("mls: no signer")
+	}
+	pub, ok := signer.Public().(ed25519.PublicKey)
+	if !ok || len(pub) != ed25519.PublicKeySize {
+		return nil, errors.New("mls: signer is not Ed25519")
+	}
+	return pub, nil
+}
+
+// Random returns n bytes of the system's generator.
+func Random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // never fails: crypto/rand ends the program instead
+	return b
+}
