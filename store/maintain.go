@@ -156,7 +156,7 @@ func (s *Store) reclaim() {
 			live, tombs = g.live, g.tombs
 		}
 		s.mu.RUnlock()
-		if g == nil || live > 0 && (!much || s.full.Load() > 1) {
+		if g == nil || g == s.stuck || live > 0 && (!much || s.full.Load() > 1) {
 			return
 		}
 		if live > 0 {
@@ -221,7 +221,8 @@ func (s *Store) evacuate(g *segment) error {
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if g.live > 0 { // damaged since it was indexed: what is left cannot be moved
+	if g.live > 0 { // damaged since it was indexed: the next Open names it and gives it up
+		s.stuck = g
 		s.log.Error("store: records of a segment cannot be moved", "segment", g.id, "records", g.live)
 		return ErrDamaged
 	}

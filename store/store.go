@@ -44,7 +44,8 @@ type Store struct {
 	synced  atomic.Uint64 // last sequence on stable storage
 	full    atomic.Int32
 	free    atomic.Int64
-	wasHeld bool // of the maintenance
+	wasHeld bool     // of the maintenance
+	stuck   *segment // of the maintenance: a segment that cannot be emptied before a restart
 
 	// of the committer
 	nextSeq uint64
@@ -186,7 +187,8 @@ func takeLock(dir string) (*os.File, error) {
 		return nil, &ErrLocked{Dir: dir, PID: pid}
 	}
 	pid := strconv.Itoa(os.Getpid()) + "\n"
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = f.WriteAt([]byte(pid), 0)
 	}
 	if err != nil {
