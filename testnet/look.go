@@ -98,6 +98,28 @@ func contains(path string, text []byte) (bool, int64, error) {
 	}
 }
 
+// copyFolder copies the files of a folder that a running node writes to.
+func copyFolder(to, from string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return skipGone(err)
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, rel)
+		if d.IsDir() {
+			return os.MkdirAll(target, 0o700)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return skipGone(err)
+		}
+		return os.WriteFile(target, b, 0o600)
+	})
+}
+
 // mailboxView is one row of a node's status.
 type mailboxView struct {
 	count, bytes float64

@@ -13,6 +13,9 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/entente-im/entente/node"
+	"github.com/entente-im/entente/store"
 )
 
 // WalkOptions says where a walk runs.
@@ -200,6 +203,42 @@ func (w *walk) searchPlaintext(context.Context) (string, error) {
 		err = errors.New("the planted canary was not found: the search proves nothing")
 	}
 	return fmt.Sprintf("%d files, %.1f MB", searched.files, float64(searched.bytes)/1e6), err
+}
+
+// keyIsThere copies globex's store, as an attacker would, and shows that the hunt
+// for keys works: while bob has not fetched, what waits for him opens.
+func (w *walk) keyIsThere(context.Context) (string, error) {
+	w.before = filepath.Join(w.root, "globex-before")
+	now := filepath.Join(w.globex.Dir, node.StoreFolder)
+	if err := copyFolder(w.before, now); err != nil {
+		return "", err
+	}
+	r, err := store.Hunt(w.before, now)
+	if err != nil {
+		return "", err
+	}
+	if r.Bodies == 0 || r.Opened != r.Bodies {
+		return "", fmt.Errorf("the positive control failed: %d of %d bodies open", r.Opened, r.Bodies)
+	}
+	return fmt.Sprintf("%d of %d sealed bodies open", r.Opened, r.Bodies), nil
+}
+
+// keyIsGone: the same attacker, with the bodies kept from before and all files of
+// the running node, opens nothing any more.
+func (w *walk) keyIsGone(ctx context.Context) (string, error) {
+	began := time.Now()
+	_, err := w.globex.until(ctx, 10*time.Second, func(v map[string]any) bool { return mailbox(v, w.bob.Address).count == 0 })
+	if err != nil {
+		return "", fmt.Errorf("bob's mailbox does not get empty: %w", err)
+	}
+	var r store.HuntResult
+	err = eventually(ctx, time.Minute, func() (err error) {
+		if r, err = store.Hunt(w.before, filepath.Join(w.globex.Dir, node.StoreFolder)); err == nil && r.Opened > 0 {
+			err = fmt.Errorf("%w: %d of %d bodies open", errNotYet, r.Opened, r.Bodies)
+		}
+		return err
+	})
+	return fmt.Sprintf("0 of %d bodies open, %.1f s after", r.Bodies, time.Since(began).Seconds()), err
 }
 
 func (w *walk) killGlobex(ctx context.Context) (string, error) {

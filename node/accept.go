@@ -1,0 +1,170 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/entente-im/entente/mailbox"
+	"github.com/entente-im/entente/store"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// Deliver takes a batch of a partner's items in one transaction, together with
+// the numbers that record adds, and returns one status for each. It is called by
+// federation for peers that speak for a partner under an agreement in force.
+func (n *Node) Deliver(ctx context.Context, from wire.OrganizationID, items []*pb.Item, record func(*store.Batch, []*pb.Status) error) []*pb.Status {
+	statuses := make([]*pb.Status, len(items))
+	parsed := make([]*pb.EnvelopeCore, len(items))
+	var ids []wire.RoomID
+	for i, item := range items {
+		core, err := wire.ParseCore(item.GetEnvelope().GetCore())
+		if errors.Is(err, wire.ErrMalformed) {
+			err = wire.Refuse(pb.Code_CODE_MALFORMED, "an envelope that does not stand")
+		}
+		if err != nil {
+			statuses[i] = wire.StatusOf(err)
+			continue
+		}
+		parsed[i] = core
+		ids = append(ids, wire.RoomID(core.Room))
+	}
+	if err := n.deliver(ctx, from, items, parsed, statuses, ids, record); err != nil {
+		n.log.Error("a partner's batch was not committed", "partner", from, "items", len(items), "error", err)
+		for i := range statuses {
+			statuses[i] = wire.StatusOf(err)
+		}
+	}
+	// A Commit that waits for certificates was refused for now; it comes again.
+	n.background(func(ctx context.Context) { n.fetchMissing(ctx) })
+	return statuses
+}
+
+func (n *Node) deliver(ctx context.Context, from wire.OrganizationID, items []*pb.Item, parsed []*pb.EnvelopeCore, statuses []*pb.Status, ids []wire.RoomID, record func(*store.Batch, []*pb.Status) error) error {
+	c, err := n.begin(ids...)
+	if err != nil {
+		return err
+	}
+	for i, item := range items {
+		if parsed[i] == nil {
+			continue
+		}
+		statuses[i] = c.acceptOne(from, item, parsed[i])
+		n.metrics.received.WithLabelValues(wire.CodeName(statuses[i].Code)).Inc()
+	}
+	if err := record(&c.batch, statuses); err != nil {
+		c.abandon()
+		return err
+	}
+	return c.commit(ctx)
+}
+
+func (c *change) acceptOne(from wire.OrganizationID, item *pb.Item, core *pb.EnvelopeCore) *pb.Status {
+	switch item.Kind {
+	case pb.ItemKind_ITEM_KIND_SUBMIT:
+		if core.Class == pb.Class_CLASS_CONTROL {
+			return wire.Status(pb.Code_CODE_UNSUPPORTED, "control is not sequenced")
+		}
+		return c.order(submission{from: from, core: item.Envelope.Core, parsed: core, bundle: item.Bundle})
+	case pb.ItemKind_ITEM_KIND_FANOUT:
+		return c.acceptFanout(from, item, core)
+	case pb.ItemKind_ITEM_KIND_CONTROL:
+		return c.acceptControl(from, item, core)
+	}
+	return wire.Status(pb.Code_CODE_UNSUPPORTED, "item kind %d", item.Kind)
+}
+
+// acceptFanout takes a sequenced envelope from a room's hub for our devices in it.
+func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.EnvelopeCore) *pb.Status {
+	d := c.room(wire.RoomID(core.Room))
+	if !d.known || d.row.Hub != from || d.row.Generation != core.Generation {
+		return wire.Status(pb.Code_CODE_UNKNOWN_ROOM, "")
+	}
+	env := item.Envelope
+	if env.Seq == 0 || len(env.Previous) != 32 || core.Class == pb.Class_CLASS_CONTROL {
+		return wire.Status(pb.Code_CODE_MALFORMED, "a fanned-out envelope without its place")
+	}
+	if env.Seq <= d.place.seq {
+		return wire.Status(pb.Code_CODE_DUPLICATE, "")
+	}
+	origin, err := originOf(item, from)
+	if err != nil {
+		return wire.StatusOf(err)
+	}
+	var devices []wire.DeviceID
+	sender := c.n.senderOf(core.ReturnHandle, origin)
+	for _, device := range d.row.Devices {
+		if device != sender && c.n.active(device) {
+			devices = append(devices, device)
+		}
+	}
+	staged, err := c.stage(mailbox.Delivery{
+		Item: item, From: from, Sender: "organization/" + origin.String(), Devices: devices,
+		Deadline: c.n.retentionWith(from),
+	})
+	if err != nil {
+		return wire.StatusOf(err)
+	}
+	if staged.Accepted() == 0 && len(devices) > 0 {
+		c.forget(staged)
+		return firstRefusal(staged)
+	}
+	d.place = place{seq: env.Seq, accepted: env.AcceptedMs,
+		hash: wire.SequenceHash(d.id, env.Seq, [32]byte(env.Previous), wire.IDOf(env.Core), env.AcceptedMs)}
+	d.dirty.place = true
+	d.leave(item.Change, c.n.org.ID)
+	return wire.Status(pb.Code_CODE_ACCEPTED, "")
+}
+
+// leave takes our devices off the room that a handshake has removed and not added
+// again (a device that resyncs does both).
+func (d *draft) leave(change *pb.LeafChange, own wire.OrganizationID) {
+	added := ourDevices(change.GetAdded(), own)
+	for _, gone := range ourDevices(change.GetRemoved(), own) {
+		if i := slices.Index(d.row.Devices, gone); i >= 0 && !slices.Contains(added, gone) {
+			d.row.Devices = slices.Delete(d.row.Devices, i, i+1)
+			d.dirty.row = true
+		}
+	}
+}
+
+// ourDevices picks the devices of our organization.
+func ourDevices(list []*pb.DeviceRef, own wire.OrganizationID) []wire.DeviceID {
+	var out []wire.DeviceID
+	for _, r := range list {
+		if id, err := wire.Bytes32(r.Device); err == nil && bytes.Equal(r.Organization, own[:]) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// acceptControl takes Welcomes, notices and revocations.
+func (c *change) acceptControl(from wire.OrganizationID, item *pb.Item, core *pb.EnvelopeCore) *pb.Status {
+	if core.Class != pb.Class_CLASS_CONTROL {
+		return wire.Status(pb.Code_CODE_UNSUPPORTED, "class %d is not control", core.Class)
+	}
+	switch core.Kind {
+	case pb.Kind_KIND_WELCOME:
+		return c.acceptWelcome(from, item, core)
+	case pb.Kind_KIND_NOTICE:
+		return wire.StatusOf(c.acceptNotice(from, item, core))
+	case pb.Kind_KIND_REVOCATION:
+		return wire.StatusOf(c.acceptRevocation(from, core))
+	}
+	return wire.Status(pb.Code_CODE_UNSUPPORTED, "control of kind %d", core.Kind)
+}
+
+// originOf returns the organization that resolves an item's return handle.
+func originOf(item *pb.Item, from wire.OrganizationID) (wire.OrganizationID, error) {
+	if len(item.Origin) == 0 {
+		return from, nil
+	}
+	o, err := wire.Bytes32(item.Origin)
+	if err != nil {
+		return o, wire.Refuse(pb.Code_CODE_MALFORMED, "an origin of %d bytes", len(item.Origin))
+	}
+	return o, nil
+}

@@ -1,0 +1,180 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// chains hold partners' members whose certificates were verified, so that the
+// validator never waits for the network inside mls. What it misses it notes; the
+// caller fetches that and tries again.
+type chains struct {
+	mu      sync.Mutex
+	members map[memberKey]*identity.Member
+	missing map[memberKey]bool
+}
+
+type memberKey struct {
+	org    wire.OrganizationID
+	member wire.MemberID
+}
+
+// maxChains bounds the cache; when it is full it starts anew.
+const maxChains = 20_000
+
+func newChains() *chains {
+	return &chains{members: make(map[memberKey]*identity.Member), missing: make(map[memberKey]bool)}
+}
+
+// chainNeeded says whose certificates are missing.
+type chainNeeded struct{ memberKey }
+
+func (e *chainNeeded) Error() string {
+	return fmt.Sprintf("node: the certificates of member %s are needed", e.member)
+}
+
+func (c *chains) get(k memberKey) (*identity.Member, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m := c.members[k]; m != nil {
+		return m, nil
+	}
+	if len(c.missing) < maxChains {
+		c.missing[k] = true
+	}
+	return nil, &chainNeeded{k}
+}
+
+// remember verifies a chain against the pinned organization and keeps it.
+func (c *chains) remember(org wire.OrganizationID, chain *pb.MemberChain, now time.Time) error {
+	m, err := identity.VerifyChain(chain, org, now)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.members) >= maxChains {
+		clear(c.members)
+	}
+	k := memberKey{org, m.ID}
+	c.members[k] = m
+	delete(c.missing, k)
+	return nil
+}
+
+// forget drops a member, so that its certificates are fetched anew.
+func (c *chains) forget(k memberKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.members, k)
+}
+
+// take returns what was missed since it was asked last.
+func (c *chains) take() []memberKey {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]memberKey, 0, len(c.missing))
+	for k := range c.missing {
+		out = append(out, k)
+	}
+	clear(c.missing)
+	return out
+}
+
+// fetchMissing fetches what the validator missed and reports whether it got
+// anything, so that trying again can help.
+func (n *Node) fetchMissing(ctx context.Context) bool {
+	got := false
+	for _, k := range n.chains.take() {
+		if k.org == n.org.ID {
+			continue
+		}
+		chain, err := n.chain(ctx, k.org, k.member[:])
+		if err == nil {
+			err = n.chains.remember(k.org, chain, n.clock.Now())
+		}
+		if err != nil {
+			n.log.Warn("a member's certificates were not fetched", "partner", k.org, "error", err)
+			continue
+		}
+		got = true
+	}
+	return got
+}
+
+// maxChainRounds bounds how often a Commit is tried again for certificates.
+const maxChainRounds = 3
+
+// withChains runs f, fetches the certificates that it missed, and runs it again.
+func (n *Node) withChains(ctx context.Context, f func() *pb.Status) *pb.Status {
+	status := f()
+	for range maxChainRounds {
+		if status.Code != pb.Code_CODE_UNREACHABLE || !n.fetchMissing(ctx) {
+			break
+		}
+		status = f()
+	}
+	return status
+}
+
+// validator is the node's seat as MLS's authentication service: it lets in leaves
+// of our directory's active devices and of partners in force, each bound to its
+// certificates (docs/protocol.md 1.5).
+type validator struct{ n *Node }
+
+// ValidateLeaf implements mls.CredentialValidator.
+func (v validator) ValidateLeaf(c mls.LeafCheck) error {
+	cred, err := credentialOf(c.New)
+	if err != nil {
+		return err
+	}
+	if c.Old != nil {
+		old, err := credentialOf(c.Old)
+		if err != nil {
+			return err
+		}
+		if old.Organization != cred.Organization || old.Member != cred.Member || old.Device != cred.Device {
+			return errors.New("node: a leaf that becomes another device's")
+		}
+	}
+	now := v.n.clock.Now()
+	member, err := v.member(cred, now)
+	if err != nil {
+		return err
+	}
+	return identity.CheckCredential(cred, c.New.SignatureKey, member, now)
+}
+
+func (v validator) member(cred wire.Credential, now time.Time) (*identity.Member, error) {
+	if cred.Organization == v.n.org.ID {
+		return v.n.dir.Get(cred.Member)
+	}
+	if _, err := v.n.fed.InForce(cred.Organization, now); err != nil {
+		return nil, err
+	}
+	k := memberKey{cred.Organization, cred.Member}
+	m, err := v.n.chains.get(k)
+	if err != nil {
+		return nil, err
+	}
+	if d, ok := m.Devices[cred.Device]; !ok || d.Hash != cred.Certificate {
+		v.n.chains.forget(k) // a device that is newer than what we know
+		return v.n.chains.get(k)
+	}
+	return m, nil
+}
+
+func credentialOf(l *mls.LeafNode) (wire.Credential, error) {
+	if l.Credential.Type != mls.CredentialEntente {
+		return wire.Credential{}, errors.New("node: a leaf with another type of credential")
+	}
+	return wire.ParseCredential(l.Credential.Identity)
+}

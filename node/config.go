@@ -1,0 +1,151 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/entente-im/entente/wire"
+	"github.com/multiformats/go-multiaddr"
+	"gopkg.in/yaml.v3"
+)
+
+// ConfigFile is the name of the configuration in the data folder.
+const ConfigFile = "node.yaml"
+
+// Config is what an operator sets. Its file is written by `entente node init`
+// with every key commented (ConfigText) and read strictly.
+type Config struct {
+	Listen     string        `yaml:"listen"`
+	API        string        `yaml:"api"`
+	TLSCert    string        `yaml:"tls-cert"`
+	TLSKey     string        `yaml:"tls-key"`
+	Metrics    string        `yaml:"metrics"`
+	Federation []string      `yaml:"federation"`
+	Announce   []string      `yaml:"announce"`
+	Origins    []string      `yaml:"origins"`
+	Retention  time.Duration `yaml:"retention"`
+	Bucket     time.Duration `yaml:"bucket"`
+	TrustClock bool          `yaml:"trust-clock"`
+	LogLevel   string        `yaml:"log"`
+	Limits     LimitConfig   `yaml:"limits"`
+}
+
+// LimitConfig raises or lowers the rates of docs/protocol.md section 9.
+type LimitConfig struct {
+	DeviceRate   float64 `yaml:"device-rate"`
+	DeviceBurst  int     `yaml:"device-burst"`
+	PartnerRate  float64 `yaml:"partner-rate"`
+	PartnerBurst int     `yaml:"partner-burst"`
+	PartnerBytes int     `yaml:"partner-bytes"`
+}
+
+// DefaultConfig returns the values that a missing key stands for.
+func DefaultConfig() Config {
+	return Config{
+		Listen:     "127.0.0.1:8443",
+		Federation: []string{"/ip4/0.0.0.0/tcp/4801", "/ip4/0.0.0.0/udp/4801/quic-v1"},
+		Retention:  wire.DefaultRetention,
+		Bucket:     wire.DefaultBucket,
+		LogLevel:   "info",
+		Limits: LimitConfig{
+			DeviceRate: wire.DeviceRate, DeviceBurst: wire.DeviceBurst,
+			PartnerRate: wire.PartnerRate, PartnerBurst: wire.PartnerBurst, PartnerBytes: wire.PartnerBytesRate,
+		},
+	}
+}
+
+// LoadConfig reads dir's configuration. Unknown keys and wrong values are
+// reported all at once.
+func LoadConfig(dir string) (Config, error) {
+	c := DefaultConfig()
+	path := filepath.Join(dir, ConfigFile)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return c, fmt.Errorf("node: reading the configuration: %w", err)
+	}
+	var problems []string
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	if err := d.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		var te *yaml.TypeError
+		if !errors.As(err, &te) {
+			return c, fmt.Errorf("node: %s: %w", path, err)
+		}
+		for _, e := range te.Errors {
+			problems = append(problems, strings.Replace(e, " not found in type node.Config", " is not a known key", 1))
+		}
+	}
+	problems = append(problems, c.problems()...)
+	if len(problems) > 0 {
+		return c, fmt.Errorf("node: %s has %d problem(s):\n  %s", path, len(problems), strings.Join(problems, "\n  "))
+	}
+	return c, nil
+}
+
+// problems lists every value that does not stand.
+func (c Config) problems() []string {
+	var p []string
+	add := func(bad bool, format string, args ...any) {
+		if bad {
+			p = append(p, fmt.Sprintf(format, args...))
+		}
+	}
+	for key, value := range map[string]string{"listen": c.Listen, "metrics": c.Metrics} {
+		if value == "" && key == "metrics" {
+			continue
+		}
+		_, _, err := net.SplitHostPort(value)
+		add(err != nil, "%s: %q is not HOST:PORT", key, value)
+	}
+	add(c.API != "" && !strings.HasPrefix(c.API, "https://"), "api: %q does not begin with https://", c.API)
+	add((c.TLSCert == "") != (c.TLSKey == ""), "tls-cert and tls-key: set both or none")
+	add(len(c.Federation) == 0, "federation: at least one multiaddr is needed")
+	for _, list := range [][]string{c.Federation, c.Announce} {
+		for _, a := range list {
+			_, err := multiaddr.NewMultiaddr(a)
+			add(err != nil, "federation or announce: %q is not a multiaddr such as /ip4/0.0.0.0/tcp/4801", a)
+		}
+	}
+	add(c.Bucket < time.Second || c.Bucket > 24*time.Hour, "bucket: %s is not within 1s and 24h", c.Bucket)
+	add(c.Retention < c.Bucket || c.Retention > wire.RetentionCeiling, "retention: %s is not within one bucket and 720h", c.Retention)
+	add(c.Limits.DeviceRate <= 0 || c.Limits.DeviceBurst <= 0, "limits: device-rate and device-burst must be above 0")
+	add(c.Limits.PartnerRate <= 0 || c.Limits.PartnerBurst <= 0 || c.Limits.PartnerBytes <= 0, "limits: partner-rate, partner-burst and partner-bytes must be above 0")
+	_, err := c.level()
+	add(err != nil, "log: %q is none of debug, info, warn, error", c.LogLevel)
+	return p
+}
+
+// ConfigText is the file that `entente node init` writes: every key, with its
+// default and what it does.
+func (c Config) ConfigText() string {
+	var b strings.Builder
+	line := func(comment, key string, value any) {
+		v, err := yaml.Marshal(map[string]any{key: value})
+		if err != nil {
+			v = []byte("# " + key + ": " + err.Error() + "\n")
+		}
+		fmt.Fprintf(&b, "# %s\n%s\n", comment, v)
+	}
+	b.WriteString("# The configuration of an Entente node. Unknown keys are refused.\n\n")
+	line("Where devices connect (HTTPS, HOST:PORT).", "listen", c.Listen)
+	line("The address that devices are told, https://HOST:PORT; empty: made from listen.", "api", c.API)
+	line("Certificate and key files (PEM); both empty: self-signed, pinned by the node's peer ID.", "tls-cert", c.TLSCert)
+	line("See tls-cert.", "tls-key", c.TLSKey)
+	line("Where /healthz, /readyz and /metrics answer without sign-in (HOST:PORT); empty: nowhere.", "metrics", c.Metrics)
+	line("Where partners connect (multiaddrs; QUIC may be blocked somewhere, so keep TCP).", "federation", c.Federation)
+	line("The addresses that partners are told; empty: made from federation.", "announce", c.Announce)
+	line("Web origins that may open sessions from a browser.", "origins", c.Origins)
+	line("How long undelivered messages are kept, at most 720h.", "retention", c.Retention.String())
+	line("Length of a deadline bucket: keys are destroyed when it ends. Cannot change once messages are stored.", "bucket", c.Bucket.String())
+	line("Trust this machine's clock after a start without asking partners.", "trust-clock", c.TrustClock)
+	line("debug, info, warn or error.", "log", c.LogLevel)
+	line("Rates: submissions per second and device; items and bytes per second and partner.", "limits", c.Limits)
+	return b.String()
+}

@@ -1,0 +1,144 @@
+package node
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/mailbox"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+	"google.golang.org/protobuf/proto"
+)
+
+// acceptWelcome lets devices of ours into a room that is ordered by the partner.
+func (c *change) acceptWelcome(from wire.OrganizationID, item *pb.Item, core *pb.EnvelopeCore) *pb.Status {
+	var body pb.WelcomeBody
+	if err := proto.Unmarshal(core.Body, &body); err != nil || len(body.TreeHash) != 32 || !bytes.Equal(body.Hub, from[:]) {
+		return wire.Status(pb.Code_CODE_MALFORMED, "a Welcome that does not name its hub and tree")
+	}
+	d := c.room(wire.RoomID(core.Room))
+	if d.known && (d.row.Hub != from || d.row.Generation > core.Generation) {
+		return wire.Status(pb.Code_CODE_FORBIDDEN, "the room is ordered by another organization")
+	}
+	var devices []wire.DeviceID
+	for _, device := range ourDevices(item.Recipients, c.n.org.ID) {
+		if c.n.active(device) {
+			devices = append(devices, device)
+		}
+	}
+	if len(devices) == 0 {
+		return wire.Status(pb.Code_CODE_UNKNOWN_DEVICE, "")
+	}
+	origin, err := originOf(item, from)
+	if err != nil {
+		return wire.StatusOf(err)
+	}
+	staged, err := c.stage(mailbox.Delivery{Item: item, From: from, Sender: "organization/" + origin.String(), Devices: devices})
+	if err != nil {
+		return wire.StatusOf(err)
+	}
+	if staged.Accepted() == 0 {
+		c.forget(staged)
+		return firstRefusal(staged)
+	}
+	d.join(c.n, from, core.Generation, devices)
+	room, hash := d.id, [32]byte(body.TreeHash)
+	c.then(func() { c.n.background(func(ctx context.Context) { c.n.prefetchTree(ctx, from, room, hash) }) })
+	return wire.Status(pb.Code_CODE_ACCEPTED, "")
+}
+
+// join notes that devices of ours are in a room.
+func (d *draft) join(n *Node, hub wire.OrganizationID, generation uint32, devices []wire.DeviceID) {
+	if !d.known || d.row.Generation < generation {
+		d.row = roomRow{Version: roomRowVersion, Hub: hub, Generation: generation}
+		d.place = place{}
+		d.known, d.dirty.place = true, true
+	}
+	for _, device := range devices {
+		if !d.holds(device) {
+			d.row.Devices = append(d.row.Devices, device)
+		}
+	}
+	d.dirty.row = true
+}
+
+// acceptNotice passes a partner's notice on: to the devices of ours whose return
+// handles it lists, or, where we are the hub, to the organization it is for.
+func (c *change) acceptNotice(from wire.OrganizationID, item *pb.Item, core *pb.EnvelopeCore) error {
+	stating, err := mailbox.NoticeOrganization(string(core.Body))
+	if err != nil {
+		return wire.Refuse(pb.Code_CODE_MALFORMED, "a notice that does not parse")
+	}
+	key, ok := c.n.nodeKeyOf(stating)
+	if !ok {
+		return wire.Refuse(pb.Code_CODE_UNKNOWN_ORGANIZATION, "a notice of an organization that we do not know")
+	}
+	notice, err := mailbox.ParseNotice(string(core.Body), stating, key)
+	if err != nil {
+		return wire.Refuse(pb.Code_CODE_MALFORMED, "a notice that does not stand")
+	}
+	if notice.Room != wire.RoomID(core.Room) {
+		return wire.Refuse(pb.Code_CODE_MALFORMED, "a notice of another room")
+	}
+	delivery := mailbox.Delivery{Item: item, From: from, Sender: "organization/" + stating.String()}
+	if notice.Origin == c.n.org.ID {
+		delivery.Devices = c.n.noticed(notice)
+		if len(delivery.Devices) == 0 {
+			return nil // about messages of devices that are gone
+		}
+	} else {
+		if d := c.room(notice.Room); !d.known || d.row.Hub != c.n.org.ID {
+			return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "")
+		}
+		delivery.Partners = []wire.OrganizationID{notice.Origin}
+	}
+	_, err = c.stage(delivery)
+	return err
+}
+
+// noticed lists the devices of ours whose return handles a notice lists.
+func (n *Node) noticed(notice *mailbox.Notice) []wire.DeviceID {
+	seen := make(map[wire.DeviceID]bool)
+	var out []wire.DeviceID
+	for _, r := range notice.Ranges {
+		for _, h := range r.Handles {
+			device := n.senderOf(h[:], n.org.ID)
+			if !device.IsZero() && !seen[device] && n.active(device) {
+				seen[device] = true
+				out = append(out, device)
+			}
+		}
+	}
+	return out
+}
+
+// senderOf resolves a return handle that is ours; zero for all others.
+func (n *Node) senderOf(handle []byte, origin wire.OrganizationID) wire.DeviceID {
+	if origin != n.org.ID {
+		return wire.DeviceID{}
+	}
+	number, _, ok := n.handles.open(handle)
+	if !ok {
+		return wire.DeviceID{}
+	}
+	return n.numbers.device(number)
+}
+
+// acceptRevocation takes a partner's word that a device of its own is revoked:
+// the hub proposes its removal, with the revocation attached.
+func (c *change) acceptRevocation(from wire.OrganizationID, core *pb.EnvelopeCore) error {
+	org, ok := c.n.partner(from)
+	if !ok {
+		return wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "")
+	}
+	r, err := identity.VerifyRevocation(string(core.Body), org, nil)
+	if err != nil {
+		return wire.Refuse(pb.Code_CODE_MALFORMED, "a revocation that does not stand")
+	}
+	d := c.room(wire.RoomID(core.Room))
+	if !d.known || d.group == nil {
+		return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "")
+	}
+	return c.proposeRemoval(d, from, r.Device, core.Body)
+}

@@ -1,0 +1,182 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/identity/directory"
+	"github.com/entente-im/entente/node/gate"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/ententev1/ententev1connect"
+	"github.com/entente-im/entente/wire/session"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// doors are the listeners of a node: devices over HTTPS, operators over a unix
+// socket, monitoring over HTTP when it is wanted.
+type doors struct{ list []door }
+
+type door struct {
+	name   string
+	server *http.Server
+	listen net.Listener
+}
+
+func (d *doors) add(name string, s *http.Server, l net.Listener) {
+	d.list = append(d.list, door{name, s, l})
+}
+
+// serve starts every door.
+func (d *doors) serve(start func(string, func(context.Context) error)) {
+	for _, x := range d.list {
+		start(x.name, func(context.Context) error {
+			var err error
+			if x.server.TLSConfig != nil {
+				err = x.server.ServeTLS(x.listen, "", "")
+			} else {
+				err = x.server.Serve(x.listen)
+			}
+			if errors.Is(err, http.ErrServerClosed) {
+				return nil
+			}
+			return err
+		})
+	}
+}
+
+// shut lets calls in flight finish, at most until ctx ends.
+func (d *doors) shut(ctx context.Context) {
+	for _, x := range d.list {
+		if x.server.Shutdown(ctx) != nil {
+			_ = x.server.Close()
+		}
+		_ = x.listen.Close()
+	}
+}
+
+func (n *Node) openDoors(o Options, keys *identity.NodeKeys, registry *prometheus.Registry) error {
+	n.apiURL = n.config.apiURL()
+	n.apiHost = n.apiURL[len("https://"):]
+	var err error
+	n.gate, err = gate.New(gate.Options{Key: keys.Peer, HMACKey: keys.Auth[:], Directory: n.dir, Origins: n.config.Origins,
+		Clock: n.clock.Now, Logger: n.log, Backend: n.openSession})
+	if err != nil {
+		return err
+	}
+	n.metrics = newMetrics(registry, func() float64 { return float64(n.gate.Sessions()) })
+	if err := n.openDeviceDoor(keys); err != nil {
+		return err
+	}
+	if err := n.openOperatorDoor(o.Dir); err != nil {
+		return err
+	}
+	return n.openMetricsDoor(registry)
+}
+
+// openSession is the gate's Backend: it works until the session's ctx ends.
+func (n *Node) openSession(ctx context.Context, device wire.DeviceID) (session.Backend, error) {
+	if n.stopping.Err() != nil {
+		return nil, wire.Refuse(pb.Code_CODE_SHUTTING_DOWN, "")
+	}
+	s := n.newDeviceSession(device)
+	n.work.Go(func() { s.run(ctx) })
+	return s, nil
+}
+
+func (n *Node) openDeviceDoor(keys *identity.NodeKeys) error {
+	var config *tls.Config
+	var err error
+	if n.config.TLSCert != "" {
+		config, err = gate.FromFiles(n.config.TLSCert, n.config.TLSKey)
+	} else {
+		config, err = gate.SelfSigned(keys.Peer)
+	}
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	n.gate.Mount(mux)
+	mux.Handle(ententev1connect.NewEnrolmentServiceHandler(enrolmentAPI{n}, gate.HandlerOptions()...))
+	path, calls := ententev1connect.NewDeviceServiceHandler(deviceAPI{n}, gate.HandlerOptions()...)
+	mux.Handle(path, n.gate.Bearer(calls))
+	n.healthHandlers(mux)
+	l, err := net.Listen("tcp", n.config.Listen)
+	if err != nil {
+		return fmt.Errorf("node: listening for devices: %w", err)
+	}
+	n.doors.add("devices", gate.Server(mux, config), l)
+	return nil
+}
+
+func (n *Node) openOperatorDoor(dir string) error {
+	l, err := listenOperator(dir)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle(ententev1connect.NewOperatorServiceHandler(operatorAPI{n}, gate.HandlerOptions()...))
+	n.doors.add("operator", gate.Server(mux, nil), l)
+	return nil
+}
+
+func (n *Node) openMetricsDoor(registry *prometheus.Registry) error {
+	if n.config.Metrics == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", n.config.Metrics)
+	if err != nil {
+		return fmt.Errorf("node: listening for monitoring: %w", err)
+	}
+	mux := http.NewServeMux()
+	n.healthHandlers(mux)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	n.doors.add("metrics", gate.Server(mux, nil), l)
+	return nil
+}
+
+// healthHandlers answer who watches the node: healthz as long as it serves, readyz
+// when there is nothing that keeps it from working.
+func (n *Node) healthHandlers(mux *http.ServeMux) {
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		problems := n.problems()
+		if !n.ready.Load() {
+			problems = append(problems, "starting or stopping")
+		}
+		if len(problems) > 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		for _, p := range problems {
+			fmt.Fprintln(w, p)
+		}
+		if len(problems) == 0 {
+			fmt.Fprintln(w, "ready")
+		}
+	})
+}
+
+// enroll checks what a link's holder hands over and redeems the link.
+func (n *Node) enroll(ctx context.Context, m *pb.EnrollRequest) (*pb.MemberChain, error) {
+	if len(m.Secret) != wire.DefaultLinkSecretLen {
+		return nil, wire.Refuse(pb.Code_CODE_LINK_UNKNOWN, "")
+	}
+	if len(m.KeyPackages) > 0 {
+		return nil, wire.Refuse(pb.Code_CODE_UNSUPPORTED, "KeyPackages are published after enrolment")
+	}
+	var keep func()
+	chain, err := n.dir.Enroll(ctx, directory.Enrolment{Secret: [32]byte(m.Secret), Genesis: m.Genesis, Device: m.Device}, n.numberFor(&keep))
+	if err != nil {
+		return nil, err
+	}
+	if keep != nil {
+		keep()
+	}
+	return chain, nil
+}

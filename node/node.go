@@ -1,0 +1,402 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/entente-im/entente/federation"
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/identity/directory"
+	"github.com/entente-im/entente/mailbox"
+	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/node/gate"
+	"github.com/entente-im/entente/store"
+	"github.com/entente-im/entente/wire"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Clock tells the time.
+type Clock interface{ Now() time.Time }
+
+type wallClock struct{}
+
+func (wallClock) Now() time.Time { return time.Now() }
+
+// ErrLocked says that another process runs on the data folder.
+var ErrLocked = errors.New("node: the data folder is in use")
+
+// ErrPassphrase says that the keys do not open.
+var ErrPassphrase = identity.ErrPassphrase
+
+// Options of Open. Dir and Passphrase are required.
+type Options struct {
+	Dir        string
+	Passphrase []byte
+	Version    string
+	LogOutput  io.Writer     // nil: none
+	Clock      store.Clock   // nil: the system's
+	Configure  func(*Config) // last word on the configuration, for tests
+}
+
+// Node is an organization's node: its store, directory, mailboxes, federation and
+// the doors for devices and operators.
+type Node struct {
+	version string
+	started time.Time
+	config  Config
+	log     *slog.Logger
+	clock   Clock
+	metrics metrics
+
+	org          *identity.Organization
+	certificate  string // note: the node certificate
+	peer         wire.DeviceID
+	statementKey wire.NoteKey
+	hubKey       ed25519.PrivateKey
+	handles      handles
+
+	store     *store.Store
+	dir       *directory.Directory
+	mail      *mailbox.Mailbox
+	fed       *federation.Federation
+	gate      *gate.Gate
+	rooms     *rooms
+	results   *results
+	numbers   *numbers
+	rates     *rates
+	chains    *chains
+	validator mls.CredentialValidator
+
+	doors   doors
+	apiURL  string
+	apiHost string
+	ready   atomic.Bool
+
+	stopping context.Context // ends when Close begins
+	stop     context.CancelFunc
+	work     sync.WaitGroup // background work; Close waits for it
+	places   chan struct{}  // bounds background work
+}
+
+// maxBackground bounds what runs beside the calls: fetching trees and chains.
+const maxBackground = 16
+
+// Open opens everything in its order, checks it, and listens; Run serves. What was
+// opened is closed again when a later step fails.
+func Open(ctx context.Context, o Options) (_ *Node, err error) {
+	config, err := LoadConfig(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if o.Configure != nil {
+		o.Configure(&config)
+	}
+	if o.LogOutput == nil {
+		o.LogOutput = io.Discard
+	}
+	level, err := config.level()
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{version: o.Version, started: time.Now(), config: config, clock: wallClock{}, chains: newChains(), rates: newRates(config.Limits),
+		log: slog.New(slog.NewTextHandler(o.LogOutput, &slog.HandlerOptions{Level: level})), places: make(chan struct{}, maxBackground)}
+	if o.Clock != nil {
+		n.clock = o.Clock
+	}
+	n.stopping, n.stop = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			_ = n.Close()
+		}
+	}()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	keys, err := n.openIdentity(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.openStore(ctx, o, keys, registry); err != nil {
+		return nil, err
+	}
+	if err := n.openServices(ctx, keys, registry); err != nil {
+		return nil, err
+	}
+	return n, n.openDoors(o, keys, registry)
+}
+
+// openIdentity opens the sealed keys and verifies who we are.
+func (n *Node) openIdentity(o Options) (*identity.NodeKeys, error) {
+	keys, err := identity.OpenNodeKeys(filepath.Join(o.Dir, KeysFile), o.Passphrase)
+	if err != nil {
+		return nil, err
+	}
+	debug.FreeOSMemory() // Argon2id took 64 MiB, once
+	manifests, err := readNotes(filepath.Join(o.Dir, ManifestFile))
+	if err != nil {
+		return nil, err
+	}
+	if n.org, err = identity.VerifyManifests(manifests, wire.OrganizationID{}); err != nil {
+		return nil, fmt.Errorf("node: %s: %w", ManifestFile, err)
+	}
+	certificate, err := os.ReadFile(filepath.Join(o.Dir, CertificateFile))
+	if err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	n.certificate = string(certificate)
+	n.peer = wire.DeviceID(keys.Peer.Public().(ed25519.PublicKey))
+	if _, err := identity.VerifyNodeCertificate(n.certificate, n.org, n.peer, n.clock.Now()); err != nil {
+		return nil, fmt.Errorf("node: %s: %w", CertificateFile, err)
+	}
+	n.statementKey = wire.NoteKey{Owner: n.org.Manifest.Name + "/node", Public: n.org.Manifest.Node, Private: keys.Node}
+	n.hubKey = keys.Hub
+	n.handles, err = newHandles(keys.Handles)
+	return keys, err
+}
+
+func (n *Node) openStore(ctx context.Context, o Options, keys *identity.NodeKeys, registry prometheus.Registerer) (err error) {
+	n.store, err = store.Open(ctx, store.Options{
+		Dir: filepath.Join(o.Dir, StoreFolder), SealKey: keys.Store, Bucket: n.config.Bucket, Clock: o.Clock,
+		TrustClock: n.config.TrustClock, Logger: n.log, Registerer: registry,
+	})
+	var locked *store.ErrLocked
+	if errors.As(err, &locked) {
+		return fmt.Errorf("%w: process %d has %s", ErrLocked, locked.PID, o.Dir)
+	}
+	if err != nil {
+		return err
+	}
+	n.results = newResults(n.store)
+	if n.numbers, err = openNumbers(n.store); err != nil {
+		return err
+	}
+	n.dir, err = directory.Open(ctx, n.store, directory.Options{Organization: n.org, Directory: keys.Directory, VRF: keys.VRF, Clock: n.clock})
+	if err != nil {
+		return err
+	}
+	n.validator = validator{n}
+	n.rooms = newRooms(n.store, mls.PublicOptions{Validator: n.validator, Now: n.clock.Now})
+	n.mail, err = mailbox.Open(ctx, mailbox.Options{Store: n.store, Clock: n.clock, Bucket: n.config.Bucket, Retention: n.config.Retention,
+		Notify: n.notify, Logger: n.log, Registerer: registry})
+	return err
+}
+
+func (n *Node) openServices(_ context.Context, keys *identity.NodeKeys, registry *prometheus.Registry) (err error) {
+	listen, err := multiaddrs(n.config.Federation)
+	if err != nil {
+		return err
+	}
+	announce, err := multiaddrs(n.config.Announce)
+	if err != nil {
+		return err
+	}
+	l := n.config.Limits
+	n.fed, err = federation.New(federation.Options{
+		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
+		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Clock: n.clock,
+		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry,
+		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes},
+	})
+	return err
+}
+
+// Run serves until ctx ends or something that cannot go on fails.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	start := func(name string, run func(context.Context) error) {
+		wg.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("node: %s: %w", name, err))
+			}
+		})
+	}
+	start("mailboxes", n.mail.Run)
+	start("federation", n.fed.Run)
+	start("trees", n.sweepTrees)
+	n.doors.serve(start)
+	n.ready.Store(true)
+	n.log.Info("ready", "organization", n.org.Manifest.Name, "id", n.org.ID, "peer", n.peer, "api", n.apiURL)
+	<-ctx.Done()
+	n.ready.Store(false)
+	n.shut()
+	wg.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// shut stops in order: nothing new is accepted, what is in flight is finished,
+// federation stops. Close then syncs and closes the store.
+func (n *Node) shut() {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+	defer cancel()
+	n.doors.shut(ctx)
+	if n.gate != nil {
+		n.gate.Close()
+	}
+	n.stop()
+	n.work.Wait()
+	if n.fed != nil {
+		if err := n.fed.Close(); err != nil {
+			n.log.Warn("closing federation", "error", err)
+		}
+	}
+}
+
+// shutdownTime bounds how long calls in flight may take to finish.
+const shutdownTime = 10 * time.Second
+
+// Close releases everything. It may follow Run or a failed Open.
+func (n *Node) Close() error {
+	n.shut()
+	if n.store == nil {
+		return nil
+	}
+	err := n.store.Close()
+	n.store = nil
+	return err
+}
+
+// background runs f beside the calls, bounded in number; when there is no place
+// it is dropped, because all of it is done again when it is needed.
+func (n *Node) background(f func(context.Context)) {
+	select {
+	case n.places <- struct{}{}:
+	default:
+		return
+	}
+	if n.stopping.Err() != nil {
+		<-n.places
+		return
+	}
+	n.work.Go(func() {
+		defer func() { <-n.places }()
+		ctx, cancel := context.WithTimeout(n.stopping, time.Minute)
+		defer cancel()
+		f(ctx)
+	})
+}
+
+// active reports whether a device is one of ours and not revoked.
+func (n *Node) active(device wire.DeviceID) bool {
+	_, ok := n.dir.ByDevice(device)
+	return ok
+}
+
+// memberOf returns the member whose device it is; zero for others.
+func (n *Node) memberOf(device wire.DeviceID) wire.MemberID {
+	id, _ := n.dir.ByDevice(device)
+	return id
+}
+
+// retentionWith is how long envelopes of a partner may be kept at most; zero when
+// the agreement says nothing.
+func (n *Node) retentionWith(partner wire.OrganizationID) time.Time {
+	a, err := n.fed.InForce(partner, n.clock.Now())
+	if err != nil || a.Terms.Retention == 0 {
+		return time.Time{}
+	}
+	return n.clock.Now().Add(a.Terms.Retention)
+}
+
+// partner returns a partner's organization as last heard of.
+func (n *Node) partner(id wire.OrganizationID) (*identity.Organization, bool) {
+	org, err := n.fed.Organization(id)
+	return org, err == nil
+}
+
+// nodeKeyOf returns the key with which an organization makes its statements.
+func (n *Node) nodeKeyOf(id wire.OrganizationID) (wire.NoteKey, bool) {
+	if id == n.org.ID {
+		return n.statementKey, true
+	}
+	org, ok := n.partner(id)
+	if !ok {
+		return wire.NoteKey{}, false
+	}
+	return org.NodeKey(), true
+}
+
+// partnerMembers lists a partner's members in a room that is ordered here.
+func (n *Node) partnerMembers(room wire.RoomID, partner wire.OrganizationID) []wire.MemberID {
+	// Called while the room may be locked by the change that refused: read what is committed.
+	seen := make(map[wire.MemberID]bool)
+	var out []wire.MemberID
+	for _, m := range n.rooms.committed(room) {
+		if m.Organization == partner && !seen[m.Member] {
+			seen[m.Member] = true
+			out = append(out, m.Member)
+		}
+	}
+	return out
+}
+
+// problems lists what an operator should look at; empty on a good day.
+func (n *Node) problems() []string {
+	s := n.store.Status()
+	var out []string
+	if s.Recovering {
+		out = append(out, fmt.Sprintf("the store has lost %d records; see docs/operating.md", s.Lost))
+	}
+	if s.ClockHeld {
+		out = append(out, "this machine's clock jumped; expiry is held until it is confirmed")
+	}
+	if s.Err != nil {
+		out = append(out, "the disk failed: nothing is accepted until a restart: "+s.Err.Error())
+	}
+	if s.DamagedCount > 0 {
+		out = append(out, fmt.Sprintf("%d stored records are damaged; see entente doctor", s.DamagedCount))
+	}
+	if s.Full {
+		out = append(out, "the disk is full: only fetching and acknowledging go on")
+	}
+	return out
+}
+
+func (c Config) level() (slog.Level, error) {
+	var l slog.Level
+	return l, l.UnmarshalText([]byte(c.LogLevel))
+}
+
+// hostOf is the host and port that links carry.
+func hostOf(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return listen
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		if name, err := os.Hostname(); err == nil {
+			host = name
+		}
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// known reports whether an organization is a partner of ours, in whatever state.
+func (n *Node) known(id wire.OrganizationID) bool {
+	_, err := n.fed.Organization(id)
+	return err == nil
+}
+
+// hubRooms counts the rooms that are ordered here.
+func (n *Node) hubRooms() uint64 {
+	ids, err := n.rooms.all()
+	if err != nil {
+		return 0
+	}
+	return uint64(len(ids))
+}

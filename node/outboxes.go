@@ -1,0 +1,43 @@
+package node
+
+import (
+	"context"
+
+	"github.com/entente-im/entente/federation"
+	"github.com/entente-im/entente/mailbox"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// outboxes are the mailbox's partner queues as federation wants them.
+type outboxes struct{ mail *mailbox.Mailbox }
+
+// Fetch implements federation.Outbox. A damaged copy is settled as dropped by the
+// worker's next round: it cannot be sent.
+func (o outboxes) Fetch(org wire.OrganizationID, after uint64, n, bytes int) ([]*pb.Item, error) {
+	entries, err := o.mail.Outbox(org).Fetch(context.Background(), after, n, bytes)
+	if err != nil {
+		return nil, err
+	}
+	items := make([]*pb.Item, 0, len(entries))
+	for _, e := range entries {
+		if e.Err == nil {
+			items = append(items, e.Item)
+		}
+	}
+	return items, nil
+}
+
+// Settle implements federation.Outbox.
+func (o outboxes) Settle(ctx context.Context, org wire.OrganizationID, settled []federation.Settlement) error {
+	list := make([]mailbox.Settlement, len(settled))
+	for i, s := range settled {
+		list[i] = mailbox.Settlement{Number: s.Number, Status: s.Status}
+	}
+	return o.mail.Outbox(org).Settle(ctx, list)
+}
+
+// Wait implements federation.Outbox.
+func (o outboxes) Wait(ctx context.Context, org wire.OrganizationID, after uint64) error {
+	return o.mail.Outbox(org).Wait(ctx, after)
+}

@@ -1,0 +1,203 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	"github.com/entente-im/entente/store"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// Query answers a partner's question (docs/protocol.md 5.4). It is called by
+// federation for partners in force, within their rates.
+func (n *Node) Query(ctx context.Context, from wire.OrganizationID, q *pb.QueryRequest) *pb.QueryResponse {
+	a := &pb.QueryResponse{}
+	var err error
+	switch q := q.Query.(type) {
+	case *pb.QueryRequest_Resolve:
+		var chain *pb.MemberChain
+		if chain, err = n.resolveLocal(q.Resolve); err == nil {
+			a.Answer = &pb.QueryResponse_Resolve{Resolve: &pb.ResolveAnswer{Chain: chain}}
+		}
+	case *pb.QueryRequest_Chain:
+		var chain *pb.MemberChain
+		if chain, err = n.resolveLocal(&pb.ResolveQuery{Member: q.Chain.Member}); err == nil {
+			a.Answer = &pb.QueryResponse_Chain{Chain: &pb.ChainAnswer{Chain: chain}}
+		}
+	case *pb.QueryRequest_Claim:
+		var claimed *pb.ClaimAnswer
+		if claimed, err = n.claimLocal(ctx, from, q.Claim); err == nil {
+			a.Answer = &pb.QueryResponse_Claim{Claim: claimed}
+		}
+	case *pb.QueryRequest_Tree:
+		var tree []byte
+		if tree, err = n.treeFor(from, q.Tree); err == nil {
+			a.Answer = &pb.QueryResponse_Tree{Tree: &pb.TreeAnswer{Tree: tree}}
+		}
+	case *pb.QueryRequest_GroupInfo:
+		var info *pb.GroupInfoAnswer
+		if info, err = n.groupInfoFor(from, q.GroupInfo); err == nil {
+			a.Answer = &pb.QueryResponse_GroupInfo{GroupInfo: info}
+		}
+	case *pb.QueryRequest_RoomLog:
+		var log *pb.RoomLogAnswer
+		if log, err = n.roomLogFor(ctx, from, q.RoomLog); err == nil {
+			a.Answer = &pb.QueryResponse_RoomLog{RoomLog: log}
+		}
+	default:
+		err = wire.Refuse(pb.Code_CODE_UNSUPPORTED, "a question that this node does not know")
+	}
+	a.Status = wire.StatusOf(err)
+	return a
+}
+
+// resolveLocal finds a member of ours by name or ID.
+func (n *Node) resolveLocal(q *pb.ResolveQuery) (*pb.MemberChain, error) {
+	if q.Name != "" {
+		m, err := n.dir.Lookup(q.Name)
+		if err != nil {
+			return nil, err
+		}
+		return n.dir.Chain(m.ID)
+	}
+	id, err := wire.Bytes32(q.Member)
+	if err != nil {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a question without a member")
+	}
+	return n.dir.Chain(id)
+}
+
+// claimLocal hands out one KeyPackage of each device of a member of ours.
+func (n *Node) claimLocal(ctx context.Context, from wire.OrganizationID, q *pb.ClaimQuery) (*pb.ClaimAnswer, error) {
+	id, err := wire.Bytes32(q.Member)
+	if err != nil {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a claim without a member")
+	}
+	packages, err := n.dir.Claim(ctx, from, q.Requester, id)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := n.dir.Chain(id)
+	return &pb.ClaimAnswer{Packages: packages, Chain: chain}, err
+}
+
+// visible returns a room that is ordered here, when the organization has a leaf in
+// it; to everybody else it does not exist.
+func (n *Node) visible(from wire.OrganizationID, room []byte) (*draft, func(), error) {
+	id, err := wire.Bytes32(room)
+	if err != nil {
+		return nil, nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a room ID of %d bytes", len(room))
+	}
+	c, err := n.begin(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	d := c.room(id)
+	if d.group != nil {
+		for _, m := range members(d.group) {
+			if m.Organization == from {
+				return d, c.abandon, nil
+			}
+		}
+	}
+	c.abandon()
+	return nil, nil, wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "")
+}
+
+func (n *Node) treeFor(from wire.OrganizationID, q *pb.TreeQuery) ([]byte, error) {
+	_, done, err := n.visible(from, q.Room)
+	if err != nil {
+		return nil, err
+	}
+	done()
+	return n.storedTree(q.Room, q.Hash)
+}
+
+// storedTree reads a tree by its hash.
+func (n *Node) storedTree(room, hash []byte) ([]byte, error) {
+	h, err := wire.Bytes32(hash)
+	if err != nil {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a tree's hash of %d bytes", len(hash))
+	}
+	row, err := n.store.Get(treeKey(wire.RoomID(room), h))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, wire.Refuse(pb.Code_CODE_NOT_FOUND, "that tree is not kept: resync by GroupInfo")
+	}
+	if err != nil {
+		return nil, err
+	}
+	_, tree, ok := parseTreeRow(row)
+	if !ok || treeHash(tree) != h {
+		return nil, wire.Refuse(pb.Code_CODE_INTERNAL, "the stored tree is damaged")
+	}
+	return tree, nil
+}
+
+func (n *Node) groupInfoFor(from wire.OrganizationID, q *pb.GroupInfoQuery) (*pb.GroupInfoAnswer, error) {
+	d, done, err := n.visible(from, q.Room)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	info, err := n.store.Get(roomKey(infoPrefix, d.id))
+	if err != nil {
+		return nil, err
+	}
+	return &pb.GroupInfoAnswer{GroupInfo: info, Tree: d.group.Tree(), Epoch: d.group.Epoch(), Seq: d.place.seq}, nil
+}
+
+// roomLogPage bounds the handshakes of one answer.
+const roomLogPage = 256
+
+func (n *Node) roomLogFor(ctx context.Context, from wire.OrganizationID, q *pb.RoomLogQuery) (*pb.RoomLogAnswer, error) {
+	d, done, err := n.visible(from, q.Room)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	limit := roomLogPage
+	if q.Limit > 0 {
+		limit = min(limit, int(q.Limit))
+	}
+	handshakes, more, err := n.mail.RoomLog(ctx, d.id, q.FromEpoch, limit)
+	return &pb.RoomLogAnswer{Handshakes: handshakes, More: more}, err
+}
+
+// ask sends a question to a partner and returns its answer when it is a success.
+func (n *Node) ask(ctx context.Context, to wire.OrganizationID, q *pb.QueryRequest) (*pb.QueryResponse, error) {
+	a, err := n.fed.Query(ctx, to, q)
+	if err != nil {
+		return nil, err
+	}
+	return a, wire.Err(a.Status)
+}
+
+// prefetchTree gets the tree that a Welcome points to, once for all our devices.
+func (n *Node) prefetchTree(ctx context.Context, hub wire.OrganizationID, room wire.RoomID, hash [32]byte) {
+	if _, err := n.treeFrom(ctx, hub, room, hash); err != nil {
+		n.log.Warn("a room's tree was not fetched; devices will ask again", "partner", hub, "room", room, "error", err)
+	}
+}
+
+// treeFrom returns a tree from the store, or from the room's hub and then stores it.
+func (n *Node) treeFrom(ctx context.Context, hub wire.OrganizationID, room wire.RoomID, hash [32]byte) ([]byte, error) {
+	tree, err := n.storedTree(room[:], hash[:])
+	if err == nil || hub == n.org.ID {
+		return tree, err
+	}
+	a, err := n.ask(ctx, hub, &pb.QueryRequest{Query: &pb.QueryRequest_Tree{Tree: &pb.TreeQuery{Room: room[:], Hash: hash[:]}}})
+	if err != nil {
+		return nil, err
+	}
+	tree = a.GetTree().GetTree()
+	if len(tree) > wire.MaxTree || treeHash(tree) != hash {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "the hub sent another tree than it was asked for")
+	}
+	c, err := n.begin()
+	if err != nil {
+		return nil, err
+	}
+	c.putTree(room, tree)
+	return tree, c.commit(ctx)
+}

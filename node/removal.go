@@ -1,0 +1,108 @@
+package node
+
+import (
+	"context"
+
+	"github.com/entente-im/entente/mailbox"
+	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// proposeRemoval has the hub propose, as external sender, that a revoked device's
+// leaf be removed. The revocation is the proposal's authenticated data; any online
+// device commits it. A device that is not in the room needs nothing.
+func (c *change) proposeRemoval(d *draft, from wire.OrganizationID, device wire.DeviceID, revocation []byte) error {
+	leaf, ok := leafOf(d.group, device)
+	if !ok {
+		return nil
+	}
+	proposal, err := d.group.NewExternalRemove(c.n.hubKey, 0, leaf, revocation)
+	if err != nil {
+		return err
+	}
+	next, _, err := d.group.Process(proposal)
+	if err != nil {
+		return commitRefused(d, err)
+	}
+	core := &pb.EnvelopeCore{Version: wire.ProtocolVersion, Class: pb.Class_CLASS_HANDSHAKE, Kind: pb.Kind_KIND_PROPOSAL,
+		Room: d.id[:], Generation: d.row.Generation, Epoch: d.group.Epoch(), Body: proposal}
+	raw, err := wire.EncodeCore(core)
+	if err != nil {
+		return err
+	}
+	s := submission{sender: device, core: raw, parsed: core}
+	local, partners := c.recipients(d, s)
+	item := c.entry(d, s, raw)
+	if _, err := c.stage(mailbox.Delivery{Item: item, From: from, Devices: local, Partners: partners, Log: &d.id}); err != nil {
+		return err
+	}
+	d.group = next
+	d.dirty.place, d.dirty.group = true, true
+	return nil
+}
+
+func leafOf(g *mls.PublicGroup, device wire.DeviceID) (mls.LeafIndex, bool) {
+	for _, m := range g.Members() {
+		if c, err := wire.ParseCredential(m.Node.Credential.Identity); err == nil && c.Device == device {
+			return m.Leaf, true
+		}
+	}
+	return 0, false
+}
+
+// removeEverywhere follows a revocation of a device of ours: its session ends, its
+// mailbox is erased, and every hub of a room with its leaf is told. It returns how
+// many rooms those are. Each step may be repeated.
+func (n *Node) removeEverywhere(ctx context.Context, device wire.DeviceID, revocation string) (int, error) {
+	n.gate.End(device)
+	if err := n.mail.Erase(ctx, device); err != nil {
+		return 0, err
+	}
+	ids, err := n.rooms.all()
+	if err != nil {
+		return 0, err
+	}
+	count := 0
+	for _, id := range ids {
+		c, err := n.begin(id)
+		if err != nil {
+			return count, err
+		}
+		concerned, err := c.removeFrom(c.room(id), device, revocation)
+		if err != nil {
+			c.abandon()
+			return count, err
+		}
+		if err := c.commit(ctx); err != nil {
+			return count, err
+		}
+		if concerned {
+			count++
+		}
+	}
+	return count, nil
+}
+
+// removeFrom proposes the removal where we are the hub, and tells the hub where
+// another is.
+func (c *change) removeFrom(d *draft, device wire.DeviceID, revocation string) (bool, error) {
+	if d.group != nil {
+		_, in := leafOf(d.group, device)
+		return in, c.proposeRemoval(d, wire.OrganizationID{}, device, []byte(revocation))
+	}
+	if !d.holds(device) {
+		return false, nil
+	}
+	d.leave(&pb.LeafChange{Removed: []*pb.DeviceRef{{Organization: c.n.org.ID[:], Device: device[:]}}}, c.n.org.ID)
+	core, err := wire.EncodeCore(&pb.EnvelopeCore{
+		Version: wire.ProtocolVersion, Class: pb.Class_CLASS_CONTROL, Kind: pb.Kind_KIND_REVOCATION,
+		Room: d.id[:], Generation: d.row.Generation, Deadline: c.n.clock.Now().Add(wire.NoticeDeadline).Unix(), Body: []byte(revocation),
+	})
+	if err != nil {
+		return true, err
+	}
+	_, err = c.stage(mailbox.Delivery{Sender: "revocations", Partners: []wire.OrganizationID{d.row.Hub},
+		Item: &pb.Item{Kind: pb.ItemKind_ITEM_KIND_CONTROL, Envelope: &pb.Envelope{Core: core}}})
+	return true, err
+}

@@ -1,0 +1,250 @@
+package node
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/store"
+	"github.com/entente-im/entente/wire"
+)
+
+// Rows of rooms in the store (integers big-endian):
+//
+//	nd/room/<room ID>   JSON roomRow: who the hub is; at a follower, our devices in it
+//	nd/seq/<room ID>    version 1 ‖ seq uint64 ‖ hash 32 ‖ accepted ms uint64 ‖ quiet 0 or 1
+//	nd/group/<room ID>  hub only: the PublicGroup of the current epoch
+//	nd/info/<room ID>   hub only: the GroupInfo of the current epoch
+//	nd/tree/<room ID>/<SHA-256>  a tree that a Welcome points to, and when it was stored
+const (
+	roomPrefix  = "nd/room/"
+	seqPrefix   = "nd/seq/"
+	groupPrefix = "nd/group/"
+	infoPrefix  = "nd/info/"
+)
+
+// roomRow is what rarely changes about a room.
+type roomRow struct {
+	Version    int                 `json:"version"`
+	Hub        wire.OrganizationID `json:"hub"`
+	Generation uint32              `json:"generation"`
+	Devices    []wire.DeviceID     `json:"devices,omitempty"` // ours, where another organization's node is the hub
+}
+
+const roomRowVersion = 1
+
+// place is where a room's order stands: the last entry's number, hash and time.
+type place struct {
+	seq      uint64
+	hash     [32]byte
+	accepted int64 // ms
+	quiet    bool  // the last Commit neither added nor removed anybody
+}
+
+func (p place) encode() []byte {
+	b := binary.BigEndian.AppendUint64([]byte{1}, p.seq)
+	b = append(b, p.hash[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(p.accepted))
+	if p.quiet {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+func parsePlace(b []byte) (p place, err error) {
+	if len(b) != 50 || b[0] != 1 || b[49] > 1 {
+		return p, fmt.Errorf("node: the place of a room has %d bytes or another version", len(b))
+	}
+	p.seq = binary.BigEndian.Uint64(b[1:])
+	copy(p.hash[:], b[9:])
+	p.accepted = int64(binary.BigEndian.Uint64(b[41:]))
+	p.quiet = b[49] == 1
+	return p, nil
+}
+
+// room is a room in memory: what is committed. It changes only while mu is held,
+// which a change does from reading it until it is committed or given up.
+type room struct {
+	id wire.RoomID
+	mu sync.Mutex
+
+	known bool
+	row   roomRow
+	place place
+	group *mls.PublicGroup // nil where we are not the hub
+
+	leaves atomic.Pointer[[]wire.Credential] // of group, readable without mu
+}
+
+// draft is a room as a change would leave it.
+type draft struct {
+	*room
+	row   roomRow
+	place place
+	group *mls.PublicGroup
+	known bool
+	dirty struct{ row, place, group bool }
+	info  []byte // GroupInfo of a new epoch
+}
+
+func (r *room) draft() *draft {
+	row := r.row
+	row.Devices = slices.Clone(row.Devices)
+	return &draft{room: r, row: row, place: r.place, group: r.group, known: r.known}
+}
+
+// write adds what the draft changed to a batch.
+func (d *draft) write(b *store.Batch) error {
+	if d.dirty.row {
+		v, err := json.Marshal(d.row)
+		if err != nil {
+			return fmt.Errorf("node: a room's row: %w", err)
+		}
+		b.Put(roomKey(roomPrefix, d.id), v)
+	}
+	if d.dirty.place {
+		b.Put(roomKey(seqPrefix, d.id), d.place.encode())
+	}
+	if d.dirty.group {
+		b.Put(roomKey(groupPrefix, d.id), d.group.Marshal())
+		b.Put(roomKey(infoPrefix, d.id), d.info)
+	}
+	return nil
+}
+
+// publish makes a committed draft the room's state.
+func (d *draft) publish() {
+	d.room.known, d.room.row, d.room.place, d.room.group = d.known, d.row, d.place, d.group
+	if d.dirty.group {
+		d.room.show()
+	}
+}
+
+// show makes the committed group's leaves readable without the lock.
+func (r *room) show() {
+	leaves := members(r.group)
+	r.leaves.Store(&leaves)
+}
+
+// committed returns the leaves of a room that is ordered here, as last committed.
+func (rs *rooms) committed(id wire.RoomID) []wire.Credential {
+	if leaves := rs.entry(id).leaves.Load(); leaves != nil {
+		return *leaves
+	}
+	return nil
+}
+
+func roomKey(prefix string, id wire.RoomID) []byte { return append([]byte(prefix), id[:]...) }
+
+// rooms are loaded when they are first asked for and stay.
+type rooms struct {
+	store   *store.Store
+	options mls.PublicOptions
+
+	mu   sync.Mutex
+	byID map[wire.RoomID]*room
+}
+
+func newRooms(s *store.Store, o mls.PublicOptions) *rooms {
+	return &rooms{store: s, options: o, byID: make(map[wire.RoomID]*room)}
+}
+
+// lock returns the rooms asked for, locked in the order of their IDs, so that two
+// changes never wait for each other, and a function that unlocks them.
+func (rs *rooms) lock(ids []wire.RoomID) (map[wire.RoomID]*room, func(), error) {
+	slices.SortFunc(ids, func(a, b wire.RoomID) int { return bytes.Compare(a[:], b[:]) })
+	ids = slices.Compact(ids)
+	out := make(map[wire.RoomID]*room, len(ids))
+	unlock := func() {
+		for _, r := range out {
+			r.mu.Unlock()
+		}
+	}
+	for _, id := range ids {
+		r := rs.entry(id)
+		r.mu.Lock()
+		out[id] = r
+		if err := rs.load(r); err != nil {
+			unlock()
+			return nil, nil, err
+		}
+	}
+	return out, unlock, nil
+}
+
+func (rs *rooms) entry(id wire.RoomID) *room {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	r := rs.byID[id]
+	if r == nil {
+		r = &room{id: id}
+		rs.byID[id] = r
+	}
+	return r
+}
+
+// load reads a room from the store unless it is in memory; an unknown one stays
+// unknown.
+func (rs *rooms) load(r *room) error {
+	if r.known {
+		return nil
+	}
+	row, err := rs.store.Get(roomKey(roomPrefix, r.id))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("node: room %s: %w", r.id, err)
+	}
+	if err := json.Unmarshal(row, &r.row); err != nil || r.row.Version != roomRowVersion {
+		return fmt.Errorf("node: the row of room %s does not parse", r.id)
+	}
+	seq, err := rs.store.Get(roomKey(seqPrefix, r.id))
+	if err == nil {
+		r.place, err = parsePlace(seq)
+	}
+	if err != nil {
+		return fmt.Errorf("node: the place of room %s: %w", r.id, err)
+	}
+	group, err := rs.store.Get(roomKey(groupPrefix, r.id))
+	if err == nil {
+		r.group, err = mls.UnmarshalPublicGroup(group, rs.options)
+	} else if errors.Is(err, store.ErrNotFound) {
+		err = nil
+	}
+	if err != nil {
+		return fmt.Errorf("node: the group of room %s: %w", r.id, err)
+	}
+	r.known = true
+	if r.group != nil {
+		r.show()
+	}
+	return nil
+}
+
+// all lists the IDs of every room in the store.
+func (rs *rooms) all() ([]wire.RoomID, error) {
+	var out []wire.RoomID
+	var after []byte
+	for {
+		page, err := rs.store.Scan([]byte(roomPrefix), after, 1_000)
+		if err != nil {
+			return nil, fmt.Errorf("node: listing rooms: %w", err)
+		}
+		for _, kv := range page {
+			after = kv.Key
+			if id, err := wire.Bytes32(kv.Key[len(roomPrefix):]); err == nil {
+				out = append(out, id)
+			}
+		}
+		if len(page) < 1_000 {
+			return out, nil
+		}
+	}
+}
