@@ -72,7 +72,7 @@ type Event struct {
 // causes none.
 func eventOf(b *box, m *meta, state State, deadline time.Time, status *pb.Status) (Event, bool) {
 	switch {
-	case b.kind == kindLog, m.class == pb.Class_CLASS_CONTROL:
+	case m.class == pb.Class_CLASS_CONTROL:
 		return Event{}, false
 	case m.class == pb.Class_CLASS_HANDSHAKE && !(b.kind == kindOutbox && m.item == pb.ItemKind_ITEM_KIND_SUBMIT):
 		return Event{}, false

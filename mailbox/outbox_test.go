@@ -113,8 +113,9 @@ func TestASettlementNeedsAHandout(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, "an answer without a status", o.Usage().Messages, 1)
-	w.settle(o, n, pb.Code_CODE_ACCEPTED)
+	w.settle(o, []uint64{n[0], n[0]}, pb.Code_CODE_ACCEPTED, pb.Code_CODE_FORBIDDEN)
 	want(t, "left", o.Usage().Messages, 0)
+	want(t, "answered twice at once", fmt.Sprint(states(w.seen())), "map[stored:1]")
 }
 
 func TestDropReportsRefusedAndKeepsHandshakesUnlessAllGo(t *testing.T) {
