@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/spf13/cobra"
+)
+
+// Exit codes, documented in docs/operating.md.
+const (
+	exitOK          = 0
+	exitFailed      = 1 // anything not below
+	exitUsage       = 2 // the command line is wrong
+	exitRefused     = 3 // refused for good: malformed, unknown, forbidden, revoked, used
+	exitPolicy      = 4 // refused by a decision of people: no agreement, no consent
+	exitTemporary   = 5 // may succeed later: unreachable, full, rate limited
+	exitNotRunning  = 6 // the node is not running, or its folder is in use
+	exitPassphrase  = 7 // wrong passphrase
+	exitInterrupted = 130
+)
+
+// usageError marks a wrong command line.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+// hintError adds what to try to an error.
+type hintError struct {
+	error
+	hint string
+	code int
+}
+
+func (e *hintError) Unwrap() error { return e.error }
+
+// report prints what failed, which thing and what to try, and returns the code.
+func report(w io.Writer, err error) int {
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(w, "entente: interrupted")
+		return exitInterrupted
+	}
+	fmt.Fprintln(w, "entente:", err)
+	code := exitCode(err)
+	var hint *hintError
+	if errors.As(err, &hint) && hint.hint != "" {
+		fmt.Fprintln(w, "  try: "+hint.hint)
+	} else if h := statusHint(err); h != "" {
+		fmt.Fprintln(w, "  try: "+h)
+	}
+	return code
+}
+
+func exitCode(err error) int {
+	var usage *usageError
+	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") {
+		return exitUsage
+	}
+	var hint *hintError
+	if errors.As(err, &hint) && hint.code != 0 {
+		return hint.code
+	}
+	var status *wire.StatusError
+	if !errors.As(err, &status) {
+		return exitFailed
+	}
+	switch wire.ClassOf(status.Status.Code) {
+	case wire.Temporary:
+		return exitTemporary
+	case wire.Policy:
+		return exitPolicy
+	}
+	return exitRefused
+}
+
+// hints say what a person can do about a status.
+var hints = map[pb.Code]string{
+	pb.Code_CODE_NO_AGREEMENT:    "ask your administrator for an agreement: entente partner invite NAME",
+	pb.Code_CODE_UNKNOWN_MEMBER:  "check the spelling of the name before the @",
+	pb.Code_CODE_UNREACHABLE:     "nothing is lost: it is sent when the partner is back; see entente node status",
+	pb.Code_CODE_LINK_EXPIRED:    "ask the operator for a new link: entente member add NAME",
+	pb.Code_CODE_LINK_USED:       "ask the operator for a new link: entente member add NAME",
+	pb.Code_CODE_LINK_UNKNOWN:    "copy the whole link, with everything after the #",
+	pb.Code_CODE_REVOKED:         "enrol this device anew with a link from your operator",
+	pb.Code_CODE_RATE_LIMITED:    "wait a moment and repeat the command",
+	pb.Code_CODE_NO_KEY_PACKAGE:  "the recipient has to come online once: entente receive",
+	pb.Code_CODE_FULL:            "the recipient has to fetch messages first; try again later",
+	pb.Code_CODE_ROLLED_BACK:     "do not restore a device's folder from a backup: enrol it anew",
+	pb.Code_CODE_UNAUTHENTICATED: "check the device's clock and sign in again",
+}
+
+func statusHint(err error) string {
+	var status *wire.StatusError
+	if errors.As(err, &status) {
+		return hints[status.Status.Code]
+	}
+	return ""
+}
+
+// exactArgs is cobra.ExactArgs with an error that counts as usage and names
+// what is missing.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+		return &usageError{fmt.Errorf("%s takes %s\nSee `%s --help`", c.CommandPath(), describe(names), c.CommandPath())}
+	}
+}
+
+func describe(names []string) string {
+	if len(names) == 0 {
+		return "no arguments"
+	}
+	return strings.Join(names, " ")
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/ententev1/ententev1connect"
+	"github.com/mdp/qrterminal/v3"
+	"github.com/spf13/cobra"
+)
+
+type operatorClient = ententev1connect.OperatorServiceClient
+
+func memberCommand() *cobra.Command {
+	c := &cobra.Command{Use: "member", Short: "Members of the organization, for its operator"}
+	c.AddCommand(memberAdd(), memberList(), memberDevices(), memberLinks(), memberRevokeLink())
+	return c
+}
+
+func memberAdd() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "add NAME",
+		Short:   "Make an enrolment link for a new member",
+		Long:    "Make an enrolment link: one use, 72 hours, for this name. Whoever has the link becomes the member: hand it over as you would a key.",
+		Example: "  entente member add alice --data acme\n  entente member add alice --data acme --link-only | entente device enroll",
+		Args:    exactArgs("NAME"),
+	}
+	data, asJSON := dataFlag(c), jsonFlag(c)
+	linkOnly := c.Flags().Bool("link-only", false, "print the link and nothing else")
+	valid := c.Flags().Duration("valid", 0, "how long the link is good for (default 72h)")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		a, err := operate(c.Context(), *data, operatorClient.AddMember, &pb.AddMemberRequest{Name: args[0], ValidSeconds: int64(valid.Seconds())})
+		if err != nil {
+			return err
+		}
+		out := c.OutOrStdout()
+		switch {
+		case *asJSON:
+			return printProto(out, a)
+		case *linkOnly:
+			_, err = fmt.Fprintln(out, a.Link)
+			return err
+		}
+		fmt.Fprintf(out, "%s can enrol a device until %s, once, with this link:\n\n%s\n\n", a.Address, when(a.ExpiresUnix), a.Link)
+		qrterminal.GenerateHalfBlock(a.Link, qrterminal.L, out)
+		return nil
+	}
+	return c
+}
+
+func memberList() *cobra.Command {
+	c := &cobra.Command{Use: "list", Short: "List the members", Example: "  entente member list --data acme", Args: exactArgs()}
+	data, asJSON := dataFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		a, err := operate(c.Context(), *data, operatorClient.ListMembers, &pb.ListMembersRequest{})
+		if err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, m := range a.Members {
+			if *asJSON {
+				if err := printProto(c.OutOrStdout(), m); err != nil {
+					return err
+				}
+			}
+			rows = append(rows, []string{m.Address, strconv.Itoa(int(m.Devices)), strconv.FormatUint(m.Version, 10), m.State, m.MemberId})
+		}
+		if *asJSON {
+			return nil
+		}
+		return table(c.OutOrStdout(), "ADDRESS DEVICES VERSION STATE ID", rows)
+	}
+	return c
+}
+
+func memberDevices() *cobra.Command {
+	c := &cobra.Command{Use: "devices [NAME]", Short: "List the devices of a member, or of all", Example: "  entente member devices alice --data acme", Args: cobra.MaximumNArgs(1)}
+	data, asJSON := dataFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		request := &pb.ListDevicesRequest{}
+		if len(args) == 1 {
+			request.Name = args[0]
+		}
+		a, err := operate(c.Context(), *data, operatorClient.ListDevices, request)
+		if err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, d := range a.Devices {
+			if *asJSON {
+				if err := printProto(c.OutOrStdout(), d); err != nil {
+					return err
+				}
+			}
+			state := "active"
+			if d.Revoked {
+				state = "revoked"
+			} else if d.Online {
+				state = "online"
+			}
+			rows = append(rows, []string{d.Address, d.DeviceId, state, when(d.IssuedUnix), when(d.ExpiresUnix), strconv.Itoa(int(d.KeyPackages))})
+		}
+		if *asJSON {
+			return nil
+		}
+		return table(c.OutOrStdout(), "ADDRESS DEVICE STATE ISSUED EXPIRES KEYPACKAGES", rows)
+	}
+	return c
+}
+
+func memberLinks() *cobra.Command {
+	c := &cobra.Command{Use: "links", Short: "List enrolment links (never their secrets)", Example: "  entente member links --data acme", Args: exactArgs()}
+	data, asJSON := dataFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		a, err := operate(c.Context(), *data, operatorClient.ListLinks, &pb.ListLinksRequest{})
+		if err != nil {
+			return err
+		}
+		var rows [][]string
+		for _, l := range a.Links {
+			if *asJSON {
+				if err := printProto(c.OutOrStdout(), l); err != nil {
+					return err
+				}
+			}
+			rows = append(rows, []string{l.LinkId, l.Address, l.State, when(l.ExpiresUnix)})
+		}
+		if *asJSON {
+			return nil
+		}
+		return table(c.OutOrStdout(), "LINK ADDRESS STATE EXPIRES", rows)
+	}
+	return c
+}
+
+func memberRevokeLink() *cobra.Command {
+	c := &cobra.Command{Use: "revoke-link LINK", Short: "Revoke an enrolment link that was not used", Example: "  entente member revoke-link 3f0a… --data acme", Args: exactArgs("LINK")}
+	data := dataFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		_, err := operate(c.Context(), *data, operatorClient.RevokeLink, &pb.RevokeLinkRequest{LinkId: args[0]})
+		return err
+	}
+	return c
+}
+
+// seconds turns a duration flag into the wire's unit.
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }

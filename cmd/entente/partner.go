@@ -1,0 +1,151 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/spf13/cobra"
+)
+
+func partnerCommand() *cobra.Command {
+	c := &cobra.Command{Use: "partner", Short: "Agreements with other organizations, for the operator"}
+	c.AddCommand(partnerInvite(), partnerAccept(), partnerList())
+	return c
+}
+
+func partnerInvite() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "invite NAME",
+		Short:   "Propose an agreement: prints a token for the other organization's operator",
+		Long:    "Propose an agreement. The token has one use and 72 hours; send it to the other operator over a channel that you both trust.",
+		Example: "  entente partner invite globex.example --contact open --data acme",
+		Args:    exactArgs("NAME"),
+	}
+	data, asJSON := dataFlag(c), jsonFlag(c)
+	contact := c.Flags().String("contact", "open", "who may write first: open, or request (the recipient accepts)")
+	valid := c.Flags().Duration("valid", 0, "how long the token is good for (default 72h)")
+	term := c.Flags().Duration("term", 0, "how long the agreement stands (default 1 year)")
+	tokenOnly := c.Flags().Bool("token-only", false, "print the token and nothing else")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		a, err := operate(c.Context(), *data, operatorClient.InvitePartner, &pb.InvitePartnerRequest{
+			Name: args[0], Contact: *contact, ValidSeconds: seconds(*valid), AgreementSeconds: seconds(*term)})
+		if err != nil {
+			return err
+		}
+		switch {
+		case *asJSON:
+			return printProto(c.OutOrStdout(), a)
+		case *tokenOnly:
+			_, err = fmt.Fprintln(c.OutOrStdout(), a.Token)
+			return err
+		}
+		fmt.Fprintf(c.OutOrStdout(), "For the operator of %s, once, until %s:\n\n%s\n\nThere: entente partner accept\n", args[0], when(a.ExpiresUnix), a.Token)
+		return nil
+	}
+	return c
+}
+
+func partnerAccept() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "accept [TOKEN]",
+		Short:   "Accept a proposed agreement: both nodes sign it",
+		Long:    "Accept a proposed agreement. The token is read from --token-file, the argument, or standard input; the terms are shown before anything is signed.",
+		Example: "  entente partner accept --data globex\n  entente partner accept --token-file token --yes --data globex",
+		Args:    cobra.MaximumNArgs(1),
+	}
+	data, asJSON := dataFlag(c), jsonFlag(c)
+	file := c.Flags().String("token-file", "", "file with the token")
+	yes := c.Flags().Bool("yes", false, "sign without asking")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		token, err := readSecretArgument(c, args, *file, "Token: ")
+		if err != nil {
+			return err
+		}
+		if !*yes {
+			preview, err := operate(c.Context(), *data, operatorClient.AcceptPartner, &pb.AcceptPartnerRequest{Token: token, DryRun: true})
+			if err != nil {
+				return err
+			}
+			fmt.Fprint(c.ErrOrStderr(), preview.Terms)
+			if ok, err := confirm(c, "Sign this agreement?"); err != nil || !ok {
+				return err
+			}
+		}
+		a, err := operate(c.Context(), *data, operatorClient.AcceptPartner, &pb.AcceptPartnerRequest{Token: token})
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return printProto(c.OutOrStdout(), a)
+		}
+		fmt.Fprintf(c.OutOrStdout(), "agreement with %s signed by both (%s)\n", a.Partner, a.OrganizationId)
+		return nil
+	}
+	return c
+}
+
+func partnerList() *cobra.Command {
+	c := &cobra.Command{Use: "list", Short: "List partners, what waits for them, and when they were heard from", Example: "  entente partner list --data acme", Args: exactArgs()}
+	data, asJSON := dataFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		a, err := operate(c.Context(), *data, operatorClient.ListPartners, &pb.ListPartnersRequest{})
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			for _, p := range a.Partners {
+				if err := printProto(c.OutOrStdout(), p); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		return table(c.OutOrStdout(), "PARTNER STATE CONTACT WAITING BYTES HEARD NEXT UNTIL ERROR", partnerRows(a.Partners))
+	}
+	return c
+}
+
+func partnerRows(partners []*pb.PartnerStatus) [][]string {
+	var rows [][]string
+	for _, p := range partners {
+		trouble := p.LastError
+		if trouble == "" {
+			trouble = "-"
+		}
+		rows = append(rows, []string{p.Name, p.State, p.Contact, strconv.FormatUint(p.OutboxCount, 10), bytesText(p.OutboxBytes),
+			when(p.LastContactUnix), when(p.NextAttemptUnix), when(p.ValidUntilUnix), trouble})
+	}
+	return rows
+}
+
+// readSecretArgument reads a link or token: from a file, the argument, or a
+// line of standard input, so that it need not stand in the shell's history.
+func readSecretArgument(c *cobra.Command, args []string, file, prompt string) (string, error) {
+	if file != "" {
+		b, err := os.ReadFile(file)
+		return strings.TrimSpace(string(b)), err
+	}
+	if len(args) == 1 {
+		return strings.TrimSpace(args[0]), nil
+	}
+	line, err := readLine(c, prompt, 16<<10)
+	if err == nil && line == "" {
+		err = &usageError{fmt.Errorf("nothing was given: pass a file, an argument or a line of input\nSee `%s --help`", c.CommandPath())}
+	}
+	return line, err
+}
+
+func confirm(c *cobra.Command, question string) (bool, error) {
+	line, err := readLine(c, question+" [y/N] ", 16)
+	if err != nil {
+		return false, err
+	}
+	if line != "y" && line != "yes" {
+		fmt.Fprintln(c.ErrOrStderr(), "nothing was signed")
+		return false, nil
+	}
+	return true, nil
+}
