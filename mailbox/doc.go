@@ -39,25 +39,4 @@
 // generation uint32 ‖ epoch uint64 ‖ room sequence uint64. The body is an
 // entente.v1.Item with number 0. A version that changes either takes the next
 // version byte and reads both.
-//
-// # Notices (docs/protocol.md 2.7)
-//
-// A note of type entente.im/notice/v1, signed by "<organization>/node":
-//
-//	organization  ID of the organization that states it
-//	origin        ID of the organization whose node resolves the return handles
-//	room          room ID
-//	issued        time
-//	range         1 to 256 times: six words with a space between:
-//	              state: stored delivered acknowledged unreadable expired refused dropped
-//	              first and last room sequence, 1 or more, first not above last
-//	              member ID
-//	              stored: kept until (time); refused: name of a status that is no
-//	              success; else "-"
-//	              return handles in hex with commas between, or "-"; no more than the
-//	              range has sequences, 4,096 in one notice
-//
-// A range speaks only of the envelopes whose handles it lists; without handles, of
-// all envelopes in it that Origin's members sent. Of several statements about one
-// envelope and member, acknowledged outranks all others.
 package mailbox

@@ -8,6 +8,7 @@ import (
 
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/notice"
 )
 
 // MemberOf tells which member a device belongs to; ok is false for a device that
@@ -19,7 +20,7 @@ type MemberOf func(wire.DeviceID) (member wire.MemberID, ok bool)
 // member in one state as one range. Events without a sequence, without a member or
 // without a return handle are left out: nobody could be told by a notice. The order
 // of the events does not matter.
-func Gather(organization wire.OrganizationID, issued time.Time, events []Event, member MemberOf) []Notice {
+func Gather(organization wire.OrganizationID, issued time.Time, events []Event, member MemberOf) []notice.Notice {
 	var said []saying
 	for _, e := range events {
 		who, ok := member(e.Device)
@@ -29,7 +30,7 @@ func Gather(organization wire.OrganizationID, issued time.Time, events []Event, 
 		said = append(said, sayingOf(e, who))
 	}
 	slices.SortFunc(said, saying.compare)
-	var out []Notice
+	var out []notice.Notice
 	for i, s := range said {
 		if i > 0 && s.compare(said[i-1]) == 0 { // two devices of one member
 			continue
@@ -79,31 +80,31 @@ func (s saying) compare(t saying) int {
 }
 
 // addTo extends the last range or the last notice, or begins another.
-func (s saying) addTo(out []Notice, organization wire.OrganizationID, issued time.Time) []Notice {
-	if len(out) == 0 || !out[len(out)-1].takes(s) {
-		out = append(out, Notice{Organization: organization, Origin: s.origin, Room: s.room, Issued: issued.UTC().Truncate(time.Second)})
+func (s saying) addTo(out []notice.Notice, organization wire.OrganizationID, issued time.Time) []notice.Notice {
+	if len(out) == 0 || !noticeTakes(&out[len(out)-1], s) {
+		out = append(out, notice.Notice{Organization: organization, Origin: s.origin, Room: s.room, Issued: issued.UTC().Truncate(time.Second)})
 	}
 	n := &out[len(out)-1]
-	if k := len(n.Ranges); k > 0 && n.Ranges[k-1].takes(s) {
+	if k := len(n.Ranges); k > 0 && rangeTakes(&n.Ranges[k-1], s) {
 		g := &n.Ranges[k-1]
 		g.To, g.Handles = s.seq, append(g.Handles, s.handle)
 		return out
 	}
-	n.Ranges = append(n.Ranges, Range{
+	n.Ranges = append(n.Ranges, notice.Range{
 		State: s.state, From: s.seq, To: s.seq, Member: s.member, Until: s.until, Reason: s.reason,
 		Handles: [][wire.ReturnHandleLen]byte{s.handle},
 	})
 	return out
 }
 
-func (n *Notice) takes(s saying) bool {
+func noticeTakes(n *notice.Notice, s saying) bool {
 	handles := 0
 	for _, g := range n.Ranges {
 		handles += len(g.Handles)
 	}
-	return n.Origin == s.origin && n.Room == s.room && len(n.Ranges) < MaxNoticeRanges && handles < MaxNoticeHandles
+	return n.Origin == s.origin && n.Room == s.room && len(n.Ranges) < notice.MaxRanges && handles < notice.MaxHandles
 }
 
-func (g *Range) takes(s saying) bool {
+func rangeTakes(g *notice.Range, s saying) bool {
 	return g.Member == s.member && g.State == s.state && g.Until.Equal(s.until) && g.Reason == s.reason && g.To+1 == s.seq
 }

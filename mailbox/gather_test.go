@@ -1,6 +1,8 @@
 package mailbox
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -8,6 +10,7 @@ import (
 
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/notice"
 )
 
 func TestGatherMakesRangesOfWhatBelongsTogether(t *testing.T) {
@@ -34,14 +37,14 @@ func TestGatherMakesRangesOfWhatBelongsTogether(t *testing.T) {
 		return out
 	}
 	one, two := wire.MemberID{1}, wire.MemberID{2}
-	wanted := []Notice{
-		{Organization: partner('b'), Origin: partner('a'), Room: roomID(1), Issued: time.Unix(1_800_000_000, 0).UTC(), Ranges: []Range{
+	wanted := []notice.Notice{
+		{Organization: partner('b'), Origin: partner('a'), Room: roomID(1), Issued: time.Unix(1_800_000_000, 0).UTC(), Ranges: []notice.Range{
 			{State: StateAcknowledged, From: 1, To: 3, Member: one, Handles: h(1, 2, 3)},
 			{State: StateAcknowledged, From: 7, To: 7, Member: one, Handles: h(7)},
 			{State: StateExpired, From: 8, To: 8, Member: one, Handles: h(8)},
 			{State: StateAcknowledged, From: 2, To: 2, Member: two, Handles: h(2)},
 		}},
-		{Organization: partner('b'), Origin: partner('a'), Room: roomID(2), Issued: time.Unix(1_800_000_000, 0).UTC(), Ranges: []Range{
+		{Organization: partner('b'), Origin: partner('a'), Room: roomID(2), Issued: time.Unix(1_800_000_000, 0).UTC(), Ranges: []notice.Range{
 			{State: StateAcknowledged, From: 2, To: 2, Member: one, Handles: h(2)},
 		}},
 	}
@@ -63,11 +66,11 @@ func TestGatheredNoticesKeepToTheLimits(t *testing.T) {
 	}
 	said := 0
 	for _, n := range Gather(partner('b'), time.Now(), events, func(d wire.DeviceID) (wire.MemberID, bool) { return wire.MemberID(d), true }) {
-		signed, err := NewNotice(n, key)
+		signed, err := notice.New(n, key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := ParseNotice(signed, partner('b'), key)
+		got, err := notice.Parse(signed, partner('b'), key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,4 +79,9 @@ func TestGatheredNoticesKeepToTheLimits(t *testing.T) {
 		}
 	}
 	want(t, "said", said, len(events))
+}
+
+func noteKey(seed byte, owner string) wire.NoteKey {
+	k := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, 32))
+	return wire.NoteKey{Owner: owner, Public: k.Public().(ed25519.PublicKey), Private: k}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/entente-im/entente/mailbox"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/notice"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -66,7 +67,7 @@ func (d *draft) join(n *Node, hub wire.OrganizationID, generation uint32, device
 // acceptNotice passes a partner's notice on: to the devices of ours whose return
 // handles it lists, or, where we are the hub, to the organization it is for.
 func (c *change) acceptNotice(from wire.OrganizationID, item *pb.Item, core *pb.EnvelopeCore) error {
-	stating, err := mailbox.NoticeOrganization(string(core.Body))
+	stating, err := notice.OrganizationOf(string(core.Body))
 	if err != nil {
 		return wire.Refuse(pb.Code_CODE_MALFORMED, "a notice that does not parse")
 	}
@@ -74,34 +75,34 @@ func (c *change) acceptNotice(from wire.OrganizationID, item *pb.Item, core *pb.
 	if !ok {
 		return wire.Refuse(pb.Code_CODE_UNKNOWN_ORGANIZATION, "a notice of an organization that we do not know")
 	}
-	notice, err := mailbox.ParseNotice(string(core.Body), stating, key)
+	said, err := notice.Parse(string(core.Body), stating, key)
 	if err != nil {
 		return wire.Refuse(pb.Code_CODE_MALFORMED, "a notice that does not stand")
 	}
-	if notice.Room != wire.RoomID(core.Room) {
+	if said.Room != wire.RoomID(core.Room) {
 		return wire.Refuse(pb.Code_CODE_MALFORMED, "a notice of another room")
 	}
 	delivery := mailbox.Delivery{Item: item, From: from, Sender: "organization/" + stating.String()}
-	if notice.Origin == c.n.org.ID {
-		delivery.Devices = c.n.noticed(notice)
+	if said.Origin == c.n.org.ID {
+		delivery.Devices = c.n.noticed(said)
 		if len(delivery.Devices) == 0 {
 			return nil // about messages of devices that are gone
 		}
 	} else {
-		if d := c.room(notice.Room); !d.known || d.row.Hub != c.n.org.ID {
+		if d := c.room(said.Room); !d.known || d.row.Hub != c.n.org.ID {
 			return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "")
 		}
-		delivery.Partners = []wire.OrganizationID{notice.Origin}
+		delivery.Partners = []wire.OrganizationID{said.Origin}
 	}
 	_, err = c.stage(delivery)
 	return err
 }
 
 // noticed lists the devices of ours whose return handles a notice lists.
-func (n *Node) noticed(notice *mailbox.Notice) []wire.DeviceID {
+func (n *Node) noticed(said *notice.Notice) []wire.DeviceID {
 	seen := make(map[wire.DeviceID]bool)
 	var out []wire.DeviceID
-	for _, r := range notice.Ranges {
+	for _, r := range said.Ranges {
 		for _, h := range r.Handles {
 			device := n.senderOf(h[:], n.org.ID)
 			if !device.IsZero() && !seen[device] && n.active(device) {

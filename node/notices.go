@@ -11,6 +11,7 @@ import (
 	"github.com/entente-im/entente/store"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/notice"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -18,7 +19,7 @@ import (
 // removes it: results of submissions for devices of ours, and signed notices for
 // whoever sent what our members got, or did not get. It is mailbox.Notify.
 func (n *Node) notify(ctx context.Context, b *store.Batch, events []mailbox.Event) (staged []*mailbox.Staged, err error) {
-	notices := make(map[noticeKey][]mailbox.Range)
+	notices := make(map[noticeKey][]notice.Range)
 	for _, e := range events {
 		switch {
 		case e.Item == pb.ItemKind_ITEM_KIND_SUBMIT && !e.Partner.IsZero():
@@ -33,7 +34,7 @@ func (n *Node) notify(ctx context.Context, b *store.Batch, events []mailbox.Even
 		}
 	}
 	for key, ranges := range notices {
-		for part := range slices.Chunk(ranges, mailbox.MaxNoticeRanges) {
+		for part := range slices.Chunk(ranges, notice.MaxRanges) {
 			s, err := n.sendNotice(ctx, b, key, part)
 			if err != nil {
 				return staged, err
@@ -61,11 +62,11 @@ func (n *Node) origin(e mailbox.Event) wire.OrganizationID {
 
 // ranges says what became of one envelope at one member, or, where a partner has
 // refused it, at each of the partner's members in the room.
-func (n *Node) ranges(e mailbox.Event) []mailbox.Range {
+func (n *Node) ranges(e mailbox.Event) []notice.Range {
 	if !e.Partner.IsZero() && e.State == mailbox.StateStored {
 		return nil // the partner's own notices say more
 	}
-	r := mailbox.Range{State: e.State, From: e.Seq, To: e.Seq, Handles: [][wire.ReturnHandleLen]byte{[wire.ReturnHandleLen]byte(e.Return)}}
+	r := notice.Range{State: e.State, From: e.Seq, To: e.Seq, Handles: [][wire.ReturnHandleLen]byte{[wire.ReturnHandleLen]byte(e.Return)}}
 	if e.State == mailbox.StateRefused {
 		r.Reason = pb.Code_CODE_FULL
 		if e.Status != nil {
@@ -74,9 +75,9 @@ func (n *Node) ranges(e mailbox.Event) []mailbox.Range {
 	}
 	if e.Partner.IsZero() {
 		r.Member = n.memberOf(e.Device)
-		return []mailbox.Range{r}
+		return []notice.Range{r}
 	}
-	var out []mailbox.Range
+	var out []notice.Range
 	for _, member := range n.partnerMembers(e.Room, e.Partner) {
 		r.Member = member
 		out = append(out, r)
@@ -86,10 +87,10 @@ func (n *Node) ranges(e mailbox.Event) []mailbox.Range {
 
 // sendNotice signs a notice and stages it: to our devices, or to the sender's
 // organization, or, without an agreement with it, through the room's hub.
-func (n *Node) sendNotice(_ context.Context, b *store.Batch, key noticeKey, ranges []mailbox.Range) ([]*mailbox.Staged, error) {
+func (n *Node) sendNotice(_ context.Context, b *store.Batch, key noticeKey, ranges []notice.Range) ([]*mailbox.Staged, error) {
 	now := n.clock.Now()
-	notice := mailbox.Notice{Organization: n.org.ID, Origin: key.origin, Room: key.room, Issued: now.UTC().Truncate(time.Second), Ranges: ranges}
-	text, err := mailbox.NewNotice(notice, n.statementKey)
+	said := notice.Notice{Organization: n.org.ID, Origin: key.origin, Room: key.room, Issued: now.UTC().Truncate(time.Second), Ranges: ranges}
+	text, err := notice.New(said, n.statementKey)
 	if err != nil {
 		return nil, fmt.Errorf("node: signing a notice: %w", err)
 	}
@@ -105,7 +106,7 @@ func (n *Node) sendNotice(_ context.Context, b *store.Batch, key noticeKey, rang
 		Envelope: &pb.Envelope{Core: core}, Origin: bytes.Clone(key.origin[:])}}
 	switch {
 	case key.origin == n.org.ID:
-		d.Devices = n.noticed(&notice)
+		d.Devices = n.noticed(&said)
 	case n.known(key.origin):
 		d.Partners = []wire.OrganizationID{key.origin}
 	default:

@@ -1,4 +1,4 @@
-package mailbox
+package notice
 
 import (
 	"encoding/hex"
@@ -11,23 +11,24 @@ import (
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
-// noticeType is the first line of a notice's text (docs/protocol.md 2.7).
-const noticeType = "entente.im/notice/v1"
+// noteType is the first line of a notice's text (docs/protocol.md 2.7).
+const noteType = "entente.im/notice/v1"
 
 // Limits of one notice: the text stays below wire.MaxNote with room to spare.
 const (
-	MaxNoticeRanges  = 256
-	MaxNoticeHandles = 4_096
+	MaxRanges  = 256
+	MaxHandles = 4_096
 )
 
 // Notice is a signed statement of an organization about what became of envelopes
-// of one room at its members. Layout in the package comment.
+// of one room at its members. Layout in the
+// package comment.
 type Notice struct {
 	Organization wire.OrganizationID // who states it
 	Origin       wire.OrganizationID // whose node resolves the return handles
 	Room         wire.RoomID
 	Issued       time.Time // whole seconds, UTC
-	Ranges       []Range   // 1 to MaxNoticeRanges
+	Ranges       []Range   // 1 to MaxRanges
 }
 
 // Range is one line of a notice: what became of the envelopes From to To (room
@@ -43,9 +44,9 @@ type Range struct {
 	Handles [][wire.ReturnHandleLen]byte
 }
 
-// NewNotice signs n with the node key of the organization that states it. It
-// refuses what ParseNotice would refuse.
-func NewNotice(n Notice, key wire.NoteKey) (string, error) {
+// New signs n with the node key of the organization that states it. It
+// refuses what Parse would refuse.
+func New(n Notice, key wire.NoteKey) (string, error) {
 	r, err := n.record()
 	if err != nil {
 		return "", err
@@ -54,37 +55,37 @@ func NewNotice(n Notice, key wire.NoteKey) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := parseNoticeText(text); err != nil {
+	if _, err := parseText(text); err != nil {
 		return "", err
 	}
 	return wire.SignNote(r, key)
 }
 
-// ParseNotice opens a notice that org states under key, its current node key
+// Parse opens a notice that org states under key, its current node key
 // ("<organization>/node"). Nothing of it may be believed when an error is returned.
-func ParseNotice(signed string, org wire.OrganizationID, key wire.NoteKey) (*Notice, error) {
+func Parse(signed string, org wire.OrganizationID, key wire.NoteKey) (*Notice, error) {
 	text, err := wire.OpenNote(signed, key)
 	if err != nil {
-		return nil, fmt.Errorf("mailbox: a notice: %w", err)
+		return nil, fmt.Errorf("notice: a notice: %w", err)
 	}
-	n, err := parseNoticeText(text)
+	n, err := parseText(text)
 	if err != nil {
 		return nil, err
 	}
 	if n.Organization != org {
-		return nil, fmt.Errorf("mailbox: a notice of another organization: %w", wire.ErrMalformed)
+		return nil, fmt.Errorf("notice: a notice of another organization: %w", wire.ErrMalformed)
 	}
 	return n, nil
 }
 
-// NoticeOrganization tells whose key a notice wants to be checked with, and
+// OrganizationOf tells whose key a notice wants to be checked with, and
 // nothing else: no signature is verified.
-func NoticeOrganization(signed string) (wire.OrganizationID, error) {
+func OrganizationOf(signed string) (wire.OrganizationID, error) {
 	text, err := wire.NoteText(signed)
 	if err != nil {
-		return wire.OrganizationID{}, fmt.Errorf("mailbox: a notice: %w", err)
+		return wire.OrganizationID{}, fmt.Errorf("notice: a notice: %w", err)
 	}
-	n, err := parseNoticeText(text)
+	n, err := parseText(text)
 	if err != nil {
 		return wire.OrganizationID{}, err
 	}
@@ -92,7 +93,7 @@ func NoticeOrganization(signed string) (wire.OrganizationID, error) {
 }
 
 func (n Notice) record() (wire.Record, error) {
-	r := wire.Record{Type: noticeType}
+	r := wire.Record{Type: noteType}
 	r.Add("organization", "%s", n.Organization)
 	r.Add("origin", "%s", n.Origin)
 	r.Add("room", "%s", n.Room)
@@ -103,21 +104,21 @@ func (n Notice) record() (wire.Record, error) {
 	return r, nil
 }
 
-func parseNoticeText(text string) (*Notice, error) {
-	f := wire.Read(text, noticeType)
+func parseText(text string) (*Notice, error) {
+	f := wire.Read(text, noteType)
 	n := &Notice{
 		Organization: f.Hash("organization"), Origin: f.Hash("origin"),
 		Room: f.Hash("room"), Issued: f.Time("issued"),
 	}
 	n.Ranges = parseRanges(f)
 	if err := f.Done(); err != nil {
-		return nil, fmt.Errorf("mailbox: a notice: %w", err)
+		return nil, fmt.Errorf("notice: a notice: %w", err)
 	}
 	return n, nil
 }
 
 func parseRanges(f *wire.Fields) []Range {
-	lines := f.All("range", MaxNoticeRanges)
+	lines := f.All("range", MaxRanges)
 	if len(lines) == 0 {
 		f.Fail("a notice without ranges")
 		return nil
@@ -126,8 +127,8 @@ func parseRanges(f *wire.Fields) []Range {
 	out := make([]Range, len(lines))
 	for i, line := range lines {
 		g, err := parseRange(line)
-		if handles += len(g.Handles); err == nil && handles > MaxNoticeHandles {
-			err = fmt.Errorf("more than %d handles", MaxNoticeHandles)
+		if handles += len(g.Handles); err == nil && handles > MaxHandles {
+			err = fmt.Errorf("more than %d handles", MaxHandles)
 		}
 		if err != nil {
 			f.Fail("range %d: %v", i, err)

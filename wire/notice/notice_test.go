@@ -1,8 +1,9 @@
-package mailbox
+package notice
 
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -40,15 +41,15 @@ func sampleNotice() Notice {
 func TestANoticeComesBackAndOnlyUnderItsOwnKeyAndOrganization(t *testing.T) {
 	key := noteKey(1, "globex.example/node")
 	n := sampleNotice()
-	signed, err := NewNotice(n, key)
+	signed, err := New(n, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := ParseNotice(signed, partner('b'), key)
+	got, err := Parse(signed, partner('b'), key)
 	if err != nil || !reflect.DeepEqual(*got, n) {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if who, err := NoticeOrganization(signed); err != nil || who != partner('b') {
+	if who, err := OrganizationOf(signed); err != nil || who != partner('b') {
 		t.Fatalf("stated by %v, %v", who, err)
 	}
 	for name, c := range map[string]struct {
@@ -62,7 +63,7 @@ func TestANoticeComesBackAndOnlyUnderItsOwnKeyAndOrganization(t *testing.T) {
 		"a changed text":       {strings.Replace(signed, "acknowledged", "expired", 1), partner('b'), key},
 		"no signature":         {strings.SplitAfter(signed, "\n\n")[0], partner('b'), key},
 	} {
-		if _, err := ParseNotice(c.signed, c.org, c.key); !errors.Is(err, wire.ErrMalformed) {
+		if _, err := Parse(c.signed, c.org, c.key); !errors.Is(err, wire.ErrMalformed) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -94,7 +95,7 @@ func TestNoticeVectors(t *testing.T) {
 	}
 	key := noteKey(1, "globex.example/node")
 	for _, v := range noticeVectors(t) {
-		n, err := parseNoticeText(v.Text)
+		n, err := parseText(v.Text)
 		if (err == nil) != v.Accept {
 			t.Errorf("%s: error %v, accept %v", v.Name, err, v.Accept)
 		}
@@ -104,7 +105,7 @@ func TestNoticeVectors(t *testing.T) {
 			}
 			continue
 		}
-		signed, err := NewNotice(*n, key)
+		signed, err := New(*n, key)
 		if err != nil || !strings.HasPrefix(signed, v.Text+"\n") {
 			t.Errorf("%s: comes back as %q, %v", v.Name, signed, err)
 		}
@@ -190,13 +191,13 @@ func TestANoticeOverItsLimitsIsNotSigned(t *testing.T) {
 	n := sampleNotice()
 	for name, change := range map[string]func(){
 		"handles": func() {
-			n.Ranges = []Range{{State: StateExpired, From: 1, To: 1 << 20, Handles: make([][wire.ReturnHandleLen]byte, MaxNoticeHandles+1)}}
+			n.Ranges = []Range{{State: StateExpired, From: 1, To: 1 << 20, Handles: make([][wire.ReturnHandleLen]byte, MaxHandles+1)}}
 		},
 		"handles in two ranges": func() {
-			half := Range{State: StateExpired, From: 1, To: 1 << 20, Handles: make([][wire.ReturnHandleLen]byte, MaxNoticeHandles/2+1)}
+			half := Range{State: StateExpired, From: 1, To: 1 << 20, Handles: make([][wire.ReturnHandleLen]byte, MaxHandles/2+1)}
 			n.Ranges = []Range{half, half}
 		},
-		"ranges":           func() { n.Ranges = make([]Range, MaxNoticeRanges+1) },
+		"ranges":           func() { n.Ranges = make([]Range, MaxRanges+1) },
 		"none":             func() { n.Ranges = nil },
 		"no state":         func() { n.Ranges = []Range{{From: 1, To: 1}} },
 		"refused for none": func() { n.Ranges = []Range{{State: StateRefused, From: 1, To: 1}} },
@@ -204,13 +205,13 @@ func TestANoticeOverItsLimitsIsNotSigned(t *testing.T) {
 	} {
 		n = sampleNotice()
 		change()
-		if _, err := NewNotice(n, key); err == nil {
+		if _, err := New(n, key); err == nil {
 			t.Errorf("%s: signed", name)
 		}
 	}
 	n = sampleNotice()
-	n.Ranges = []Range{{State: StateExpired, From: 1, To: 1 << 20, Handles: make([][wire.ReturnHandleLen]byte, MaxNoticeHandles)}}
-	if _, err := NewNotice(n, key); err != nil {
+	n.Ranges = []Range{{State: StateExpired, From: 1, To: 1 << 20, Handles: make([][wire.ReturnHandleLen]byte, MaxHandles)}}
+	if _, err := New(n, key); err != nil {
 		t.Errorf("at the limit: %v", err)
 	}
 }
@@ -220,7 +221,7 @@ func FuzzNotice(f *testing.F) {
 		f.Add(v.Text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		n, err := parseNoticeText(text)
+		n, err := parseText(text)
 		if err != nil {
 			return
 		}
@@ -233,3 +234,9 @@ func FuzzNotice(f *testing.F) {
 		}
 	})
 }
+
+func handle(n uint64) []byte { return binary.BigEndian.AppendUint64(make([]byte, 8, 16), n) }
+
+func partner(c byte) (id wire.OrganizationID) { id[0] = c; return id }
+
+func roomID(n byte) (id wire.RoomID) { id[0] = n; return id }
