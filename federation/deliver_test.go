@@ -157,10 +157,10 @@ func TestAMessageWaitsForAPartnerThatIsDownAndTheBackOffEndsOnContact(t *testing
 func TestAnAttemptIsOnDiskBeforeItIsMade(t *testing.T) {
 	a, b := pair(t)
 	b.halt()
-	until(t, "an attempt failed", func() bool { i, _ := a.fed.Partner(b.name); return i.Attempts >= 1 && i.LastError != "" })
+	until(t, "two attempts failed", func() bool { return counted(t, a.fed.metrics.attempts, "unreachable") >= 2 })
 	var rec attemptRecord
 	found, err := a.fed.get(attemptKey(b.org.ID), &rec)
-	if err != nil || !found || rec.Attempts < 1 || rec.Contact.IsZero() {
+	if err != nil || !found || rec.Attempts < 2 || rec.Contact.IsZero() {
 		t.Fatalf("on disk: %+v, %v, %v", rec, found, err)
 	}
 }
@@ -269,4 +269,58 @@ func TestQuestionsAreAnsweredAndRefusalsAreErrors(t *testing.T) {
 	b.halt()
 	_, err = a.fed.Query(ctx, b.org.ID, &pb.QueryRequest{Query: &pb.QueryRequest_Tree{Tree: &pb.TreeQuery{}}})
 	refusedWith(t, err, pb.Code_CODE_UNREACHABLE)
+}
+
+// Three organizations: what one sends to another is never the third one's, and one
+// partner that is down holds up nobody else.
+func TestPartnersDoNotStandInEachOthersWay(t *testing.T) {
+	a, b := pair(t)
+	c := newNode(t, "initech.example")
+	befriend(t, a, c)
+	a.linked(c)
+	c.halt()
+	waits := a.sends(c, 1, "for c")
+	goes := a.sends(b, 1, "for b")
+	a.outbox.answeredWith(t, goes, pb.Code_CODE_ACCEPTED)
+	if a.outbox.status(waits) != nil {
+		t.Fatal("an item for a node that is down was answered")
+	}
+	c.start()
+	a.outbox.answeredWith(t, waits, pb.Code_CODE_ACCEPTED)
+	if got := b.handler.seen(a.org.ID); !slices.Equal(got, []uint64{goes}) {
+		t.Errorf("b has %v", got)
+	}
+	if got := c.handler.seen(a.org.ID); !slices.Equal(got, []uint64{waits}) {
+		t.Errorf("c has %v", got)
+	}
+}
+
+func TestABackOffGrowsAndIsCapped(t *testing.T) {
+	for attempts, most := range map[int]time.Duration{
+		0: wire.PartnerBackoffFloor, 1: wire.PartnerBackoffFloor, 2: 2 * wire.PartnerBackoffFloor,
+		11: wire.PartnerBackoffCeil, 19: wire.PartnerBackoffCeil, 1 << 40: wire.PartnerBackoffCeil,
+	} {
+		for range 50 {
+			if d := backOffDelay(attempts); d < most/2 || d > most {
+				t.Fatalf("after %d attempts: %v, want %v to %v", attempts, d, most/2, most)
+			}
+		}
+	}
+}
+
+func TestABucketGoesIntoDebtOnceAndPaysItOff(t *testing.T) {
+	now := time.Now()
+	b := newBucket(10, 20)
+	if b.take(now, 100) != 0 {
+		t.Fatal("what is larger than the burst never passes")
+	}
+	if wait := b.take(now, 1); wait < 8*time.Second {
+		t.Errorf("in debt by 80 at 10/s: wait %v", wait)
+	}
+	if wait := b.take(now.Add(9*time.Second), 1); wait != 0 {
+		t.Errorf("after the debt is paid: wait %v", wait)
+	}
+	if wait := b.take(now.Add(-time.Hour), 15); wait == 0 {
+		t.Error("a clock that goes back fills the bucket")
+	}
 }

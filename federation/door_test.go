@@ -98,9 +98,10 @@ func TestAPeerMaySpeakForItsOwnOrganizationOnly(t *testing.T) {
 	c := newNode(t, "initech.example")
 	befriend(t, c, b)
 	c.linked(b)
-	digest := a.fed.find(b.org.ID).standing().digest
+	digest, own := a.fed.find(b.org.ID).standing().digest, c.fed.find(b.org.ID).standing().digest
 	for name, h := range map[string]*pb.DeliverHello{
-		"another partner's name":      {Organization: a.org.ID[:], Agreement: digest[:]},
+		"another partner's name":      {Organization: a.org.ID[:], Agreement: own[:]},
+		"all that is another's":       {Organization: a.org.ID[:], Agreement: digest[:]},
 		"another partner's agreement": {Organization: c.org.ID[:], Agreement: digest[:]},
 		"no agreement":                {Organization: c.org.ID[:]},
 	} {
@@ -234,7 +235,7 @@ func TestGarbageAndFramesThatAreTooLongEndTheStreamOnly(t *testing.T) {
 	a, b := pair(t)
 	for _, proto := range []protocol.ID{DeliverProtocol, QueryProtocol, LobbyProtocol} {
 		for name, bytes := range map[string][]byte{
-			"garbage":              []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+			"garbage":              []byte("GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: somebody who has lost his way, " + strings.Repeat("far ", 20)),
 			"a huge promise":       {0xff, 0xff, 0xff, 0x7f},
 			"a length without end": {0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
 			"a length in disguise": {0x81, 0x00, 0x00},
@@ -251,6 +252,28 @@ func TestGarbageAndFramesThatAreTooLongEndTheStreamOnly(t *testing.T) {
 	}
 	n := a.sends(b, 1, "as before")
 	a.outbox.answeredWith(t, n, pb.Code_CODE_ACCEPTED)
+}
+
+func TestASlowStreamIsGivenUp(t *testing.T) {
+	t.Parallel() // it waits for a deadline
+	b := newNode(t, "globex.example")
+	h := stranger(t, crypto.Ed25519)
+	if err := dial(t, h, b); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	s, err := h.NewStream(ctx, b.fed.host.ID(), DeliverProtocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	s.Write([]byte{100, 1, 2, 3}) // and then nothing
+	s.SetReadDeadline(time.Now().Add(patience))
+	_, err = s.Read(make([]byte, 1))
+	if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "reset") || took < HelloTimeout/2 || took > 2*HelloTimeout {
+		t.Errorf("after %v: %v", took, err)
+	}
 }
 
 func TestBatchesThatNoHonestSenderSendsEndTheStream(t *testing.T) {
@@ -278,8 +301,14 @@ func TestOneBadItemStallsNothing(t *testing.T) {
 func TestSuspendingClosesConnectionsAndResumingOpensThem(t *testing.T) {
 	a, b := pair(t)
 	ctx := context.Background()
+	open := b.fed.host.Network().ConnsToPeer(a.fed.host.ID())
 	if err := b.fed.Suspend(ctx, a.org.ID); err != nil {
 		t.Fatal(err)
+	}
+	for _, c := range open {
+		if !c.IsClosed() {
+			t.Error("a connection outlived the suspension")
+		}
 	}
 	_, err := b.fed.InForce(a.org.ID, time.Now())
 	refusedWith(t, err, pb.Code_CODE_SUSPENDED)
@@ -349,8 +378,13 @@ func TestANewManifestIsTakenOnContactAndAgreementsOutliveKeys(t *testing.T) {
 		o, err := b.fed.Organization(a.org.ID)
 		return err == nil && o.Manifest.Sequence == 1
 	})
+	a.halt()
 	b.halt()
 	b.start() // verified again from the disk, under old and new keys
+	if o, err := b.fed.Organization(a.org.ID); err != nil || o.Manifest.Sequence != 1 {
+		t.Fatalf("the new manifest is not on disk: %v", err)
+	}
+	a.start()
 	b.linked(a)
 	n := a.sends(b, 1, "same organization")
 	a.outbox.answeredWith(t, n, pb.Code_CODE_ACCEPTED)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -286,8 +287,12 @@ func readReplies(ctx context.Context, out *frames, results chan<- reply) {
 // maxResult bounds a result: 256 statuses with their details.
 const maxResult = wire.MaxDeliverItems * (wire.MaxDetail + 128)
 
+// emptyWake is the pause after the outbox has said that it grew and had nothing.
+const emptyWake = 50 * time.Millisecond
+
 // send is the worker's loop while the link is up.
 func (f *Federation) send(ctx context.Context, p *partner, out *frames, b *backlog, results <-chan reply) error {
+	seen := uint64(math.MaxUint64) // the cursor when there was nothing to send
 	for {
 		if err := p.speaks(f.clock.Now()); err != nil {
 			return err
@@ -298,11 +303,19 @@ func (f *Federation) send(ctx context.Context, p *partner, out *frames, b *backl
 		}
 		batch := b.batch(f.clock.Now())
 		if len(batch) == 0 {
+			// An outbox that wakes us and then has nothing is not asked in a loop.
+			if seen == b.cursor {
+				if err := rest(ctx, emptyWake, results); err != nil {
+					return err
+				}
+			}
+			seen = b.cursor
 			if err := f.idle(ctx, p, b, results); err != nil {
 				return err
 			}
 			continue
 		}
+		seen = math.MaxUint64
 		pause, err := f.exchange(ctx, p, out, b, batch, results)
 		if err != nil {
 			return err
