@@ -11,7 +11,7 @@ const (
 	EntryUpdate                              // Update proposal
 	EntryPath                                // the committer's new leaf
 	EntryExternalCommit                      // the leaf of somebody who joins by external Commit
-	EntryTree                                // each leaf of a tree on joining, observing or resuming
+	EntryTree                                // each leaf of a tree on joining or observing
 	EntryCreate                              // one's own leaf when a group is made
 )
 

@@ -1,0 +1,296 @@
+package group
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/entente-im/entente/mls"
+)
+
+// CommitParams says what a Commit shall do; the zero value is an empty Commit
+// with a path. Every Commit that we make has a path.
+type CommitParams struct {
+	Adds        [][]byte        // KeyPackages, as MLSMessages
+	Removes     []mls.LeafIndex // by value
+	ByReference bool            // also the proposals received in this epoch, as far as they are valid
+	Extensions  []mls.Extension // new GroupContext extensions, when not nil
+	Credential  *mls.Credential // a renewed credential of our own leaf
+	AAD         []byte          // authenticated data of the Commit
+	WelcomeTree bool            // the Welcome carries the tree (rooms fetch it by hash)
+	InfoTree    bool            // the GroupInfo carries the tree
+}
+
+// Staged is a Commit that was made and not applied: submit it, then Apply it
+// when it was accepted or forget it when another one was first. Nothing that it
+// holds is in the State it was made from.
+type Staged struct {
+	Commit    []byte // MLSMessage
+	Welcome   []byte // MLSMessage, nil when nobody is added
+	GroupInfo []byte // MLSMessage of the new epoch, with external_pub
+	Tree      []byte // ratchet tree of the new epoch
+	Effects   *mls.Effects
+
+	base []byte // context of the epoch it was made in, nil for an external join
+	next *State
+}
+
+// Epoch is the epoch that the Commit leads to.
+func (st *Staged) Epoch() uint64 { return st.next.Epoch() }
+
+// Apply is the state after the Commit. cur is the present state of the group, in
+// which messages may have been opened since the Commit was made; nil after an
+// ExternalJoin without a state. An epoch that has moved on is an EpochError.
+func (st *Staged) Apply(cur *State) (*State, error) {
+	n := *st.next
+	if st.base == nil {
+		return &n, nil
+	}
+	if cur == nil || !bytes.Equal(cur.pub.Context(), st.base) {
+		if cur == nil {
+			return nil, ErrRecord
+		}
+		return nil, &mls.EpochError{Have: cur.Epoch(), Got: st.next.Epoch() - 1}
+	}
+	n.past = cur.tidy().retire()
+	return &n, nil
+}
+
+// Stage makes a Commit (RFC 9420 §12.4.1). The State returned is the one to go
+// on with whether or not the Commit is accepted: it differs from s when
+// handshakes are private, by the key that the Commit used.
+func (s *State) Stage(p CommitParams) (*State, *Staged, error) {
+	list, entries, err := s.proposals(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	by := mls.Sender{Type: mls.SenderMember, Index: uint32(s.priv.leaf)}
+	a, err := s.pub.Apply(list, by)
+	if err != nil {
+		return nil, nil, err
+	}
+	leaf := *s.pub.Member(s.priv.leaf)
+	if p.Credential != nil {
+		leaf.Credential = *p.Credential
+	}
+	c := &mls.Content{
+		WireFormat: mls.WirePublicMessage, GroupID: s.GroupID(), Epoch: s.Epoch(), Sender: by,
+		AAD: bytes.Clone(p.AAD), Type: mls.ContentCommit, Commit: &mls.Commit{Proposals: entries},
+	}
+	if s.cfg.Private {
+		c.WireFormat = mls.WirePrivateMessage
+	}
+	b := &builder{cfg: s.cfg, pub: s.pub, old: s.priv, init: s.secrets.initSecret, content: c, applied: a, leaf: leaf}
+	if err := b.build(); err != nil {
+		return nil, nil, err
+	}
+	st := &Staged{base: s.pub.Context(), next: b.next, Effects: b.staged.Effects}
+	n, msg, err := s.frame(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	st.Commit = msg
+	if err := st.describe(p.InfoTree); err != nil {
+		return nil, nil, err
+	}
+	if len(a.AddedKeys) > 0 {
+		st.Welcome, err = b.welcome(p.WelcomeTree)
+	}
+	b.finish()
+	return n, st, err
+}
+
+func (st *Staged) describe(withTree bool) (err error) {
+	st.Tree = st.next.Tree()
+	st.GroupInfo, err = st.next.GroupInfo(withTree)
+	return err
+}
+
+// proposals turns the parameters into the list of a Commit, proposals by
+// reference first.
+func (s *State) proposals(p CommitParams) (list []mls.Sent, entries []mls.ProposalOrRef, err error) {
+	touched := map[mls.LeafIndex]bool{s.priv.leaf: true}
+	if p.ByReference {
+		for _, sent := range s.pub.CommittablePending(s.priv.leaf) {
+			switch sent.Proposal.Type {
+			case mls.ProposalRemove:
+				touched[sent.Proposal.Remove] = true
+			case mls.ProposalUpdate:
+				touched[mls.LeafIndex(sent.Sender.Index)] = true
+			}
+			list = append(list, sent)
+			entries = append(entries, mls.ProposalOrRef{Ref: sent.Ref})
+		}
+	}
+	self := mls.Sender{Type: mls.SenderMember, Index: uint32(s.priv.leaf)}
+	value := func(q *mls.Proposal) {
+		list = append(list, mls.Sent{Proposal: q, Sender: self})
+		entries = append(entries, mls.ProposalOrRef{Proposal: q})
+	}
+	for _, l := range p.Removes {
+		if l != s.priv.leaf && touched[l] {
+			continue // somebody proposed it already
+		}
+		value(&mls.Proposal{Type: mls.ProposalRemove, Remove: l})
+	}
+	for _, b := range p.Adds {
+		kp, err := s.sendableKeyPackage(b)
+		if err != nil {
+			return nil, nil, err
+		}
+		value(&mls.Proposal{Type: mls.ProposalAdd, Add: kp})
+	}
+	if p.Extensions != nil {
+		value(&mls.Proposal{Type: mls.ProposalGroupContextExtensions, Extensions: p.Extensions})
+	}
+	return list, entries, nil
+}
+
+// sendableKeyPackage reads a KeyPackage that we are about to send: its lifetime
+// is ours to check (§7.3).
+func (s *State) sendableKeyPackage(b []byte) (*mls.KeyPackage, error) {
+	kp, err := mls.ParseKeyPackage(b)
+	if err != nil {
+		return nil, err
+	}
+	if now := s.cfg.now().Unix(); now < 0 || uint64(now) < kp.Leaf.NotBefore || uint64(now) > kp.Leaf.NotAfter {
+		return nil, mls.ErrLifetime
+	}
+	return kp, nil
+}
+
+// builder makes the path, the signature, the key schedule and the Welcome of a
+// Commit, by a member or from outside.
+type builder struct {
+	cfg     Config
+	pub     *mls.PublicGroup
+	old     privateTree
+	init    []byte // init secret of the present epoch
+	content *mls.Content
+	applied *mls.Applied
+	leaf    mls.LeafNode
+
+	staged *mls.StagedCommit
+	path   *newPath
+	epoch  *newEpoch
+	next   *State
+}
+
+func (b *builder) build() (err error) {
+	s := b.pub.Suite()
+	b.staged = &mls.StagedCommit{Applied: b.applied}
+	if b.path, err = createPath(b.pub, b.staged, b.leaf, b.old, b.cfg.Signer); err != nil {
+		return err
+	}
+	if err := b.pub.CheckOwnLeaf(b.path.update.Leaf, b.applied); err != nil {
+		return err
+	}
+	b.staged.Path = b.path.update
+	b.content.Commit.Path = b.path.update
+	if err := b.content.Sign(s, b.cfg.Signer, b.pub.Context()); err != nil {
+		return err
+	}
+	if err := b.pub.Finish(b.staged, b.content); err != nil {
+		return err
+	}
+	next := b.staged.Next
+	b.epoch = advance(s, b.init, b.path.commitSecret, noPSK(s), next.Context())
+	erase(b.path.commitSecret)
+	b.content.ConfirmationTag = s.MAC(b.epoch.confirmation, next.GroupContext().ConfirmedTranscriptHash)
+	b.next, err = enter(b.cfg, next.WithTag(b.content.ConfirmationTag), b.path.private, b.epoch, nil)
+	return err
+}
+
+// welcome makes one Welcome for everybody added (§12.4.3.1): its size and cost
+// grow with their number, not with the group's.
+func (b *builder) welcome(withTree bool) ([]byte, error) {
+	s := b.pub.Suite()
+	gi, err := b.next.groupInfo(withTree, withTree)
+	if err != nil {
+		return nil, err
+	}
+	key, nonce := welcomeKey(s, b.epoch.welcome)
+	defer erase(key)
+	w := &mls.Welcome{Suite: s.ID}
+	if w.GroupInfo, err = s.Seal(key, nonce, nil, gi.EncodeBare()); err != nil {
+		return nil, err
+	}
+	for i, kp := range b.applied.AddedKeys {
+		if kp == nil {
+			continue
+		}
+		secrets := mls.GroupSecrets{JoinerSecret: b.epoch.joiner, PathSecret: b.path.forNewMember(b.applied.Added[i].Leaf)}
+		plain := secrets.Encode()
+		sealed, err := s.EncryptWithLabel(kp.InitKey, "Welcome", w.GroupInfo, plain)
+		erase(plain)
+		if err != nil {
+			return nil, err
+		}
+		w.Secrets = append(w.Secrets, mls.EncryptedGroupSecrets{NewMember: kp.Ref(), Secrets: sealed})
+	}
+	return w.Encode(), nil
+}
+
+// finish erases what only the making needed.
+func (b *builder) finish() {
+	erase(b.epoch.joiner)
+	erase(b.epoch.welcome)
+	for _, secret := range b.path.secrets {
+		erase(secret)
+	}
+}
+
+// frame encodes a handshake as the configuration wants it, and the state that
+// goes with having sent it.
+func (s *State) frame(c *mls.Content) (*State, []byte, error) {
+	suite := s.pub.Suite()
+	if c.WireFormat == mls.WirePublicMessage {
+		m := &mls.PublicMessage{Content: c, MembershipTag: c.MembershipTag(suite, s.secrets.membership, s.pub.Context())}
+		return s, m.Encode(), nil
+	}
+	if s.own.hs.generation >= 1<<32-2 {
+		return nil, nil, mls.ErrLimit
+	}
+	n := *s
+	var key, nonce []byte
+	n.own.hs, key, nonce = s.own.hs.step(suite)
+	p, err := seal(suite, c, s.secrets.senderData, s.own.hs.generation, key, nonce, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &n, p.Encode(), nil
+}
+
+// ProposeAdd makes a proposal to add the client of a KeyPackage (an MLSMessage),
+// and the state that knows of it.
+func (s *State) ProposeAdd(keyPackage, aad []byte) (*State, []byte, error) {
+	kp, err := s.sendableKeyPackage(keyPackage)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.propose(&mls.Proposal{Type: mls.ProposalAdd, Add: kp}, aad)
+}
+
+// ProposeRemove makes a proposal to remove a member; it may be ourselves.
+func (s *State) ProposeRemove(leaf mls.LeafIndex, aad []byte) (*State, []byte, error) {
+	return s.propose(&mls.Proposal{Type: mls.ProposalRemove, Remove: leaf}, aad)
+}
+
+func (s *State) propose(p *mls.Proposal, aad []byte) (*State, []byte, error) {
+	c := &mls.Content{
+		WireFormat: mls.WirePublicMessage, GroupID: s.GroupID(), Epoch: s.Epoch(), AAD: slices.Clone(aad),
+		Sender: mls.Sender{Type: mls.SenderMember, Index: uint32(s.priv.leaf)}, Type: mls.ContentProposal, Proposal: p,
+	}
+	if s.cfg.Private {
+		c.WireFormat = mls.WirePrivateMessage
+	}
+	if err := c.Sign(s.pub.Suite(), s.cfg.Signer, s.pub.Context()); err != nil {
+		return nil, nil, err
+	}
+	pub, _, err := s.pub.AddProposal(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	n := *s
+	n.pub = pub
+	return n.frame(c)
+}
