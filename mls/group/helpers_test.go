@@ -106,6 +106,7 @@ func (c *client) process(msg []byte) *mls.Effects {
 		c.t.Fatalf("%s: %v", c.name, err)
 	}
 	c.st = n
+	c.reload()
 	return e
 }
 
@@ -124,6 +125,7 @@ func (c *client) recv(msg []byte) string {
 		c.t.Fatalf("%s: %v", c.name, err)
 	}
 	c.st = n
+	c.reload()
 	return string(r.Data)
 }
 
@@ -169,4 +171,16 @@ func everybodyTalks(t testing.TB, room []*client) {
 			}
 		}
 	}
+}
+
+// reload stores the state and takes it up again, as after a restart.
+func (c *client) reload() {
+	c.t.Helper()
+	g, r := c.st.EncodeGroup(), c.st.EncodeRatchets()
+	n, err := Decode(c.cfg, g, r)
+	must(c.t, err)
+	if string(n.EncodeGroup()) != string(g) || string(n.EncodeRatchets()) != string(r) {
+		c.t.Fatal("a state read back encodes to something else")
+	}
+	c.st = n
 }

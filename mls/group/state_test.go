@@ -52,13 +52,11 @@ func TestAddAndRemoveKeepEverybodyInStep(t *testing.T) {
 		}
 		for _, c := range room {
 			if c != by {
-				c.st = mustTidy(c.st)
+				c.reload()
 			}
 		}
 	}
 }
-
-func mustTidy(s *State) *State { return s.tidy() }
 
 func TestAPublicGroupFollowsAndTheBundleFits(t *testing.T) {
 	room := newRoom(t, 4)
