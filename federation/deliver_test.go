@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/multiformats/go-multiaddr"
+
 	pb "github.com/entente-im/entente/wire/ententev1"
 
 	"github.com/entente-im/entente/wire"
@@ -156,8 +158,9 @@ func TestAMessageWaitsForAPartnerThatIsDownAndTheBackOffEndsOnContact(t *testing
 
 func TestAnAttemptIsOnDiskBeforeItIsMade(t *testing.T) {
 	a, b := pair(t)
+	before := counted(t, a.fed.metrics.attempts, "unreachable")
 	b.halt()
-	until(t, "two attempts failed", func() bool { return counted(t, a.fed.metrics.attempts, "unreachable") >= 2 })
+	until(t, "two attempts failed", func() bool { return counted(t, a.fed.metrics.attempts, "unreachable") >= before+2 })
 	var rec attemptRecord
 	found, err := a.fed.get(attemptKey(b.org.ID), &rec)
 	if err != nil || !found || rec.Attempts < 2 || rec.Contact.IsZero() {
@@ -322,5 +325,24 @@ func TestABucketGoesIntoDebtOnceAndPaysItOff(t *testing.T) {
 	}
 	if wait := b.take(now.Add(-time.Hour), 15); wait == 0 {
 		t.Error("a clock that goes back fills the bucket")
+	}
+}
+
+func TestDeliveryOverQUIC(t *testing.T) {
+	a := newNode(t, "acme.example")
+	b := prepareNode(t, "globex.example")
+	b.listen = []multiaddr.Multiaddr{multiaddr.StringCast("/ip4/127.0.0.1/udp/0/quic-v1")}
+	b.start()
+	befriend(t, b, a) // the token has the address that the host really has
+	b.linked(a)
+	a.linked(b)
+	n := b.sends(a, 1, "the other transport")
+	b.outbox.answeredWith(t, n, pb.Code_CODE_ACCEPTED)
+	conns := a.fed.host.Network().ConnsToPeer(b.fed.host.ID())
+	if len(conns) == 0 {
+		t.Fatal("no connection")
+	}
+	if _, err := conns[0].RemoteMultiaddr().ValueForProtocol(multiaddr.P_QUIC_V1); err != nil {
+		t.Errorf("the token's address is QUIC, the connection is %s", conns[0].RemoteMultiaddr())
 	}
 }
