@@ -111,7 +111,7 @@ func (s *Suite) DecryptWithLabel(priv []byte, label string, context []byte, c HP
 }
 
 func (s *Suite) publicKey(pub []byte) (hpke.PublicKey, error) {
-	if len(pub) != s.pubLen {
+	if len(pub) != s.pubLen || isLowOrder(pub) {
 		return nil, ErrCrypto
 	}
 	key, err := s.kem.NewPublicKey(pub)

@@ -54,7 +54,11 @@ func (p privateTree) pathSecrets(s *mls.Suite, secret []byte, nodes []mls.NodeIn
 // openPath decrypts the path secret that a Commit holds for us and derives what
 // is above (§7.5). It returns our new private keys and the commit secret.
 func (p privateTree) openPath(s *mls.Suite, st *mls.StagedCommit) (privateTree, []byte, error) {
-	tree := st.Next.RatchetTree()
+	return p.openPathInto(s, st, st.Next.RatchetTree())
+}
+
+// openPathInto is openPath for a tree that has the path in it.
+func (p privateTree) openPathInto(s *mls.Suite, st *mls.StagedCommit, tree *mls.Tree) (privateTree, []byte, error) {
 	own := p.leaf.Node()
 	for i, step := range st.Steps {
 		if !own.Within(step.Node) {
@@ -101,20 +105,50 @@ type newPath struct {
 // path secrets. leaf is the template of the new leaf; old private keys that
 // still fit are taken over.
 func createPath(g *mls.PublicGroup, st *mls.StagedCommit, leaf mls.LeafNode, old privateTree, signer crypto.Signer) (*newPath, error) {
-	s, a := g.Suite(), st.Applied
+	p, err := makePath(g.Suite(), g.GroupContext().GroupID, st, leaf, old, signer)
+	if err != nil {
+		return nil, err
+	}
+	ctx := g.ProvisionalContext(st.Applied)
+	return p, p.encrypt(g.Suite(), st, ctx.Encode())
+}
+
+func makePath(s *mls.Suite, groupID []byte, st *mls.StagedCommit, leaf mls.LeafNode, old privateTree, signer crypto.Signer) (*newPath, error) {
+	a := st.Applied
 	leafPriv, leafPub, err := s.GenerateKeyPair()
 	if err != nil {
 		return nil, err
 	}
 	st.Steps = a.Tree.FilteredPath(a.Committer)
-	p := &newPath{update: &mls.UpdatePath{}, private: privateTree{leaf: a.Committer, keys: maps.Clone(old.keys)}, secrets: map[mls.NodeIndex][]byte{}}
-	if p.private.keys == nil {
-		p.private.keys = map[mls.NodeIndex][]byte{}
-	}
-	secret := mls.Random(s.HashLen())
-	var keys [][]byte
 	fresh := map[mls.NodeIndex][]byte{a.Committer.Node(): leafPriv}
-	for _, step := range st.Steps {
+	p := &newPath{update: &mls.UpdatePath{}, secrets: map[mls.NodeIndex][]byte{}}
+	keys, err := p.derive(s, st.Steps, fresh)
+	if err != nil {
+		return nil, err
+	}
+	parentHash, err := a.Tree.SetPath(a.Committer, keys)
+	if err != nil {
+		return nil, err
+	}
+	leaf.EncryptionKey, leaf.Source, leaf.ParentHash = leafPub, mls.SourceCommit, parentHash
+	leaf.NotBefore, leaf.NotAfter = 0, 0
+	if err := leaf.Sign(s, signer, groupID, a.Committer); err != nil {
+		return nil, err
+	}
+	p.update.Leaf = &leaf
+	a.Tree.SetLeaf(a.Committer, &leaf)
+	p.private = privateTree{leaf: a.Committer, keys: map[mls.NodeIndex][]byte{}}
+	maps.Copy(p.private.keys, old.keys)
+	p.private.prune(s, a.Tree)
+	maps.Copy(p.private.keys, fresh)
+	return p, nil
+}
+
+// derive makes the chain of path secrets from a random one (§7.4), with the key
+// pair of each node.
+func (p *newPath) derive(s *mls.Suite, steps []mls.PathStep, fresh map[mls.NodeIndex][]byte) (keys [][]byte, err error) {
+	secret := mls.Random(s.HashLen())
+	for _, step := range steps {
 		node := s.DeriveSecret(secret, "node")
 		priv, pub, err := s.DeriveKeyPair(node)
 		erase(node)
@@ -127,21 +161,7 @@ func createPath(g *mls.PublicGroup, st *mls.StagedCommit, leaf mls.LeafNode, old
 		secret = s.DeriveSecret(secret, "path")
 	}
 	p.commitSecret = secret
-	parentHash, err := a.Tree.SetPath(a.Committer, keys)
-	if err != nil {
-		return nil, err
-	}
-	leaf.EncryptionKey, leaf.Source, leaf.ParentHash = leafPub, mls.SourceCommit, parentHash
-	leaf.NotBefore, leaf.NotAfter = 0, 0
-	if err := leaf.Sign(s, signer, g.GroupContext().GroupID, a.Committer); err != nil {
-		return nil, err
-	}
-	p.update.Leaf = &leaf
-	a.Tree.SetLeaf(a.Committer, &leaf)
-	p.private.prune(s, a.Tree)
-	maps.Copy(p.private.keys, fresh)
-	ctx := g.ProvisionalContext(a)
-	return p, p.encrypt(s, st, ctx.Encode())
+	return keys, nil
 }
 
 // encrypt seals each path secret to the resolution of the copath.
