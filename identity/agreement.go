@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/entente-im/entente/wire"
 )
 
-const agreementType = "entente.im/agreement/v1"
+const (
+	agreementType = "entente.im/agreement/v1"
+	maxAbuse      = 256
+)
 
 // Contact says who may write first.
 type Contact string
@@ -141,11 +146,20 @@ func VerifyAgreement(note string, a, b *Organization) (*Agreement, error) {
 	if !between {
 		return nil, refuse("an agreement between others")
 	}
+	for _, o := range []*Organization{a, b} {
+		p := out.Inviter
+		if p.ID != o.ID {
+			p = out.Acceptor
+		}
+		if !o.hadRoot(p.Root) {
+			return nil, refuse("an agreement with a root that %s never had", o.Manifest.Name)
+		}
+	}
 	out.Note = note
 	return out, nil
 }
 
-// is compares identity, not the root: roots may have changed since.
+// is compares identity; the root may have changed since (hadRoot).
 func (p Party) is(o *Organization) bool { return p.ID == o.ID && p.Name == o.Manifest.Name }
 
 func parseAgreement(text string) (*Agreement, error) {
@@ -205,10 +219,16 @@ func (t Terms) check() error {
 		return refuse("terms with a retention of %s", t.Retention)
 	case !t.ValidUntil.After(t.ValidFrom):
 		return refuse("terms that end before they begin")
-	case t.Abuse == "" || len(t.Abuse) > 256:
+	case t.Abuse == "" || len(t.Abuse) > maxAbuse || !printable(t.Abuse):
 		return refuse("terms without a line for abuse")
 	}
 	return nil
+}
+
+// printable refuses what could write elsewhere on a terminal, or show itself in
+// another order: terms of strangers are shown to people.
+func printable(s string) bool {
+	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }
 
 // Text shows the terms to people, a line each.

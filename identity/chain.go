@@ -15,6 +15,8 @@ type Member struct {
 	ID           wire.MemberID
 	Name         string
 	Version      uint64
+	Record       [32]byte // hash of the record's text
+	Previous     [32]byte // of the record before
 	Key          ed25519.PublicKey
 	Disabled     bool
 	Devices      map[wire.DeviceID]*DeviceCertificate
@@ -57,7 +59,8 @@ func VerifyChain(chain *pb.MemberChain, org wire.OrganizationID, now time.Time) 
 	case len(chain.Devices) != len(record.Devices):
 		return nil, refuse("%d device certificates where the record names %d", len(chain.Devices), len(record.Devices))
 	}
-	m := &Member{Organization: o, ID: id, Name: record.Name, Version: record.Version, Key: record.Key, Disabled: record.Disabled,
+	m := &Member{Organization: o, ID: id, Name: record.Name, Version: record.Version, Record: record.Hash, Previous: record.Previous,
+		Key: record.Key, Disabled: record.Disabled,
 		Devices: make(map[wire.DeviceID]*DeviceCertificate, len(record.Devices)), Revoked: record.Revoked}
 	for i, entry := range record.Devices {
 		c, err := VerifyDeviceCertificate(chain.Devices[i], id, record.Key)
@@ -70,6 +73,24 @@ func VerifyChain(chain *pb.MemberChain, org wire.OrganizationID, now time.Time) 
 		m.Devices[c.Device] = c
 	}
 	return m, nil
+}
+
+// Supersedes checks what a newly fetched member may be when an older state of the
+// same member is known: not an older version, not another record of the same version,
+// and, one version on, a record that names the known one. An error is a lie of the
+// member's directory, provable by the two records.
+func (m *Member) Supersedes(known *Member) error {
+	switch {
+	case m.ID != known.ID || m.Organization.ID != known.Organization.ID:
+		return refuse("the record of another member")
+	case m.Version < known.Version:
+		return refuse("version %d of a member's record after version %d", m.Version, known.Version)
+	case m.Version == known.Version && m.Record != known.Record:
+		return refuse("two records of version %d", m.Version)
+	case m.Version == known.Version+1 && m.Previous != known.Record:
+		return refuse("version %d of a member's record does not follow the known one", m.Version)
+	}
+	return nil
 }
 
 // CheckCredential compares a leaf with its member's verified chain: organization,

@@ -89,12 +89,17 @@ func SignRevocation(r Revocation, orgName string, key ed25519.PrivateKey) (strin
 	return wire.SignNote(rec, noteKey(owner, key))
 }
 
-// VerifyRevocation checks a revocation: signed by the organization's directory
-// key, or, when member is given, by that member's key.
-func VerifyRevocation(note string, o *Organization, member *Member) (*Revocation, error) {
+// ReadRevocation reads a revocation's form only, to learn whose record to check it
+// with: nothing of it may be believed before VerifyRevocation.
+func ReadRevocation(note string) (*Revocation, error) {
+	r, _, err := readRevocation(note)
+	return r, err
+}
+
+func readRevocation(note string) (*Revocation, string, error) {
 	text, err := wire.NoteText(note)
 	if err != nil {
-		return nil, refuse("revocation: %v", err)
+		return nil, "", refuse("revocation: %v", err)
 	}
 	f := wire.Read(text, revocationType)
 	r := &Revocation{Organization: f.Hash("organization"), Member: f.Hash("member")}
@@ -102,7 +107,17 @@ func VerifyRevocation(note string, o *Organization, member *Member) (*Revocation
 	r.Issued = f.Time("issued")
 	r.By = f.One("by")
 	if err := f.Done(); err != nil {
-		return nil, refuse("revocation: %v", err)
+		return nil, "", refuse("revocation: %v", err)
+	}
+	return r, text, nil
+}
+
+// VerifyRevocation checks a revocation: signed by the organization's directory
+// key, or, when member is given, by that member's key.
+func VerifyRevocation(note string, o *Organization, member *Member) (*Revocation, error) {
+	r, text, err := readRevocation(note)
+	if err != nil {
+		return nil, err
 	}
 	if r.Organization != o.ID {
 		return nil, refuse("a revocation of another organization")
@@ -116,7 +131,7 @@ func VerifyRevocation(note string, o *Organization, member *Member) (*Revocation
 	default:
 		return nil, refuse("a revocation by %.20q that cannot be checked", r.By)
 	}
-	if _, err := wire.OpenNote(note, key); err != nil {
+	if err := signed(note, text, key); err != nil {
 		return nil, refuse("revocation: %v", err)
 	}
 	return r, nil

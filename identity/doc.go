@@ -27,9 +27,13 @@
 //	address       0 to 16 times: multiaddr
 //	api           0 to 8 times: https URL
 //	capability    0 to 32 times: name, lowest and highest version
+//	threshold     how many custodians together may bring in a new root; 0 without any
+//	custodian     0 to 16 times: key
 //
-// A successor is signed by its predecessor's root, or by a new root whose hash the
-// predecessor committed to, which may then also be the root field.
+// A manifest is signed by the root that it names. A successor's root is its
+// predecessor's, or the one whose hash the predecessor committed to. No key stands
+// for two uses and no peer twice. Custodians are recorded; no version accepts a
+// manifest on their signatures yet.
 //
 // entente.im/node/v1, signed by "<name>/node": organization, peer (device ID), role,
 // incarnation, not-before, not-after.

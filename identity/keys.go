@@ -92,8 +92,8 @@ func checkKeys(path string, keys ...ed25519.PrivateKey) error {
 	return nil
 }
 
-// save writes a sealed file that must not exist: created 0600, synced, and its
-// folder synced.
+// save writes a sealed file that must not exist, mode 0600. Either the whole file is
+// there and synced, or none: it is written beside its place and linked into it.
 func save(path string, passphrase []byte, label string, v any) (err error) {
 	plain, err := json.Marshal(v)
 	if err != nil {
@@ -104,15 +104,16 @@ func save(path string, passphrase []byte, label string, v any) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.CreateTemp(filepath.Dir(path), ".sealing-*") // 0600
 	if err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := f.Write(sealed); err != nil {
+	defer os.Remove(f.Name())
+	_, err = f.Write(sealed)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
-	if err := f.Sync(); err != nil {
+	if err := os.Link(f.Name(), path); err != nil { // fails when path exists
 		return fmt.Errorf("identity: %w", err)
 	}
 	d, err := os.Open(filepath.Dir(path))

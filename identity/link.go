@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/entente-im/entente/wire"
@@ -64,7 +65,7 @@ func ParseLink(s string) (l Link, err error) {
 	if !ok || !ok2 {
 		return bad("it does not begin with entente://HOST:PORT/enroll?")
 	}
-	if _, port, err := net.SplitHostPort(host); err != nil || port == "" {
+	if !hostPort(host) {
 		return bad("it names no HOST:PORT")
 	}
 	l.Host = host
@@ -89,3 +90,16 @@ func ParseLink(s string) (l Link, err error) {
 	}
 	return l, nil
 }
+
+// hostPort accepts a DNS name or IP address with a port, and nothing that a URL
+// would read as something else (a user, a path).
+func hostPort(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || host == "" || len(host) > 253 || strings.Trim(host, hostCharacters) != "" {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+const hostCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:"

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,8 @@ const (
 	maxAddresses    = 16
 	maxAPIs         = 8
 	maxCapabilities = 32
+	maxCustodians   = 16
+	maxAddressLen   = 256
 	maxManifests    = 1_000
 )
 
@@ -58,6 +61,12 @@ type Manifest struct {
 	Addresses                           []string
 	API                                 []string
 	Capabilities                        []Capability
+
+	// Custodians may together bring in a new root when both roots are lost. The
+	// fields stand from the start so that a genesis can commit to them; no version
+	// accepts a manifest on their signatures yet.
+	Threshold  uint64 // how many of the custodians; 0 when there are none
+	Custodians []ed25519.PublicKey
 }
 
 // Organization is a verified chain of manifests.
@@ -80,6 +89,20 @@ func (o *Organization) NodeKey() wire.NoteKey {
 // DirectoryKey checks the organization's member records.
 func (o *Organization) DirectoryKey() wire.NoteKey {
 	return wire.NoteKey{Owner: o.Manifest.Name + "/directory", Public: o.Manifest.Directory}
+}
+
+// hadRoot reports whether a fingerprint is of the present root or of one before it.
+func (o *Organization) hadRoot(fingerprint [32]byte) bool {
+	for _, note := range o.Notes {
+		text, err := wire.NoteText(note)
+		if err != nil {
+			return false
+		}
+		if m, err := parseManifest(text); err == nil && RootFingerprint(m.Root) == fingerprint {
+			return true
+		}
+	}
+	return false
 }
 
 // Incarnation returns a node's incarnation, 0 for a peer that is none.
@@ -128,6 +151,10 @@ func (m Manifest) record() wire.Record {
 	for _, c := range m.Capabilities {
 		r.Add("capability", "%s %d %d", c.Name, c.Min, c.Max)
 	}
+	r.Add("threshold", "%d", m.Threshold)
+	for _, k := range m.Custodians {
+		r.Add("custodian", "%s", wire.FormatKey(k))
+	}
 	return r
 }
 
@@ -154,10 +181,49 @@ func parseManifest(text string) (m Manifest, err error) {
 	for _, v := range f.All("capability", maxCapabilities) {
 		m.Capabilities = append(m.Capabilities, parseCapability(f, v))
 	}
-	if len(m.Nodes) == 0 {
-		f.Fail("no peer")
+	m.Threshold = f.Uint("threshold")
+	for _, v := range f.All("custodian", maxCustodians) {
+		k, err := wire.ParseKey(v)
+		if err != nil {
+			f.Fail("custodian %.80q", v)
+		}
+		m.Custodians = append(m.Custodians, k)
 	}
-	return m, f.Done()
+	if err := f.Done(); err != nil {
+		return m, err
+	}
+	return m, m.check()
+}
+
+// check holds what the form alone does not: a peer stands once, a key has one use
+// (docs/protocol.md 1.4), a threshold can be met.
+func (m Manifest) check() error {
+	peers := make(map[wire.DeviceID]bool)
+	for _, n := range m.Nodes {
+		if peers[n.Peer] {
+			return errors.New("a peer twice")
+		}
+		peers[n.Peer] = true
+	}
+	keys := make(map[string]bool)
+	for _, k := range append([]ed25519.PublicKey{m.Root, m.Directory, m.Cosigner, m.VRF, m.Hub, m.Node}, m.Custodians...) {
+		if keys[string(k)] || peers[wire.DeviceID(k)] {
+			return errors.New("a key with two uses")
+		}
+		keys[string(k)] = true
+	}
+	for _, s := range slices.Concat(m.Addresses, m.API) {
+		if len(s) > maxAddressLen {
+			return fmt.Errorf("an address of %d bytes", len(s))
+		}
+	}
+	switch {
+	case len(m.Nodes) == 0:
+		return errors.New("no peer")
+	case m.Threshold > uint64(len(m.Custodians)) || m.Threshold == 0 && len(m.Custodians) > 0:
+		return fmt.Errorf("%d of %d custodians", m.Threshold, len(m.Custodians))
+	}
+	return nil
 }
 
 func parseNodeEntry(f *wire.Fields, v string) (n NodeEntry) {
@@ -228,20 +294,16 @@ func openManifest(note string, i int, before [32]byte, predecessor *Manifest) (s
 	if m.Sequence != uint64(i) || m.Previous != before {
 		return "", Manifest{}, refuse("manifest %d does not follow the one before it", i)
 	}
-	signer := m.Root
-	if i > 0 {
-		if m.Name != predecessor.Name {
-			return "", Manifest{}, refuse("manifest %d renames the organization", i)
-		}
-		if !m.Root.Equal(predecessor.Root) {
-			if NextRootHash(m.Root) != predecessor.NextRoot {
-				return "", Manifest{}, refuse("manifest %d has a root that its predecessor did not commit to", i)
-			}
-		} else {
-			signer = predecessor.Root
-		}
+	// The root signs for itself; a successor's is the predecessor's own or the one
+	// that it committed to.
+	switch {
+	case i == 0:
+	case m.Name != predecessor.Name:
+		return "", Manifest{}, refuse("manifest %d renames the organization", i)
+	case !m.Root.Equal(predecessor.Root) && NextRootHash(m.Root) != predecessor.NextRoot:
+		return "", Manifest{}, refuse("manifest %d has a root that its predecessor did not commit to", i)
 	}
-	if _, err := wire.OpenNote(note, wire.NoteKey{Owner: m.Name + "/root", Public: signer}); err != nil {
+	if err := signed(note, text, wire.NoteKey{Owner: m.Name + "/root", Public: m.Root}); err != nil {
 		return "", Manifest{}, refuse("manifest %d: %v", i, err)
 	}
 	return text, m, nil
@@ -255,6 +317,17 @@ type Creation struct {
 	Addresses []string // multiaddrs where partners connect
 	API       []string // https URLs where devices connect
 	Now       time.Time
+}
+
+// signed checks that exactly this text carries a valid signature of the key: a text
+// is read to learn whose key it is before it can be checked, and what was read has
+// to be what was signed.
+func signed(note, text string, key wire.NoteKey) error {
+	got, err := wire.OpenNote(note, key)
+	if err == nil && got != text {
+		err = errors.New("another text than the one that was signed")
+	}
+	return err
 }
 
 // CreateOrganization signs the genesis manifest and the first node certificate.
@@ -290,7 +363,31 @@ func (o *Organization) Successor(now time.Time) (Manifest, error) {
 		return Manifest{}, err
 	}
 	m := o.Manifest
+	m.Nodes, m.Addresses, m.API = slices.Clone(m.Nodes), slices.Clone(m.Addresses), slices.Clone(m.API)
+	m.Capabilities, m.Custodians = slices.Clone(m.Capabilities), slices.Clone(m.Custodians)
 	m.Sequence, m.Previous, m.Issued = m.Sequence+1, wire.TextHash(text), now
 	_, err = rand.Read(m.Nonce[:])
 	return m, err
+}
+
+// Remanifest signs the next manifest with new addresses, and verifies the longer
+// chain as everybody else will. Root may be the present root or the one committed to;
+// in the second case next has to be a new key to commit to, else it is nil.
+func (o *Organization) Remanifest(root ed25519.PrivateKey, next ed25519.PublicKey, addresses, api []string, now time.Time) (*Organization, error) {
+	m, err := o.Successor(now)
+	if err != nil {
+		return nil, err
+	}
+	m.Addresses, m.API = addresses, api
+	switch rotated := !m.Root.Equal(public(root)); {
+	case rotated && next == nil:
+		return nil, errors.New("identity: a new root needs a key after it to commit to")
+	case next != nil:
+		m.Root, m.NextRoot = public(root), NextRootHash(next)
+	}
+	note, err := m.Sign(root)
+	if err != nil {
+		return nil, err
+	}
+	return VerifyManifests(append(slices.Clone(o.Notes), note), o.ID)
 }

@@ -72,7 +72,7 @@ func VerifyGenesis(note string) (*Genesis, wire.MemberID, error) {
 		return nil, wire.MemberID{}, refuse("member genesis: %v", err)
 	}
 	id := wire.MemberID(wire.TextHash(text))
-	if _, err := wire.OpenNote(note, wire.NoteKey{Owner: MemberKeyName(id), Public: g.Key}); err != nil {
+	if err := signed(note, text, wire.NoteKey{Owner: MemberKeyName(id), Public: g.Key}); err != nil {
 		return nil, wire.MemberID{}, refuse("member genesis: %v", err)
 	}
 	return g, id, nil
@@ -96,6 +96,7 @@ type MemberRecord struct {
 	Issued       time.Time
 	Devices      []DeviceEntry
 	Revoked      []wire.DeviceID
+	Hash         [32]byte // of the text; what the next record names as previous
 }
 
 // Sign signs the record with the organization's directory key.
@@ -125,7 +126,7 @@ func VerifyRecord(note string, o *Organization) (*MemberRecord, error) {
 		return nil, refuse("member record: %v", err)
 	}
 	f := wire.Read(text, recordType)
-	m := &MemberRecord{Organization: f.Hash("organization"), Member: f.Hash("member"), Name: f.One("name")}
+	m := &MemberRecord{Hash: wire.TextHash(text), Organization: f.Hash("organization"), Member: f.Hash("member"), Name: f.One("name")}
 	m.Version = f.Uint("version")
 	m.Previous = f.Hash("previous")
 	m.Key = f.Key("key")
@@ -146,6 +147,7 @@ func VerifyRecord(note string, o *Organization) (*MemberRecord, error) {
 		if err != nil || seen[id] {
 			f.Fail("revoked %.80q", v)
 		}
+		seen[id] = true
 		m.Revoked = append(m.Revoked, id)
 	}
 	if err := f.Done(); err != nil {
@@ -153,6 +155,9 @@ func VerifyRecord(note string, o *Organization) (*MemberRecord, error) {
 	}
 	if m.Organization != o.ID || m.Version == 0 || wire.CheckMemberName(m.Name) != nil {
 		return nil, refuse("a member record of another organization, version 0 or without a name")
+	}
+	if (m.Version == 1) != (m.Previous == [32]byte{}) {
+		return nil, refuse("a member record of version %d whose previous hash is not its version's", m.Version)
 	}
 	return m, nil
 }

@@ -30,7 +30,8 @@ const (
 	sealMemory    = 64 << 10
 	sealThreads   = 4
 	maxSealPasses = 16
-	maxSealMemory = 1 << 20 // 1 GiB
+	maxSealMemory = 256 << 10 // 256 MiB
+	maxSealLanes  = 16
 )
 
 // Seal encrypts plaintext under a passphrase: Argon2id and XChaCha20-Poly1305. The
@@ -60,16 +61,11 @@ func Seal(passphrase, plaintext []byte, label string) ([]byte, error) {
 // Unseal is the inverse of Seal. It answers ErrPassphrase for every reason that
 // lies in passphrase or content; costs are bounded before they are paid.
 func Unseal(passphrase, sealed []byte, label string) ([]byte, error) {
-	if len(sealed) < sealHeader+chacha20poly1305.Overhead || len(sealed) > MaxSealed || string(sealed[:len(sealMagic)]) != sealMagic {
-		return nil, errors.New("identity: this is not a sealed file of version 1")
+	passes, memory, threads, err := parseSealed(sealed)
+	if err != nil {
+		return nil, err
 	}
 	header := sealed[:sealHeader]
-	passes := binary.BigEndian.Uint32(header[len(sealMagic):])
-	memory := binary.BigEndian.Uint32(header[len(sealMagic)+4:])
-	threads := header[len(sealMagic)+8]
-	if passes == 0 || passes > maxSealPasses || memory < 8 || memory > maxSealMemory || threads == 0 || threads > 16 {
-		return nil, ErrPassphrase
-	}
 	key := argon2.IDKey(passphrase, header[sealHeader-40:sealHeader-24], passes, memory, threads, chacha20poly1305.KeySize)
 	defer clear(key)
 	aead, err := chacha20poly1305.NewX(key)
@@ -81,6 +77,22 @@ func Unseal(passphrase, sealed []byte, label string) ([]byte, error) {
 		return nil, ErrPassphrase
 	}
 	return plain, nil
+}
+
+// parseSealed reads the costs; it refuses those that nobody should pay.
+func parseSealed(sealed []byte) (passes, memory uint32, threads uint8, err error) {
+	if len(sealed) < sealHeader+chacha20poly1305.Overhead || len(sealed) > MaxSealed || string(sealed[:len(sealMagic)]) != sealMagic {
+		return 0, 0, 0, errors.New("identity: this is not a sealed file of version 1")
+	}
+	passes = binary.BigEndian.Uint32(sealed[len(sealMagic):])
+	memory = binary.BigEndian.Uint32(sealed[len(sealMagic)+4:])
+	threads = sealed[len(sealMagic)+8]
+	// RFC 9106 §3.1: at least 8 KiB a lane.
+	if passes == 0 || passes > maxSealPasses || threads == 0 || threads > maxSealLanes ||
+		memory < 8*uint32(threads) || memory > maxSealMemory {
+		return 0, 0, 0, ErrPassphrase
+	}
+	return passes, memory, threads, nil
 }
 
 func associated(header []byte, label string) []byte {

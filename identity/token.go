@@ -62,6 +62,11 @@ func ParseToken(s string) (*Token, error) {
 	if wire.CheckOrganizationName(t.Name) != nil || t.Organization.IsZero() || t.Peer.IsZero() || len(t.Addresses) > maxAddresses {
 		return bad("its fields do not stand")
 	}
+	for _, a := range t.Addresses {
+		if len(a) > maxAddressLen || !printable(a) {
+			return bad("its addresses do not stand")
+		}
+	}
 	if err := t.Terms.check(); err != nil {
 		return bad("its terms do not stand")
 	}

@@ -132,6 +132,9 @@ func (d *Directory) parseRow(b []byte) (*entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("directory: a stored member: %w", err)
 	}
+	if err := d.checkLeaf(m, &row); err != nil {
+		return nil, err
+	}
 	return &entry{m, row}, nil
 }
 
@@ -141,6 +144,7 @@ func (d *Directory) show(e *entry) {
 		for id := range old.member.Devices {
 			delete(d.devices, id)
 		}
+		delete(d.names, old.member.Name)
 	}
 	d.members[e.member.ID] = e
 	d.names[e.member.Name] = e.member.ID
@@ -230,6 +234,11 @@ func (d *Directory) put(b *store.Batch, rec identity.MemberRecord, genesis strin
 	if err != nil {
 		return nil, err
 	}
+	if known := d.members[rec.Member]; known != nil { // writes are ours: d.write is held
+		if err := m.Supersedes(known.member); err != nil {
+			return nil, err
+		}
+	}
 	v, err := json.Marshal(row)
 	if err != nil {
 		return nil, fmt.Errorf("directory: a row: %w", err)
@@ -298,19 +307,18 @@ func (d *Directory) succeed(rec *identity.MemberRecord, e *entry) error {
 }
 
 func (d *Directory) checkRevocation(note string) (*entry, *identity.Revocation, error) {
-	r, err := identity.VerifyRevocation(note, d.opts.Organization, nil)
-	if err == nil {
-		e, err := d.entry(r.Member)
-		return e, r, err
+	r, err := identity.ReadRevocation(note)
+	if err != nil {
+		return nil, nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a revocation that does not parse")
 	}
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	for _, e := range d.members { // signed by a member: find whose key it is
-		if r, err := identity.VerifyRevocation(note, d.opts.Organization, e.member); err == nil {
-			return e, r, nil
-		}
+	e, err := d.entry(r.Member)
+	if err != nil {
+		return nil, nil, err
 	}
-	return nil, nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "a revocation that neither the member nor the organization has signed")
+	if r, err = identity.VerifyRevocation(note, d.opts.Organization, e.member); err != nil {
+		return nil, nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "a revocation that neither the member nor the organization has signed")
+	}
+	return e, r, nil
 }
 
 // SignRevocation revokes a device for the organization: the note is to be given to

@@ -36,8 +36,8 @@ func (d *Directory) putKeyPackage(b *store.Batch, device wire.DeviceID, seq uint
 // oldest go first), and replaces its last-resort one when that is given. It returns
 // the stock.
 func (d *Directory) Publish(ctx context.Context, device wire.DeviceID, packages [][]byte, lastResort []byte) (int, error) {
-	if len(packages) > wire.KeyPackagePool {
-		return 0, wire.Refuse(pb.Code_CODE_TOO_LARGE, "%d KeyPackages: at most %d are kept", len(packages), wire.KeyPackagePool)
+	if err := checkSizes(packages, lastResort); err != nil {
+		return 0, err
 	}
 	d.write.Lock()
 	defer d.write.Unlock()
@@ -73,6 +73,19 @@ func (d *Directory) Publish(ctx context.Context, device wire.DeviceID, packages 
 		}
 	}
 	return len(have) + len(packages), nil
+}
+
+// checkSizes bounds a pool, and other KeyPackages beside it.
+func checkSizes(packages [][]byte, others ...[]byte) error {
+	if len(packages) > wire.KeyPackagePool {
+		return wire.Refuse(pb.Code_CODE_TOO_LARGE, "%d KeyPackages: at most %d are kept", len(packages), wire.KeyPackagePool)
+	}
+	for _, kp := range slices.Concat(packages, others) {
+		if len(kp) > wire.KeyPackageMax {
+			return wire.Refuse(pb.Code_CODE_TOO_LARGE, "a KeyPackage of %d bytes: at most %d", len(kp), wire.KeyPackageMax)
+		}
+	}
+	return nil
 }
 
 // pool returns a device's one-time KeyPackages, oldest first.
@@ -206,10 +219,13 @@ func (d *Directory) DeleteKeyPackages(ctx context.Context) error {
 }
 
 // claimRates count claims within the last hour, per requester and target and per
-// organization and target. When the table is full it forgets the oldest hour.
+// organization and target. When the table is full, an organization's requesters are
+// no longer told apart; its own limit stays.
 type claimRates struct {
 	mu   sync.Mutex
 	seen map[claimKey][]time.Time
+
+	swept time.Time
 }
 
 type claimKey struct {
@@ -230,13 +246,12 @@ func (r *claimRates) take(now time.Time, from wire.OrganizationID, requester [32
 		limit int
 	}{{claimKey{from, requester, target}, wire.ClaimsPerRequester}, {claimKey{from: from, target: target}, wire.ClaimsPerPartner}}
 	for _, k := range keys {
-		list := recent(r.seen[k.claimKey], now)
-		r.seen[k.claimKey] = list
-		if len(list) >= k.limit {
+		if list := recent(r.seen[k.claimKey], now); len(list) >= k.limit {
 			return list[0].Add(time.Hour).Sub(now), false
 		}
 	}
-	if len(r.seen) > maxClaimKeys {
+	if len(r.seen) >= maxClaimKeys && now.Sub(r.swept) >= time.Minute {
+		r.swept = now
 		for k, list := range r.seen {
 			if len(recent(list, now)) == 0 {
 				delete(r.seen, k)
@@ -244,7 +259,10 @@ func (r *claimRates) take(now time.Time, from wire.OrganizationID, requester [32
 		}
 	}
 	for _, k := range keys {
-		r.seen[k.claimKey] = append(r.seen[k.claimKey], now)
+		list, known := r.seen[k.claimKey]
+		if known || len(r.seen) < maxClaimKeys || k.requester == [32]byte{} {
+			r.seen[k.claimKey] = append(slices.Clone(recent(list, now)), now)
+		}
 	}
 	return 0, true
 }

@@ -52,6 +52,9 @@ func (d *Directory) CreateLink(ctx context.Context, name string, ttl time.Durati
 	if err := wire.CheckMemberName(name); err != nil {
 		return CreatedLink{}, wire.Refuse(pb.Code_CODE_MALFORMED, "%v", err)
 	}
+	if ttl <= 0 || ttl > wire.LinkLifetime {
+		return CreatedLink{}, wire.Refuse(pb.Code_CODE_MALFORMED, "a link is good for at most %s", wire.LinkLifetime)
+	}
 	d.write.Lock()
 	defer d.write.Unlock()
 	if _, err := d.Lookup(name); err == nil {
@@ -272,8 +275,8 @@ func (d *Directory) checkEnrolment(e Enrolment, row linkRow) (*identity.MemberRe
 	if _, taken := d.ByDevice(c.Device); taken {
 		return nil, wire.DeviceID{}, wire.Refuse(pb.Code_CODE_EXISTS, "the device is enrolled already")
 	}
-	if len(e.KeyPackages) > wire.KeyPackagePool {
-		return nil, wire.DeviceID{}, wire.Refuse(pb.Code_CODE_TOO_LARGE, "%d KeyPackages: at most %d are kept", len(e.KeyPackages), wire.KeyPackagePool)
+	if err := checkSizes(e.KeyPackages); err != nil {
+		return nil, wire.DeviceID{}, err
 	}
 	return &identity.MemberRecord{Organization: d.opts.Organization.ID, Member: member, Name: g.Name, Version: 1, Key: g.Key,
 		Issued: d.opts.Clock.Now(), Devices: []identity.DeviceEntry{{Device: c.Device, Certificate: c.Hash}}}, c.Device, nil

@@ -34,8 +34,11 @@ func (l *logState) load(s *store.Store) error {
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
-	if err != nil || len(b) != 8 {
+	if err != nil {
 		return fmt.Errorf("directory: the log's size: %w", err)
+	}
+	if len(b) != 8 {
+		return errors.New("directory: the log's size does not parse")
 	}
 	l.size = binary.BigEndian.Uint64(b)
 	return nil
@@ -110,6 +113,24 @@ func (r hashReader) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 		copy(out[i][:], b)
 	}
 	return out, nil
+}
+
+// checkLeaf compares a stored member with its leaf: a row that was rolled back, or
+// that the log does not commit to, is damage or a lie.
+func (d *Directory) checkLeaf(m *identity.Member, row *memberRow) error {
+	leaf, err := d.Leaf(row.Leaf)
+	if err != nil {
+		return err
+	}
+	text, err := wire.NoteText(row.Record)
+	if err != nil || len(row.Nonce) != 32 || row.Leaf >= d.log.size {
+		return fmt.Errorf("directory: the row of member %s does not parse", m.ID)
+	}
+	want := Commitment([32]byte(row.Nonce), text)
+	if len(leaf) != LeafLen || binary.BigEndian.Uint64(leaf[32:]) != m.Version || string(leaf[40:]) != string(want[:]) {
+		return fmt.Errorf("directory: the log does not hold version %d of member %s", m.Version, m.ID)
+	}
+	return nil
 }
 
 // Head returns the log's size and root hash (RFC 6962 §2.1).
