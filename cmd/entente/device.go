@@ -1,0 +1,309 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/entente-im/entente/device"
+	"github.com/entente-im/entente/device/home"
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/spf13/cobra"
+)
+
+// deviceFlag adds --device, the device's folder.
+func deviceFlag(c *cobra.Command) *string {
+	d := c.Flags().String("device", defaultDir("device"), "the device's folder ($ENTENTE_DEVICE)")
+	_ = c.MarkFlagDirname("device")
+	return d
+}
+
+// withDevice opens the device, runs f, and closes it.
+func withDevice(c *cobra.Command, dir, passFile string, f func(*device.Device) error) error {
+	p, err := passphrase(c, passFile, false)
+	if err != nil {
+		return err
+	}
+	d, err := device.Open(dir, p)
+	if err != nil {
+		return deviceError(dir, err)
+	}
+	defer d.Close()
+	return deviceError(dir, f(d))
+}
+
+func deviceError(dir string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, identity.ErrPassphrase):
+		return &hintError{err, "check --passphrase-file or " + PassphraseVariable, exitPassphrase}
+	case errors.Is(err, device.ErrNotEnroled):
+		return &hintError{err, "entente device enroll --device " + dir, exitFailed}
+	case errors.Is(err, device.ErrLocked):
+		return &hintError{err, "end the other command, or name another folder with --device", exitTemporary}
+	case errors.Is(err, home.ErrPin):
+		return &hintError{err, "do not go on: this is not the node that you enrolled with; ask its operator", exitRefused}
+	case errors.Is(err, device.ErrIdentityChanged):
+		return &hintError{err, "ask both administrators before you write there", exitRefused}
+	}
+	return err
+}
+
+func deviceCommand() *cobra.Command {
+	c := &cobra.Command{Use: "device", Short: "This member's device: enrol it, look at it, revoke another"}
+	c.AddCommand(deviceEnroll(), deviceShow(), deviceRevoke(), deviceRooms(), deviceSent(), deviceHistory())
+	return c
+}
+
+func deviceEnroll() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "enroll [LINK]",
+		Short:   "Make this folder a device of a member, with a link from the operator",
+		Long:    "Enrol a device. The link is read from --link-file, the argument, or standard input, so that its secret need not stand in the shell's history.",
+		Example: "  entente device enroll --device alice\n  entente member add alice --data acme --link-only | entente device enroll --device alice",
+		Args:    cobra.MaximumNArgs(1),
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	file := c.Flags().String("link-file", "", "file with the link")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		link, err := readSecretArgument(c, args, *file, "Link: ")
+		if err != nil {
+			return err
+		}
+		p, err := passphrase(c, *pass, true)
+		if err != nil {
+			return err
+		}
+		d, err := device.Enroll(c.Context(), *dir, p, link)
+		if err != nil {
+			return deviceError(*dir, err)
+		}
+		defer d.Close()
+		if *asJSON {
+			return printJSON(c.OutOrStdout(), map[string]string{"address": d.Address().String(), "device_id": d.ID().String()})
+		}
+		fmt.Fprintf(c.OutOrStdout(), "%s, device %s\n", d.Address(), d.ID())
+		return nil
+	}
+	return c
+}
+
+func deviceShow() *cobra.Command {
+	c := &cobra.Command{Use: "show", Short: "Who this device is, and how its home node sees it", Example: "  entente device show --device alice", Args: exactArgs()}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			a, err := d.Account(c.Context())
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(c.OutOrStdout(), map[string]any{"address": d.Address().String(), "device_id": d.ID().String(),
+					"key_packages": a.KeyPackages, "mailbox_count": a.MailboxCount, "mailbox_bytes": a.MailboxBytes})
+			}
+			fmt.Fprintf(c.OutOrStdout(), "address      %s\ndevice       %s\nKeyPackages  %d\nmailbox      %d envelopes, %s\n",
+				d.Address(), d.ID(), a.KeyPackages, a.MailboxCount, bytesText(a.MailboxBytes))
+			return nil
+		})
+	}
+	return c
+}
+
+func deviceRevoke() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "revoke DEVICE",
+		Short: "End a device: it gets nothing more, and leaves every room",
+		Long: `End a device. With --data it is the organization's decision (operator); otherwise the
+member's, signed by this device.`,
+		Example: "  entente device revoke 12D3KooW… --data acme\n  entente device revoke 12D3KooW… --device alice",
+		Args:    exactArgs("DEVICE"),
+	}
+	dir, pass := deviceFlag(c), passphraseFlag(c)
+	data := c.Flags().String("data", "", "the node's data folder: revoke as its operator")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		id, err := wire.ParseDeviceID(args[0])
+		if err != nil {
+			return &usageError{fmt.Errorf("%q is no device ID, such as 12D3KooW…: see entente member devices", args[0])}
+		}
+		if *data != "" {
+			a, err := operate(c.Context(), *data, operatorClient.DisableDevice, &pb.DisableDeviceRequest{DeviceId: args[0]})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "revoked; %d rooms are told\n", a.Rooms)
+			return nil
+		}
+		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			if err := d.Revoke(c.Context(), id); err != nil {
+				return err
+			}
+			fmt.Fprintln(c.OutOrStdout(), "revoked")
+			return nil
+		})
+	}
+	return c
+}
+
+func deviceRooms() *cobra.Command {
+	c := &cobra.Command{Use: "rooms", Short: "List this device's rooms", Example: "  entente device rooms --device alice", Args: exactArgs()}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			return printList(c, d.Rooms(), *asJSON, "WITH DEVICES EPOCH CODE ROOM", func(r device.RoomInfo) []string {
+				return []string{r.With, strconv.Itoa(r.Devices), strconv.FormatUint(r.Epoch, 10), r.Code, r.ID}
+			})
+		})
+	}
+	return c
+}
+
+func deviceSent() *cobra.Command {
+	c := &cobra.Command{Use: "sent", Short: "List what was sent, and what became of it", Example: "  entente device sent --device alice", Args: exactArgs()}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			sent, err := d.Sent()
+			if err != nil {
+				return err
+			}
+			return printList(c, sent, *asJSON, "AT TO STATE UNTIL TEXT", func(s device.Sent) []string {
+				return []string{when(s.At.Unix()), s.To, s.State, when(s.Deadline.Unix()), oneLine(s.Text, 40)}
+			})
+		})
+	}
+	return c
+}
+
+func deviceHistory() *cobra.Command {
+	c := &cobra.Command{Use: "history", Short: "List what was received and shown before", Example: "  entente device history --device bob", Args: exactArgs()}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			all, err := d.History()
+			if err != nil {
+				return err
+			}
+			for _, s := range all {
+				if err := printShown(c, s, *asJSON); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return c
+}
+
+// printList prints a listing as a table, or as JSON lines.
+func printList[T any](c *cobra.Command, list []T, asJSON bool, header string, row func(T) []string) error {
+	var rows [][]string
+	for _, x := range list {
+		if asJSON {
+			if err := printJSON(c.OutOrStdout(), x); err != nil {
+				return err
+			}
+		}
+		rows = append(rows, row(x))
+	}
+	if asJSON {
+		return nil
+	}
+	return table(c.OutOrStdout(), header, rows)
+}
+
+func sendCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "send ADDRESS TEXT",
+		Short:   "Send a text to a member, here or at a partner organization",
+		Example: "  entente send bob@globex.example 'Good morning' --device alice\n  entente send bob@globex.example 'Gone by noon' --expires 4h",
+		Args:    exactArgs("ADDRESS", "TEXT"),
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	expires := c.Flags().Duration("expires", 0, "how long it is kept undelivered (default 7 days, at most 720h)")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		to, err := wire.ParseAddress(args[0])
+		if err != nil {
+			return &usageError{fmt.Errorf("%q is no address, such as bob@globex.example", args[0])}
+		}
+		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			return d.Send(c.Context(), to, args[1], device.SendOptions{Expires: *expires}, func(p device.Progress) {
+				if *asJSON {
+					_ = printJSON(c.OutOrStdout(), p)
+					return
+				}
+				_, _ = fmt.Fprintln(c.OutOrStdout(), progressText(p))
+			})
+		})
+	}
+	return c
+}
+
+func progressText(p device.Progress) string {
+	at := p.At.Format("15:04:05")
+	switch p.Event {
+	case "accepted":
+		return fmt.Sprintf("%s  accepted by your node, for %s until %s", at, p.To, when(p.Deadline.Unix()))
+	case "sequenced":
+		return fmt.Sprintf("%s  sequenced as number %d of the room", at, p.Seq)
+	}
+	return fmt.Sprintf("%s  %s %s", at, p.Event, p.Reason)
+}
+
+func receiveCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "receive",
+		Short:   "Fetch and show what has come, once; with --follow, stay",
+		Example: "  entente receive --device bob\n  entente receive --follow --device bob",
+		Args:    exactArgs(),
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	follow := c.Flags().Bool("follow", false, "stay and show what comes, until interrupted")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			return d.Receive(c.Context(), *follow, func(s device.Shown) error { return printShown(c, s, *asJSON) })
+		})
+	}
+	return c
+}
+
+// printShown prints what people read: safe characters only, whoever sent it.
+func printShown(c *cobra.Command, s device.Shown, asJSON bool) error {
+	if asJSON {
+		return printJSON(c.OutOrStdout(), s)
+	}
+	_, err := fmt.Fprintln(c.OutOrStdout(), shownText(s))
+	return err
+}
+
+func shownText(s device.Shown) string {
+	at := s.At.Local().Format("15:04:05")
+	if time.Since(s.At) > 20*time.Hour {
+		at = s.At.Local().Format("2006-01-02 15:04:05")
+	}
+	switch s.Event {
+	case "message":
+		return fmt.Sprintf("%s  %s: %s", at, s.From, safe(s.Text))
+	case "notice":
+		return fmt.Sprintf("%s  to %s: %s (%s)", at, s.To, noticeText(s), oneLine(s.Text, 40))
+	case "unreadable":
+		return fmt.Sprintf("%s  a message could not be opened: %s", at, safe(s.Reason))
+	}
+	if s.State == "joined" {
+		return fmt.Sprintf("%s  in a room with %s", at, s.From)
+	}
+	return fmt.Sprintf("%s  room: %s %s %s", at, s.State, s.From, safe(s.Reason))
+}
+
+func noticeText(s device.Shown) string {
+	switch s.State {
+	case "expired":
+		return "expired unread"
+	case "refused":
+		return "refused: " + s.Reason
+	}
+	return s.State
+}

@@ -1,0 +1,205 @@
+package device
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+	"google.golang.org/protobuf/proto"
+)
+
+// chains is the device's seat as MLS's authentication service: it lets a leaf in
+// when its member's whole certificate chain, from the organization ID that this
+// device remembers, stands and names the leaf's device, certificate and key
+// (docs/protocol.md 1.5). It never waits for the network: what it misses it says,
+// the caller fetches that and tries again.
+type chains struct {
+	d       *Device
+	mu      sync.Mutex
+	members map[memberKey]*identity.Member
+	fetched map[memberKey]time.Time
+}
+
+type memberKey struct {
+	Org    wire.OrganizationID
+	Member wire.MemberID
+}
+
+// chainNeeded says whose chain is missing.
+type chainNeeded struct{ memberKey }
+
+func (e *chainNeeded) Error() string { return "device: the certificates of a member are needed" }
+
+// ErrIdentityChanged says that a name stands for another organization than before.
+var ErrIdentityChanged = errors.New("device: the organization behind this name is another than before")
+
+func pinKey(org string) string { return "pin/" + org }
+
+func chainKey(k memberKey) []byte {
+	return append(append([]byte("chain/"), k.Org[:]...), k.Member[:]...)
+}
+
+// ValidateLeaf implements mls.CredentialValidator.
+func (c *chains) ValidateLeaf(check mls.LeafCheck) error {
+	cred, err := credentialOf(check.New)
+	if err != nil {
+		return err
+	}
+	if check.Old != nil {
+		old, err := credentialOf(check.Old)
+		if err != nil {
+			return err
+		}
+		if old.Organization != cred.Organization || old.Member != cred.Member || old.Device != cred.Device {
+			return errors.New("device: a leaf that becomes another device's")
+		}
+	}
+	m, err := c.get(memberKey{cred.Organization, cred.Member})
+	if err != nil {
+		return err
+	}
+	err = identity.CheckCredential(cred, check.New.SignatureKey, m, c.d.now())
+	if _, known := m.Devices[cred.Device]; err != nil && (!known || m.Devices[cred.Device].Hash != cred.Certificate) && !revoked(m, cred.Device) {
+		if c.forget(memberKey{cred.Organization, cred.Member}) {
+			return &chainNeeded{memberKey{cred.Organization, cred.Member}} // newer than what we know
+		}
+	}
+	return err
+}
+
+func revoked(m *identity.Member, d wire.DeviceID) bool {
+	for _, r := range m.Revoked {
+		if r == d {
+			return true
+		}
+	}
+	return false
+}
+
+func credentialOf(l *mls.LeafNode) (wire.Credential, error) {
+	if l.Credential.Type != mls.CredentialEntente {
+		return wire.Credential{}, errors.New("device: a leaf with another type of credential")
+	}
+	return wire.ParseCredential(l.Credential.Identity)
+}
+
+// get returns a verified member from memory or the vault.
+func (c *chains) get(k memberKey) (*identity.Member, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m := c.members[k]; m != nil {
+		return m, nil
+	}
+	var raw []byte
+	err := c.d.vault.view(func(t *txn) (err error) { raw, err = t.meta(chainKey(k)); return err })
+	if err != nil {
+		return nil, &chainNeeded{k}
+	}
+	var chain pb.MemberChain
+	if proto.Unmarshal(raw, &chain) != nil {
+		return nil, &chainNeeded{k}
+	}
+	m, err := identity.VerifyChain(&chain, k.Org, c.d.now())
+	if err != nil || m.ID != k.Member {
+		return nil, &chainNeeded{k}
+	}
+	c.keep(k, m)
+	return m, nil
+}
+
+func (c *chains) keep(k memberKey, m *identity.Member) {
+	if c.members == nil || len(c.members) > 10_000 {
+		c.members = make(map[memberKey]*identity.Member)
+	}
+	c.members[k] = m
+}
+
+// refetch is how long a chain that was just fetched is taken for the newest.
+const refetch = 10 * time.Second
+
+// forget says whether a chain is old enough that fetching it anew can help.
+func (c *chains) forget(k memberKey) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.d.now().Sub(c.fetched[k]) > refetch
+}
+
+// fetch gets a member's chain from the home node and stores it when it stands.
+func (d *Device) fetch(ctx context.Context, k memberKey) (*identity.Member, error) {
+	a, err := call(ctx, d.home.Device.Chain, &pb.ChainRequest{Organization: k.Org[:], Member: k.Member[:]})
+	if err != nil {
+		return nil, err
+	}
+	m, err := d.learn(k.Org, a.Chain)
+	if err == nil && m.ID != k.Member {
+		err = errors.New("device: the chain of another member")
+	}
+	return m, err
+}
+
+// learn verifies and stores a chain. The organization's name is pinned to its ID: a
+// name that comes with another ID than before is refused.
+func (d *Device) learn(org wire.OrganizationID, chain *pb.MemberChain) (*identity.Member, error) {
+	m, err := identity.VerifyChain(chain, org, d.now())
+	if err != nil {
+		return nil, err
+	}
+	raw, err := proto.Marshal(chain)
+	if err != nil {
+		return nil, fmt.Errorf("device: a chain: %w", err)
+	}
+	name := m.Organization.Manifest.Name
+	k := memberKey{org, m.ID}
+	err = d.vault.update(func(t *txn) error {
+		var pinned wire.OrganizationID
+		switch b, err := t.meta([]byte(pinKey(name))); {
+		case errors.Is(err, errNoRecord):
+			if err := t.putMetaJSON(pinKey(name), org); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		default:
+			if err := json.Unmarshal(b, &pinned); err != nil {
+				return err
+			}
+			if pinned != org {
+				return fmt.Errorf("%w: %s", ErrIdentityChanged, name)
+			}
+		}
+		return t.putMeta(chainKey(k), raw)
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.chains.mu.Lock()
+	defer d.chains.mu.Unlock()
+	d.chains.keep(k, m)
+	if d.chains.fetched == nil || len(d.chains.fetched) > 10_000 {
+		d.chains.fetched = make(map[memberKey]time.Time)
+	}
+	d.chains.fetched[k] = d.now()
+	return m, nil
+}
+
+// withChains runs f and fetches what its validation misses, as often as it takes.
+func (d *Device) withChains(ctx context.Context, f func() error) error {
+	for range wire.MaxRoomDevices {
+		err := f()
+		var need *chainNeeded
+		if !errors.As(err, &need) {
+			return err
+		}
+		if _, err := d.fetch(ctx, need.memberKey); err != nil {
+			return err
+		}
+	}
+	return errors.New("device: certificates did not come to an end")
+}

@@ -1,0 +1,251 @@
+package device
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/entente-im/entente/device/home"
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/mls/group"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// Suite is the cipher suite of new rooms.
+const Suite = mls.SuiteX25519AES128
+
+// account is who this device is; meta record "account".
+type account struct {
+	Organization wire.OrganizationID
+	OrgName      string
+	Member       wire.MemberID
+	Name         string
+	DeviceKey    ed25519.PrivateKey
+	MemberKey    ed25519.PrivateKey
+	Genesis      string // note
+	Certificate  string // note of the device certificate
+	Hash         [32]byte
+	URL          string
+	Pin          wire.DeviceID
+	Link         string // while enrolment is not confirmed; holds the secret
+	Enroled      bool
+}
+
+const accountKey = "account"
+
+// Device is an open device. Its methods may be called at once; those that change
+// state are serialized.
+type Device struct {
+	vault   *vault
+	account account
+	home    *home.Home
+	signer  ed25519.PrivateKey
+	chains  *chains
+	now     func() time.Time
+
+	mu     sync.Mutex // guards all below and every write to the vault
+	rooms  map[wire.RoomID]*room
+	events chan struct{} // poked when something to show was stored
+}
+
+// Open opens an enrolled device.
+func Open(dir string, passphrase []byte) (*Device, error) {
+	d, err := openFolder(dir, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	if !d.account.Enroled {
+		d.Close()
+		return nil, fmt.Errorf("%w: %s (enrolment was not finished: repeat it with the same link)", ErrNotEnroled, dir)
+	}
+	if err := d.vault.rotateIfOld(); err != nil {
+		d.Close()
+		return nil, err
+	}
+	if err := d.loadRooms(); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func openFolder(dir string, passphrase []byte) (*Device, error) {
+	v, err := openVault(dir, passphrase, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	debug.FreeOSMemory() // what Argon2id took
+	d := &Device{vault: v, now: time.Now, rooms: make(map[wire.RoomID]*room), events: make(chan struct{}, 1)}
+	err = v.view(func(t *txn) error { return t.metaJSON(accountKey, &d.account) })
+	if err != nil && !errors.Is(err, errNoRecord) {
+		v.close()
+		return nil, err
+	}
+	d.signer = d.account.DeviceKey
+	if err == nil {
+		err = d.connect()
+	} else {
+		err = nil
+	}
+	if err != nil {
+		v.close()
+	}
+	return d, err
+}
+
+func (d *Device) connect() (err error) {
+	d.home, err = home.New(home.Options{URL: d.account.URL, Pin: d.account.Pin, Key: d.account.DeviceKey})
+	d.chains = &chains{d: d}
+	return err
+}
+
+// Close closes the device's files.
+func (d *Device) Close() {
+	if d.home != nil {
+		d.home.Close()
+	}
+	d.vault.close()
+}
+
+// ID is the device's ID.
+func (d *Device) ID() wire.DeviceID {
+	return wire.DeviceID(d.account.DeviceKey.Public().(ed25519.PublicKey))
+}
+
+// Address is the member's address.
+func (d *Device) Address() wire.Address {
+	return wire.Address{Name: d.account.Name, Organization: d.account.OrgName}
+}
+
+func (d *Device) credential() mls.Credential {
+	c := wire.Credential{Organization: d.account.Organization, Member: d.account.Member, Device: d.ID(), Certificate: d.account.Hash}
+	return mls.Credential{Type: mls.CredentialEntente, Identity: c.Encode()}
+}
+
+func (d *Device) config() group.Config {
+	return group.Config{Validator: d.chains, Signer: d.signer, Now: d.now}
+}
+
+// Enroll makes this folder a device of the member that the link is for. The keys
+// are stored before the node is asked, so that a lost answer costs nothing: repeat
+// the call with the same link.
+func Enroll(ctx context.Context, dir string, passphrase []byte, text string) (*Device, error) {
+	link, err := identity.ParseLink(text)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, masterFile)); errors.Is(err, os.ErrNotExist) {
+		if err := createVault(dir, passphrase); err != nil {
+			return nil, err
+		}
+	}
+	d, err := openFolder(dir, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.enroll(ctx, link, text); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *Device) enroll(ctx context.Context, link identity.Link, text string) error {
+	if d.account.Enroled {
+		return fmt.Errorf("device: this folder is a device of %s already: name another one", d.Address())
+	}
+	client, err := home.New(home.Options{URL: "https://" + link.Host, Pin: link.Pin})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	id := link.ID()
+	described, err := client.Describe(ctx, id[:])
+	if err != nil {
+		return err
+	}
+	org, err := identity.VerifyManifests(described.Manifests, wire.OrganizationID{})
+	if err != nil {
+		return err
+	}
+	if org.Manifest.Name != link.Organization || described.Name != link.Name {
+		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "the node belongs to %s, the link to %s", org.Manifest.Name, link.Organization)
+	}
+	if _, err := identity.VerifyNodeCertificate(described.NodeCertificate, org, link.Pin, d.now()); err != nil {
+		return err
+	}
+	if d.account.Link != text {
+		if err := d.prepare(org, link, text); err != nil {
+			return err
+		}
+	}
+	answer, err := client.Enroll(ctx, &pb.EnrollRequest{LinkId: id[:], Secret: link.Secret[:], Genesis: d.account.Genesis, Device: d.account.Certificate})
+	if err != nil {
+		return err
+	}
+	return d.confirm(ctx, answer)
+}
+
+// prepare makes and stores the keys of a new member and device.
+func (d *Device) prepare(org *identity.Organization, link identity.Link, text string) error {
+	a := account{Organization: org.ID, OrgName: org.Manifest.Name, Name: link.Name, URL: "https://" + link.Host, Pin: link.Pin, Link: text}
+	var err error
+	if _, a.DeviceKey, err = ed25519.GenerateKey(rand.Reader); err != nil {
+		return err
+	}
+	if _, a.MemberKey, err = ed25519.GenerateKey(rand.Reader); err != nil {
+		return err
+	}
+	now := d.now()
+	if a.Genesis, a.Member, err = identity.NewGenesis(org.ID, link.Name, a.MemberKey, now); err != nil {
+		return err
+	}
+	device := wire.DeviceID(a.DeviceKey.Public().(ed25519.PublicKey))
+	c, err := identity.SignDeviceCertificate(org.ID, a.Member, device, a.MemberKey, now)
+	if err != nil {
+		return err
+	}
+	a.Certificate, a.Hash = c.Note, c.Hash
+	d.account, d.signer = a, a.DeviceKey
+	return d.vault.update(func(t *txn) error {
+		if err := t.putMetaJSON(pinKey(org.Manifest.Name), org.ID); err != nil {
+			return err
+		}
+		return t.putMetaJSON(accountKey, a)
+	})
+}
+
+// confirm checks the node's answer against what was sent, stores it, and publishes
+// KeyPackages.
+func (d *Device) confirm(ctx context.Context, answer *pb.EnrollResponse) error {
+	m, err := identity.VerifyChain(answer.Chain, d.account.Organization, d.now())
+	if err != nil {
+		return err
+	}
+	c := wire.Credential{Organization: d.account.Organization, Member: d.account.Member, Device: d.ID(), Certificate: d.account.Hash}
+	if err := identity.CheckCredential(c, c.Device[:], m, d.now()); err != nil {
+		return err
+	}
+	if err := d.connect(); err != nil {
+		return err
+	}
+	d.account.Enroled, d.account.Link = true, ""
+	if err := d.vault.update(func(t *txn) error { return t.putMetaJSON(accountKey, d.account) }); err != nil {
+		return err
+	}
+	return d.replenish(ctx)
+}
+
+// Account asks the home node how it sees this device.
+func (d *Device) Account(ctx context.Context) (*pb.AccountResponse, error) {
+	return call(ctx, d.home.Device.Account, &pb.AccountRequest{})
+}

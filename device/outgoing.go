@@ -1,0 +1,150 @@
+package device
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// outgoing is a message that the hub has not sequenced yet; state record "out/" ‖
+// message ID. Its content is kept, so that it can be encrypted again for another
+// epoch under the same message ID.
+type outgoing struct {
+	ID       MessageID
+	Room     wire.RoomID
+	Content  []byte
+	Deadline int64
+	Counter  uint64 // 0: not encrypted yet
+	Core     []byte
+	Accepted bool // at the home node; the hub's answer is still to come
+	Queued   time.Time
+}
+
+const (
+	outPrefix   = "out/"
+	counterName = "submit-counter"
+	markName    = "mailbox-mark"
+
+	// HistoryLife is how long messages stay readable on this device.
+	HistoryLife = 30 * 24 * time.Hour
+)
+
+func (o *outgoing) save(t *txn) error {
+	b, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("device: an outgoing message: %w", err)
+	}
+	return t.putState(append([]byte(outPrefix), o.ID[:]...), b)
+}
+
+// waiting lists the messages without an end, in the order in which they were queued.
+func (d *Device) waiting() ([]*outgoing, error) {
+	var out []*outgoing
+	err := d.vault.view(func(t *txn) error {
+		return t.eachState(outPrefix, func(_, v []byte) error {
+			o := &outgoing{}
+			if err := json.Unmarshal(v, o); err != nil {
+				return fmt.Errorf("device: an outgoing message: %w", err)
+			}
+			out = append(out, o)
+			return nil
+		})
+	})
+	slices.SortFunc(out, func(a, b *outgoing) int {
+		if a.Counter != b.Counter && a.Counter != 0 && b.Counter != 0 {
+			return int(int64(a.Counter - b.Counter))
+		}
+		if (a.Counter == 0) != (b.Counter == 0) { // what has a counter goes first
+			if a.Counter == 0 {
+				return 1
+			}
+			return -1
+		}
+		return a.Queued.Compare(b.Queued)
+	})
+	return out, err
+}
+
+// Sent is what became of a message that this member sent.
+type Sent struct {
+	ID       string    `json:"id"`
+	To       string    `json:"to"`
+	Room     string    `json:"room"`
+	Seq      uint64    `json:"seq,omitempty"`
+	Text     string    `json:"text"`
+	At       time.Time `json:"at"`
+	Deadline time.Time `json:"deadline"`
+	State    string    `json:"state"` // queued, accepted, sequenced, then what notices say
+	Reason   string    `json:"reason,omitempty"`
+}
+
+func sentKey(id MessageID) []byte { return append([]byte("s/"), id[:]...) }
+
+func placeKey(room wire.RoomID, seq uint64) []byte {
+	return fmt.Appendf(nil, "q/%s/%020d", room, seq)
+}
+
+// putSent changes what is known of a sent message.
+func (t *txn) changeSent(id MessageID, change func(*Sent)) (*Sent, error) {
+	s := &Sent{}
+	b, err := t.history(sentKey(id))
+	if err == nil {
+		err = json.Unmarshal(b, s)
+	}
+	if err != nil && !errors.Is(err, errNoRecord) {
+		return nil, err
+	}
+	change(s)
+	if b, err = json.Marshal(s); err != nil {
+		return nil, err
+	}
+	return s, t.putHistory(sentKey(id), s.At.Add(HistoryLife), b)
+}
+
+// settled notes the status of a submission. It returns whether the message has to be
+// encrypted again.
+func (d *Device) settled(t *txn, counter uint64, st *pb.Status, o *outgoing) (again bool, err error) {
+	if o == nil || o.Counter != counter {
+		return false, nil // answered before
+	}
+	state, reason := wire.CodeName(st.Code), ""
+	switch {
+	case st.Code == pb.Code_CODE_SEQUENCED || st.Code == pb.Code_CODE_DUPLICATE:
+		if err := t.deleteState(append([]byte(outPrefix), o.ID[:]...)); err != nil {
+			return false, err
+		}
+		if err := t.putHistory(placeKey(o.Room, st.Seq), d.now().Add(HistoryLife), o.ID[:]); err != nil {
+			return false, err
+		}
+	case st.Code == pb.Code_CODE_ACCEPTED:
+		o.Accepted = true
+		if err := o.save(t); err != nil {
+			return false, err
+		}
+	case wire.ClassOf(st.Code) == wire.Temporary:
+		if st.Code == pb.Code_CODE_WRONG_EPOCH {
+			o.Counter, o.Core, o.Accepted = 0, nil, false
+		}
+		return true, o.save(t)
+	default:
+		if err := t.deleteState(append([]byte(outPrefix), o.ID[:]...)); err != nil {
+			return false, err
+		}
+		state, reason = "refused", (&wire.StatusError{Status: st}).Error()
+	}
+	_, err = t.changeSent(o.ID, func(s *Sent) {
+		s.State, s.Reason = state, reason
+		if st.Seq > 0 {
+			s.Seq = st.Seq
+		}
+	})
+	return false, err
+}
+
+func sameID(a, b MessageID) bool { return bytes.Equal(a[:], b[:]) }

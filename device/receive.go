@@ -1,0 +1,511 @@
+package device
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/mls/group"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/notice"
+	"google.golang.org/protobuf/proto"
+)
+
+// Shown is one thing for people: a message, what became of a sent one, or something
+// about a room.
+type Shown struct {
+	Event  string    `json:"event"` // message, notice, room, unreadable
+	ID     string    `json:"id,omitempty"`
+	From   string    `json:"from,omitempty"`
+	To     string    `json:"to,omitempty"`
+	Text   string    `json:"text,omitempty"`
+	State  string    `json:"state,omitempty"`
+	Reason string    `json:"reason,omitempty"`
+	Room   string    `json:"room,omitempty"`
+	Seq    uint64    `json:"seq,omitempty"`
+	At     time.Time `json:"at"`
+}
+
+// batch is the work on one batch of deliveries: rooms as they will be, and the
+// writes that make them so, all in one transaction.
+type batch struct {
+	d       *Device
+	ctx     context.Context
+	rooms   map[wire.RoomID]*room
+	changed map[wire.RoomID]bool // true: the group record too
+	writes  []func(*txn) error
+	renew   bool // an epoch ended: the state key is replaced
+	joined  bool
+	resend  bool
+}
+
+// handle is session.Handler: it stores all that a batch of deliveries means in one
+// transaction, and only then lets them be acknowledged.
+func (d *Device) handle(ctx context.Context, ds []*pb.Deliver) (unreadable []uint64, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b := &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool)}
+	mark := d.mark()
+	for _, x := range ds {
+		if x.Seq <= mark {
+			continue
+		}
+		if err := b.deliver(x); err != nil {
+			if temporary(err) {
+				return nil, err // nothing was stored; it is delivered again
+			}
+			unreadable = append(unreadable, x.Seq)
+			b.unreadable(x, err)
+		}
+		mark = x.Seq
+	}
+	failpoint("before-store")
+	if err := b.commit(mark); err != nil {
+		return nil, err
+	}
+	failpoint("after-store")
+	return unreadable, nil
+}
+
+// temporary tells the errors after which the same delivery can be read later.
+func temporary(err error) bool {
+	var st *wire.StatusError
+	return errors.As(err, &st) && wire.ClassOf(st.Status.Code) == wire.Temporary ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// mark is the highest mailbox number that is stored.
+func (d *Device) mark() (n uint64) {
+	_ = d.vault.view(func(t *txn) (err error) { n, err = t.number(markName); return err })
+	return n
+}
+
+// room returns the room as this batch leaves it.
+func (b *batch) room(id wire.RoomID) *room {
+	if r := b.rooms[id]; r != nil {
+		return r
+	}
+	r := b.d.rooms[id]
+	if r == nil {
+		return nil
+	}
+	c := *r
+	b.rooms[id] = &c
+	return &c
+}
+
+func (b *batch) touch(id wire.RoomID, group bool) { b.changed[id] = b.changed[id] || group }
+
+func (b *batch) commit(mark uint64) error {
+	err := b.d.vault.update(func(t *txn) error {
+		for id, group := range b.changed {
+			if err := b.rooms[id].save(t, group); err != nil {
+				return err
+			}
+		}
+		for _, w := range b.writes {
+			if err := w(t); err != nil {
+				return err
+			}
+		}
+		return t.putNumber(markName, mark)
+	})
+	if err != nil {
+		return fmt.Errorf("device: storing what was delivered: %w", err)
+	}
+	for id, r := range b.rooms {
+		b.d.rooms[id] = r
+	}
+	if b.renew {
+		if err := b.d.vault.rotate(); err != nil {
+			return err
+		}
+	}
+	select {
+	case b.d.events <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// show adds something for people to the transaction.
+func (b *batch) show(s Shown) {
+	b.writes = append(b.writes, func(t *txn) error { return t.show(s) })
+}
+
+func (t *txn) show(s Shown) error {
+	n, err := t.number("events")
+	if err != nil {
+		return err
+	}
+	v, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if err := t.putHistory(newKey(n+1), s.At.Add(HistoryLife), v); err != nil {
+		return err
+	}
+	return t.putNumber("events", n+1)
+}
+
+func newKey(n uint64) []byte { return binary.BigEndian.AppendUint64([]byte("n/"), n) }
+
+func (b *batch) unreadable(x *pb.Deliver, err error) {
+	s := Shown{Event: "unreadable", Reason: err.Error(), At: b.d.now()}
+	if core, e := wire.ParseCore(x.GetEnvelope().GetCore()); e == nil {
+		s.Room = wire.RoomID(core.Room).String()
+	}
+	b.show(s)
+}
+
+func (b *batch) deliver(x *pb.Deliver) error {
+	if x.Envelope == nil {
+		return errors.New("device: the node's copy is damaged")
+	}
+	core, err := wire.ParseCore(x.Envelope.Core)
+	if err != nil {
+		return err
+	}
+	switch core.Kind {
+	case pb.Kind_KIND_WELCOME:
+		return b.welcome(core)
+	case pb.Kind_KIND_COMMIT, pb.Kind_KIND_PROPOSAL:
+		return b.handshake(x.Envelope, core)
+	case pb.Kind_KIND_APPLICATION:
+		return b.message(x.Envelope, core)
+	case pb.Kind_KIND_RESULT:
+		return b.result(core)
+	case pb.Kind_KIND_NOTICE:
+		return b.notice(core)
+	}
+	return nil // a kind of later versions that concerns people not yet
+}
+
+// welcome joins a room (docs/protocol.md 7.2).
+func (b *batch) welcome(core *pb.EnvelopeCore) error {
+	var body pb.WelcomeBody
+	if err := proto.Unmarshal(core.Body, &body); err != nil {
+		return err
+	}
+	id := wire.RoomID(core.Room)
+	if r := b.room(id); r != nil && r.state != nil && !r.Ended {
+		return nil // delivered again
+	}
+	secrets, err := b.d.secretsFor(body.Welcome)
+	if err != nil {
+		return err
+	}
+	var info *group.JoinInfo
+	r := &room{ID: id, Generation: core.Generation, Hub: wire.OrganizationID(body.Hub)}
+	tree, err := call(b.ctx, b.d.home.Device.GetTree, &pb.GetTreeRequest{Hub: body.Hub, Room: core.Room, Hash: body.TreeHash})
+	if err != nil {
+		return err
+	}
+	err = b.d.withChains(b.ctx, func() (err error) {
+		r.state, info, err = group.Join(b.d.config(), body.Welcome, tree.Tree, secrets)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.check(r.state); err != nil {
+		return err
+	}
+	inviter, err := credentialOf(r.state.Public().Member(info.Inviter))
+	if err != nil {
+		return err
+	}
+	r.Peer = memberKey{inviter.Organization, inviter.Member}
+	b.rooms[id], b.joined, b.renew = r, true, true
+	b.touch(id, true)
+	if !info.LastResort {
+		b.writes = append(b.writes, func(t *txn) error { return t.deleteState(append([]byte(kpPrefix), secrets.Ref...)) })
+	}
+	b.show(Shown{Event: "room", State: "joined", Room: id.String(), From: b.d.nameOf(r.Peer), At: b.d.now()})
+	return nil
+}
+
+// check compares the group's room extension with what the hub says the room is.
+func (r *room) check(s *group.State) error {
+	raw, ok := mls.FindExtension(s.Extensions(), mls.ExtensionRoom)
+	if !ok {
+		return errors.New("device: a group without a room extension")
+	}
+	ext, err := wire.ParseRoom(raw)
+	if err != nil {
+		return err
+	}
+	if wire.RoomID(ext.ID) != r.ID || ext.Generation != r.Generation || wire.OrganizationID(ext.Hub) != r.Hub ||
+		string(s.GroupID()) != string(wire.GroupID(r.ID, r.Generation)) {
+		return errors.New("device: a group of another room, generation or hub")
+	}
+	return nil
+}
+
+// secretsFor finds the KeyPackage of ours that a Welcome is for.
+func (d *Device) secretsFor(welcome []byte) (*group.KeyPackageSecrets, error) {
+	refs, err := mls.WelcomeRefs(welcome)
+	if err != nil {
+		return nil, err
+	}
+	var raw []byte
+	err = d.vault.view(func(t *txn) error {
+		for _, ref := range refs {
+			if v, err := t.state(append([]byte(kpPrefix), ref...)); err == nil {
+				raw = v
+				return nil
+			}
+		}
+		return errors.New("device: a Welcome for a KeyPackage that this device does not have")
+	})
+	if err != nil {
+		return nil, err
+	}
+	return group.UnmarshalKeyPackageSecrets(raw)
+}
+
+// advanceSeq notes a place of the room's sequence; false when it was seen before.
+func (b *batch) advanceSeq(r *room, seq uint64) bool {
+	if seq <= r.Seq {
+		return false
+	}
+	if r.Seq > 0 && seq > r.Seq+1 && !b.ownBetween(r, seq) {
+		b.show(Shown{Event: "room", State: "gap", Room: r.ID.String(), Seq: seq,
+			Reason: fmt.Sprintf("entries %d to %d did not arrive", r.Seq+1, seq-1), At: b.d.now()})
+	}
+	r.Seq = seq
+	b.touch(r.ID, false)
+	return true
+}
+
+// ownBetween reports whether all entries between are our own: nobody delivers
+// these to us.
+func (b *batch) ownBetween(r *room, seq uint64) bool {
+	missing := false
+	_ = b.d.vault.view(func(t *txn) error {
+		for n := r.Seq + 1; n < seq && n < r.Seq+1_000; n++ {
+			if _, err := t.history(placeKey(r.ID, n)); err != nil {
+				missing = true
+			}
+		}
+		return nil
+	})
+	if !missing {
+		return true
+	}
+	waiting, err := b.d.waiting() // sequenced perhaps, and the answer is still to come
+	for _, o := range waiting {
+		if o.Room == r.ID && o.Counter > 0 {
+			return true
+		}
+	}
+	return err != nil || r.Committing > 0
+}
+
+// handshake processes a proposal or Commit.
+func (b *batch) handshake(env *pb.Envelope, core *pb.EnvelopeCore) error {
+	r := b.room(wire.RoomID(core.Room))
+	if r == nil || r.state == nil || r.Ended {
+		return nil // of a room that we are not, or no longer, in
+	}
+	if core.Epoch < r.state.Epoch() {
+		b.advanceSeq(r, env.Seq)
+		return nil // processed before, from the room log
+	}
+	return b.process(r, env, core)
+}
+
+func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error {
+	var next *group.State
+	var effects *mls.Effects
+	err := b.d.withChains(b.ctx, func() (err error) {
+		next, effects, err = r.state.Process(core.Body)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	b.advanceSeq(r, env.Seq)
+	if effects.SelfRemoved {
+		r.Ended = true
+		b.touch(r.ID, false)
+		b.show(Shown{Event: "room", State: "removed", Room: r.ID.String(), At: b.d.now()})
+		return nil
+	}
+	r.state = next
+	b.touch(r.ID, true)
+	if effects.IsCommit {
+		b.renew, r.Committing = true, 0
+		b.showChanges(r, effects)
+	}
+	return nil
+}
+
+func (b *batch) showChanges(r *room, e *mls.Effects) {
+	for _, m := range e.Added {
+		b.showMember(r, "added", m)
+	}
+	if !e.External {
+		for _, m := range e.Removed {
+			b.showMember(r, "device removed", m)
+		}
+	}
+}
+
+func (b *batch) showMember(r *room, state string, m mls.Member) {
+	c, err := credentialOf(m.Node)
+	if err != nil {
+		return
+	}
+	b.show(Shown{Event: "room", State: state, Room: r.ID.String(), From: b.d.nameOf(memberKey{c.Organization, c.Member}),
+		Reason: c.Device.String(), At: b.d.now()})
+}
+
+// message decrypts an application message.
+func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
+	r := b.room(wire.RoomID(core.Room))
+	if r == nil || r.state == nil {
+		return errors.New("device: a message of a room that this device is not in")
+	}
+	if !b.advanceSeq(r, env.Seq) {
+		return nil // a repeated place
+	}
+	next, got, err := r.state.Decrypt(core.Body)
+	if err != nil {
+		return err
+	}
+	r.state = next
+	b.touch(r.ID, false)
+	sender, err := wire.ParseCredential(got.Credential.Identity)
+	if err != nil {
+		return err
+	}
+	from := memberKey{sender.Organization, sender.Member}
+	text, id, err := parseContent(wire.MemberURI(from.Org, from.Member), wire.RoomURI(r.Hub, r.ID), got.Data)
+	if err != nil {
+		return err
+	}
+	s := Shown{Event: "message", ID: id.String(), From: b.d.nameOf(from), Text: text, Room: r.ID.String(), Seq: env.Seq,
+		At: time.UnixMilli(env.AcceptedMs)}
+	b.writes = append(b.writes, func(t *txn) error {
+		seen := append([]byte("d/"), id[:]...)
+		if _, err := t.history(seen); err == nil {
+			return nil // one message ID is shown once
+		}
+		if err := t.putHistory(seen, b.d.now().Add(HistoryLife), []byte{1}); err != nil {
+			return err
+		}
+		return t.show(s)
+	})
+	return nil
+}
+
+// result is the hub's answer to a submission of ours.
+func (b *batch) result(core *pb.EnvelopeCore) error {
+	var res pb.SubmitResult
+	if err := proto.Unmarshal(core.Body, &res); err != nil || res.Status == nil {
+		return errors.New("device: a result that does not parse")
+	}
+	if r := b.room(wire.RoomID(core.Room)); r != nil && r.Committing == res.Counter && r.Committing > 0 {
+		return b.committed(r, res.Status)
+	}
+	waiting, err := b.d.waiting()
+	if err != nil {
+		return err
+	}
+	for _, o := range waiting {
+		if o.Counter == res.Counter {
+			b.writes = append(b.writes, func(t *txn) error {
+				again, err := b.d.settled(t, res.Counter, res.Status, o)
+				b.resend = b.resend || again
+				return err
+			})
+			if res.Status.Seq > 0 {
+				if r := b.room(o.Room); r != nil && res.Status.Seq == r.Seq+1 {
+					b.advanceSeq(r, res.Status.Seq)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// notice notes what an organization states about messages of ours.
+func (b *batch) notice(core *pb.EnvelopeCore) error {
+	org, err := notice.OrganizationOf(string(core.Body))
+	if err != nil {
+		return err
+	}
+	room := wire.RoomID(core.Room)
+	return b.d.withChains(b.ctx, func() error {
+		key, err := b.d.nodeKey(org, room)
+		if err != nil {
+			return err
+		}
+		said, err := notice.Parse(string(core.Body), org, key)
+		if err != nil {
+			return err
+		}
+		if said.Room != room || said.Origin != b.d.account.Organization {
+			return errors.New("device: a notice of another room, or for another organization")
+		}
+		for _, r := range said.Ranges {
+			b.noticeRange(said, r, org)
+		}
+		return nil
+	})
+}
+
+// nodeKey is the statement key of an organization with a member in the room.
+func (d *Device) nodeKey(org wire.OrganizationID, id wire.RoomID) (wire.NoteKey, error) {
+	r := d.rooms[id]
+	if r == nil || r.state == nil {
+		return wire.NoteKey{}, errors.New("device: a notice of an unknown room")
+	}
+	for _, m := range r.state.Members() {
+		c, err := credentialOf(m.Node)
+		if err != nil || c.Organization != org {
+			continue
+		}
+		member, err := d.chains.get(memberKey{c.Organization, c.Member})
+		if err != nil {
+			return wire.NoteKey{}, err
+		}
+		return member.Organization.NodeKey(), nil
+	}
+	return wire.NoteKey{}, errors.New("device: a notice of an organization that is not in the room")
+}
+
+// maxRange bounds the entries of a range that are looked at.
+const maxRange = 10_000
+
+func (b *batch) noticeRange(said *notice.Notice, r notice.Range, org wire.OrganizationID) {
+	for seq := r.From; seq <= r.To && seq-r.From < maxRange; seq++ {
+		b.writes = append(b.writes, func(t *txn) error {
+			raw, err := t.history(placeKey(said.Room, seq))
+			if err != nil || len(raw) != 32 {
+				return nil // not ours
+			}
+			changed := false
+			s, err := t.changeSent(MessageID(raw), func(s *Sent) {
+				if s.State == "acknowledged" || s.State == r.State.String() {
+					return
+				}
+				s.State, changed = r.State.String(), true
+				if r.Reason != 0 {
+					s.Reason = wire.CodeName(r.Reason)
+				}
+			})
+			if err != nil || !changed || r.State == notice.StateAcknowledged || r.State == notice.StateDelivered || r.State == notice.StateStored {
+				return err
+			}
+			return t.show(Shown{Event: "notice", ID: s.ID, To: b.d.nameOf(memberKey{org, r.Member}), Text: s.Text, State: r.State.String(),
+				Reason: s.Reason, Room: said.Room.String(), Seq: seq, At: said.Issued})
+		})
+	}
+}

@@ -1,0 +1,306 @@
+package device
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/mls/group"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+	"google.golang.org/protobuf/proto"
+)
+
+// room is a room of ours; state records "room/", "mlsg/" and "mlsr/" ‖ room ID.
+type room struct {
+	ID         wire.RoomID
+	Generation uint32
+	Hub        wire.OrganizationID
+	Peer       memberKey // whom we talk to in a room of two
+	Seq        uint64    // last entry of the room's sequence that we have seen
+	Ended      bool      // we were removed
+	Resynced   time.Time
+	Creating   []byte // CreateRoomRequest that waits for the hub's answer
+	Committing uint64 // counter of a submitted Commit that waits for the hub's answer
+
+	state *group.State
+}
+
+func roomKey(prefix string, id wire.RoomID) []byte { return append([]byte(prefix), id[:]...) }
+
+// save writes a room; the group record only when the epoch or its proposals changed.
+func (r *room) save(t *txn, groupChanged bool) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("device: a room: %w", err)
+	}
+	if err := t.putState(roomKey("room/", r.ID), b); err != nil {
+		return err
+	}
+	if r.state == nil {
+		return nil
+	}
+	if groupChanged {
+		if err := t.putState(roomKey("mlsg/", r.ID), r.state.EncodeGroup()); err != nil {
+			return err
+		}
+	}
+	return t.putState(roomKey("mlsr/", r.ID), r.state.EncodeRatchets())
+}
+
+func (d *Device) loadRooms() error {
+	return d.vault.view(func(t *txn) error {
+		return t.eachState("room/", func(_, v []byte) error {
+			r := &room{}
+			if err := json.Unmarshal(v, r); err != nil {
+				return fmt.Errorf("device: a room that does not parse: %w", err)
+			}
+			g, err := t.state(roomKey("mlsg/", r.ID))
+			if errors.Is(err, errNoRecord) {
+				d.rooms[r.ID] = r
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			ratchets, err := t.state(roomKey("mlsr/", r.ID))
+			if err != nil {
+				return err
+			}
+			if r.state, err = group.Decode(d.config(), g, ratchets); err != nil {
+				return fmt.Errorf("device: the state of room %s: %w", r.ID, err)
+			}
+			d.rooms[r.ID] = r
+			return nil
+		})
+	})
+}
+
+// roomWith returns the room of two with a member; of several the one with the
+// smaller ID, as the other side chooses too (FORMATS, Identifiers).
+func (d *Device) roomWith(k memberKey) *room {
+	var best *room
+	for _, r := range d.rooms {
+		if r.Peer == k && !r.Ended && r.Creating == nil && (best == nil || bytes.Compare(r.ID[:], best.ID[:]) < 0) {
+			best = r
+		}
+	}
+	return best
+}
+
+// ensureRoom returns the room of two with a member, making it when there is none.
+func (d *Device) ensureRoom(ctx context.Context, m *identity.Member) (*room, error) {
+	if err := d.finishCreating(ctx); err != nil {
+		return nil, err
+	}
+	k := memberKey{m.Organization.ID, m.ID}
+	if r := d.roomWith(k); r != nil {
+		return r, nil
+	}
+	if err := d.beginRoom(ctx, k); err != nil {
+		return nil, err
+	}
+	if err := d.finishCreating(ctx); err != nil {
+		return nil, err
+	}
+	if r := d.roomWith(k); r != nil {
+		return r, nil
+	}
+	return nil, errors.New("device: the room was not made")
+}
+
+// beginRoom makes a group of epoch 0 and the Commit that brings the member's devices
+// in, and stores both before anything is sent.
+func (d *Device) beginRoom(ctx context.Context, k memberKey) error {
+	var id wire.RoomID
+	rand.Read(id[:])
+	claimed, err := call(ctx, d.home.Device.ClaimKeyPackages, &pb.ClaimKeyPackagesRequest{
+		Organization: k.Org[:], Member: k.Member[:], Room: id[:], Suites: []uint32{uint32(Suite)}})
+	if err != nil {
+		return err
+	}
+	if m, err := d.learn(k.Org, claimed.Chain); err != nil || m.ID != k.Member {
+		return errors.Join(errors.New("device: KeyPackages with certificates that do not stand"), err)
+	}
+	adds, err := d.checkClaimed(claimed.Packages, k)
+	if err != nil {
+		return err
+	}
+	extensions, err := d.roomExtensions(ctx, id, k.Org)
+	if err != nil {
+		return err
+	}
+	var zero, next *group.State
+	var staged *group.Staged
+	err = d.withChains(ctx, func() (err error) {
+		zero, err = group.Create(d.config(), group.CreateParams{Suite: Suite, GroupID: wire.GroupID(id, 0), Credential: d.credential(), Extensions: extensions})
+		if err != nil {
+			return err
+		}
+		if _, staged, err = zero.Stage(group.CommitParams{Adds: adds}); err != nil {
+			return err
+		}
+		next, err = staged.Apply(zero)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	info, err := zero.GroupInfo(false)
+	if err != nil {
+		return err
+	}
+	request, err := proto.Marshal(&pb.CreateRoomRequest{Room: id[:], GroupInfo: info, Tree: zero.Tree(),
+		Bundle: &pb.Bundle{Commit: staged.Commit, Welcome: staged.Welcome, GroupInfo: staged.GroupInfo, Tree: staged.Tree}})
+	if err != nil {
+		return err
+	}
+	zero.Erase()
+	r := &room{ID: id, Hub: d.account.Organization, Peer: k, Creating: request, state: next}
+	if err := d.vault.update(func(t *txn) error { return r.save(t, true) }); err != nil {
+		return err
+	}
+	d.rooms[id] = r
+	return nil
+}
+
+// checkClaimed takes the KeyPackages that stand and are the member's.
+func (d *Device) checkClaimed(packages []*pb.ClaimedKeyPackage, k memberKey) ([][]byte, error) {
+	var adds [][]byte
+	for _, p := range packages {
+		if len(p.KeyPackage) == 0 {
+			continue
+		}
+		kp, err := mls.ParseKeyPackage(p.KeyPackage)
+		if err == nil {
+			err = kp.Verify(d.now(), d.chains)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("device: a KeyPackage that does not stand: %w", err)
+		}
+		c, err := credentialOf(kp.Leaf)
+		if err != nil || c.Organization != k.Org || c.Member != k.Member || !bytes.Equal(c.Device[:], p.Device) {
+			return nil, errors.New("device: a KeyPackage of somebody else")
+		}
+		adds = append(adds, p.KeyPackage)
+	}
+	if len(adds) == 0 {
+		return nil, wire.Refuse(pb.Code_CODE_NO_KEY_PACKAGE, "")
+	}
+	return adds, nil
+}
+
+// roomExtensions are the GroupContext of a new room (docs/protocol.md 1.6).
+func (d *Device) roomExtensions(ctx context.Context, id wire.RoomID, other wire.OrganizationID) ([]mls.Extension, error) {
+	self, err := d.self(ctx)
+	if err != nil {
+		return nil, err
+	}
+	orgs := []wire.RoomMember{{Organization: d.account.Organization[:]}}
+	if other != d.account.Organization {
+		orgs = append(orgs, wire.RoomMember{Organization: other[:]})
+		if bytes.Compare(orgs[0].Organization, orgs[1].Organization) > 0 {
+			orgs[0], orgs[1] = orgs[1], orgs[0]
+		}
+	}
+	ext, err := wire.Room{ID: id[:], Hub: d.account.Organization[:], HubNode: d.account.Pin[:], MinVersion: wire.ProtocolVersion,
+		SuiteFloor: uint32(Suite), DeadlineMin: 1, DeadlineDefault: int64(wire.DefaultRetention / time.Second),
+		DeadlineMax: int64(wire.RetentionCeiling / time.Second), Organizations: orgs, Transit: "none", Resync: wire.ResyncOwnLeaf}.Encode()
+	if err != nil {
+		return nil, err
+	}
+	hub := mls.Credential{Type: mls.CredentialEntente, Identity: wire.Credential{Organization: d.account.Organization}.Encode()}
+	required := mls.RequiredCapabilities{Extensions: []mls.ExtensionType{mls.ExtensionRoom}, Credentials: []mls.CredentialType{mls.CredentialEntente}}
+	return []mls.Extension{{Type: mls.ExtensionRoom, Data: ext}, required.Extension(),
+		mls.ExternalSendersExtension([]mls.ExternalSender{{SignatureKey: self.Organization.Manifest.Hub, Credential: hub}})}, nil
+}
+
+// self is this member as the directory has it.
+func (d *Device) self(ctx context.Context) (*identity.Member, error) {
+	k := memberKey{d.account.Organization, d.account.Member}
+	if m, err := d.chains.get(k); err == nil {
+		return m, nil
+	}
+	return d.fetch(ctx, k)
+}
+
+// finishCreating hands rooms that wait for it to the hub; repeating it is safe. A
+// room that the hub refuses for good is dropped.
+func (d *Device) finishCreating(ctx context.Context) error {
+	for id, r := range d.rooms {
+		if r.Creating == nil {
+			continue
+		}
+		var request pb.CreateRoomRequest
+		if err := proto.Unmarshal(r.Creating, &request); err != nil {
+			return fmt.Errorf("device: a stored request: %w", err)
+		}
+		answer, err := call(ctx, d.home.Device.CreateRoom, &request)
+		if err != nil {
+			return err
+		}
+		if err := wire.Err(answer.Status); err != nil {
+			if wire.ClassOf(answer.Status.Code) == wire.Temporary {
+				return err
+			}
+			if e := d.dropRoom(id); e != nil {
+				return e
+			}
+			return err
+		}
+		r.Creating, r.Seq = nil, answer.Status.Seq
+		if err := d.vault.update(func(t *txn) error { return r.save(t, false) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Device) dropRoom(id wire.RoomID) error {
+	err := d.vault.update(func(t *txn) error {
+		return errors.Join(t.deleteState(roomKey("room/", id)), t.deleteState(roomKey("mlsg/", id)), t.deleteState(roomKey("mlsr/", id)))
+	})
+	delete(d.rooms, id)
+	return err
+}
+
+// RoomInfo is what a listing shows of a room.
+type RoomInfo struct {
+	ID      string `json:"id"`
+	With    string `json:"with"`
+	Epoch   uint64 `json:"epoch"`
+	Devices int    `json:"devices"`
+	Code    string `json:"code"` // epoch authenticator: equal for all members in one epoch
+	Ended   bool   `json:"ended"`
+}
+
+// Rooms lists the rooms of this device.
+func (d *Device) Rooms() []RoomInfo {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []RoomInfo
+	for _, r := range d.rooms {
+		i := RoomInfo{ID: r.ID.String(), With: d.nameOf(r.Peer), Ended: r.Ended}
+		if r.state != nil {
+			i.Epoch, i.Devices = r.state.Epoch(), len(r.state.Members())
+			i.Code = fmt.Sprintf("%x", r.state.EpochAuthenticator()[:8])
+		}
+		out = append(out, i)
+	}
+	return out
+}
+
+// nameOf is a member's address, as last verified, or the member ID.
+func (d *Device) nameOf(k memberKey) string {
+	m, err := d.chains.get(k)
+	if err != nil {
+		return k.Member.String()
+	}
+	return m.Address().String()
+}

@@ -1,0 +1,362 @@
+package device
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/session"
+)
+
+// SendOptions of one message.
+type SendOptions struct {
+	Expires time.Duration // how long nodes keep it undelivered; 0: wire.DefaultRetention
+	// Wait is how long to wait for the hub's answer when another organization orders
+	// the room; 0: DefaultWait.
+	Wait time.Duration
+}
+
+// DefaultWait is how long Send waits for a hub elsewhere.
+const DefaultWait = 5 * time.Second
+
+// Progress is a step of a message on its way: queued, accepted, sequenced, refused.
+type Progress struct {
+	Event    string    `json:"event"`
+	ID       string    `json:"id"`
+	To       string    `json:"to"`
+	Room     string    `json:"room,omitempty"`
+	Seq      uint64    `json:"seq,omitempty"`
+	Deadline time.Time `json:"deadline"`
+	Reason   string    `json:"reason,omitempty"`
+	At       time.Time `json:"at"`
+}
+
+// Send sends a text to a member. It returns when the room's hub has sequenced it, or
+// when the home node is responsible for it and the hub is not to be had within Wait;
+// then it goes on by itself. A *wire.StatusError says why not.
+func (d *Device) Send(ctx context.Context, to wire.Address, text string, o SendOptions, report func(Progress)) error {
+	if o.Expires <= 0 {
+		o.Expires = wire.DefaultRetention
+	}
+	if o.Expires < time.Second || o.Expires > wire.RetentionCeiling {
+		return wire.Refuse(pb.Code_CODE_MALFORMED, "a message expires after a second at least and 30 days at most")
+	}
+	if o.Wait <= 0 {
+		o.Wait = DefaultWait
+	}
+	id, err := d.queue(ctx, to, text, o)
+	if err != nil {
+		return err
+	}
+	l, err := d.connectSession(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	return l.await(ctx, id, o.Wait, report)
+}
+
+// queue stores a message with the room that it goes to.
+func (d *Device) queue(ctx context.Context, to wire.Address, text string, o SendOptions) (id MessageID, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m, err := d.resolve(ctx, to)
+	if err != nil {
+		return id, err
+	}
+	r, err := d.ensureRoom(ctx, m)
+	if err != nil {
+		return id, err
+	}
+	encoded, id, err := newContent(wire.MemberURI(d.account.Organization, d.account.Member), wire.RoomURI(r.Hub, r.ID), text)
+	if err != nil {
+		return id, err
+	}
+	now := d.now()
+	out := &outgoing{ID: id, Room: r.ID, Content: encoded, Deadline: now.Add(o.Expires).Unix(), Queued: now}
+	return id, d.vault.update(func(t *txn) error {
+		if err := out.save(t); err != nil {
+			return err
+		}
+		_, err := t.changeSent(id, func(s *Sent) {
+			*s = Sent{ID: id.String(), To: to.String(), Room: r.ID.String(), Text: text, At: now, Deadline: time.Unix(out.Deadline, 0), State: "queued"}
+		})
+		return err
+	})
+}
+
+// resolve asks the home node who an address is and verifies the answer.
+func (d *Device) resolve(ctx context.Context, to wire.Address) (*identity.Member, error) {
+	if to == d.Address() {
+		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "that is your own address")
+	}
+	a, err := call(ctx, d.home.Device.Resolve, &pb.ResolveRequest{Address: to.String()})
+	if err != nil {
+		return nil, err
+	}
+	org, err := wire.Bytes32(a.Organization)
+	if err != nil {
+		return nil, err
+	}
+	m, err := d.learn(org, a.Chain)
+	if err != nil {
+		return nil, err
+	}
+	if m.Address() != to {
+		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "the home node answered for %s", m.Address())
+	}
+	return m, nil
+}
+
+// await submits what waits and reports what becomes of one message.
+func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, report func(Progress)) error {
+	if err := l.submitWaiting(ctx); err != nil {
+		return err
+	}
+	reported := ""
+	var patience <-chan time.Time
+	for {
+		s, o, err := l.d.sent(id)
+		if err != nil {
+			return err
+		}
+		if s.State != reported && s.State != "queued" {
+			l.report(s, reported, report)
+			reported = s.State
+		}
+		switch {
+		case s.State == "refused":
+			return refusedError(s)
+		case o == nil:
+			return nil
+		case o.Accepted && patience == nil:
+			patience = time.After(wait)
+		case o.Core == nil:
+			if err := l.again(ctx, o); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-l.settled:
+		case <-patience:
+			return nil
+		case why := <-l.trouble:
+			if final(why) {
+				return why
+			}
+		case err := <-l.ended:
+			l.ended <- err
+			return err
+		}
+	}
+}
+
+// report says every step that lies between, so that sequenced implies accepted.
+func (l *link) report(s *Sent, before string, report func(Progress)) {
+	p := Progress{Event: s.State, ID: s.ID, To: s.To, Room: s.Room, Seq: s.Seq, Deadline: s.Deadline, Reason: s.Reason, At: l.d.now()}
+	if s.State != "accepted" && s.State != "refused" && before == "" {
+		first := p
+		first.Event, first.Seq = "accepted", 0
+		report(first)
+	}
+	report(p)
+}
+
+// again encrypts a message anew after wrongEpoch.
+func (l *link) again(ctx context.Context, o *outgoing) error {
+	l.d.mu.Lock()
+	err := l.d.catchUp(ctx, o.Room)
+	l.d.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return l.submitWaiting(ctx)
+}
+
+// sent reads what is known of a message, and its outgoing record when it has one.
+func (d *Device) sent(id MessageID) (*Sent, *outgoing, error) {
+	s, o := &Sent{}, (*outgoing)(nil)
+	err := d.vault.view(func(t *txn) error {
+		b, err := t.history(sentKey(id))
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(b, s); err != nil {
+			return err
+		}
+		v, err := t.state(append([]byte(outPrefix), id[:]...))
+		if errors.Is(err, errNoRecord) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		o = &outgoing{}
+		return json.Unmarshal(v, o)
+	})
+	return s, o, err
+}
+
+// RefusedError is a message that was refused, with the reason that people read.
+type RefusedError struct{ Sent Sent }
+
+func (e *RefusedError) Error() string { return fmt.Sprintf("to %s: %s", e.Sent.To, e.Sent.Reason) }
+
+func refusedError(s *Sent) error { return &RefusedError{*s} }
+
+// final tells the ends of a session after which trying again is no use.
+func final(err error) bool {
+	var c *session.CloseError
+	if errors.As(err, &c) {
+		return c.Code == session.CodeRevoked || c.Code == session.CodeReplaced
+	}
+	var st *wire.StatusError
+	return errors.As(err, &st) && wire.ClassOf(st.Status.Code) == wire.Permanent
+}
+
+// Receive fetches what waits and hands everything that was not shown yet to show,
+// in order, each once. With follow it stays until ctx ends. Whatever show has taken
+// without an error counts as shown.
+func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) error) error {
+	l, err := d.connectSession(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if err := l.submitWaiting(ctx); err != nil {
+		return err
+	}
+	for done := false; ; {
+		if err := d.showNew(show); err != nil {
+			return err
+		}
+		if done {
+			return d.afterReceive(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			if follow {
+				return nil
+			}
+			return ctx.Err()
+		case <-d.events:
+			if follow {
+				if err := l.keepUp(ctx); err != nil {
+					return err
+				}
+			}
+		case <-l.drained:
+			done = !follow
+		case why := <-l.trouble:
+			if !follow || final(why) {
+				return why
+			}
+		case err := <-l.ended:
+			l.ended <- err
+			if ctx.Err() != nil && follow {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// afterReceive does what a short visit leaves to do.
+func (d *Device) afterReceive(ctx context.Context) error {
+	if err := d.replenish(ctx); err != nil {
+		return err
+	}
+	return d.commitPending(ctx)
+}
+
+// keepUp does what a long visit has to do after each delivery.
+func (l *link) keepUp(ctx context.Context) error {
+	if err := l.d.replenish(ctx); err != nil && !temporary(err) {
+		return err
+	}
+	if err := l.d.commitPending(ctx); err != nil && !temporary(err) {
+		return err
+	}
+	return l.submitWaiting(ctx)
+}
+
+// showNew hands over what is new and then marks it as shown.
+func (d *Device) showNew(show func(Shown) error) error {
+	for {
+		type row struct {
+			key []byte
+			s   Shown
+		}
+		var rows []row
+		d.mu.Lock()
+		err := d.vault.view(func(t *txn) error {
+			return t.eachHistory("n/", func(k, v []byte) error {
+				var s Shown
+				if err := json.Unmarshal(v, &s); err != nil {
+					return err
+				}
+				rows = append(rows, row{append([]byte(nil), k...), s})
+				return nil
+			})
+		})
+		d.mu.Unlock()
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		for _, r := range rows {
+			if err := show(r.s); err != nil {
+				return err
+			}
+		}
+		d.mu.Lock()
+		err = d.vault.update(func(t *txn) error {
+			for _, r := range rows {
+				v, err := json.Marshal(r.s)
+				if err != nil {
+					return err
+				}
+				if err := t.putHistory(append([]byte("m/"), r.key[2:]...), r.s.At.Add(HistoryLife), v); err != nil {
+					return err
+				}
+				if err := t.tx.Bucket(historyBucket).Delete(r.key); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		d.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// History lists what was shown before, oldest first.
+func (d *Device) History() ([]Shown, error) { return list[Shown](d, "m/") }
+
+// Sent lists what this member sent and what became of it.
+func (d *Device) Sent() ([]Sent, error) { return list[Sent](d, "s/") }
+
+func list[T any](d *Device, prefix string) ([]T, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []T
+	err := d.vault.view(func(t *txn) error {
+		return t.eachHistory(prefix, func(_, v []byte) error {
+			var x T
+			if err := json.Unmarshal(v, &x); err != nil {
+				return err
+			}
+			out = append(out, x)
+			return nil
+		})
+	})
+	return out, err
+}
