@@ -145,18 +145,40 @@ func (g *PublicGroup) Apply(list []Sent, by Sender) (*Applied, error) {
 	for _, r := range a.effects.Removed { // after Updates (§12.3)
 		a.Tree.Remove(r.Leaf)
 	}
+	if err := a.applyAdds(list); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// applyAdds puts the new members in. A client that is a member already, or is
+// added twice, shows by its signature key (§12.2).
+func (a *Applied) applyAdds(list []Sent) error {
+	var members map[string]bool
 	for _, s := range list {
 		if s.Proposal.Type != ProposalAdd {
 			continue
 		}
-		l, err := a.Tree.Add(s.Proposal.Add.Leaf)
-		if err != nil {
-			return nil, err
+		if members == nil {
+			members = make(map[string]bool, a.Tree.Width())
+			a.Tree.Leaves(func(_ LeafIndex, n *LeafNode) error {
+				members[string(n.SignatureKey)] = true
+				return nil
+			})
 		}
-		a.Added = append(a.Added, Member{Leaf: l, Node: s.Proposal.Add.Leaf})
+		leaf := s.Proposal.Add.Leaf
+		if members[string(leaf.SignatureKey)] {
+			return refuse(ErrCommit, "client is a member already")
+		}
+		members[string(leaf.SignatureKey)] = true
+		l, err := a.Tree.Add(leaf)
+		if err != nil {
+			return err
+		}
+		a.Added = append(a.Added, Member{Leaf: l, Node: leaf})
 		a.AddedKeys = append(a.AddedKeys, s.Proposal.Add)
 	}
-	return a, nil
+	return nil
 }
 
 // applyInPlace applies extensions and Updates, and notes Removes.
