@@ -99,16 +99,21 @@ func seal(s *mls.Suite, c *mls.Content, senderData []byte, generation uint32, ke
 	if padTo > 0 && len(w.B)%padTo != 0 {
 		w.Raw(make([]byte, padTo-len(w.B)%padTo))
 	}
+	defer erase(w.B)
+	return sealPlain(s, c, w.B, senderData, generation, key, nonce)
+}
+
+// sealPlain encrypts a PrivateMessageContent that is laid out already.
+func sealPlain(s *mls.Suite, c *mls.Content, plain, senderData []byte, generation uint32, key, nonce []byte) (*mls.PrivateMessage, error) {
 	guard := mls.Random(4)
 	for i := range guard {
 		nonce[i] ^= guard[i]
 	}
 	p := &mls.PrivateMessage{GroupID: c.GroupID, Epoch: c.Epoch, Type: c.Type, AAD: c.AAD}
 	var err error
-	if p.Ciphertext, err = s.Seal(key, nonce, p.ContentAAD(), w.B); err != nil {
+	if p.Ciphertext, err = s.Seal(key, nonce, p.ContentAAD(), plain); err != nil {
 		return nil, err
 	}
-	erase(w.B)
 	var sd tls.Writer
 	sd.U32(c.Sender.Index)
 	sd.U32(generation)

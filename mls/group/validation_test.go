@@ -205,12 +205,16 @@ func TestSuiteLifetimeAndSignaturesOfAKeyPackage(t *testing.T) {
 	for i, field := range []func(*mls.KeyPackage){
 		func(k *mls.KeyPackage) { k.Signature[0] ^= 1 },
 		func(k *mls.KeyPackage) { k.Signature = nil },
-		func(k *mls.KeyPackage) { k.Leaf.Signature[0] ^= 1 },
+		func(k *mls.KeyPackage) {
+			k.Leaf.Signature[0] ^= 1
+			s, _ := mls.LookupSuite(testSuite)
+			must(t, k.Sign(s, x.cfg.Signer))
+		},
 	} {
 		kp, err := mls.ParseKeyPackage(x.kp)
 		must(t, err)
 		field(kp)
-		room[1].refuses(room[0].forge(byValue(&mls.Proposal{Type: mls.ProposalAdd, Add: kp})), []error{mls.ErrKeyPackage, mls.ErrKeyPackage, mls.ErrKeyPackage}[i])
+		room[1].refuses(room[0].forge(byValue(&mls.Proposal{Type: mls.ProposalAdd, Add: kp})), []error{mls.ErrKeyPackage, mls.ErrKeyPackage, mls.ErrLeaf}[i])
 	}
 }
 
