@@ -80,6 +80,9 @@ func (c *change) commit(ctx context.Context) (err error) {
 		if errors.Is(err, store.ErrFull) {
 			return wire.Refuse(pb.Code_CODE_FULL, "this node's disk is full: its operator has to make room")
 		}
+		if errors.Is(err, store.ErrDeadline) {
+			return wire.Refuse(pb.Code_CODE_CLOCK_SUSPECT, "this node holds its clock back: its operator has to look")
+		}
 		return fmt.Errorf("node: committing: %w", err)
 	}
 	for _, d := range c.drafts {

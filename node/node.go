@@ -133,6 +133,9 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if err := n.openServices(ctx, keys, registry); err != nil {
 		return nil, err
 	}
+	if err := n.eraseRevoked(ctx); err != nil {
+		return nil, err
+	}
 	return n, n.openDoors(o, keys, registry)
 }
 
@@ -226,6 +229,7 @@ func (n *Node) Run(ctx context.Context) error {
 	start("mailboxes", n.mail.Run)
 	start("federation", n.fed.Run)
 	start("trees", n.sweepTrees)
+	start("clock", n.watchClock)
 	n.doors.serve(start)
 	n.ready.Store(true)
 	n.log.Info("ready", "organization", n.org.Manifest.Name, "id", n.org.ID, "peer", n.peer, "api", n.apiURL)

@@ -12,8 +12,7 @@ import (
 // outboxes are the mailbox's partner queues as federation wants them.
 type outboxes struct{ mail *mailbox.Mailbox }
 
-// Fetch implements federation.Outbox. A damaged copy is settled as dropped by the
-// worker's next round: it cannot be sent.
+// Fetch implements federation.Outbox.
 func (o outboxes) Fetch(org wire.OrganizationID, after uint64, n, bytes int) ([]*pb.Item, error) {
 	entries, err := o.mail.Outbox(org).Fetch(context.Background(), after, n, bytes)
 	if err != nil {
@@ -21,9 +20,11 @@ func (o outboxes) Fetch(org wire.OrganizationID, after uint64, n, bytes int) ([]
 	}
 	items := make([]*pb.Item, 0, len(entries))
 	for _, e := range entries {
-		if e.Err == nil {
-			items = append(items, e.Item)
+		if e.Err != nil {
+			// A damaged copy cannot be sent: empty, it is refused as malformed, and settled.
+			e.Item = &pb.Item{Number: e.Number}
 		}
+		items = append(items, e.Item)
 	}
 	return items, nil
 }
