@@ -40,6 +40,32 @@ type Progress struct {
 // when the home node is responsible for it and the hub is not to be had within Wait;
 // then it goes on by itself. A *wire.StatusError says why not.
 func (d *Device) Send(ctx context.Context, to wire.Address, text string, o SendOptions, report func(Progress)) error {
+	s, err := d.Sender(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.Send(ctx, to, text, o, report)
+}
+
+// Sender sends over one session. One Send at a time.
+type Sender struct{ l *link }
+
+// Sender starts a session to send over; Close ends it. What is delivered meanwhile is
+// stored, for the next Receive to show.
+func (d *Device) Sender(ctx context.Context) (*Sender, error) {
+	l, err := d.connectSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Sender{l}, nil
+}
+
+// Close ends the session.
+func (s *Sender) Close() { s.l.close() }
+
+// Send is Device.Send over this session.
+func (s *Sender) Send(ctx context.Context, to wire.Address, text string, o SendOptions, report func(Progress)) error {
 	if o.Expires <= 0 {
 		o.Expires = wire.DefaultRetention
 	}
@@ -49,16 +75,11 @@ func (d *Device) Send(ctx context.Context, to wire.Address, text string, o SendO
 	if o.Wait <= 0 {
 		o.Wait = DefaultWait
 	}
-	id, err := d.queue(ctx, to, text, o)
+	id, err := s.l.d.queue(ctx, to, text, o)
 	if err != nil {
 		return err
 	}
-	l, err := d.connectSession(ctx)
-	if err != nil {
-		return err
-	}
-	defer l.close()
-	return l.await(ctx, id, o.Wait, report)
+	return s.l.await(ctx, id, o.Wait, report)
 }
 
 // queue stores a message with the room that it goes to.

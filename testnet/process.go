@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/entente-im/entente/node"
 )
 
 // passphrase seals everything that a walk makes; its folders do not outlive it.
@@ -68,6 +70,16 @@ func NewOrganization(ctx context.Context, binary, root, name string, bucket time
 		"--federation", fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", ports[1]),
 		"--bucket", bucket.String(), "--retention", "1h", "--trust-clock")
 	return o, err
+}
+
+// setLimits writes other rates into a node's configuration, before it starts.
+func (o *Organization) setLimits(l node.LimitConfig) error {
+	c, err := node.LoadConfig(o.Dir)
+	if err != nil {
+		return err
+	}
+	c.Limits = l
+	return os.WriteFile(filepath.Join(o.Dir, node.ConfigFile), []byte(c.ConfigText()), 0o600)
 }
 
 // Start runs the node and returns when it is ready.

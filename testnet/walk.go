@@ -35,8 +35,9 @@ type walk struct {
 	initech *Organization
 	alice   *Device
 	bob     *Device
-	secret  string // text of the first message
-	before  string // copy of globex's folder from before the delivery
+	secret  string            // text of the first message
+	before  string            // copy of globex's folder from before the delivery
+	limits  *node.LimitConfig // nil: the defaults
 	step    int
 	steps   int
 }
@@ -122,6 +123,11 @@ func (w *walk) startBoth(ctx context.Context) (string, error) {
 			return "", err
 		}
 		*o.into = org
+		if w.limits != nil {
+			if err := org.setLimits(*w.limits); err != nil {
+				return "", err
+			}
+		}
 		if err := org.Start(ctx); err != nil {
 			return "", err
 		}
