@@ -40,6 +40,7 @@ func (m maker) manifests(acme, globex *house) {
 		{"time with a zone", "not a time", "issued 2026-11-23T00:00:00Z", "issued 2026-11-23T00:00:00+00:00"},
 		{"key without its kind", "hub", "hub ed25519 ", "hub "},
 		{"one key for two uses", "two uses", wire.FormatKey(acme.Manifest.Node), key},
+		{"a peer's key for another use", "two uses", key, wire.FormatKey(acme.Manifest.Nodes[0].Peer.PublicKey())},
 		{"peer of no role", "peer", peer + " active 1", peer + " leader 1"},
 		{"peer twice", "peer twice", "peer " + peer + " active 1\n", "peer " + peer + " active 1\npeer " + peer + " standby 1\n"},
 		{"no peer", "no peer", "peer " + peer + " active 1\n", ""},

@@ -121,6 +121,9 @@ func TestTokenSurvivesCopyingOrIsRefused(t *testing.T) {
 			if err == nil || got != nil {
 				t.Fatalf("accepted with position %d changed", i)
 			}
+			if i > len(tokenPrefix) && !strings.Contains(err.Error(), "mistyped") {
+				t.Fatalf("position %d changed: %v", i, err)
+			}
 			if strings.Contains(err.Error(), s[60:80]) {
 				t.Fatalf("the error holds the token: %v", err)
 			}
@@ -157,6 +160,28 @@ func TestTokensWithFieldsThatDoNotStandAreRefused(t *testing.T) {
 		change(&token)
 		if _, err := ParseToken(token.String()); err == nil {
 			t.Errorf("a token with %s is accepted", name)
+		}
+	}
+}
+
+// One token has one text: another spelling of the same fields, or fields that this
+// version does not know, are refused even with a right checksum.
+func TestTokensSpelledOtherwiseAreRefused(t *testing.T) {
+	b, err := json.Marshal(exampleToken())
+	must(t, err)
+	for name, other := range map[string]string{
+		"a space more":      replaced(t, string(b), `"Name":`, `"Name": `),
+		"a field more":      replaced(t, string(b), `"Name":`, `"X":1,"Name":`),
+		"a field twice":     replaced(t, string(b), `"Name":"acme.example"`, `"Name":"a.example","Name":"acme.example"`),
+		"a field in lower":  replaced(t, string(b), `"Secret":`, `"secret":`),
+		"something behind":  string(b) + " ",
+		"no JSON":           "x",
+		"nothing":           "",
+		"another JSON type": "[]",
+	} {
+		token, err := ParseToken(tokenPrefix + token32.EncodeToString(append(tokenChecksum([]byte(other)), other...)))
+		if err == nil {
+			t.Errorf("with %s it stands as %+v", name, token)
 		}
 	}
 }
