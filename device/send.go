@@ -100,13 +100,16 @@ func (d *Device) queue(ctx context.Context, to wire.Address, text string, o Send
 	}
 	now := d.now()
 	out := &outgoing{ID: id, Room: r.ID, Content: encoded, Deadline: now.Add(o.Expires).Unix(), Queued: now}
-	return id, d.vault.update(func(t *txn) error {
-		if err := out.save(t); err != nil {
-			return err
-		}
-		_, err := t.changeSent(id, func(s *Sent) {
-			*s = Sent{ID: id.String(), To: to.String(), Room: r.ID.String(), Text: text, At: now, Deadline: time.Unix(out.Deadline, 0), State: "queued"}
-		})
+	// Encrypted at once when nothing waits before it: one transaction instead of two.
+	return id, d.store(out, Sent{ID: id.String(), To: to.String(), Room: r.ID.String(), Text: text, At: now,
+		Deadline: time.Unix(out.Deadline, 0), State: "queued"})
+}
+
+// store writes a new outgoing message, already with its counter and bytes where the
+// room's state allows, and what is known of it.
+func (d *Device) store(o *outgoing, s Sent) error {
+	return d.encryptWith(o, func(t *txn) error {
+		_, err := t.changeSent(o.ID, func(x *Sent) { *x = s })
 		return err
 	})
 }

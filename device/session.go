@@ -102,6 +102,10 @@ func (d *Device) encrypt(o *outgoing) error {
 	if o.Core != nil {
 		return nil
 	}
+	return d.encryptWith(o, func(*txn) error { return nil })
+}
+
+func (d *Device) encryptWith(o *outgoing, also func(*txn) error) error {
 	r := d.rooms[o.Room]
 	if r == nil || r.state == nil || r.Ended {
 		return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "this device is not in the room any more")
@@ -123,7 +127,7 @@ func (d *Device) encrypt(o *outgoing) error {
 		o.Counter, o.Core = n+1, core
 		changed := *r
 		changed.state = next
-		return errors.Join(t.putNumber(counterName, n+1), changed.save(t, false), o.save(t))
+		return errors.Join(t.putNumber(counterName, n+1), changed.save(t, false), o.save(t), also(t))
 	})
 	if err == nil {
 		r.state = next
@@ -136,14 +140,21 @@ func (l *link) answered(o *outgoing, st *pb.Status) {
 	go func() {
 		l.d.mu.Lock()
 		defer l.d.mu.Unlock()
-		_ = l.d.vault.update(func(t *txn) error {
-			_, err := l.d.settled(t, o.Counter, st, o)
-			return err
+		r := l.d.rooms[o.Room]
+		ours := r != nil && st.Seq > 0 && st.Seq == r.Seq+1
+		err := l.d.vault.update(func(t *txn) error {
+			if _, err := l.d.settled(t, o.Counter, st, o); err != nil || !ours {
+				return err
+			}
+			c := *r
+			c.Seq = st.Seq
+			return c.save(t, false)
 		})
-		if r := l.d.rooms[o.Room]; r != nil && st.Seq == r.Seq+1 {
+		if err == nil && ours {
 			r.Seq = st.Seq
-			_ = l.d.vault.update(func(t *txn) error { return r.save(t, false) })
 		}
+		// On an error the message stays as it was, and is submitted again later: the
+		// node answers with its first result.
 		poke(l.settled)
 	}()
 }
