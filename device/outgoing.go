@@ -1,7 +1,6 @@
 package device
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -146,5 +145,3 @@ func (d *Device) settled(t *txn, counter uint64, st *pb.Status, o *outgoing) (ag
 	})
 	return false, err
 }
-
-func sameID(a, b MessageID) bool { return bytes.Equal(a[:], b[:]) }

@@ -14,6 +14,7 @@ import (
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/store/slot"
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
@@ -106,7 +107,7 @@ func openVault(dir string, passphrase []byte, now func() time.Time) (*vault, err
 		return nil, err
 	}
 	v.db, err = bolt.Open(filepath.Join(dir, dbFile), 0o600, &bolt.Options{Timeout: 200 * time.Millisecond})
-	if errors.Is(err, bolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%w: %s", ErrLocked, dir)
 	}
 	if err != nil {

@@ -20,9 +20,8 @@ type deviceSession struct {
 	waiting []pendingSubmit
 	ready   chan struct{}
 
-	fetched uint64        // highest seq that Pull has handed out
-	wake    chan struct{} // yields when there may be more
-	ask     chan uint64   // Pull to the waiter: wait after this seq
+	wake chan struct{} // yields when there may be more
+	ask  chan uint64   // Pull to the waiter: wait after this seq
 }
 
 type pendingSubmit struct {
