@@ -117,8 +117,11 @@ func Open(ctx context.Context, s *store.Store, o Options) (*Directory, error) {
 			}
 			d.show(e)
 		}
-		if len(page) < 500 || ctx.Err() != nil {
-			return d, ctx.Err()
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if len(page) < 500 {
+			return d, d.checkLog()
 		}
 	}
 }

@@ -115,8 +115,37 @@ func (r hashReader) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	return out, nil
 }
 
-// checkLeaf compares a stored member with its leaf: a row that was rolled back, or
-// that the log does not commit to, is damage or a lie.
+// checkLog reads every leaf: each member's row has to be its label's newest, and no
+// label may be without a row. So a row that was rolled back or lost is named.
+func (d *Directory) checkLog() error {
+	newest := make(map[[32]byte]uint64)
+	for i := range d.log.size {
+		leaf, err := d.Leaf(i)
+		if err != nil {
+			return err
+		}
+		if len(leaf) != LeafLen {
+			return fmt.Errorf("directory: leaf %d has %d bytes", i, len(leaf))
+		}
+		newest[[32]byte(leaf)] = i
+	}
+	if len(newest) != len(d.members) {
+		return fmt.Errorf("directory: %d members where the log has %d", len(d.members), len(newest))
+	}
+	rows := make(map[uint64]bool)
+	for _, e := range d.members {
+		rows[e.row.Leaf] = true
+	}
+	for _, i := range newest {
+		if !rows[i] {
+			return fmt.Errorf("directory: leaf %d is newer than its member's row", i)
+		}
+	}
+	return nil
+}
+
+// checkLeaf compares a stored member with its leaf: a row that the log does not
+// commit to is damage or a lie.
 func (d *Directory) checkLeaf(m *identity.Member, row *memberRow) error {
 	leaf, err := d.Leaf(row.Leaf)
 	if err != nil {
