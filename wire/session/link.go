@@ -90,10 +90,27 @@ func (l *link) run(parent context.Context) error {
 	if parent.Err() == nil {
 		why = closeOf(err)
 	}
+	l.lastAck(parent)
 	say(l.conn, why, l.c.o.Timing.Write)
 	stop()
 	wg.Wait()
 	return err
+}
+
+// lastAck acknowledges what was stored before the device leaves of its own accord,
+// so that a short visit does not leave the node's copies behind.
+func (l *link) lastAck(parent context.Context) {
+	if parent.Err() == nil {
+		return
+	}
+	l.mu.Lock()
+	l.ackSince = time.Time{}
+	l.mu.Unlock()
+	var p packer
+	l.takeAck(&p)
+	if len(p.frames) > 0 {
+		_ = write(context.WithoutCancel(parent), l.conn, p.frames, min(l.c.o.Timing.Write, time.Second))
+	}
 }
 
 func (l *link) readLoop(ctx context.Context) error {

@@ -241,7 +241,7 @@ func (s *server) ackLoop() error {
 	for {
 		select {
 		case <-s.live.Done():
-			return nil
+			return s.lastAck()
 		case <-s.ackKick:
 		}
 		s.mu.Lock()
@@ -264,6 +264,24 @@ func (s *server) ackLoop() error {
 		s.mu.Unlock()
 		poke(s.kick)
 	}
+}
+
+// lastAck hands on what the device acknowledged with its goodbye. A device that was
+// revoked or replaced has nothing more to say.
+func (s *server) lastAck() error {
+	var why *CloseError
+	if errors.As(context.Cause(s.live), &why) && (why.Code == CodeRevoked || why.Code == CodeReplaced) {
+		return nil
+	}
+	s.mu.Lock()
+	through, unreadable, old := s.ackTo, s.unreadable, s.acked
+	s.mu.Unlock()
+	if through == old {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.live), s.o.Timing.Write)
+	defer cancel()
+	return s.backend.Ack(ctx, through, unreadable)
 }
 
 func poke(c chan struct{}) {
