@@ -56,7 +56,4 @@ const (
 	CredentialEntente CredentialType = 0xF0E1
 )
 
-// isGREASE tells the values that are reserved to be ignored (§13.5).
-func isGREASE(v uint16) bool { return v&0x0f0f == 0x0a0a && v>>8 == v&0xff }
-
 func isPrivateUse(v uint16) bool { return v >= 0xF000 }

@@ -39,45 +39,59 @@ func (g *PublicGroup) Process(msg []byte) (*PublicGroup, *Effects, error) {
 }
 
 // CheckBundle checks that a GroupInfo (an MLSMessage) submitted together with
-// the Commit that led to g describes exactly g: same context, confirmation tag
-// and tree, signed by the committer, with an external public key. tree is the
-// content of the ratchet_tree extension and may be nil.
+// the Commit that led to g describes exactly g and is signed by the committer;
+// see CheckGroupInfo.
 func (g *PublicGroup) CheckBundle(groupInfo, tree []byte) error {
+	gi, err := g.checkGroupInfo(groupInfo, tree)
+	if err == nil && gi.Signer != g.committer {
+		err = refuse(ErrGroupInfo, "signer is not the committer")
+	}
+	return err
+}
+
+// CheckGroupInfo checks that a GroupInfo (an MLSMessage) that some member
+// publishes describes exactly g: same context, confirmation tag and tree, with an
+// external public key. tree is the content of the ratchet_tree extension and may
+// be nil. Whether the external key is the group's cannot be seen from outside.
+func (g *PublicGroup) CheckGroupInfo(groupInfo, tree []byte) error {
+	_, err := g.checkGroupInfo(groupInfo, tree)
+	return err
+}
+
+func (g *PublicGroup) checkGroupInfo(groupInfo, tree []byte) (*GroupInfo, error) {
 	m, err := ParseMessage(groupInfo)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	gi := m.GroupInfo
 	if gi == nil {
-		return refuse(ErrWireFormat, "want a group info")
+		return nil, refuse(ErrWireFormat, "want a group info")
 	}
 	if !bytes.Equal(gi.Context.Encode(), g.encoded) {
-		return refuse(ErrGroupInfo, "context is not the group's")
+		return nil, refuse(ErrGroupInfo, "context is not the group's")
 	}
 	if !bytes.Equal(gi.ConfirmationTag, g.tag) {
-		return refuse(ErrGroupInfo, "confirmation tag is not the commit's")
+		return nil, refuse(ErrGroupInfo, "confirmation tag is not the commit's")
 	}
-	if gi.Signer != g.committer {
-		return refuse(ErrGroupInfo, "signer is not the committer")
+	signer := g.tree.Leaf(gi.Signer)
+	if signer == nil {
+		return nil, refuse(ErrGroupInfo, "signer is a blank leaf")
 	}
-	if err := gi.VerifySignature(g.suite, g.tree.Leaf(gi.Signer).SignatureKey); err != nil {
-		return err
+	if err := gi.VerifySignature(g.suite, signer.SignatureKey); err != nil {
+		return nil, err
 	}
 	pub, err := ExternalPub(gi.Extensions)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if g.suite.CheckPublicKey(pub) != nil {
-		return refuse(ErrGroupInfo, "external public key")
+		return nil, refuse(ErrGroupInfo, "external public key")
 	}
-	own := g.Tree()
-	if data, ok := FindExtension(gi.Extensions, ExtensionRatchetTree); ok && !bytes.Equal(data, own) {
-		return refuse(ErrGroupInfo, "ratchet tree is not the group's")
+	data, ok := FindExtension(gi.Extensions, ExtensionRatchetTree)
+	if own := g.Tree(); ok && !bytes.Equal(data, own) || tree != nil && !bytes.Equal(tree, own) {
+		return nil, refuse(ErrGroupInfo, "tree is not the group's")
 	}
-	if tree != nil && !bytes.Equal(tree, own) {
-		return refuse(ErrGroupInfo, "tree is not the group's")
-	}
-	return nil
+	return gi, nil
 }
 
 // NewExternalRemove is a signed proposal of an external sender (§12.1.8) to
