@@ -149,6 +149,10 @@ func TestEnrolmentsWhoseNotesDoNotStandUseNothingUp(t *testing.T) {
 	w.must(err)
 	old, err := identity.SignDeviceCertificate(w.org.ID, alice.id, alice.device, alice.key, w.clock.Now().Add(-wire.DeviceCertLifetime))
 	w.must(err)
+	abroad, abroadID, err := identity.NewGenesis(other.org.ID, "alice", alice.key, w.clock.Now())
+	w.must(err)
+	ours, err := identity.SignDeviceCertificate(w.org.ID, abroadID, alice.device, alice.key, w.clock.Now())
+	w.must(err)
 	l := w.link("alice")
 	for name, c := range map[string]struct {
 		e    Enrolment
@@ -156,7 +160,7 @@ func TestEnrolmentsWhoseNotesDoNotStandUseNothingUp(t *testing.T) {
 	}{
 		"nothing":                            {Enrolment{}, pb.Code_CODE_MALFORMED},
 		"no certificate":                     {Enrolment{Genesis: alice.enrol.Genesis}, pb.Code_CODE_MALFORMED},
-		"a genesis of another organization":  {Enrolment{Genesis: other.applicant("alice", [32]byte{}).enrol.Genesis, Device: alice.enrol.Device}, pb.Code_CODE_MALFORMED},
+		"a genesis of another organization":  {Enrolment{Genesis: abroad, Device: ours.Note}, pb.Code_CODE_MALFORMED},
 		"the certificate of another member":  {Enrolment{Genesis: alice.enrol.Genesis, Device: thief.enrol.Device}, pb.Code_CODE_MALFORMED},
 		"a certificate by another key":       {Enrolment{Genesis: alice.enrol.Genesis, Device: byOther.Note}, pb.Code_CODE_MALFORMED},
 		"a certificate for another house":    {Enrolment{Genesis: alice.enrol.Genesis, Device: elsewhere.Note}, pb.Code_CODE_MALFORMED},
