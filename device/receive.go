@@ -1,6 +1,7 @@
 package device
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/mls/group"
 	"github.com/entente-im/entente/wire"
@@ -147,7 +149,8 @@ func (t *txn) show(s Shown) error {
 	if err != nil {
 		return err
 	}
-	if err := t.putHistory(newKey(n+1), s.At.Add(HistoryLife), v); err != nil {
+	// By our own clock: a hub's times must not choose the day key.
+	if err := t.putHistory(newKey(n+1), t.v.now().Add(HistoryLife), v); err != nil {
 		return err
 	}
 	return t.putNumber("events", n+1)
@@ -216,6 +219,9 @@ func (b *batch) welcome(core *pb.EnvelopeCore) error {
 	if err := r.check(r.state); err != nil {
 		return err
 	}
+	if err := b.d.checkHub(r); err != nil {
+		return err
+	}
 	inviter, err := credentialOf(r.state.Public().Member(info.Inviter))
 	if err != nil {
 		return err
@@ -245,6 +251,27 @@ func (r *room) check(s *group.State) error {
 		return errors.New("device: a group of another room, generation or hub")
 	}
 	return nil
+}
+
+// checkHub compares the room's one external sender with the hub organization's hub
+// key, which stands in the manifests of its members in the room.
+func (d *Device) checkHub(r *room) error {
+	for _, m := range r.state.Members() {
+		c, err := credentialOf(m.Node)
+		if err != nil || c.Organization != r.Hub {
+			continue
+		}
+		member, err := d.chains.get(memberKey{c.Organization, c.Member})
+		if err != nil {
+			return err
+		}
+		have, ok := mls.FindExtension(r.state.Extensions(), mls.ExtensionExternalSenders)
+		if !ok || !bytes.Equal(have, hubSender(member.Organization).Data) {
+			return errors.New("device: a group whose external sender is not its hub")
+		}
+		return nil
+	}
+	return errors.New("device: a room in which its hub's organization has no member")
 }
 
 // secretsFor finds the KeyPackage of ours that a Welcome is for.
@@ -330,6 +357,9 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	if err != nil {
 		return err
 	}
+	if err := b.d.checkProposal(r, effects); err != nil {
+		return err
+	}
 	b.advanceSeq(r, env.Seq)
 	if effects.SelfRemoved {
 		r.Ended = true
@@ -342,6 +372,32 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	if effects.IsCommit {
 		b.renew, r.Committing = true, 0
 		b.showChanges(r, effects)
+	}
+	return nil
+}
+
+// checkProposal refuses a hub's proposal without the revocation that justifies it:
+// signed by the leaf's own organization or member (FORMATS, Removal).
+func (d *Device) checkProposal(r *room, e *mls.Effects) error {
+	if e.IsCommit || e.Sender.Type != mls.SenderExternal {
+		return nil
+	}
+	leaf := r.state.Public().Member(e.Proposal.Remove)
+	if leaf == nil {
+		return errors.New("device: the hub proposes to remove nobody")
+	}
+	c, err := credentialOf(leaf)
+	if err != nil {
+		return err
+	}
+	member, err := d.chains.get(memberKey{c.Organization, c.Member})
+	if err != nil {
+		return err
+	}
+	note := string(e.AAD)
+	rev, err := identity.VerifyRevocation(note, member.Organization, member)
+	if err != nil || rev.Member != c.Member || rev.Device != c.Device {
+		return errors.New("device: the hub proposes a removal without the revocation for it")
 	}
 	return nil
 }

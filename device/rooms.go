@@ -215,10 +215,15 @@ func (d *Device) roomExtensions(ctx context.Context, id wire.RoomID, other wire.
 	if err != nil {
 		return nil, err
 	}
-	hub := mls.Credential{Type: mls.CredentialEntente, Identity: wire.Credential{Organization: d.account.Organization}.Encode()}
 	required := mls.RequiredCapabilities{Extensions: []mls.ExtensionType{mls.ExtensionRoom}, Credentials: []mls.CredentialType{mls.CredentialEntente}}
 	return []mls.Extension{{Type: mls.ExtensionRoom, Data: ext}, required.Extension(),
-		mls.ExternalSendersExtension([]mls.ExternalSender{{SignatureKey: self.Organization.Manifest.Hub, Credential: hub}})}, nil
+		hubSender(self.Organization)}, nil
+}
+
+// hubSender is the external_senders extension of rooms that an organization orders.
+func hubSender(o *identity.Organization) mls.Extension {
+	c := mls.Credential{Type: mls.CredentialEntente, Identity: wire.Credential{Organization: o.ID}.Encode()}
+	return mls.ExternalSendersExtension([]mls.ExternalSender{{SignatureKey: o.Manifest.Hub, Credential: c}})
 }
 
 // self is this member as the directory has it.

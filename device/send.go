@@ -142,7 +142,7 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 	if err := l.submitWaiting(ctx); err != nil {
 		return err
 	}
-	reported := ""
+	reported, attempts := "", 0
 	var patience <-chan time.Time
 	for {
 		s, o, err := l.d.sent(id)
@@ -161,6 +161,9 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 		case o.Accepted && patience == nil:
 			patience = time.After(wait)
 		case o.Core == nil:
+			if attempts++; attempts > maxAttempts {
+				return wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "the room moved on %d times; the message waits and is sent with the next one", maxAttempts)
+			}
 			if err := l.again(ctx, o); err != nil {
 				return err
 			}
@@ -181,6 +184,9 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 		}
 	}
 }
+
+// maxAttempts bounds how often one Send encrypts a message anew.
+const maxAttempts = 8
 
 // report says every step that lies between, so that sequenced implies accepted.
 func (l *link) report(s *Sent, before string, report func(Progress)) {
@@ -346,7 +352,7 @@ func (d *Device) showNew(show func(Shown) error) error {
 				if err != nil {
 					return err
 				}
-				if err := t.putHistory(append([]byte("m/"), r.key[2:]...), r.s.At.Add(HistoryLife), v); err != nil {
+				if err := t.putHistory(append([]byte("m/"), r.key[2:]...), d.now().Add(HistoryLife), v); err != nil {
 					return err
 				}
 				if err := t.tx.Bucket(historyBucket).Delete(r.key); err != nil {

@@ -17,6 +17,12 @@ import (
 // federation for peers that speak for a partner under an agreement in force.
 func (n *Node) Deliver(ctx context.Context, from wire.OrganizationID, items []*pb.Item, record func(*store.Batch, []*pb.Status) error) []*pb.Status {
 	statuses := make([]*pb.Status, len(items))
+	if n.store.Status().Recovering {
+		for i := range statuses {
+			statuses[i] = wire.Status(pb.Code_CODE_RECOVERING, "")
+		}
+		return statuses // nothing was taken: the partner keeps it all
+	}
 	parsed := make([]*pb.EnvelopeCore, len(items))
 	var ids []wire.RoomID
 	for i, item := range items {

@@ -133,13 +133,35 @@ func (c *change) acceptRevocation(from wire.OrganizationID, core *pb.EnvelopeCor
 	if !ok {
 		return wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "")
 	}
-	r, err := identity.VerifyRevocation(string(core.Body), org, nil)
-	if err != nil {
-		return wire.Refuse(pb.Code_CODE_MALFORMED, "a revocation that does not stand")
-	}
 	d := c.room(wire.RoomID(core.Room))
 	if !d.known || d.group == nil {
 		return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "")
 	}
-	return c.proposeRemoval(d, from, r.Device, core.Body)
+	r, err := c.n.verifyRevocation(string(core.Body), org, d)
+	if err != nil {
+		return wire.Refuse(pb.Code_CODE_MALFORMED, "a revocation that does not stand")
+	}
+	return c.proposeRemoval(d, from, r, core.Body)
+}
+
+// verifyRevocation checks a partner's revocation: signed by its directory, or by the
+// member whose device it is, which has to be in the room.
+func (n *Node) verifyRevocation(note string, org *identity.Organization, d *draft) (*identity.Revocation, error) {
+	r, err := identity.VerifyRevocation(note, org, nil)
+	if err == nil {
+		return r, nil
+	}
+	for _, m := range members(d.group) {
+		if m.Organization != org.ID {
+			continue
+		}
+		member, e := n.chains.get(memberKey{m.Organization, m.Member})
+		if e != nil {
+			continue
+		}
+		if r, e := identity.VerifyRevocation(note, org, member); e == nil {
+			return r, nil
+		}
+	}
+	return nil, err
 }

@@ -239,7 +239,7 @@ func (a deviceAPI) RevokeDevice(ctx context.Context, r *connect.Request[pb.Revok
 	if err != nil || revocation.Member != member.ID {
 		return answer[pb.RevokeDeviceResponse](nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "a revocation that the member's key has not signed"))
 	}
-	_, err = a.n.revoke(context.WithoutCancel(ctx), r.Msg.Revocation, revocation.Device)
+	_, err = a.n.revoke(context.WithoutCancel(ctx), r.Msg.Revocation, revocation)
 	return answer(&pb.RevokeDeviceResponse{}, err)
 }
 

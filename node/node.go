@@ -46,6 +46,7 @@ type Options struct {
 	Passphrase []byte
 	Version    string
 	LogOutput  io.Writer     // nil: none
+	AcceptLoss bool          // go on although the store has lost records
 	Clock      store.Clock   // nil: the system's
 	Configure  func(*Config) // last word on the configuration, for tests
 }
@@ -86,6 +87,7 @@ type Node struct {
 
 	stopping context.Context // ends when Close begins
 	stop     context.CancelFunc
+	starting sync.Mutex     // nothing is added to work once stopping has ended
 	work     sync.WaitGroup // background work; Close waits for it
 	places   chan struct{}  // bounds background work
 }
@@ -180,6 +182,12 @@ func (n *Node) openStore(ctx context.Context, o Options, keys *identity.NodeKeys
 	if err != nil {
 		return err
 	}
+	if s := n.store.Status(); s.Recovering && o.AcceptLoss {
+		n.log.Warn("records were lost, by the operator's word the node goes on", "lost", s.Lost)
+		if err := n.store.AcceptLoss(); err != nil {
+			return err
+		}
+	}
 	n.results = newResults(n.store)
 	if n.numbers, err = openNumbers(n.store); err != nil {
 		return err
@@ -252,7 +260,9 @@ func (n *Node) shut() {
 	if n.gate != nil {
 		n.gate.Close()
 	}
+	n.starting.Lock()
 	n.stop()
+	n.starting.Unlock()
 	n.work.Wait()
 	if n.fed != nil {
 		if err := n.fed.Close(); err != nil {
@@ -283,6 +293,8 @@ func (n *Node) background(f func(context.Context)) {
 	default:
 		return
 	}
+	n.starting.Lock()
+	defer n.starting.Unlock()
 	if n.stopping.Err() != nil {
 		<-n.places
 		return
@@ -354,7 +366,7 @@ func (n *Node) problems() []string {
 	s := n.store.Status()
 	var out []string
 	if s.Recovering {
-		out = append(out, fmt.Sprintf("the store has lost %d records; see docs/operating.md", s.Lost))
+		out = append(out, fmt.Sprintf("the store has lost %d records: the node takes and orders nothing until it is started with --accept-loss", s.Lost))
 	}
 	if s.ClockHeld {
 		out = append(out, "this machine's clock jumped; expiry is held until it is confirmed")

@@ -85,16 +85,16 @@ func (a operatorAPI) DisableDevice(ctx context.Context, r *connect.Request[pb.Di
 	if err != nil {
 		return answer[pb.DisableDeviceResponse](nil, err)
 	}
-	rooms, err := a.n.revoke(context.WithoutCancel(ctx), note, id)
+	rooms, err := a.n.revoke(context.WithoutCancel(ctx), note, &identity.Revocation{Organization: a.n.org.ID, Member: a.n.memberOf(id), Device: id})
 	return answer(&pb.DisableDeviceResponse{Rooms: uint32(rooms)}, err)
 }
 
 // revoke records a revocation in the directory and follows it up.
-func (n *Node) revoke(ctx context.Context, note string, device wire.DeviceID) (int, error) {
+func (n *Node) revoke(ctx context.Context, note string, r *identity.Revocation) (int, error) {
 	if err := n.dir.RevokeDevice(ctx, note); err != nil {
 		return 0, err
 	}
-	return n.removeEverywhere(ctx, device, note)
+	return n.removeEverywhere(ctx, r, note)
 }
 
 func (a operatorAPI) ListLinks(context.Context, *connect.Request[pb.ListLinksRequest]) (*connect.Response[pb.ListLinksResponse], error) {

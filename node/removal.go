@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 
+	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mailbox"
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/wire"
@@ -12,8 +13,8 @@ import (
 // proposeRemoval has the hub propose, as external sender, that a revoked device's
 // leaf be removed. The revocation is the proposal's authenticated data; any online
 // device commits it. A device that is not in the room needs nothing.
-func (c *change) proposeRemoval(d *draft, from wire.OrganizationID, device wire.DeviceID, revocation []byte) error {
-	leaf, ok := leafOf(d.group, device)
+func (c *change) proposeRemoval(d *draft, from wire.OrganizationID, r *identity.Revocation, revocation []byte) error {
+	leaf, ok := leafOf(d.group, r)
 	if !ok {
 		return nil
 	}
@@ -31,7 +32,7 @@ func (c *change) proposeRemoval(d *draft, from wire.OrganizationID, device wire.
 	if err != nil {
 		return err
 	}
-	s := submission{sender: device, core: raw, parsed: core}
+	s := submission{sender: r.Device, core: raw, parsed: core}
 	local, partners := c.recipients(d, s)
 	item := c.entry(d, s, raw)
 	if _, err := c.stage(mailbox.Delivery{Item: item, From: from, Devices: local, Partners: partners, Log: &d.id}); err != nil {
@@ -42,9 +43,12 @@ func (c *change) proposeRemoval(d *draft, from wire.OrganizationID, device wire.
 	return nil
 }
 
-func leafOf(g *mls.PublicGroup, device wire.DeviceID) (mls.LeafIndex, bool) {
+// leafOf finds the leaf that a revocation means: a device of that very member of
+// that very organization, so that nobody revokes what is another's.
+func leafOf(g *mls.PublicGroup, r *identity.Revocation) (mls.LeafIndex, bool) {
 	for _, m := range g.Members() {
-		if c, err := wire.ParseCredential(m.Node.Credential.Identity); err == nil && c.Device == device {
+		c, err := wire.ParseCredential(m.Node.Credential.Identity)
+		if err == nil && c.Organization == r.Organization && c.Member == r.Member && c.Device == r.Device {
 			return m.Leaf, true
 		}
 	}
@@ -54,7 +58,8 @@ func leafOf(g *mls.PublicGroup, device wire.DeviceID) (mls.LeafIndex, bool) {
 // removeEverywhere follows a revocation of a device of ours: its session ends, its
 // mailbox is erased, and every hub of a room with its leaf is told. It returns how
 // many rooms those are. Each step may be repeated.
-func (n *Node) removeEverywhere(ctx context.Context, device wire.DeviceID, revocation string) (int, error) {
+func (n *Node) removeEverywhere(ctx context.Context, r *identity.Revocation, revocation string) (int, error) {
+	device := r.Device
 	n.gate.End(device)
 	if err := n.mail.Erase(ctx, device); err != nil {
 		return 0, err
@@ -69,7 +74,7 @@ func (n *Node) removeEverywhere(ctx context.Context, device wire.DeviceID, revoc
 		if err != nil {
 			return count, err
 		}
-		concerned, err := c.removeFrom(c.room(id), device, revocation)
+		concerned, err := c.removeFrom(c.room(id), r, revocation)
 		if err != nil {
 			c.abandon()
 			return count, err
@@ -86,11 +91,12 @@ func (n *Node) removeEverywhere(ctx context.Context, device wire.DeviceID, revoc
 
 // removeFrom proposes the removal where we are the hub, and tells the hub where
 // another is.
-func (c *change) removeFrom(d *draft, device wire.DeviceID, revocation string) (bool, error) {
+func (c *change) removeFrom(d *draft, r *identity.Revocation, revocation string) (bool, error) {
 	if d.group != nil {
-		_, in := leafOf(d.group, device)
-		return in, c.proposeRemoval(d, wire.OrganizationID{}, device, []byte(revocation))
+		_, in := leafOf(d.group, r)
+		return in, c.proposeRemoval(d, wire.OrganizationID{}, r, []byte(revocation))
 	}
+	device := r.Device
 	if !d.holds(device) {
 		return false, nil
 	}

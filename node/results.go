@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -26,9 +27,12 @@ type results struct {
 	devices map[wire.DeviceID]*deviceResults
 }
 
+// deviceResults is what is in memory of a device's: rows are read when they are asked
+// for.
 type deviceResults struct {
-	mark uint64              // highest counter with a result
-	rows map[uint64]resultOf // the last wire.SubmitResultsKept
+	taking sync.Mutex // held while a submission of the device is decided
+	loaded bool
+	mark   uint64 // highest counter with a result
 }
 
 type resultOf struct {
@@ -47,27 +51,42 @@ func resultKey(d wire.DeviceID, counter uint64) []byte {
 	return binary.BigEndian.AppendUint16(k, uint16(counter%wire.SubmitResultsKept))
 }
 
-// load reads a device's rows once.
-func (r *results) load(d wire.DeviceID) (*deviceResults, error) {
-	if dr, ok := r.devices[d]; ok {
+// of returns a device's entry, with its mark read from the store once.
+func (r *results) of(d wire.DeviceID) (*deviceResults, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	dr := r.devices[d]
+	if dr == nil {
+		dr = &deviceResults{}
+		r.devices[d] = dr
+	}
+	if dr.loaded {
 		return dr, nil
 	}
-	prefix := append([]byte(resultPrefix), d[:]...)
-	rows, err := r.store.Scan(prefix, nil, wire.SubmitResultsKept)
+	rows, err := r.store.Scan(append([]byte(resultPrefix), d[:]...), nil, wire.SubmitResultsKept)
 	if err != nil {
 		return nil, fmt.Errorf("node: results of a device: %w", err)
 	}
-	dr := &deviceResults{rows: make(map[uint64]resultOf)}
 	for _, row := range rows {
-		counter, result, err := parseResult(row.Value)
+		counter, _, err := parseResult(row.Value)
 		if err != nil {
 			return nil, err
 		}
-		dr.rows[counter] = result
 		dr.mark = max(dr.mark, counter)
 	}
-	r.devices[d] = dr
+	dr.loaded = true
 	return dr, nil
+}
+
+// take has the device's submissions decided one after another, whichever way they
+// come; the function that it returns lets the next one in.
+func (r *results) take(d wire.DeviceID) (func(), error) {
+	dr, err := r.of(d)
+	if err != nil {
+		return nil, err
+	}
+	dr.taking.Lock()
+	return dr.taking.Unlock, nil
 }
 
 func parseResult(b []byte) (uint64, resultOf, error) {
@@ -83,31 +102,37 @@ func parseResult(b []byte) (uint64, resultOf, error) {
 
 // mark returns the highest counter that has a result.
 func (r *results) mark(d wire.DeviceID) (uint64, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	dr, err := r.load(d)
+	dr, err := r.of(d)
 	if err != nil {
 		return 0, err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return dr.mark, nil
 }
 
 // first returns the result that a submission got before, or nil when it is new.
 func (r *results) first(d wire.DeviceID, counter uint64, digest [32]byte) (*pb.Status, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	dr, err := r.load(d)
-	if err != nil {
-		return nil, err
-	}
 	if counter == 0 {
 		return wire.Status(pb.Code_CODE_MALFORMED, "a submission without a counter"), nil
 	}
-	if counter > dr.mark {
-		return nil, nil
+	mark, err := r.mark(d)
+	if err != nil || counter > mark {
+		return nil, err
 	}
-	if row, ok := dr.rows[counter]; ok && subtle.ConstantTimeCompare(row.digest[:], digest[:]) == 1 {
-		return row.status, nil
+	row, err := r.store.Get(resultKey(d, counter))
+	if errors.Is(err, store.ErrNotFound) {
+		return wire.Status(pb.Code_CODE_ROLLED_BACK, ""), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("node: a result: %w", err)
+	}
+	had, result, err := parseResult(row)
+	if err != nil {
+		return nil, err
+	}
+	if had == counter && subtle.ConstantTimeCompare(result.digest[:], digest[:]) == 1 {
+		return result.status, nil
 	}
 	return wire.Status(pb.Code_CODE_ROLLED_BACK, ""), nil
 }
@@ -125,17 +150,13 @@ func (r *results) put(b *store.Batch, d wire.DeviceID, counter uint64, digest [3
 	return nil
 }
 
-// remember makes a committed result visible.
-func (r *results) remember(d wire.DeviceID, counter uint64, digest [32]byte, s *pb.Status) {
+// remember makes a committed result's counter the device's mark.
+func (r *results) remember(d wire.DeviceID, counter uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	dr := r.devices[d]
-	if dr == nil {
-		return // read from the store when it is asked for
+	if dr := r.devices[d]; dr != nil {
+		dr.mark = max(dr.mark, counter)
 	}
-	dr.rows[counter] = resultOf{digest, s}
-	dr.mark = max(dr.mark, counter)
-	delete(dr.rows, counter-wire.SubmitResultsKept)
 }
 
 func digestOf(core []byte) [32]byte { return sha256.Sum256(core) }

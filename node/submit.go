@@ -25,6 +25,16 @@ type ownSubmission struct {
 // a repeated one gets its first result (docs/protocol.md 6.5).
 func (n *Node) submit(ctx context.Context, device wire.DeviceID, subs []ownSubmission) []*pb.Status {
 	statuses := make([]*pb.Status, len(subs))
+	done, err := n.results.take(device)
+	if err != nil {
+		n.log.Error("results of a device", "device", device, "error", err)
+		for i := range statuses {
+			statuses[i] = wire.Status(pb.Code_CODE_INTERNAL, "")
+		}
+		return statuses
+	}
+	defer done()
+	last := uint64(0) // counters rise within a batch too
 	fresh := make([]*envelope, len(subs))
 	var ids []wire.RoomID
 	for i := range subs {
@@ -32,6 +42,11 @@ func (n *Node) submit(ctx context.Context, device wire.DeviceID, subs []ownSubmi
 		if statuses[i] = n.early(device, &subs[i]); statuses[i] != nil {
 			continue
 		}
+		if subs[i].counter <= last {
+			statuses[i] = wire.Status(pb.Code_CODE_ROLLED_BACK, "")
+			continue
+		}
+		last = subs[i].counter
 		e, err := n.address(device, &subs[i])
 		if err != nil {
 			statuses[i] = wire.StatusOf(err)
@@ -63,6 +78,9 @@ type envelope struct {
 func (n *Node) early(device wire.DeviceID, s *ownSubmission) *pb.Status {
 	if !n.active(device) {
 		return wire.Status(pb.Code_CODE_REVOKED, "")
+	}
+	if n.store.Status().Recovering {
+		return wire.Status(pb.Code_CODE_RECOVERING, "")
 	}
 	first, err := n.results.first(device, s.counter, s.digest)
 	if err != nil {
@@ -137,7 +155,7 @@ func (n *Node) submitFresh(ctx context.Context, device wire.DeviceID, subs []own
 			c.abandon()
 			return err
 		}
-		c.then(func() { n.results.remember(device, subs[i].counter, subs[i].digest, statuses[i]) })
+		c.then(func() { n.results.remember(device, subs[i].counter) })
 	}
 	return c.commit(ctx)
 }

@@ -69,12 +69,13 @@ func nodeRun() *cobra.Command {
 		Args:    exactArgs(),
 	}
 	data, pass := dataFlag(c), passphraseFlag(c)
+	loss := c.Flags().Bool("accept-loss", false, "go on although the store has lost records (after a restore)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		p, err := passphrase(c, *pass, false)
 		if err != nil {
 			return err
 		}
-		n, err := node.Open(c.Context(), node.Options{Dir: *data, Passphrase: p, Version: Version, LogOutput: c.ErrOrStderr()})
+		n, err := node.Open(c.Context(), node.Options{Dir: *data, Passphrase: p, Version: Version, LogOutput: c.ErrOrStderr(), AcceptLoss: *loss})
 		if err != nil {
 			return nodeOpenError(*data, err)
 		}
