@@ -121,6 +121,9 @@ func (d *Device) resolve(ctx context.Context, to wire.Address) (*identity.Member
 	}
 	a, err := call(ctx, d.home.Device.Resolve, &pb.ResolveRequest{Address: to.String()})
 	if err != nil {
+		if m, e := d.remembered(to); e == nil && temporary(err) {
+			return m, nil
+		}
 		return nil, err
 	}
 	org, err := wire.Bytes32(a.Organization)
@@ -212,6 +215,8 @@ func (l *link) again(ctx context.Context, o *outgoing) error {
 
 // sent reads what is known of a message, and its outgoing record when it has one.
 func (d *Device) sent(id MessageID) (*Sent, *outgoing, error) {
+	d.mu.Lock() // a new state key may not come between
+	defer d.mu.Unlock()
 	s, o := &Sent{}, (*outgoing)(nil)
 	err := d.vault.view(func(t *txn) error {
 		b, err := t.history(sentKey(id))
@@ -263,6 +268,8 @@ func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) erro
 	if err := l.submitWaiting(ctx); err != nil {
 		return err
 	}
+	renew := time.NewTicker(time.Minute)
+	defer renew.Stop()
 	for done := false; ; {
 		if err := d.showNew(show); err != nil {
 			return err
@@ -282,6 +289,10 @@ func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) erro
 					return err
 				}
 			}
+		case <-renew.C:
+			if err := d.renewKeys(); err != nil {
+				return err
+			}
 		case <-l.drained:
 			done = !follow
 		case why := <-l.trouble:
@@ -296,6 +307,14 @@ func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) erro
 			return err
 		}
 	}
+}
+
+// renewKeys replaces a state key that is old and drops the keys of past days, for a
+// device that stays open.
+func (d *Device) renewKeys() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.vault.rotateIfOld()
 }
 
 // afterReceive does what a short visit leaves to do.

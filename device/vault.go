@@ -45,7 +45,7 @@ var (
 	stateBucket   = []byte("state")
 	historyBucket = []byte("history")
 
-	keyGeneration = []byte("state-key") // meta: uint64, which slot holds the state key
+	keyGeneration = []byte("state-key") // meta: uint64 generation, whose slot holds the state key ‖ int64 seconds since when
 )
 
 // vault is the device's sealed store.
@@ -145,7 +145,13 @@ func (v *vault) start() error {
 	if err != nil {
 		return err
 	}
+	if len(generation) < 8 {
+		return fmt.Errorf("device: the state key's number: %w", errSealed)
+	}
 	v.generation = binary.BigEndian.Uint64(generation)
+	if len(generation) == 16 { // otherwise of a version without it: as old as can be
+		v.since = time.Unix(int64(binary.BigEndian.Uint64(generation[8:])), 0)
+	}
 	key, label, err := v.slots.GetLabelled(int(v.generation % 2))
 	if err != nil || label != v.generation {
 		return fmt.Errorf("device: the state key is gone: enrol this device anew (%w)", errSealed)
@@ -154,7 +160,6 @@ func (v *vault) start() error {
 		return err
 	}
 	clear(key[:])
-	v.since = v.now()
 	// A crash between a rotation's transaction and the overwriting of the old key.
 	if err := v.slots.Erase(int((v.generation + 1) % 2)); err != nil {
 		return err
@@ -182,10 +187,12 @@ func (v *vault) rotate() error {
 	if err := v.slots.PutLabelled(int(next%2), next, key); err != nil {
 		return fmt.Errorf("device: a new state key: %w", err)
 	}
+	failpoint("rotate-slot")
 	aead, err := chacha20poly1305.NewX(key[:])
 	if err != nil {
 		return err
 	}
+	now := v.now()
 	err = v.db.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(stateBucket)
 		fresh := make(map[string][]byte)
@@ -206,14 +213,15 @@ func (v *vault) rotate() error {
 				return err
 			}
 		}
-		g := binary.BigEndian.AppendUint64(nil, next)
+		g := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, next), uint64(now.Unix()))
 		return tx.Bucket(metaBucket).Put(keyGeneration, seal(v.master, metaBucket, keyGeneration, g))
 	})
 	if err != nil {
 		return fmt.Errorf("device: replacing the state key: %w", err)
 	}
+	failpoint("rotate-stored")
 	old := v.generation
-	v.generation, v.state, v.since = next, aead, v.now()
+	v.generation, v.state, v.since = next, aead, now
 	if old == 0 {
 		return nil
 	}
