@@ -87,7 +87,7 @@ func madeVectors(t *testing.T) []contentVector {
 		{"a byte after the end", append(bytes.Clone(plain), 0)},
 		{"cut short", plain[:len(plain)-1]},
 		{"an array without a length", append(append([]byte{0x9f}, plain[1:]...), 0xff)},
-		{"a tag", append([]byte{0xc0}, plain...)},
+		{"a tag", append([]byte{0xd8, 0x2a}, plain...)},
 		{"a key twice in a map", bytes.Replace(plain, []byte{0xf6, 0xf6, 0xa0}, []byte{0xf6, 0xf6, 0xa2, 1, 1, 1, 1}, 1)},
 		{"nested too deeply", with(5, map[any]any{"x": deep})},
 		{"an array of more bytes than there are", append(bytes.Clone(plain[:1]), 0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)},
