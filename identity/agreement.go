@@ -231,7 +231,8 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
 }
 
-// Text shows the terms to people, a line each.
+// Text shows the terms to people, every field on a line: who accepts them has seen
+// what he raises.
 func (t Terms) Text() string {
 	var b strings.Builder
 	line := func(k, format string, args ...any) { fmt.Fprintf(&b, "  %-12s %s\n", k, fmt.Sprintf(format, args...)) }
@@ -243,6 +244,11 @@ func (t Terms) Text() string {
 	line("guests", "%t", t.Guests)
 	line("transit", "%s", t.Transit)
 	line("retention", "%s", t.Retention)
+	if t.Rate == 0 {
+		line("rate", "the default of each side")
+	} else {
+		line("rate", "%d items a second, each way", t.Rate)
+	}
 	line("valid", "%s to %s", wire.FormatTime(t.ValidFrom), wire.FormatTime(t.ValidUntil))
 	line("abuse", "%s", t.Abuse)
 	return b.String()

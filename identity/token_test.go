@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -186,11 +187,34 @@ func TestTokensSpelledOtherwiseAreRefused(t *testing.T) {
 	}
 }
 
+// Whoever accepts a token agrees to every field of its terms: no field may change
+// without the text that he is shown changing too.
 func TestTermsAreShownWhole(t *testing.T) {
-	text := exampleToken().Terms.Text()
-	for _, word := range []string{"contact", "open", "directory", "exact", "transit", "retention", "valid", "2026-11-23T00:00:00Z", "abuse"} {
-		if !strings.Contains(text, word) {
-			t.Errorf("%q is missing in\n%s", word, text)
+	shown := exampleToken().Terms.Text()
+	changes := map[string]func(*Terms){
+		"Directory":  func(t *Terms) { t.Directory = "groups" },
+		"Rooms":      func(t *Terms) { t.Rooms = !t.Rooms },
+		"FileSize":   func(t *Terms) { t.FileSize++ },
+		"Calls":      func(t *Terms) { t.Calls = !t.Calls },
+		"Guests":     func(t *Terms) { t.Guests = !t.Guests },
+		"Contact":    func(t *Terms) { t.Contact = ContactRequest },
+		"Transit":    func(t *Terms) { t.Transit = "any" },
+		"Retention":  func(t *Terms) { t.Retention += time.Second },
+		"Rate":       func(t *Terms) { t.Rate += 1_000_000 },
+		"ValidFrom":  func(t *Terms) { t.ValidFrom = t.ValidFrom.Add(time.Second) },
+		"ValidUntil": func(t *Terms) { t.ValidUntil = t.ValidUntil.Add(time.Second) },
+		"Abuse":      func(t *Terms) { t.Abuse = "somebody else" },
+	}
+	for f := range reflect.TypeFor[Terms]().Fields() {
+		change := changes[f.Name]
+		if change == nil {
+			t.Errorf("nothing here changes %s", f.Name)
+			continue
+		}
+		terms := exampleToken().Terms
+		change(&terms)
+		if terms.Text() == shown {
+			t.Errorf("another %s is not shown:\n%s", f.Name, shown)
 		}
 	}
 }
