@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/entente-im/entente/identity"
@@ -248,12 +249,20 @@ func (d *Directory) Enroll(ctx context.Context, e Enrolment, also func(*store.Ba
 	return d.Chain(rec.Member)
 }
 
+// enrolledBefore answers a repetition: the chain, as long as the device is in it.
 func (d *Directory) enrolledBefore(e Enrolment) (*pb.MemberChain, error) {
 	_, id, err := identity.VerifyGenesis(e.Genesis)
 	if err != nil {
 		return nil, err
 	}
-	return d.Chain(id)
+	chain, err := d.Chain(id)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(chain.Devices, e.Device) {
+		return nil, wire.Refuse(pb.Code_CODE_LINK_USED, "")
+	}
+	return chain, nil
 }
 
 // checkEnrolment verifies the notes against the link and makes the first record.

@@ -38,6 +38,12 @@ func TestLinkAdmitsOnceAndSaysSoAfterwards(t *testing.T) {
 	}
 	_, err = w.Enroll(ctx, w.applicant("alice", l.Secret).enrol, nil)
 	code(t, err, pb.Code_CODE_LINK_USED)
+	// A second device under the same genesis is no repetition: it must not hear of a
+	// success that it has no part in.
+	second, err := identity.SignDeviceCertificate(w.org.ID, alice.id, wire.DeviceID(newKey(t).Public().(ed25519.PublicKey)), alice.key, w.clock.Now())
+	w.must(err)
+	_, err = w.Enroll(ctx, Enrolment{Secret: l.Secret, Genesis: alice.enrol.Genesis, Device: second.Note}, nil)
+	code(t, err, pb.Code_CODE_LINK_USED)
 	code(t, w.RevokeLink(ctx, l.ID), pb.Code_CODE_LINK_USED)
 	if info, err := w.DescribeLink(l.ID); err != nil || info.State != "used" {
 		t.Errorf("described as %+v, %v", info, err)
