@@ -97,6 +97,10 @@ func Open(ctx context.Context, s *store.Store, o Options) (*Directory, error) {
 	if o.Organization == nil || o.Clock == nil || len(o.Directory) != ed25519.PrivateKeySize || len(o.VRF) != ed25519.PrivateKeySize {
 		return nil, errors.New("directory: organization, keys and clock are required")
 	}
+	m := o.Organization.Manifest
+	if !m.Directory.Equal(o.Directory.Public()) || !m.VRF.Equal(o.VRF.Public()) {
+		return nil, errors.New("directory: keys that the manifest does not name: is it the keys file of this organization?")
+	}
 	d := &Directory{store: s, opts: o, members: make(map[wire.MemberID]*entry), names: make(map[string]wire.MemberID),
 		devices: make(map[wire.DeviceID]wire.MemberID)}
 	d.rates.init()

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/identity/vrf"
@@ -281,13 +280,20 @@ func TestOptionsAreRequired(t *testing.T) {
 			t.Errorf("opens without %s", name)
 		}
 	}
-	o := good
-	o.Directory = w.keys.Node // a key that the manifest does not name
-	d, err := Open(ctx, w.store, o)
-	w.must(err)
-	l, err := d.CreateLink(ctx, "alice", time.Hour)
-	w.must(err)
-	if _, err := d.Enroll(ctx, w.applicant("alice", l.Secret).enrol, nil); err == nil {
-		t.Error("a directory enrols with a key that nobody else will accept")
+}
+
+// The wrong file of keys is noticed before anything is signed: labels under a VRF key
+// that the manifest does not name would be in the log for ever, and prove nothing.
+func TestKeysThatTheManifestDoesNotNameAreRefused(t *testing.T) {
+	w := newWorld(t)
+	for name, change := range map[string]func(*Options){
+		"directory key": func(o *Options) { o.Directory = w.keys.Node },
+		"VRF key":       func(o *Options) { o.VRF = w.keys.Node },
+	} {
+		o := Options{Organization: w.org, Directory: w.keys.Directory, VRF: w.keys.VRF, Clock: w.clock}
+		change(&o)
+		if _, err := Open(ctx, w.store, o); err == nil {
+			t.Errorf("opens with another %s", name)
+		}
 	}
 }
