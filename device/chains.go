@@ -42,6 +42,8 @@ var ErrIdentityChanged = errors.New("device: the organization behind this name i
 
 func pinKey(org string) string { return "pin/" + org }
 
+func nameKey(a wire.Address) string { return "name/" + a.String() }
+
 func chainKey(k memberKey) []byte {
 	return append(append([]byte("chain/"), k.Org[:]...), k.Member[:]...)
 }
@@ -51,6 +53,9 @@ func (c *chains) ValidateLeaf(check mls.LeafCheck) error {
 	cred, err := credentialOf(check.New)
 	if err != nil {
 		return err
+	}
+	if check.Entry == mls.EntryExternalCommit && check.Old == nil {
+		return errors.New("device: an external Commit that replaces no leaf: rooms are joined by Welcome")
 	}
 	if check.Old != nil {
 		old, err := credentialOf(check.Old)
@@ -157,6 +162,11 @@ func (d *Device) learn(org wire.OrganizationID, chain *pb.MemberChain) (*identit
 	}
 	name := m.Organization.Manifest.Name
 	k := memberKey{org, m.ID}
+	if known, err := d.chains.get(k); err == nil {
+		if err := m.Supersedes(known); err != nil {
+			return nil, err
+		}
+	}
 	err = d.vault.update(func(t *txn) error {
 		var pinned wire.OrganizationID
 		switch b, err := t.meta([]byte(pinKey(name))); {
@@ -174,6 +184,9 @@ func (d *Device) learn(org wire.OrganizationID, chain *pb.MemberChain) (*identit
 				return fmt.Errorf("%w: %s", ErrIdentityChanged, name)
 			}
 		}
+		if err := t.putMetaJSON(nameKey(m.Address()), k); err != nil {
+			return err
+		}
 		return t.putMeta(chainKey(k), raw)
 	})
 	if err != nil {
@@ -187,6 +200,19 @@ func (d *Device) learn(org wire.OrganizationID, chain *pb.MemberChain) (*identit
 	}
 	d.chains.fetched[k] = d.now()
 	return m, nil
+}
+
+// remembered is the member behind an address as this device last knew it: good for
+// writing on in a room that exists while the partner cannot be asked.
+func (d *Device) remembered(a wire.Address) (*identity.Member, error) {
+	var k memberKey
+	if err := d.vault.view(func(t *txn) error { return t.metaJSON(nameKey(a), &k) }); err != nil {
+		return nil, err
+	}
+	if d.roomWith(k) == nil {
+		return nil, errNoRecord
+	}
+	return d.chains.get(k)
 }
 
 // withChains runs f and fetches what its validation misses, as often as it takes.

@@ -511,7 +511,7 @@ func (b *batch) notice(core *pb.EnvelopeCore) error {
 			return errors.New("device: a notice of another room, or for another organization")
 		}
 		for _, r := range said.Ranges {
-			b.noticeRange(said, r, org)
+			b.noticeRange(said, r)
 		}
 		return nil
 	})
@@ -540,7 +540,7 @@ func (d *Device) nodeKey(org wire.OrganizationID, id wire.RoomID) (wire.NoteKey,
 // maxRange bounds the entries of a range that are looked at.
 const maxRange = 10_000
 
-func (b *batch) noticeRange(said *notice.Notice, r notice.Range, org wire.OrganizationID) {
+func (b *batch) noticeRange(said *notice.Notice, r notice.Range) {
 	for seq := r.From; seq <= r.To && seq-r.From < maxRange; seq++ {
 		b.writes = append(b.writes, func(t *txn) error {
 			raw, err := t.history(placeKey(said.Room, seq))
@@ -560,7 +560,7 @@ func (b *batch) noticeRange(said *notice.Notice, r notice.Range, org wire.Organi
 			if err != nil || !changed || r.State == notice.StateAcknowledged || r.State == notice.StateDelivered || r.State == notice.StateStored {
 				return err
 			}
-			return t.show(Shown{Event: "notice", ID: s.ID, To: b.d.nameOf(memberKey{org, r.Member}), Text: s.Text, State: r.State.String(),
+			return t.show(Shown{Event: "notice", ID: s.ID, To: s.To, Text: s.Text, State: r.State.String(),
 				Reason: s.Reason, Room: said.Room.String(), Seq: seq, At: said.Issued})
 		})
 	}

@@ -87,11 +87,24 @@ func (d *Device) loadRooms() error {
 func (d *Device) roomWith(k memberKey) *room {
 	var best *room
 	for _, r := range d.rooms {
-		if r.Peer == k && !r.Ended && r.Creating == nil && (best == nil || bytes.Compare(r.ID[:], best.ID[:]) < 0) {
+		if r.Peer == k && !r.Ended && r.Creating == nil && r.holds(k) && (best == nil || bytes.Compare(r.ID[:], best.ID[:]) < 0) {
 			best = r
 		}
 	}
 	return best
+}
+
+// holds reports whether a member has a device in the room.
+func (r *room) holds(k memberKey) bool {
+	if r.state == nil {
+		return false
+	}
+	for _, m := range r.state.Members() {
+		if c, err := credentialOf(m.Node); err == nil && c.Organization == k.Org && c.Member == k.Member {
+			return true
+		}
+	}
+	return false
 }
 
 // ensureRoom returns the room of two with a member, making it when there is none.

@@ -106,6 +106,9 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 			devices = append(devices, device)
 		}
 	}
+	if core.Class == pb.Class_CLASS_MESSAGE && len(devices) == 0 && sender.IsZero() {
+		return wire.Status(pb.Code_CODE_UNKNOWN_DEVICE, "the member has no active device in this room any more")
+	}
 	staged, err := c.stage(mailbox.Delivery{
 		Item: item, From: from, Sender: "organization/" + origin.String(), Devices: devices,
 		Deadline: c.n.retentionWith(from),

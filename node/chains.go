@@ -53,6 +53,16 @@ func (c *chains) get(k memberKey) (*identity.Member, error) {
 	return nil, &chainNeeded{k}
 }
 
+// want notes that a member's certificates are to be fetched anew.
+func (c *chains) want(k memberKey) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.missing) < maxChains {
+		c.missing[k] = true
+	}
+	return &chainNeeded{k}
+}
+
 // remember verifies a chain against the pinned organization and keeps it.
 func (c *chains) remember(org wire.OrganizationID, chain *pb.MemberChain, now time.Time) error {
 	m, err := identity.VerifyChain(chain, org, now)
@@ -65,16 +75,14 @@ func (c *chains) remember(org wire.OrganizationID, chain *pb.MemberChain, now ti
 		clear(c.members)
 	}
 	k := memberKey{org, m.ID}
+	if known := c.members[k]; known != nil {
+		if err := m.Supersedes(known); err != nil {
+			return err
+		}
+	}
 	c.members[k] = m
 	delete(c.missing, k)
 	return nil
-}
-
-// forget drops a member, so that its certificates are fetched anew.
-func (c *chains) forget(k memberKey) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.members, k)
 }
 
 // take returns what was missed since it was asked last.
@@ -136,6 +144,9 @@ func (v validator) ValidateLeaf(c mls.LeafCheck) error {
 	if err != nil {
 		return err
 	}
+	if c.Entry == mls.EntryExternalCommit && c.Old == nil {
+		return errors.New("node: an external Commit that replaces no leaf: rooms are joined by Welcome")
+	}
 	if c.Old != nil {
 		old, err := credentialOf(c.Old)
 		if err != nil {
@@ -166,8 +177,7 @@ func (v validator) member(cred wire.Credential, now time.Time) (*identity.Member
 		return nil, err
 	}
 	if d, ok := m.Devices[cred.Device]; !ok || d.Hash != cred.Certificate {
-		v.n.chains.forget(k) // a device that is newer than what we know
-		return v.n.chains.get(k)
+		return nil, v.n.chains.want(k) // a device that is newer than what we know
 	}
 	return m, nil
 }

@@ -414,5 +414,11 @@ func (n *Node) hubRooms() uint64 {
 	if err != nil {
 		return 0
 	}
-	return uint64(len(ids))
+	count := uint64(0)
+	for _, id := range ids {
+		if row, err := n.rooms.row(id); err == nil && row.Hub == n.org.ID {
+			count++
+		}
+	}
+	return count
 }

@@ -228,6 +228,15 @@ func (rs *rooms) load(r *room) error {
 	return nil
 }
 
+// row reads what rarely changes about a room, as committed.
+func (rs *rooms) row(id wire.RoomID) (row roomRow, err error) {
+	b, err := rs.store.Get(roomKey(roomPrefix, id))
+	if err == nil {
+		err = json.Unmarshal(b, &row)
+	}
+	return row, err
+}
+
 // all lists the IDs of every room in the store.
 func (rs *rooms) all() ([]wire.RoomID, error) {
 	var out []wire.RoomID

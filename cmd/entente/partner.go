@@ -111,7 +111,7 @@ func partnerList() *cobra.Command {
 func partnerRows(partners []*pb.PartnerStatus) [][]string {
 	var rows [][]string
 	for _, p := range partners {
-		trouble := p.LastError
+		trouble := oneLine(p.LastError, 80)
 		if trouble == "" {
 			trouble = "-"
 		}
