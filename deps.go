@@ -1,44 +1,6 @@
 //go:build deps
 
-// Package deps holds the pinned modules until the packages that use them are written.
+// Package deps holds pinned modules until the packages that use them are written.
 package deps
 
-import (
-	_ "connectrpc.com/connect"
-	_ "filippo.io/edwards25519"
-	_ "github.com/bufbuild/protocompile"
-	_ "github.com/coder/websocket"
-	_ "github.com/dgraph-io/badger/v4"
-	_ "github.com/fxamacker/cbor/v2"
-	_ "github.com/libp2p/go-libp2p"
-	_ "github.com/libp2p/go-libp2p-pubsub"
-	_ "github.com/libp2p/go-libp2p/p2p/http/auth"
-	_ "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
-	_ "github.com/libp2p/go-libp2p/p2p/net/connmgr"
-	_ "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	_ "github.com/libp2p/go-libp2p/p2p/transport/tcp"
-	_ "github.com/libp2p/go-libp2p/p2p/security/noise"
-	_ "github.com/libp2p/go-libp2p/x/simlibp2p"
-	_ "github.com/mdp/qrterminal/v3"
-	_ "github.com/mr-tron/base58"
-	_ "github.com/multiformats/go-multiaddr"
-	_ "github.com/prometheus/client_golang/prometheus"
-	_ "github.com/prometheus/client_golang/prometheus/promhttp"
-	_ "github.com/prometheus/client_golang/prometheus/testutil"
-	_ "github.com/rogpeppe/go-internal/testscript"
-	_ "github.com/spf13/cobra"
-	_ "go.etcd.io/bbolt"
-	_ "go.uber.org/goleak"
-	_ "golang.org/x/crypto/acme/autocert"
-	_ "golang.org/x/crypto/argon2"
-	_ "golang.org/x/crypto/chacha20poly1305"
-	_ "golang.org/x/mod/sumdb/note"
-	_ "golang.org/x/mod/sumdb/tlog"
-	_ "golang.org/x/sys/unix"
-	_ "golang.org/x/sync/errgroup"
-	_ "golang.org/x/term"
-	_ "golang.org/x/time/rate"
-	_ "google.golang.org/protobuf/proto"
-	_ "gopkg.in/yaml.v3"
-	_ "pgregory.net/rapid"
-)
+import _ "github.com/rogpeppe/go-internal/testscript"
