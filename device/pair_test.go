@@ -46,13 +46,14 @@ func freePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// newOrganization makes a node on loopback, with buckets of a second, and runs it.
-func newOrganization(t testing.TB, name string) *organization {
+// newOrganization makes a node on loopback and runs it. Short buckets cost time: the
+// key of a deadline is found by walking over all buckets before it.
+func newOrganization(t testing.TB, name string, bucket time.Duration) *organization {
 	t.Helper()
 	c := node.DefaultConfig()
 	c.Listen = fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	c.Federation = []string{fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", freePort(t))}
-	c.Bucket, c.Retention, c.TrustClock = time.Second, time.Hour, true
+	c.Bucket, c.Retention, c.TrustClock = bucket, time.Hour, true
 	o := &organization{t: t, name: name, dir: filepath.Join(t.TempDir(), name)}
 	var err error
 	if o.made, err = node.Init(o.dir, name, testPass, c); err != nil {
@@ -152,7 +153,12 @@ func agree(t testing.TB, a, b *organization) {
 // newPair is two organizations, alice's device at the one and bob's at the other.
 func newPair(t testing.TB) *pair {
 	t.Helper()
-	p := &pair{acme: newOrganization(t, "acme.example"), globex: newOrganization(t, "globex.example")}
+	return newPairWith(t, time.Minute)
+}
+
+func newPairWith(t testing.TB, bucket time.Duration) *pair {
+	t.Helper()
+	p := &pair{acme: newOrganization(t, "acme.example", bucket), globex: newOrganization(t, "globex.example", bucket)}
 	agree(t, p.acme, p.globex)
 	p.alice, p.bob = p.acme.device("alice"), p.globex.device("bob")
 	return p
@@ -267,3 +273,6 @@ func TestMessagesGoBothWaysAndAreShownOnce(t *testing.T) {
 		t.Errorf("shown again: %q", again)
 	}
 }
+
+// folder is where a device's files lie.
+func folder(d *Device) string { return filepath.Dir(d.vault.db.Path()) }
