@@ -277,3 +277,17 @@ func TestOperatorCannotAddADeviceToAMember(t *testing.T) {
 		t.Errorf("the directory's own code takes it: %v", err)
 	}
 }
+
+// The ID is half of the hash and travels in the open; what admits is the whole hash.
+func TestSecretThatSharesOnlyTheIDDoesNotAdmit(t *testing.T) {
+	w := newWorld(t)
+	l := w.link("alice")
+	row, err := w.Directory.link(l.ID)
+	w.must(err)
+	row.Hash[31] ^= 1 // as if the link had been made from another secret of the same ID
+	w.must(w.putLink(ctx, l.ID, row))
+	_, err = w.Enroll(ctx, w.applicant("alice", l.Secret).enrol, nil)
+	code(t, err, pb.Code_CODE_LINK_UNKNOWN)
+	_, err = w.Lookup("alice")
+	code(t, err, pb.Code_CODE_UNKNOWN_MEMBER)
+}
