@@ -54,7 +54,7 @@ func deviceError(dir string, err error) error {
 }
 
 func deviceCommand() *cobra.Command {
-	c := &cobra.Command{Use: "device", Short: "This member's device: enrol it, look at it, revoke another"}
+	c := group("device", "This member's device: enrol it, look at it, revoke another")
 	c.AddCommand(deviceEnroll(), deviceShow(), deviceRevoke(), deviceRooms(), deviceSent(), deviceHistory())
 	return c
 }
@@ -65,7 +65,7 @@ func deviceEnroll() *cobra.Command {
 		Short:   "Make this folder a device of a member, with a link from the operator",
 		Long:    "Enrol a device. The link is read from --link-file, the argument, or standard input, so that its secret need not stand in the shell's history.",
 		Example: "  entente device enroll --device alice\n  entente member add alice --data acme --link-only | entente device enroll --device alice",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    optionalArg("LINK"),
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	file := c.Flags().String("link-file", "", "file with the link")

@@ -45,7 +45,7 @@ func report(w io.Writer, err error) int {
 		fmt.Fprintln(w, "entente: interrupted")
 		return exitInterrupted
 	}
-	fmt.Fprintln(w, "entente:", err)
+	fmt.Fprintln(w, "entente:", strings.TrimSpace(err.Error()))
 	code := exitCode(err)
 	var hint *hintError
 	if errors.As(err, &hint) && hint.hint != "" {
@@ -110,6 +110,31 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 			return nil
 		}
 		return &usageError{fmt.Errorf("%s takes %s\nSee `%s --help`", c.CommandPath(), describe(names), c.CommandPath())}
+	}
+}
+
+// optionalArg is cobra.MaximumNArgs(1) with an error that counts as usage.
+func optionalArg(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) <= 1 {
+			return nil
+		}
+		return &usageError{fmt.Errorf("%s takes at most one %s\nSee `%s --help`", c.CommandPath(), name, c.CommandPath())}
+	}
+}
+
+// group makes a command that only has commands below it. Cobra would answer an
+// unknown one with help and success; a script must not take that for done.
+func group(use, short string) *cobra.Command {
+	return &cobra.Command{
+		Use:   use,
+		Short: short,
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			return &usageError{fmt.Errorf("unknown command %q for %q\nSee `%s --help`", args[0], c.CommandPath(), c.CommandPath())}
+		},
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 type operatorClient = ententev1connect.OperatorServiceClient
 
 func memberCommand() *cobra.Command {
-	c := &cobra.Command{Use: "member", Short: "Members of the organization, for its operator"}
+	c := group("member", "Members of the organization, for its operator")
 	c.AddCommand(memberAdd(), memberList(), memberDevices(), memberLinks(), memberRevokeLink())
 	return c
 }
@@ -76,7 +76,7 @@ func memberList() *cobra.Command {
 }
 
 func memberDevices() *cobra.Command {
-	c := &cobra.Command{Use: "devices [NAME]", Short: "List the devices of a member, or of all", Example: "  entente member devices alice --data acme", Args: cobra.MaximumNArgs(1)}
+	c := &cobra.Command{Use: "devices [NAME]", Short: "List the devices of a member, or of all", Example: "  entente member devices alice --data acme", Args: optionalArg("NAME")}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		request := &pb.ListDevicesRequest{}

@@ -15,7 +15,7 @@ import (
 )
 
 func nodeCommand() *cobra.Command {
-	c := &cobra.Command{Use: "node", Short: "An organization's node: make it, run it, look at it"}
+	c := group("node", "An organization's node: make it, run it, look at it")
 	c.AddCommand(nodeInit(), nodeRun(), nodeStatus(), nodeWait())
 	return c
 }

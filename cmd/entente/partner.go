@@ -11,7 +11,7 @@ import (
 )
 
 func partnerCommand() *cobra.Command {
-	c := &cobra.Command{Use: "partner", Short: "Agreements with other organizations, for the operator"}
+	c := group("partner", "Agreements with other organizations, for the operator")
 	c.AddCommand(partnerInvite(), partnerAccept(), partnerList())
 	return c
 }
@@ -54,7 +54,7 @@ func partnerAccept() *cobra.Command {
 		Short:   "Accept a proposed agreement: both nodes sign it",
 		Long:    "Accept a proposed agreement. The token is read from --token-file, the argument, or standard input; the terms are shown before anything is signed.",
 		Example: "  entente partner accept --data globex\n  entente partner accept --token-file token --yes --data globex",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    optionalArg("TOKEN"),
 	}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	file := c.Flags().String("token-file", "", "file with the token")

@@ -9,7 +9,7 @@ import (
 )
 
 func testnetCommand() *cobra.Command {
-	c := &cobra.Command{Use: "testnet", Short: "Several organizations on this machine, to look and to break"}
+	c := group("testnet", "Several organizations on this machine, to look and to break")
 	c.AddCommand(testnetWalk())
 	return c
 }
