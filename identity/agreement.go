@@ -217,6 +217,8 @@ func (t Terms) check() error {
 		return refuse("terms with transit %.20q", t.Transit)
 	case t.Retention < 0 || t.Retention > wire.RetentionCeiling:
 		return refuse("terms with a retention of %s", t.Retention)
+	case t.Rate > wire.MaxAgreementRate:
+		return refuse("terms with a rate of %d: at most %d are allowed", t.Rate, wire.MaxAgreementRate)
 	case !t.ValidUntil.After(t.ValidFrom):
 		return refuse("terms that end before they begin")
 	case t.Abuse == "" || len(t.Abuse) > maxAbuse || !printable(t.Abuse):

@@ -196,6 +196,12 @@ func (n *Node) openStore(ctx context.Context, o Options, keys *identity.NodeKeys
 	if err != nil {
 		return err
 	}
+	if o.AcceptLoss {
+		// They may have been handed out before the loss: never twice.
+		if err := n.dir.DeleteKeyPackages(ctx); err != nil {
+			return err
+		}
+	}
 	n.validator = validator{n}
 	n.rooms = newRooms(n.store, mls.PublicOptions{Validator: n.validator, Now: n.clock.Now})
 	n.mail, err = mailbox.Open(ctx, mailbox.Options{Store: n.store, Clock: n.clock, Bucket: n.config.Bucket, Retention: n.config.Retention,

@@ -37,7 +37,8 @@ const (
 	DeliverWindowBytes   = 1 << 20
 	DeviceRate           = 5 // submissions per second
 	DeviceBurst          = 50
-	PartnerRate          = 200 // items per second
+	PartnerRate          = 200     // items per second
+	MaxAgreementRate     = 100_000 // items per second that an agreement may raise a partner to
 	PartnerBurst         = 2_000
 	PartnerBytesRate     = 2 << 20
 	ClaimsPerRequester   = 10 // KeyPackage claims per hour, requester and target
