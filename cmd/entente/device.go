@@ -80,7 +80,7 @@ func deviceEnroll() *cobra.Command {
 		}
 		d, err := device.Enroll(c.Context(), *dir, p, link)
 		if err != nil {
-			return deviceError(*dir, err)
+			return linkError(deviceError(*dir, err))
 		}
 		defer d.Close()
 		if *asJSON {
@@ -90,6 +90,15 @@ func deviceEnroll() *cobra.Command {
 		return nil
 	}
 	return c
+}
+
+// linkError adds what to try with a link that cannot be read.
+func linkError(err error) error {
+	var status *wire.StatusError
+	if errors.As(err, &status) && status.Status.Code == pb.Code_CODE_MALFORMED {
+		return &hintError{err, hints[pb.Code_CODE_LINK_UNKNOWN], exitRefused}
+	}
+	return err
 }
 
 func deviceShow() *cobra.Command {
