@@ -21,6 +21,9 @@ import (
 // patience is how long a test waits for something that has to happen.
 const patience = 30 * time.Second
 
+// defaultBucket is long enough that a test's messages do not expire.
+const defaultBucket = time.Minute
+
 // organization is a real node in this process.
 type organization struct {
 	t    testing.TB
@@ -153,7 +156,7 @@ func agree(t testing.TB, a, b *organization) {
 // newPair is two organizations, alice's device at the one and bob's at the other.
 func newPair(t testing.TB) *pair {
 	t.Helper()
-	return newPairWith(t, time.Minute)
+	return newPairWith(t, defaultBucket)
 }
 
 func newPairWith(t testing.TB, bucket time.Duration) *pair {
