@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/entente-im/entente/mailbox"
 	"github.com/entente-im/entente/store"
@@ -53,11 +54,19 @@ func (n *Node) deliver(ctx context.Context, from wire.OrganizationID, items []*p
 	if err != nil {
 		return err
 	}
+	held := make(map[wire.RoomID]bool)
 	for i, item := range items {
 		if parsed[i] == nil {
 			continue
 		}
+		room := wire.RoomID(parsed[i].Room)
+		if held[room] {
+			// Something before it in its room was refused for now: order is kept.
+			statuses[i] = wire.Retry(wire.Status(pb.Code_CODE_UNREACHABLE, "what comes before it in its room is still to come"), time.Second)
+			continue
+		}
 		statuses[i] = c.acceptOne(from, item, parsed[i])
+		held[room] = wire.ClassOf(statuses[i].Code) == wire.Temporary && statuses[i].Code != pb.Code_CODE_WRONG_EPOCH
 		n.metrics.received.WithLabelValues(wire.CodeName(statuses[i].Code)).Inc()
 	}
 	if err := record(&c.batch, statuses); err != nil {
@@ -109,16 +118,14 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	if core.Class == pb.Class_CLASS_MESSAGE && len(devices) == 0 && sender.IsZero() {
 		return wire.Status(pb.Code_CODE_UNKNOWN_DEVICE, "the member has no active device in this room any more")
 	}
-	staged, err := c.stage(mailbox.Delivery{
+	// A full mailbox is no reason to hold the room back: its refusal goes to the sender
+	// as a notice, in this transaction.
+	_, err = c.stage(mailbox.Delivery{
 		Item: item, From: from, Sender: "organization/" + origin.String(), Devices: devices,
 		Deadline: c.n.retentionWith(from),
 	})
 	if err != nil {
 		return wire.StatusOf(err)
-	}
-	if staged.Accepted() == 0 && len(devices) > 0 {
-		c.forget(staged)
-		return firstRefusal(staged)
 	}
 	d.place = place{seq: env.Seq, accepted: env.AcceptedMs,
 		hash: wire.SequenceHash(d.id, env.Seq, [32]byte(env.Previous), wire.IDOf(env.Core), env.AcceptedMs)}
