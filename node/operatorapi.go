@@ -71,6 +71,9 @@ func (a operatorAPI) ListDevices(_ context.Context, r *connect.Request[pb.ListDe
 				IssuedUnix: d.Issued.Unix(), ExpiresUnix: d.Expires.Unix(), Online: a.n.gate.Online(id),
 				KeyPackages: uint32(a.n.dir.KeyPackages(id))})
 		}
+		for _, id := range m.Revoked {
+			out.Devices = append(out.Devices, &pb.DeviceStatus{Address: m.Address().String(), DeviceId: id.String(), Revoked: true})
+		}
 	}
 	return answer(out, nil)
 }

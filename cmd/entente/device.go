@@ -266,14 +266,26 @@ func receiveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "receive",
 		Short:   "Fetch and show what has come, once; with --follow, stay",
-		Example: "  entente receive --device bob\n  entente receive --follow --device bob",
+		Example: "  entente receive --device bob\n  entente receive --wait 1m --device bob\n  entente receive --follow --device bob",
 		Args:    exactArgs(),
 	}
+	wait := c.Flags().Duration("wait", 0, "when nothing is there, look again for so long")
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	follow := c.Flags().Bool("follow", false, "stay and show what comes, until interrupted")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return withDevice(c, *dir, *pass, func(d *device.Device) error {
-			return d.Receive(c.Context(), *follow, func(s device.Shown) error { return printShown(c, s, *asJSON) })
+			shown := 0
+			for until := time.Now().Add(*wait); ; time.Sleep(200 * time.Millisecond) {
+				err := d.Receive(c.Context(), *follow, func(s device.Shown) error {
+					if s.Event == "message" {
+						shown++
+					}
+					return printShown(c, s, *asJSON)
+				})
+				if err != nil || shown > 0 || *follow || !time.Now().Before(until) {
+					return err
+				}
+			}
 		})
 	}
 	return c
