@@ -42,6 +42,15 @@ func (o *outgoing) save(t *txn) error {
 	return t.putState(append([]byte(outPrefix), o.ID[:]...), b)
 }
 
+// nextCounter takes the next number of a submission.
+func (t *txn) nextCounter() (uint64, error) {
+	n, err := t.number(counterName)
+	if err != nil {
+		return 0, err
+	}
+	return n + 1, t.putNumber(counterName, n+1)
+}
+
 // waiting lists the messages without an end, in the order in which they were queued.
 func (d *Device) waiting() ([]*outgoing, error) {
 	var out []*outgoing

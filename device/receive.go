@@ -370,7 +370,11 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	r.state = next
 	b.touch(r.ID, true)
 	if effects.IsCommit {
-		b.renew, r.Committing = true, 0
+		b.renew = true
+		if r.Committing > 0 { // another's was first: ours is void
+			r.Committing = 0
+			b.writes = append(b.writes, func(t *txn) error { return t.deleteState(roomKey("stage/", r.ID)) })
+		}
 		b.showChanges(r, effects)
 	}
 	return nil

@@ -27,7 +27,8 @@ type room struct {
 	Ended      bool      // we were removed
 	Resynced   time.Time
 	Creating   []byte // CreateRoomRequest that waits for the hub's answer
-	Committing uint64 // counter of a submitted Commit that waits for the hub's answer
+	Committing uint64 // counter of a staged Commit that waits for the hub's answer
+	Handed     bool   // that Commit is at the home node; the hub's answer comes as a result
 
 	state *group.State
 }

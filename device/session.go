@@ -3,8 +3,6 @@ package device
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
-	"time"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mls/group"
@@ -77,6 +75,9 @@ func poke(c chan struct{}) {
 func (l *link) submitWaiting(ctx context.Context) error {
 	l.d.mu.Lock()
 	defer l.d.mu.Unlock()
+	if err := l.d.finishCommitting(ctx); err != nil && !temporary(err) {
+		return err
+	}
 	waiting, err := l.d.waiting()
 	if err != nil {
 		return err
@@ -120,14 +121,14 @@ func (d *Device) encryptWith(o *outgoing, also func(*txn) error) error {
 		return err
 	}
 	err = d.vault.update(func(t *txn) error {
-		n, err := t.number(counterName)
+		n, err := t.nextCounter()
 		if err != nil {
 			return err
 		}
-		o.Counter, o.Core = n+1, core
+		o.Counter, o.Core = n, core
 		changed := *r
 		changed.state = next
-		return errors.Join(t.putNumber(counterName, n+1), changed.save(t, false), o.save(t), also(t))
+		return errors.Join(changed.save(t, false), o.save(t), also(t))
 	})
 	if err == nil {
 		r.state = next
@@ -182,6 +183,13 @@ func (d *Device) catchUp(ctx context.Context, id wire.RoomID) error {
 			if core.Epoch != c.state.Epoch() || c.Ended {
 				continue
 			}
+			own, err := b.ownCommit(c, env.Seq, core)
+			if err != nil {
+				return err
+			}
+			if own {
+				continue
+			}
 			if err := b.processLogged(c, core); err != nil {
 				return d.resync(ctx, id)
 			}
@@ -233,7 +241,12 @@ func (d *Device) resync(ctx context.Context, id wire.RoomID) error {
 	if err != nil {
 		return err
 	}
-	st, err := d.submitCommit(ctx, r, staged.Epoch()-1, staged)
+	var counter uint64
+	err = d.vault.update(func(t *txn) (err error) { counter, err = t.nextCounter(); return err })
+	if err != nil {
+		return err
+	}
+	st, err := d.submitCommit(ctx, r, counter, staged)
 	if err != nil {
 		return err
 	}
@@ -252,129 +265,6 @@ func (d *Device) resync(ctx context.Context, id wire.RoomID) error {
 		err = d.vault.rotate()
 	}
 	return err
-}
-
-// submitCommit hands a Commit with its bundle over under the next counter.
-func (d *Device) submitCommit(ctx context.Context, r *room, epoch uint64, s *group.Staged) (*pb.Status, error) {
-	var counter uint64
-	err := d.vault.update(func(t *txn) error {
-		n, err := t.number(counterName)
-		counter = n + 1
-		return errors.Join(err, t.putNumber(counterName, counter))
-	})
-	if err != nil {
-		return nil, err
-	}
-	r.Committing = counter
-	a, err := call(ctx, d.home.Device.SubmitCommit, &pb.SubmitCommitRequest{Counter: counter, Room: r.ID[:], Generation: r.Generation, Epoch: epoch,
-		Bundle: &pb.Bundle{Commit: s.Commit, Welcome: s.Welcome, GroupInfo: s.GroupInfo, Tree: s.Tree}})
-	if err != nil {
-		return nil, err
-	}
-	return a.Status, nil
-}
-
-// commitPending commits the hub's proposals, after a short random wait so that not
-// every device does it at once (FORMATS, Removal).
-func (d *Device) commitPending(ctx context.Context) error {
-	if !d.hasPending() {
-		return nil
-	}
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(rand.N(5 * time.Second)):
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	waiting, err := d.waiting()
-	if err != nil || len(waiting) > 0 {
-		return err // counters are taken in order: later
-	}
-	for id, r := range d.rooms {
-		if r.state == nil || r.Ended || r.Committing > 0 || len(r.state.Public().PendingRefs()) == 0 {
-			continue
-		}
-		if err := d.commitRoom(ctx, id); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (d *Device) hasPending() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, r := range d.rooms {
-		if r.state != nil && !r.Ended && r.Committing == 0 && len(r.state.Public().PendingRefs()) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// commitRoom commits the proposals received in a room. The staged Commit is stored
-// before it leaves; both states are kept until the hub has answered.
-func (d *Device) commitRoom(ctx context.Context, id wire.RoomID) error {
-	r := *d.rooms[id]
-	var staged *group.Staged
-	err := d.withChains(ctx, func() (err error) {
-		r.state, staged, err = d.rooms[id].state.Stage(group.CommitParams{ByReference: true})
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	err = d.vault.update(func(t *txn) error {
-		return errors.Join(r.save(t, true), t.putState(roomKey("stage/", id), staged.Marshal()))
-	})
-	if err != nil {
-		return err
-	}
-	failpoint("staged")
-	st, err := d.submitCommit(ctx, &r, r.state.Epoch(), staged)
-	if err != nil {
-		return err
-	}
-	d.rooms[id] = &r
-	b := &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool)}
-	if err := b.committed(b.room(id), st); err != nil {
-		return err
-	}
-	return b.commit(d.mark())
-}
-
-// committed takes the hub's answer to a Commit of ours: applied, dropped, or still
-// to come.
-func (b *batch) committed(r *room, st *pb.Status) error {
-	if st.Code == pb.Code_CODE_ACCEPTED {
-		b.touch(r.ID, false)
-		return nil
-	}
-	var raw []byte
-	err := b.d.vault.view(func(t *txn) (err error) { raw, err = t.state(roomKey("stage/", r.ID)); return err })
-	r.Committing = 0
-	b.touch(r.ID, true)
-	if errors.Is(err, errNoRecord) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	b.writes = append(b.writes, func(t *txn) error { return t.deleteState(roomKey("stage/", r.ID)) })
-	if st.Code != pb.Code_CODE_SEQUENCED {
-		return nil // another Commit was first; it is on its way to us
-	}
-	staged, err := group.UnmarshalStaged(b.d.config(), raw)
-	if err != nil {
-		return err
-	}
-	if r.state, err = staged.Apply(r.state); err != nil {
-		return err
-	}
-	b.advanceSeq(r, st.Seq)
-	b.renew = true
-	return nil
 }
 
 // Revoke ends another device of this member: the member key signs.

@@ -1,0 +1,196 @@
+package device
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/entente-im/entente/mls/group"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// commitPending commits the hub's proposals, after a short random wait so that not
+// every device does it at once (FORMATS, Removal).
+func (d *Device) commitPending(ctx context.Context) error {
+	if !d.hasPending() {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(rand.N(5 * time.Second)):
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	waiting, err := d.waiting()
+	if err != nil || len(waiting) > 0 {
+		return err // counters are taken in order: later
+	}
+	for id, r := range d.rooms {
+		if !r.pending() {
+			continue
+		}
+		if err := d.commitRoom(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Device) hasPending() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.rooms {
+		if r.pending() {
+			return true
+		}
+	}
+	return false
+}
+
+// pending reports whether proposals wait for a Commit and none of ours is under way.
+func (r *room) pending() bool {
+	return r.state != nil && !r.Ended && r.Committing == 0 && len(r.state.Public().PendingRefs()) > 0
+}
+
+// commitRoom commits the proposals received in a room. The staged Commit is stored
+// with its counter before it leaves; both states are kept until the hub has answered.
+func (d *Device) commitRoom(ctx context.Context, id wire.RoomID) error {
+	r := *d.rooms[id]
+	var staged *group.Staged
+	err := d.withChains(ctx, func() (err error) {
+		r.state, staged, err = d.rooms[id].state.Stage(group.CommitParams{ByReference: true})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = d.vault.update(func(t *txn) (err error) {
+		if r.Committing, err = t.nextCounter(); err != nil {
+			return err
+		}
+		r.Handed = false
+		return errors.Join(r.save(t, true), t.putState(roomKey("stage/", id), staged.Marshal()))
+	})
+	if err != nil {
+		return err
+	}
+	d.rooms[id] = &r
+	failpoint("staged")
+	return d.submitStaged(ctx, id)
+}
+
+// finishCommitting hands over the Commits whose answer this device never got, under
+// their counters: the node answers what it had answered before (docs/protocol.md 6.5).
+func (d *Device) finishCommitting(ctx context.Context) error {
+	for id, r := range d.rooms {
+		if r.Committing == 0 || r.Handed || r.Ended {
+			continue
+		}
+		if err := d.submitStaged(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Device) submitStaged(ctx context.Context, id wire.RoomID) error {
+	b := &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool)}
+	r := b.room(id)
+	staged, err := d.staged(id)
+	if errors.Is(err, errNoRecord) {
+		r.Committing = 0
+		b.touch(id, false)
+		return b.commit(d.mark())
+	}
+	if err != nil {
+		return err
+	}
+	st, err := d.submitCommit(ctx, r, r.Committing, staged)
+	if err != nil {
+		return err // the answer is asked for again
+	}
+	if err := b.committed(r, st); err != nil {
+		return err
+	}
+	return b.commit(d.mark())
+}
+
+// staged reads a room's Commit that waits for an answer.
+func (d *Device) staged(id wire.RoomID) (*group.Staged, error) {
+	var raw []byte
+	err := d.vault.view(func(t *txn) (err error) { raw, err = t.state(roomKey("stage/", id)); return err })
+	if err != nil {
+		return nil, err
+	}
+	return group.UnmarshalStaged(d.config(), raw)
+}
+
+// submitCommit hands a Commit with its bundle over.
+func (d *Device) submitCommit(ctx context.Context, r *room, counter uint64, s *group.Staged) (*pb.Status, error) {
+	a, err := call(ctx, d.home.Device.SubmitCommit, &pb.SubmitCommitRequest{Counter: counter, Room: r.ID[:], Generation: r.Generation, Epoch: s.Epoch() - 1,
+		Bundle: &pb.Bundle{Commit: s.Commit, Welcome: s.Welcome, GroupInfo: s.GroupInfo, Tree: s.Tree}})
+	if err != nil {
+		return nil, err
+	}
+	return a.Status, nil
+}
+
+// committed takes the hub's answer to a Commit of ours: applied, dropped, or still
+// to come.
+func (b *batch) committed(r *room, st *pb.Status) error {
+	if st.Code == pb.Code_CODE_ACCEPTED {
+		r.Handed = true
+		b.touch(r.ID, false)
+		return nil
+	}
+	staged, err := b.d.staged(r.ID)
+	r.Committing, r.Handed = 0, false
+	b.touch(r.ID, true)
+	if errors.Is(err, errNoRecord) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	b.writes = append(b.writes, func(t *txn) error { return t.deleteState(roomKey("stage/", r.ID)) })
+	if st.Code != pb.Code_CODE_SEQUENCED {
+		return nil // another Commit was first; it is on its way to us
+	}
+	return b.apply(r, staged, st.Seq)
+}
+
+// apply goes over to the epoch of a Commit of ours. Entries before its place may be
+// still to come, and nobody delivers it to us: its place is noted, not passed.
+func (b *batch) apply(r *room, staged *group.Staged, seq uint64) (err error) {
+	if r.state, err = staged.Apply(r.state); err != nil {
+		return err
+	}
+	b.writes = append(b.writes, func(t *txn) error {
+		return t.putHistory(placeKey(r.ID, seq), b.d.now().Add(HistoryLife), []byte("Commit"))
+	})
+	if seq == r.Seq+1 {
+		b.advanceSeq(r, seq)
+	}
+	b.renew = true
+	return nil
+}
+
+// ownCommit applies an entry of the room log that is the Commit of ours whose answer
+// is still to come.
+func (b *batch) ownCommit(r *room, seq uint64, core *pb.EnvelopeCore) (bool, error) {
+	if r.Committing == 0 {
+		return false, nil
+	}
+	staged, err := b.d.staged(r.ID)
+	if errors.Is(err, errNoRecord) {
+		return false, nil
+	}
+	if err != nil || !bytes.Equal(staged.Commit, core.Body) {
+		return false, err
+	}
+	return true, b.committed(r, &pb.Status{Code: pb.Code_CODE_SEQUENCED, Seq: seq})
+}
