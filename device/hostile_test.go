@@ -97,7 +97,7 @@ func TestAHomeNodeThatLiesIsNotBelieved(t *testing.T) {
 			l.liar.DeviceServiceClient = honest
 			p.alice.home.Device = &l.liar
 			defer func() { p.alice.home.Device = honest }()
-			err := p.alice.Send(t.Context(), p.bob.Address(), "a secret", SendOptions{}, func(Progress) { t.Error("something was sent") })
+			_, err := p.alice.queue(t.Context(), p.bob.Address(), "a secret", SendOptions{})
 			if err == nil || l.is != nil && !errors.Is(err, l.is) || !strings.Contains(err.Error(), l.says) {
 				t.Errorf("believed, or refused for another reason: %v", err)
 			}

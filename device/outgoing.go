@@ -88,9 +88,14 @@ type Sent struct {
 	Text     string    `json:"text"`
 	At       time.Time `json:"at"`
 	Deadline time.Time `json:"deadline"`
-	State    string    `json:"state"` // queued, accepted, sequenced, then what notices say
+	State    string    `json:"state"` // queued, waiting, accepted, sequenced, then what notices say
 	Reason   string    `json:"reason,omitempty"`
+	Code     pb.Code   `json:"code,omitempty"` // of the refusal for now
 }
+
+// stateWaiting is a message that was refused for now: it goes out again with the
+// next session.
+const stateWaiting = "waiting"
 
 func sentKey(id MessageID) []byte { return append([]byte("s/"), id[:]...) }
 
@@ -136,10 +141,15 @@ func (d *Device) settled(t *txn, counter uint64, st *pb.Status, o *outgoing) (ag
 			return false, err
 		}
 	case wire.ClassOf(st.Code) == wire.Temporary:
-		if st.Code == pb.Code_CODE_WRONG_EPOCH {
-			o.Counter, o.Core, o.Accepted = 0, nil, false
+		// Later under a counter of its own: those after it may be taken meanwhile.
+		o.Counter, o.Core, o.Accepted = 0, nil, false
+		if err := o.save(t); err != nil || st.Code == pb.Code_CODE_WRONG_EPOCH {
+			return true, err
 		}
-		return true, o.save(t)
+		_, err := t.changeSent(o.ID, func(s *Sent) {
+			s.State, s.Code, s.Reason = stateWaiting, st.Code, (&wire.StatusError{Status: st}).Error()
+		})
+		return true, err
 	default:
 		if err := t.deleteState(append([]byte(outPrefix), o.ID[:]...)); err != nil {
 			return false, err

@@ -152,7 +152,7 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 		if err != nil {
 			return err
 		}
-		if s.State != reported && s.State != "queued" {
+		if s.State != reported && s.State != "queued" && s.State != stateWaiting {
 			l.report(s, reported, report)
 			reported = s.State
 		}
@@ -161,6 +161,8 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 			return refusedError(s)
 		case o == nil:
 			return nil
+		case s.State == stateWaiting:
+			return wire.Refuse(s.Code, "%s; the message waits and goes out with the next one", s.Reason)
 		case o.Accepted && patience == nil:
 			patience = time.After(wait)
 		case o.Core == nil:

@@ -59,6 +59,13 @@ func openMarks(dir string, key []byte) (m *marks, found bool, err error) {
 	m = &marks{f: f, key: key, state: markState{oldest: 1, named: map[string]uint64{}}}
 	var b [2 * marksSector]byte
 	n, _ := f.ReadAt(b[:], 0)
+	if n < len(b) {
+		// Both sectors get their place now: a full disk must not refuse the second.
+		if _, err := f.WriteAt(b[n:], int64(n)); err != nil {
+			f.Close()
+			return nil, false, fmt.Errorf("store: making room for the marks: %w", err)
+		}
+	}
 	magic := 0
 	for i := range 2 {
 		part := b[i*marksSector : (i+1)*marksSector]

@@ -54,28 +54,36 @@ func TestNodeSurvivesKillsUnderLoad(t *testing.T) {
 	}
 	t.Cleanup(acme.Stop)
 	alice, bob := openNew(t, acme, root, "alice"), openNew(t, acme, root, "bob")
-	ledger := make(map[string]bool)
+	ledger, shown := make(map[string]bool), make(map[string]int)
+	receive := func() {
+		err := bob.Receive(t.Context(), false, func(s device.Shown) error {
+			if s.Event == "message" {
+				shown[s.Text]++
+			} else if s.Event == "unreadable" {
+				t.Errorf("unreadable: %s", s.Reason)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	sent := 0
 	rounds := cycles("ENTENTE_KILLS", 8)
-	for range rounds {
+	for round := range rounds {
 		sent += sendUntilKilled(t, acme, alice, bob, ledger, sent)
 		if err := acme.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		if round%5 == 4 {
+			receive() // a mailbox takes 500 of one sender
+		}
+		if round%25 == 24 {
+			t.Logf("%d kills, %d messages sequenced", round+1, len(ledger))
+		}
 	}
 	send(t.Context(), t, alice, bob, "the last one", ledger) // and everything before it that waits
-	shown := make(map[string]int)
-	err = bob.Receive(t.Context(), false, func(s device.Shown) error {
-		if s.Event == "message" {
-			shown[s.Text]++
-		} else if s.Event == "unreadable" {
-			t.Errorf("unreadable: %s", s.Reason)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	receive()
 	for text := range ledger {
 		if shown[text] == 0 {
 			t.Errorf("lost: %q was sequenced", text)
@@ -129,6 +137,7 @@ func sendUntilKilled(t *testing.T, o *Organization, alice, bob *device.Device, l
 		if err := sender.Send(ctx, bob.Address(), text, device.SendOptions{}, func(device.Progress) {}); err == nil {
 			ledger[text] = true
 		} else if ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+			t.Logf("sending: %v", err)
 			break // the node is gone before we are told so
 		}
 	}
