@@ -78,6 +78,7 @@ func New(o Options) (*Gate, error) {
 	}
 	g := &Gate{o: o, sessions: make(map[wire.DeviceID]*live)}
 	g.tickets.made = make(map[[session.TicketLen]byte]ticket)
+	g.tickets.each = make(map[wire.DeviceID]*ofDevice)
 	g.limiter.open = make(map[string]int)
 	g.ctx, g.stop = context.WithCancelCause(context.Background())
 	// NoTLS: the library's TLS mode demands Host == SNI, which holds on port 443

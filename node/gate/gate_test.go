@@ -278,20 +278,6 @@ func TestConnectionsThatSayNothingAreLimitedPerAddress(t *testing.T) {
 	}
 }
 
-func TestTicketsOfOneDeviceAreBounded(t *testing.T) {
-	w := start(t, session.Timing{})
-	for range maxTicketsPerDevice {
-		w.ticket(t, wire.DeviceID{9}, "", time.Hour)
-	}
-	c := Caller{Device: wire.DeviceID{9}, Expires: w.clock.Now().Add(time.Hour)}
-	if _, err := w.OpenSession(c, ""); wire.StatusOf(err).Code != pb.Code_CODE_RATE_LIMITED {
-		t.Errorf("one more: %v", err)
-	}
-	w.ticket(t, wire.DeviceID{8}, "", time.Hour)
-	w.clock.add(wire.TicketLifetime)
-	w.ticket(t, wire.DeviceID{9}, "", time.Hour)
-}
-
 // A device that stops reading is dropped within the write deadline, and no more than its
 // window is ever taken from the mailbox for it.
 func TestSlowReaderHoldsOneWindowAndIsDropped(t *testing.T) {
