@@ -10,6 +10,10 @@ const ProtocolVersion uint16 = 1
 const (
 	SuiteX25519AES128   SuiteID = 1
 	SuiteX25519ChaCha20 SuiteID = 3
+	// SuiteXWingChaCha20 is hybrid and post-quantum: HPKE with MLKEM768-X25519
+	// (draft-ietf-hpke-pq, also known as X-Wing). Private use until the registry
+	// has a number for it.
+	SuiteXWingChaCha20 SuiteID = 0xF0E1
 )
 
 // Wire formats of MLSMessage (§6, §17.2).

@@ -9,6 +9,7 @@ import (
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/hpke"
+	"crypto/mlkem"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
@@ -33,8 +34,8 @@ type Suite struct {
 	aead    hpke.AEAD
 	newAEAD func(key []byte) (cipher.AEAD, error)
 	keyLen  int // AEAD.Nk
-	pubLen  int // length of an HPKE public key
-	encLen  int // length of an HPKE encapsulation
+	pubLen  int // KEM.Npk, of which the last 32 bytes are an X25519 point
+	encLen  int // KEM.Nenc, likewise
 	newHash func() hash.Hash
 	hashLen int // KDF.Nh and the length of a hash
 }
@@ -49,6 +50,15 @@ var suites = []*Suite{
 		ID: SuiteX25519ChaCha20, Name: "MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519",
 		kem: hpke.DHKEM(ecdh.X25519()), kdf: hpke.HKDFSHA256(), aead: hpke.ChaCha20Poly1305(),
 		newAEAD: chacha20poly1305.New, keyLen: 32, pubLen: 32, encLen: 32, newHash: sha256.New, hashLen: sha256.Size,
+	},
+	{
+		// ChaCha20 because its code takes the same time for every key on machines
+		// without AES instructions, WebAssembly included; its keys have 256 bits.
+		ID: SuiteXWingChaCha20, Name: "MLS_128_MLKEM768X25519_CHACHA20POLY1305_SHA256_Ed25519",
+		kem: hpke.MLKEM768X25519(), kdf: hpke.HKDFSHA256(), aead: hpke.ChaCha20Poly1305(),
+		newAEAD: chacha20poly1305.New, keyLen: 32,
+		pubLen: mlkem.EncapsulationKeySize768 + 32, encLen: mlkem.CiphertextSize768 + 32,
+		newHash: sha256.New, hashLen: sha256.Size,
 	},
 }
 
@@ -175,8 +185,10 @@ func nearPrime(low byte) (b [32]byte) {
 	return b
 }
 
+// isLowOrder looks at the X25519 half of a hybrid key: what is left of the other
+// half alone would be no hybrid any more.
 func isLowOrder(pub []byte) bool {
-	masked := [32]byte(pub)
+	masked := [32]byte(pub[len(pub)-32:])
 	masked[31] &= 0x7f
 	return slices.Contains(lowOrder, masked)
 }

@@ -37,7 +37,7 @@ type m = map[string]any
 
 func TestDriversTalkToEachOtherThroughEveryOperation(t *testing.T) {
 	for _, private := range []bool{false, true} {
-		for _, suite := range []int{1, 3} {
+		for _, suite := range []int{1, 3, 0xF0E1} {
 			talk(t, private, suite)
 		}
 	}

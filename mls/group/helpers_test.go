@@ -41,8 +41,6 @@ type client struct {
 	st   *State
 }
 
-const testSuite = mls.SuiteX25519AES128
-
 func credential(name string) mls.Credential {
 	return mls.Credential{Type: mls.CredentialBasic, Identity: []byte(name)}
 }

@@ -129,11 +129,11 @@ func badLeaves() map[string]struct {
 	}
 	return map[string]bad{
 		"no version":          {caps(func(c *mls.Capabilities) { c.Versions = []uint16{2} }), mls.ErrLeaf},
-		"no suite":            {caps(func(c *mls.Capabilities) { c.Suites = []mls.SuiteID{3} }), mls.ErrLeaf},
+		"no suite":            {caps(func(c *mls.Capabilities) { c.Suites = []mls.SuiteID{otherSuite()} }), mls.ErrLeaf},
 		"no own credential":   {caps(func(c *mls.Capabilities) { c.Credentials = []mls.CredentialType{2} }), mls.ErrLeaf},
 		"unlisted extension":  {func(k *mls.KeyPackage) { k.Leaf.Extensions = []mls.Extension{{Type: 0xF123}} }, mls.ErrLeaf},
 		"package extension":   {func(k *mls.KeyPackage) { k.Extensions = []mls.Extension{{Type: 0xF123}} }, mls.ErrKeyPackage},
-		"zero encryption key": {func(k *mls.KeyPackage) { k.Leaf.EncryptionKey = make([]byte, 32) }, mls.ErrLeaf},
+		"zero encryption key": {func(k *mls.KeyPackage) { clear(k.Leaf.EncryptionKey) }, mls.ErrLeaf},
 		"short key":           {func(k *mls.KeyPackage) { k.Leaf.EncryptionKey = k.Leaf.EncryptionKey[:31] }, mls.ErrLeaf},
 		"init is leaf key":    {func(k *mls.KeyPackage) { k.InitKey = k.Leaf.EncryptionKey }, mls.ErrKeyPackage},
 		"leaf of an update":   {func(k *mls.KeyPackage) { k.Leaf.Source = mls.SourceUpdate }, mls.ErrKeyPackage},
@@ -198,7 +198,9 @@ func TestSuiteLifetimeAndSignaturesOfAKeyPackage(t *testing.T) {
 	if _, _, err := hub.Process(room[0].forge(byValue(&mls.Proposal{Type: mls.ProposalAdd, Add: kp}))); !errors.Is(err, mls.ErrLifetime) {
 		t.Fatal(err)
 	}
-	other := x.keyPackage(func(k *mls.KeyPackage) { k.Suite = mls.SuiteX25519ChaCha20 })
+	other, _, err := NewKeyPackage(KeyPackageParams{Suite: otherSuite(), Signer: x.cfg.Signer, Credential: credential("x"),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)})
+	must(t, err)
 	if _, _, err := room[0].st.Stage(CommitParams{Adds: [][]byte{other}}); !errors.Is(err, mls.ErrKeyPackage) {
 		t.Fatal(err)
 	}
