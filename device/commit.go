@@ -53,7 +53,7 @@ func (d *Device) hasPending() bool {
 
 // pending reports whether proposals wait for a Commit and none of ours is under way.
 func (r *room) pending() bool {
-	return r.state != nil && !r.Ended && r.Committing == 0 && len(r.state.Public().PendingRefs()) > 0
+	return r.state != nil && !r.Ended && !r.Behind && !r.Lost && r.Committing == 0 && len(r.state.Public().PendingRefs()) > 0
 }
 
 // commitRoom commits the proposals received in a room. The staged Commit is stored
@@ -98,11 +98,11 @@ func (d *Device) finishCommitting(ctx context.Context) error {
 }
 
 func (d *Device) submitStaged(ctx context.Context, id wire.RoomID) error {
-	b := &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool)}
+	b := d.newBatch(ctx)
 	r := b.room(id)
 	staged, err := d.staged(id)
 	if errors.Is(err, errNoRecord) {
-		r.Committing = 0
+		r.Committing, r.Resyncing = 0, false
 		b.touch(id, false)
 		return b.commit(d.mark())
 	}
@@ -150,6 +150,9 @@ func (b *batch) committed(r *room, st *pb.Status) error {
 	staged, err := b.d.staged(r.ID)
 	r.Committing, r.Handed = 0, false
 	b.touch(r.ID, true)
+	if r.Resyncing {
+		b.resynced(r, st)
+	}
 	if errors.Is(err, errNoRecord) {
 		return nil
 	}

@@ -55,6 +55,10 @@ type Device struct {
 	mu     sync.Mutex // guards all below and every write to the vault
 	rooms  map[wire.RoomID]*room
 	events chan struct{} // poked when something to show was stored
+	// opened is the submission counter that the files had; compared, that the node had
+	// no higher one.
+	opened   uint64
+	compared bool
 }
 
 // Open opens an enrolled device.
@@ -72,6 +76,11 @@ func Open(dir string, passphrase []byte) (*Device, error) {
 		return nil, err
 	}
 	if err := d.loadRooms(); err != nil {
+		d.Close()
+		return nil, err
+	}
+	err = d.vault.view(func(t *txn) (err error) { d.opened, err = t.number(counterName); return err })
+	if err != nil {
 		d.Close()
 		return nil, err
 	}

@@ -23,10 +23,17 @@ func (d *Device) replenish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if account.KeyPackages > poolSize/2 {
+	replace, err := d.replaceKeyPackages()
+	if err != nil {
+		return err
+	}
+	if account.KeyPackages > poolSize/2 && !replace {
 		return nil
 	}
-	request := &pb.PublishKeyPackagesRequest{}
+	request := &pb.PublishKeyPackagesRequest{Replace: replace}
+	if replace {
+		account.KeyPackages = 0
+	}
 	var secrets []*group.KeyPackageSecrets
 	add := func(lastResort bool, life time.Duration) error {
 		kp, s, err := group.NewKeyPackage(group.KeyPackageParams{Suite: Suite, Signer: d.signer, Credential: d.credential(),
@@ -62,5 +69,8 @@ func (d *Device) replenish(ctx context.Context) error {
 		return err
 	}
 	_, err = call(ctx, d.home.Device.PublishKeyPackages, request)
-	return err
+	if err != nil || !replace {
+		return err
+	}
+	return d.vault.update(func(t *txn) error { return t.putNumber(replaceName, 0) })
 }

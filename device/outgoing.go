@@ -20,6 +20,7 @@ type outgoing struct {
 	Content  []byte
 	Deadline int64
 	Counter  uint64 // 0: not encrypted yet
+	Epoch    uint64 // that it was encrypted for last
 	Core     []byte
 	Accepted bool // at the home node; the hub's answer is still to come
 	Queued   time.Time
@@ -140,7 +141,7 @@ func (d *Device) settled(t *txn, counter uint64, st *pb.Status, o *outgoing) (ag
 		if err := o.save(t); err != nil {
 			return false, err
 		}
-	case wire.ClassOf(st.Code) == wire.Temporary:
+	case wire.ClassOf(st.Code) == wire.Temporary || st.Code == pb.Code_CODE_ROLLED_BACK:
 		// Later under a counter of its own: those after it may be taken meanwhile.
 		o.Counter, o.Core, o.Accepted = 0, nil, false
 		if err := o.save(t); err != nil || st.Code == pb.Code_CODE_WRONG_EPOCH {

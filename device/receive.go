@@ -14,7 +14,6 @@ import (
 	"github.com/entente-im/entente/mls/group"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
-	"github.com/entente-im/entente/wire/notice"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -46,18 +45,30 @@ type batch struct {
 	resend  bool
 }
 
+func (d *Device) newBatch(ctx context.Context) *batch {
+	return &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool)}
+}
+
 // handle is session.Handler: it stores all that a batch of deliveries means in one
 // transaction, and only then lets them be acknowledged.
 func (d *Device) handle(ctx context.Context, ds []*pb.Deliver) (unreadable []uint64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	b := &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool)}
-	mark := d.mark()
+	b, mark := d.newBatch(ctx), d.mark()
 	for _, x := range ds {
 		if x.Seq <= mark {
 			continue
 		}
-		if err := b.deliver(x); err != nil {
+		err := b.deliver(x)
+		if errors.Is(err, errBehind) {
+			// What came before is stored first: catching up works on stored rooms.
+			if err := b.commit(mark); err != nil {
+				return nil, err
+			}
+			b = d.newBatch(ctx)
+			err = d.deliverBehind(ctx, b, x)
+		}
+		if err != nil {
 			if temporary(err) {
 				return nil, err // nothing was stored; it is delivered again
 			}
@@ -72,6 +83,25 @@ func (d *Device) handle(ctx context.Context, ds []*pb.Deliver) (unreadable []uin
 	}
 	failpoint("after-store")
 	return unreadable, nil
+}
+
+// deliverBehind catches up with an entry's room and takes the entry then. When the hub
+// cannot be asked, the entry is lost, and mend goes on later: one room must not hold
+// the mailbox up.
+func (d *Device) deliverBehind(ctx context.Context, b *batch, x *pb.Deliver) error {
+	core, err := wire.ParseCore(x.Envelope.Core)
+	if err != nil {
+		return err
+	}
+	id := wire.RoomID(core.Room)
+	if err := d.catchUp(ctx, id); err != nil && ctx.Err() != nil {
+		return err
+	}
+	if err = b.deliver(x); errors.Is(err, errBehind) {
+		b.room(id).Behind = true
+		b.touch(id, false)
+	}
+	return err
 }
 
 // temporary tells the errors after which the same delivery can be read later.
@@ -344,7 +374,15 @@ func (b *batch) handshake(env *pb.Envelope, core *pb.EnvelopeCore) error {
 		b.advanceSeq(r, env.Seq)
 		return nil // processed before, from the room log
 	}
-	return b.process(r, env, core)
+	if core.Epoch > r.state.Epoch() {
+		return errBehind
+	}
+	err := b.process(r, env, core)
+	if err != nil && !temporary(err) && core.Kind == pb.Kind_KIND_COMMIT {
+		r.Behind = true // the room goes on without us
+		b.touch(r.ID, false)
+	}
+	return err
 }
 
 func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error {
@@ -372,7 +410,7 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	if effects.IsCommit {
 		b.renew = true
 		if r.Committing > 0 { // another's was first: ours is void
-			r.Committing = 0
+			r.Committing, r.Resyncing = 0, false
 			b.writes = append(b.writes, func(t *txn) error { return t.deleteState(roomKey("stage/", r.ID)) })
 		}
 		b.showChanges(r, effects)
@@ -407,8 +445,12 @@ func (d *Device) checkProposal(r *room, e *mls.Effects) error {
 }
 
 func (b *batch) showChanges(r *room, e *mls.Effects) {
+	state := "added"
+	if e.External {
+		state = "came back" // the only external Commit that is let in
+	}
 	for _, m := range e.Added {
-		b.showMember(r, "added", m)
+		b.showMember(r, state, m)
 	}
 	if !e.External {
 		for _, m := range e.Removed {
@@ -431,6 +473,9 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	r := b.room(wire.RoomID(core.Room))
 	if r == nil || r.state == nil {
 		return errors.New("device: a message of a room that this device is not in")
+	}
+	if core.Epoch > r.state.Epoch() && !r.Ended {
+		return errBehind
 	}
 	if !b.advanceSeq(r, env.Seq) {
 		return nil // a repeated place
@@ -463,109 +508,4 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 		return t.show(s)
 	})
 	return nil
-}
-
-// result is the hub's answer to a submission of ours.
-func (b *batch) result(core *pb.EnvelopeCore) error {
-	var res pb.SubmitResult
-	if err := proto.Unmarshal(core.Body, &res); err != nil || res.Status == nil {
-		return errors.New("device: a result that does not parse")
-	}
-	if r := b.room(wire.RoomID(core.Room)); r != nil && r.Committing == res.Counter && r.Committing > 0 {
-		return b.committed(r, res.Status)
-	}
-	waiting, err := b.d.waiting()
-	if err != nil {
-		return err
-	}
-	for _, o := range waiting {
-		if o.Counter == res.Counter {
-			b.writes = append(b.writes, func(t *txn) error {
-				again, err := b.d.settled(t, res.Counter, res.Status, o)
-				b.resend = b.resend || again
-				return err
-			})
-			if res.Status.Seq > 0 {
-				if r := b.room(o.Room); r != nil && res.Status.Seq == r.Seq+1 {
-					b.advanceSeq(r, res.Status.Seq)
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// notice notes what an organization states about messages of ours.
-func (b *batch) notice(core *pb.EnvelopeCore) error {
-	org, err := notice.OrganizationOf(string(core.Body))
-	if err != nil {
-		return err
-	}
-	room := wire.RoomID(core.Room)
-	return b.d.withChains(b.ctx, func() error {
-		key, err := b.d.nodeKey(org, room)
-		if err != nil {
-			return err
-		}
-		said, err := notice.Parse(string(core.Body), org, key)
-		if err != nil {
-			return err
-		}
-		if said.Room != room || said.Origin != b.d.account.Organization {
-			return errors.New("device: a notice of another room, or for another organization")
-		}
-		for _, r := range said.Ranges {
-			b.noticeRange(said, r)
-		}
-		return nil
-	})
-}
-
-// nodeKey is the statement key of an organization with a member in the room.
-func (d *Device) nodeKey(org wire.OrganizationID, id wire.RoomID) (wire.NoteKey, error) {
-	r := d.rooms[id]
-	if r == nil || r.state == nil {
-		return wire.NoteKey{}, errors.New("device: a notice of an unknown room")
-	}
-	for _, m := range r.state.Members() {
-		c, err := credentialOf(m.Node)
-		if err != nil || c.Organization != org {
-			continue
-		}
-		member, err := d.chains.get(memberKey{c.Organization, c.Member})
-		if err != nil {
-			return wire.NoteKey{}, err
-		}
-		return member.Organization.NodeKey(), nil
-	}
-	return wire.NoteKey{}, errors.New("device: a notice of an organization that is not in the room")
-}
-
-// maxRange bounds the entries of a range that are looked at.
-const maxRange = 10_000
-
-func (b *batch) noticeRange(said *notice.Notice, r notice.Range) {
-	for seq := r.From; seq <= r.To && seq-r.From < maxRange; seq++ {
-		b.writes = append(b.writes, func(t *txn) error {
-			raw, err := t.history(placeKey(said.Room, seq))
-			if err != nil || len(raw) != 32 {
-				return nil // not ours
-			}
-			changed := false
-			s, err := t.changeSent(MessageID(raw), func(s *Sent) {
-				if s.State == "acknowledged" || s.State == r.State.String() {
-					return
-				}
-				s.State, changed = r.State.String(), true
-				if r.Reason != 0 {
-					s.Reason = wire.CodeName(r.Reason)
-				}
-			})
-			if err != nil || !changed || r.State == notice.StateAcknowledged || r.State == notice.StateDelivered || r.State == notice.StateStored {
-				return err
-			}
-			return t.show(Shown{Event: "notice", ID: s.ID, To: s.To, Text: s.Text, State: r.State.String(),
-				Reason: s.Reason, Room: said.Room.String(), Seq: seq, At: said.Issued})
-		})
-	}
 }

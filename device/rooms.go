@@ -29,6 +29,9 @@ type room struct {
 	Creating   []byte // CreateRoomRequest that waits for the hub's answer
 	Committing uint64 // counter of a staged Commit that waits for the hub's answer
 	Handed     bool   // that Commit is at the home node; the hub's answer comes as a result
+	Resyncing  bool   // that Commit is an external one that brings us back
+	Behind     bool   // a Commit that we could not apply: see mend
+	Lost       bool   // the ratchets were set back and must encrypt nothing: see restored
 
 	state *group.State
 }

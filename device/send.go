@@ -163,9 +163,9 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 			return nil
 		case s.State == stateWaiting:
 			return wire.Refuse(s.Code, "%s; the message waits and goes out with the next one", s.Reason)
-		case o.Accepted && patience == nil:
+		case (o.Accepted || l.d.stalled(o.Room)) && patience == nil:
 			patience = time.After(wait)
-		case o.Core == nil:
+		case o.Core == nil && !l.d.stalled(o.Room):
 			if attempts++; attempts > maxAttempts {
 				return wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "the room moved on %d times; the message waits and is sent with the next one", maxAttempts)
 			}
@@ -178,6 +178,9 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 			return ctx.Err()
 		case <-l.settled:
 		case <-patience:
+			if o.Core == nil {
+				return wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "this device is coming back into the room; the message waits and goes out with the next visit")
+			}
 			return nil
 		case why := <-l.trouble:
 			if final(why) {
@@ -207,12 +210,23 @@ func (l *link) report(s *Sent, before string, report func(Progress)) {
 // again encrypts a message anew after wrongEpoch.
 func (l *link) again(ctx context.Context, o *outgoing) error {
 	l.d.mu.Lock()
-	err := l.d.catchUp(ctx, o.Room)
+	var err error
+	if r := l.d.rooms[o.Room]; r != nil && r.state != nil && r.state.Epoch() <= o.Epoch {
+		err = l.d.catchUp(ctx, o.Room)
+	}
 	l.d.mu.Unlock()
 	if err != nil {
 		return err
 	}
 	return l.submitWaiting(ctx)
+}
+
+// stalled reports whether a room encrypts nothing for now.
+func (d *Device) stalled(id wire.RoomID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.rooms[id]
+	return r != nil && r.stalled()
 }
 
 // sent reads what is known of a message, and its outgoing record when it has one.
@@ -322,6 +336,12 @@ func (d *Device) renewKeys() error {
 // afterReceive does what a short visit leaves to do.
 func (d *Device) afterReceive(ctx context.Context) error {
 	if err := d.replenish(ctx); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	err := d.mend(ctx)
+	d.mu.Unlock()
+	if err != nil {
 		return err
 	}
 	return d.commitPending(ctx)

@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/entente-im/entente/identity"
-	"github.com/entente-im/entente/mls/group"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/entente-im/entente/wire/session"
@@ -13,22 +12,24 @@ import (
 
 // link is a running session with the home node.
 type link struct {
-	d       *Device
-	client  *session.Client
-	drained chan struct{} // poked when the mailbox was empty
-	trouble chan error    // the last reason for not being connected
-	settled chan struct{} // poked when a submission was answered
-	ended   chan error    // Run has returned
-	stop    context.CancelFunc
+	d        *Device
+	client   *session.Client
+	drained  chan struct{} // poked when the mailbox was empty
+	trouble  chan error    // the last reason for not being connected
+	settled  chan struct{} // poked when a submission was answered
+	welcomed chan struct{} // closed when the node has welcomed this device
+	ended    chan error    // Run has returned
+	stop     context.CancelFunc
 }
 
 // connectSession starts a session and hands over what waits.
 func (d *Device) connectSession(ctx context.Context) (*link, error) {
 	ctx, stop := context.WithCancel(ctx)
-	l := &link{d: d, drained: make(chan struct{}, 1), trouble: make(chan error, 1), settled: make(chan struct{}, 1), ended: make(chan error, 1), stop: stop}
+	l := &link{d: d, drained: make(chan struct{}, 1), trouble: make(chan error, 1), settled: make(chan struct{}, 1),
+		welcomed: make(chan struct{}), ended: make(chan error, 1), stop: stop}
 	var err error
 	l.client, err = d.home.Session(session.ClientOptions{
-		Mark: d.mark, Handler: l.handle,
+		Mark: d.mark, Handler: l.handle, Welcomed: l.greeted,
 		Drained: func() { poke(l.drained) },
 		State: func(connected bool, why error) {
 			if !connected && why != nil {
@@ -54,6 +55,21 @@ func (l *link) close() {
 	<-l.ended
 }
 
+// greeted is called for each connection; only before the first can the device have been
+// set back.
+func (l *link) greeted(submitMark uint64) error {
+	select {
+	case <-l.welcomed:
+		return nil
+	default:
+	}
+	err := l.d.welcomed(submitMark)
+	if err == nil {
+		close(l.welcomed)
+	}
+	return err
+}
+
 func (l *link) handle(ctx context.Context, ds []*pb.Deliver) ([]uint64, error) {
 	unreadable, err := l.d.handle(ctx, ds)
 	if err == nil {
@@ -73,9 +89,15 @@ func poke(c chan struct{}) {
 // in the order of the counters. Each ratchet and counter is stored before its bytes
 // leave.
 func (l *link) submitWaiting(ctx context.Context) error {
+	if err := l.ready(ctx); err != nil {
+		return err
+	}
 	l.d.mu.Lock()
 	defer l.d.mu.Unlock()
 	if err := l.d.finishCommitting(ctx); err != nil && !temporary(err) {
+		return err
+	}
+	if err := l.d.mend(ctx); err != nil {
 		return err
 	}
 	waiting, err := l.d.waiting()
@@ -89,6 +111,9 @@ func (l *link) submitWaiting(ctx context.Context) error {
 		if err := l.d.encrypt(o); err != nil {
 			return err
 		}
+		if o.Core == nil {
+			continue // its room is stalled
+		}
 		failpoint("before-submit")
 		if err := l.client.Submit(ctx, o.Counter, o.Core, func(st *pb.Status) { l.answered(o, st) }); err != nil {
 			return err
@@ -98,7 +123,7 @@ func (l *link) submitWaiting(ctx context.Context) error {
 }
 
 // encrypt gives a message its counter and bytes, and stores both with the advanced
-// ratchet.
+// ratchet; in a stalled room it stays as it is.
 func (d *Device) encrypt(o *outgoing) error {
 	if o.Core != nil {
 		return nil
@@ -110,6 +135,9 @@ func (d *Device) encryptWith(o *outgoing, also func(*txn) error) error {
 	r := d.rooms[o.Room]
 	if r == nil || r.state == nil || r.Ended {
 		return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "this device is not in the room any more")
+	}
+	if r.stalled() {
+		return d.vault.update(func(t *txn) error { return errors.Join(o.save(t), also(t)) })
 	}
 	next, body, err := r.state.Encrypt(nil, o.Content, padTo(len(o.Content)))
 	if err != nil {
@@ -125,7 +153,7 @@ func (d *Device) encryptWith(o *outgoing, also func(*txn) error) error {
 		if err != nil {
 			return err
 		}
-		o.Counter, o.Core = n, core
+		o.Counter, o.Core, o.Epoch = n, core, r.state.Epoch()
 		changed := *r
 		changed.state = next
 		return errors.Join(changed.save(t, false), o.save(t), also(t))
@@ -158,113 +186,6 @@ func (l *link) answered(o *outgoing, st *pb.Status) {
 		// node answers with its first result.
 		poke(l.settled)
 	}()
-}
-
-// catchUp processes the handshakes that this device has missed, from the room log at
-// the hub.
-func (d *Device) catchUp(ctx context.Context, id wire.RoomID) error {
-	r := d.rooms[id]
-	if r == nil || r.state == nil {
-		return nil
-	}
-	for {
-		a, err := call(ctx, d.home.Device.GetRoomLog, &pb.GetRoomLogRequest{Hub: r.Hub[:], Room: id[:], FromEpoch: r.state.Epoch()})
-		if err != nil {
-			return err
-		}
-		b := &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool)}
-		before := r.state.Epoch()
-		for _, env := range a.Handshakes {
-			core, err := wire.ParseCore(env.Core)
-			if err != nil {
-				return err
-			}
-			c := b.room(id)
-			if core.Epoch != c.state.Epoch() || c.Ended {
-				continue
-			}
-			own, err := b.ownCommit(c, env.Seq, core)
-			if err != nil {
-				return err
-			}
-			if own {
-				continue
-			}
-			if err := b.processLogged(c, core); err != nil {
-				return d.resync(ctx, id)
-			}
-		}
-		if err := b.commit(d.mark()); err != nil {
-			return err
-		}
-		r = d.rooms[id]
-		if !a.More || r.state.Epoch() == before {
-			return nil
-		}
-	}
-}
-
-// processLogged is process without the place in the sequence: the same entry is
-// still to be delivered.
-func (b *batch) processLogged(r *room, core *pb.EnvelopeCore) error {
-	seq := r.Seq
-	err := b.process(r, &pb.Envelope{Seq: seq}, core)
-	return err
-}
-
-// resync comes back into a room by an external Commit that replaces our own leaf,
-// at most once per room and hour (docs/protocol.md 7.2). What was said meanwhile is
-// a gap that is named.
-func (d *Device) resync(ctx context.Context, id wire.RoomID) error {
-	r := d.rooms[id]
-	if d.now().Sub(r.Resynced) < wire.ResyncPerRoom {
-		return wire.Refuse(pb.Code_CODE_RATE_LIMITED, "the room was resynced within the last hour")
-	}
-	a, err := call(ctx, d.home.Device.GetGroupInfo, &pb.GetGroupInfoRequest{Hub: r.Hub[:], Room: id[:]})
-	if err != nil {
-		return err
-	}
-	var staged *group.Staged
-	err = d.withChains(ctx, func() (err error) {
-		p := group.ExternalParams{Credential: d.credential()}
-		if r.state != nil {
-			own := r.state.OwnLeaf()
-			p.Resync = &own
-		}
-		staged, err = group.ExternalJoin(d.config(), a.Answer.GetGroupInfo(), a.Answer.GetTree(), p)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	next, err := staged.Apply(nil)
-	if err != nil {
-		return err
-	}
-	var counter uint64
-	err = d.vault.update(func(t *txn) (err error) { counter, err = t.nextCounter(); return err })
-	if err != nil {
-		return err
-	}
-	st, err := d.submitCommit(ctx, r, counter, staged)
-	if err != nil {
-		return err
-	}
-	if err := wire.Err(st); err != nil {
-		return err
-	}
-	c := *r
-	c.state, c.Resynced, c.Committing = next, d.now(), 0
-	c.Seq = max(c.Seq, st.Seq)
-	err = d.vault.update(func(t *txn) error {
-		return errors.Join(c.save(t, true), t.show(Shown{Event: "room", State: "resynced", Room: id.String(), At: d.now(),
-			Reason: "this device had fallen behind; what was said meanwhile is missing here"}))
-	})
-	if err == nil {
-		d.rooms[id] = &c
-		err = d.vault.rotate()
-	}
-	return err
 }
 
 // Revoke ends another device of this member: the member key signs.

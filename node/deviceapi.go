@@ -108,7 +108,7 @@ func (n *Node) publish(ctx context.Context, m *pb.PublishKeyPackagesRequest) (in
 			return 0, err
 		}
 	}
-	return n.dir.Publish(ctx, device, m.KeyPackages, m.LastResort)
+	return n.dir.Publish(ctx, device, m.KeyPackages, m.LastResort, m.Replace)
 }
 
 func (n *Node) checkKeyPackage(device wire.DeviceID, raw []byte, lastResort bool) error {
@@ -181,7 +181,7 @@ func (a deviceAPI) SubmitCommit(ctx context.Context, r *connect.Request[pb.Submi
 }
 
 func (a deviceAPI) GetTree(ctx context.Context, r *connect.Request[pb.GetTreeRequest]) (*connect.Response[pb.GetTreeResponse], error) {
-	hub, room, err := hubAndRoom(r.Msg.Hub, r.Msg.Room)
+	hub, room, err := a.roomOf(ctx, r.Msg.Hub, r.Msg.Room)
 	if err != nil {
 		return answer[pb.GetTreeResponse](nil, err)
 	}
@@ -194,7 +194,7 @@ func (a deviceAPI) GetTree(ctx context.Context, r *connect.Request[pb.GetTreeReq
 }
 
 func (a deviceAPI) GetGroupInfo(ctx context.Context, r *connect.Request[pb.GetGroupInfoRequest]) (*connect.Response[pb.GetGroupInfoResponse], error) {
-	hub, room, err := hubAndRoom(r.Msg.Hub, r.Msg.Room)
+	hub, room, err := a.roomOf(ctx, r.Msg.Hub, r.Msg.Room)
 	if err != nil {
 		return answer[pb.GetGroupInfoResponse](nil, err)
 	}
@@ -208,7 +208,7 @@ func (a deviceAPI) GetGroupInfo(ctx context.Context, r *connect.Request[pb.GetGr
 }
 
 func (a deviceAPI) GetRoomLog(ctx context.Context, r *connect.Request[pb.GetRoomLogRequest]) (*connect.Response[pb.GetRoomLogResponse], error) {
-	hub, room, err := hubAndRoom(r.Msg.Hub, r.Msg.Room)
+	hub, room, err := a.roomOf(ctx, r.Msg.Hub, r.Msg.Room)
 	if err != nil {
 		return answer[pb.GetRoomLogResponse](nil, err)
 	}
@@ -252,6 +252,18 @@ func (a deviceAPI) Account(ctx context.Context, _ *connect.Request[pb.AccountReq
 	u := a.n.mail.Usage(device)
 	return answer(&pb.AccountResponse{Chain: chain, NodeCertificate: a.n.certificate, KeyPackages: uint32(a.n.dir.KeyPackages(device)),
 		MailboxCount: uint64(u.Messages + u.Control + u.Handshakes), MailboxBytes: uint64(u.Bytes)}, err)
+}
+
+// roomOf is the room that a calling device asks about, which it must be in.
+func (a deviceAPI) roomOf(ctx context.Context, hub, room []byte) (h wire.OrganizationID, r wire.RoomID, err error) {
+	device, err := caller(ctx)
+	if err != nil {
+		return h, r, err
+	}
+	if h, r, err = hubAndRoom(hub, room); err != nil {
+		return h, r, err
+	}
+	return h, r, a.n.inRoom(device, r)
 }
 
 func hubAndRoom(hub, room []byte) (h wire.OrganizationID, r wire.RoomID, err error) {

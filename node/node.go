@@ -77,6 +77,7 @@ type Node struct {
 	results   *results
 	numbers   *numbers
 	rates     *rates
+	resyncs   *resyncs
 	chains    *chains
 	validator mls.CredentialValidator
 
@@ -112,7 +113,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{version: o.Version, started: time.Now(), config: config, clock: wallClock{}, chains: newChains(), rates: newRates(config.Limits),
+	n := &Node{version: o.Version, started: time.Now(), config: config, clock: wallClock{}, chains: newChains(), rates: newRates(config.Limits), resyncs: newResyncs(),
 		log: slog.New(slog.NewTextHandler(o.LogOutput, &slog.HandlerOptions{Level: level})), places: make(chan struct{}, maxBackground)}
 	if o.Clock != nil {
 		n.clock = o.Clock

@@ -47,7 +47,7 @@ func (c *change) orderCommit(d *draft, s submission) error {
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a Commit that adds devices without a Welcome")
 	}
 	if effects.External {
-		welcomed = nil
+		return c.resync(d, s, next, effects)
 	}
 	return c.acceptCommit(d, s, next, effects, welcomed)
 }
@@ -138,6 +138,24 @@ func (c *change) committerSpeaks(s submission, committer *mls.LeafNode) error {
 	if !s.from.IsZero() && who.Organization != s.from {
 		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "a Commit of another organization")
 	}
+	return nil
+}
+
+// resync takes an external Commit, one per device, room and hour.
+func (c *change) resync(d *draft, s submission, next *mls.PublicGroup, effects *mls.Effects) error {
+	who, err := credentialOf(next.Member(effects.Committer))
+	if err != nil {
+		return err
+	}
+	room, now := d.id, c.n.clock.Now()
+	if c.n.resyncs.early(room, who.Device, now) {
+		// Not a refusal for now: that would hold up all that follows it in the room.
+		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "a device comes back into a room once an hour")
+	}
+	if err := c.acceptCommit(d, s, next, effects, nil); err != nil {
+		return err
+	}
+	c.then(func() { c.n.resyncs.note(room, who.Device, now) })
 	return nil
 }
 

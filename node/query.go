@@ -105,6 +105,29 @@ func (n *Node) visible(from wire.OrganizationID, room []byte) (*draft, func(), e
 	return nil, nil, wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "")
 }
 
+// inRoom refuses a device of ours the metadata of a room that it has no leaf in:
+// to it the room does not exist.
+func (n *Node) inRoom(device wire.DeviceID, id wire.RoomID) error {
+	c, err := n.begin(id)
+	if err != nil {
+		return err
+	}
+	defer c.abandon()
+	d := c.room(id)
+	if d.group == nil {
+		if d.holds(device) {
+			return nil
+		}
+		return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "")
+	}
+	for _, m := range members(d.group) {
+		if m.Organization == n.org.ID && m.Device == device {
+			return nil
+		}
+	}
+	return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "")
+}
+
 func (n *Node) treeFor(from wire.OrganizationID, q *pb.TreeQuery) ([]byte, error) {
 	_, done, err := n.visible(from, q.Room)
 	if err != nil {

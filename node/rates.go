@@ -37,3 +37,45 @@ func (r *rates) device(id wire.DeviceID) (time.Duration, bool) {
 	}
 	return 0, true
 }
+
+// resyncs remembers when devices came back into rooms by external Commit: once per
+// room and hour each (docs/protocol.md 7.3), so that nobody keeps a room busy with
+// Commits. It starts anew with the process.
+type resyncs struct {
+	mu    sync.Mutex
+	last  map[resyncKey]time.Time
+	swept time.Time
+}
+
+type resyncKey struct {
+	room   wire.RoomID
+	device wire.DeviceID
+}
+
+// maxResyncs is when entries older than their hour are swept. A device has one entry
+// for each room that it is in, so the table is bounded by the rooms of an hour.
+const maxResyncs = 10_000
+
+func newResyncs() *resyncs { return &resyncs{last: make(map[resyncKey]time.Time)} }
+
+// early reports whether a device was back in a room less than an hour ago.
+func (r *resyncs) early(room wire.RoomID, device wire.DeviceID, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last, ok := r.last[resyncKey{room, device}]
+	return ok && now.Sub(last) < wire.ResyncPerRoom
+}
+
+func (r *resyncs) note(room wire.RoomID, device wire.DeviceID, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.last) >= maxResyncs && now.Sub(r.swept) >= time.Minute {
+		r.swept = now
+		for k, at := range r.last {
+			if now.Sub(at) >= wire.ResyncPerRoom {
+				delete(r.last, k)
+			}
+		}
+	}
+	r.last[resyncKey{room, device}] = now
+}

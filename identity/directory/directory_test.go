@@ -58,7 +58,7 @@ func TestRevokedDeviceIsInactiveAtOnceAndForEver(t *testing.T) {
 	w := newWorld(t)
 	for _, by := range []string{"member", "organization"} {
 		p := w.enrolled("by-" + by)
-		if _, err := w.Publish(ctx, p.device, packages(3, 1), []byte("last")); err != nil {
+		if _, err := w.Publish(ctx, p.device, packages(3, 1), []byte("last"), false); err != nil {
 			t.Fatal(err)
 		}
 		before, err := w.Get(p.id)
@@ -83,7 +83,7 @@ func TestRevokedDeviceIsInactiveAtOnceAndForEver(t *testing.T) {
 			}
 			_, err = w.Claim(ctx, w.org.ID, make([]byte, 32), p.id)
 			code(t, err, pb.Code_CODE_NO_KEY_PACKAGE)
-			_, err = w.Publish(ctx, p.device, packages(1, 2), nil)
+			_, err = w.Publish(ctx, p.device, packages(1, 2), nil, false)
 			code(t, err, pb.Code_CODE_REVOKED)
 			_, err = w.SignRevocation(p.device)
 			code(t, err, pb.Code_CODE_UNKNOWN_DEVICE)

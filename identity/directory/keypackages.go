@@ -33,9 +33,9 @@ func (d *Directory) putKeyPackage(b *store.Batch, device wire.DeviceID, seq uint
 }
 
 // Publish adds KeyPackages to a device's pool, up to wire.KeyPackagePool in all (the
-// oldest go first), and replaces its last-resort one when that is given. It returns
-// the stock.
-func (d *Directory) Publish(ctx context.Context, device wire.DeviceID, packages [][]byte, lastResort []byte) (int, error) {
+// oldest go first), and replaces its last-resort one when that is given. With replace,
+// nothing of what was there before stays. It returns the stock.
+func (d *Directory) Publish(ctx context.Context, device wire.DeviceID, packages [][]byte, lastResort []byte, replace bool) (int, error) {
 	if err := checkSizes(packages, lastResort); err != nil {
 		return 0, err
 	}
@@ -49,6 +49,11 @@ func (d *Directory) Publish(ctx context.Context, device wire.DeviceID, packages 
 		return 0, err
 	}
 	var b store.Batch
+	if replace {
+		if err := d.dropKeyPackages(&b, device); err != nil {
+			return 0, err
+		}
+	}
 	for drop := len(have) + len(packages) - wire.KeyPackagePool; drop > 0; drop-- {
 		b.Delete(have[0].Key)
 		have = have[1:]
@@ -71,6 +76,9 @@ func (d *Directory) Publish(ctx context.Context, device wire.DeviceID, packages 
 		if _, err := d.store.Commit(ctx, &b); err != nil {
 			return 0, fmt.Errorf("directory: publishing KeyPackages: %w", err)
 		}
+	}
+	if replace {
+		return len(packages), nil
 	}
 	return len(have) + len(packages), nil
 }

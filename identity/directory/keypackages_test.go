@@ -26,7 +26,7 @@ func (w *world) claim(p *person, requester byte) (*pb.ClaimedKeyPackage, error) 
 func TestEachKeyPackageIsHandedOutOnceOldestFirst(t *testing.T) {
 	w := newWorld(t)
 	alice := w.enrolled("alice")
-	stock, err := w.Publish(ctx, alice.device, packages(3, 1), nil)
+	stock, err := w.Publish(ctx, alice.device, packages(3, 1), nil, false)
 	w.must(err)
 	if stock != 3 {
 		t.Errorf("a stock of %d", stock)
@@ -51,7 +51,7 @@ func TestEachKeyPackageIsHandedOutOnceOldestFirst(t *testing.T) {
 func TestClaimsAtOnceNeverShareAKeyPackage(t *testing.T) {
 	w := newWorld(t)
 	alice := w.enrolled("alice")
-	_, err := w.Publish(ctx, alice.device, packages(20, 1), nil)
+	_, err := w.Publish(ctx, alice.device, packages(20, 1), nil, false)
 	w.must(err)
 	var mu sync.Mutex
 	seen, none := map[string]int{}, 0
@@ -82,7 +82,7 @@ func TestClaimsAtOnceNeverShareAKeyPackage(t *testing.T) {
 func TestLastResortIsGivenOnceAnHourAndOnlyWhenNothingElseIsLeft(t *testing.T) {
 	w := newWorld(t)
 	alice := w.enrolled("alice")
-	_, err := w.Publish(ctx, alice.device, packages(1, 1), []byte("last"))
+	_, err := w.Publish(ctx, alice.device, packages(1, 1), []byte("last"), false)
 	w.must(err)
 	if c, err := w.claim(alice, 1); err != nil || c.LastResort {
 		t.Fatalf("first %+v, %v", c, err)
@@ -100,7 +100,7 @@ func TestLastResortIsGivenOnceAnHourAndOnlyWhenNothingElseIsLeft(t *testing.T) {
 		w.clock.advance(time.Second)
 	}
 	// A new one-time KeyPackage goes before it, and a new last resort replaces it.
-	_, err = w.Publish(ctx, alice.device, packages(1, 2), []byte("newer"))
+	_, err = w.Publish(ctx, alice.device, packages(1, 2), []byte("newer"), false)
 	w.must(err)
 	if c, err := w.claim(alice, 4); err != nil || c.LastResort {
 		t.Errorf("a one-time one is there, and %+v, %v is given", c, err)
@@ -113,10 +113,10 @@ func TestLastResortIsGivenOnceAnHourAndOnlyWhenNothingElseIsLeft(t *testing.T) {
 func TestKeyPackagesNearTheirEndAreNotHandedOut(t *testing.T) {
 	w := newWorld(t)
 	alice := w.enrolled("alice")
-	_, err := w.Publish(ctx, alice.device, packages(2, 1), []byte("last"))
+	_, err := w.Publish(ctx, alice.device, packages(2, 1), []byte("last"), false)
 	w.must(err)
 	w.clock.advance(wire.KeyPackageLifetime - 25*time.Hour)
-	_, err = w.Publish(ctx, alice.device, packages(1, 2), nil)
+	_, err = w.Publish(ctx, alice.device, packages(1, 2), nil, false)
 	w.must(err)
 	w.clock.advance(time.Hour) // the first two have a day left
 	if c, err := w.claim(alice, 1); err != nil || c.KeyPackage[0] != 2 {
@@ -133,10 +133,10 @@ func TestKeyPackagesNearTheirEndAreNotHandedOut(t *testing.T) {
 func TestPoolIsBoundedAndKeepsTheNewest(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.enrolled("alice"), w.enrolled("bob")
-	_, err := w.Publish(ctx, bob.device, packages(1, 7), nil)
+	_, err := w.Publish(ctx, bob.device, packages(1, 7), nil, false)
 	w.must(err)
 	for tag := range byte(3) {
-		stock, err := w.Publish(ctx, alice.device, packages(60, tag), nil)
+		stock, err := w.Publish(ctx, alice.device, packages(60, tag), nil, false)
 		w.must(err)
 		if want := min(60*(int(tag)+1), wire.KeyPackagePool); stock != want || w.KeyPackages(alice.device) != want {
 			t.Errorf("a stock of %d and %d, not %d", stock, w.KeyPackages(alice.device), want)
@@ -157,13 +157,13 @@ func TestPoolIsBoundedAndKeepsTheNewest(t *testing.T) {
 		"a long last one":  {nil, make([]byte, wire.KeyPackageMax+1)},
 		"101 and the last": {packages(101, 1), []byte("x")},
 	} {
-		_, err := w.Publish(ctx, alice.device, c.one, c.last)
+		_, err := w.Publish(ctx, alice.device, c.one, c.last, false)
 		t.Run(name, func(t *testing.T) { code(t, err, pb.Code_CODE_TOO_LARGE) })
 	}
-	if stock, err := w.Publish(ctx, alice.device, packages(100, 5), []byte("last")); err != nil || stock != 100 {
+	if stock, err := w.Publish(ctx, alice.device, packages(100, 5), []byte("last"), false); err != nil || stock != 100 {
 		t.Errorf("a whole pool with its last resort: %d, %v", stock, err)
 	}
-	_, err = w.Publish(ctx, wire.DeviceID{1}, packages(1, 1), nil)
+	_, err = w.Publish(ctx, wire.DeviceID{1}, packages(1, 1), nil, false)
 	code(t, err, pb.Code_CODE_REVOKED)
 }
 
@@ -171,7 +171,7 @@ func TestClaimsAreLimitedPerRequesterAndPerOrganization(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.enrolled("alice"), w.enrolled("bob")
 	for _, p := range []*person{alice, bob} {
-		_, err := w.Publish(ctx, p.device, packages(100, 1), nil)
+		_, err := w.Publish(ctx, p.device, packages(100, 1), nil, false)
 		w.must(err)
 	}
 	for range wire.ClaimsPerRequester {
@@ -240,7 +240,7 @@ func TestAfterARestoreNoKeyPackageIsLeft(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.enrolled("alice"), w.enrolled("bob")
 	for _, p := range []*person{alice, bob} {
-		_, err := w.Publish(ctx, p.device, packages(100, 1), []byte("last"))
+		_, err := w.Publish(ctx, p.device, packages(100, 1), []byte("last"), false)
 		w.must(err)
 	}
 	w.must(w.DeleteKeyPackages(ctx))

@@ -38,11 +38,14 @@ type Staged struct {
 func (st *Staged) Epoch() uint64 { return st.next.Epoch() }
 
 // Apply is the state after the Commit. cur is the present state of the group, in
-// which messages may have been opened since the Commit was made; nil after an
-// ExternalJoin without a state. An epoch that has moved on is an EpochError.
+// which messages may have been opened since the Commit was made; after an
+// ExternalJoin it may be nil, or the state that fell behind. An epoch that has moved on is an EpochError.
 func (st *Staged) Apply(cur *State) (*State, error) {
 	n := *st.next
 	if st.base == nil {
+		if cur != nil { // a resync: late messages of the epochs that we were in
+			n.past = cur.tidy().retire()
+		}
 		return &n, nil
 	}
 	if cur == nil || !bytes.Equal(cur.pub.Context(), st.base) {

@@ -15,6 +15,9 @@ type ExternalParams struct {
 	// Resync is the leaf of ours that the Commit removes. Members accept only
 	// the same client there: its signature key or its credential.
 	Resync *mls.LeafIndex
+	// ResyncOwn removes the leaf with our signature key, wherever it is; without
+	// one the error is ErrNotMember.
+	ResyncOwn bool
 	// InfoTree puts the tree into the new GroupInfo.
 	InfoTree bool
 }
@@ -48,6 +51,13 @@ func ExternalJoin(cfg Config, groupInfo, tree []byte, p ExternalParams) (*Staged
 	s := g.Suite()
 	if err := cfg.check(s); err != nil {
 		return nil, err
+	}
+	if p.ResyncOwn {
+		own, ok := FindOwnLeaf(cfg, g)
+		if !ok {
+			return nil, ErrNotMember
+		}
+		p.Resync = &own
 	}
 	externalPub, err := mls.ExternalPub(m.GroupInfo.Extensions)
 	if err != nil {

@@ -25,6 +25,8 @@ var (
 	ErrOwnCommit = errors.New("group: commit is our own")
 	// ErrNotForUs is returned for a Welcome without an entry for the KeyPackage.
 	ErrNotForUs = errors.New("group: welcome is for others")
+	// ErrNotMember is returned when a resync finds no leaf of ours.
+	ErrNotMember = errors.New("group: no leaf of ours")
 	// ErrTooLarge is returned for a plaintext beyond MaxPlaintext.
 	ErrTooLarge = errors.New("group: plaintext too long")
 	// ErrRecord is returned for stored records that do not fit together.

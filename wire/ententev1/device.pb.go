@@ -559,10 +559,12 @@ func (x *ChainResponse) GetChain() *MemberChain {
 	return nil
 }
 
+// PublishKeyPackages adds to the device's pool; replace drops what was there before.
 type PublishKeyPackagesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	KeyPackages   [][]byte               `protobuf:"bytes,1,rep,name=key_packages,json=keyPackages,proto3" json:"key_packages,omitempty"`
 	LastResort    []byte                 `protobuf:"bytes,2,opt,name=last_resort,json=lastResort,proto3" json:"last_resort,omitempty"`
+	Replace       bool                   `protobuf:"varint,3,opt,name=replace,proto3" json:"replace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -609,6 +611,13 @@ func (x *PublishKeyPackagesRequest) GetLastResort() []byte {
 		return x.LastResort
 	}
 	return nil
+}
+
+func (x *PublishKeyPackagesRequest) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
 }
 
 type PublishKeyPackagesResponse struct {
@@ -1558,11 +1567,12 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\forganization\x18\x01 \x01(\fR\forganization\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\fR\x06member\">\n" +
 	"\rChainResponse\x12-\n" +
-	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\"_\n" +
+	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\"y\n" +
 	"\x19PublishKeyPackagesRequest\x12!\n" +
 	"\fkey_packages\x18\x01 \x03(\fR\vkeyPackages\x12\x1f\n" +
 	"\vlast_resort\x18\x02 \x01(\fR\n" +
-	"lastResort\"2\n" +
+	"lastResort\x12\x18\n" +
+	"\areplace\x18\x03 \x01(\bR\areplace\"2\n" +
 	"\x1aPublishKeyPackagesResponse\x12\x14\n" +
 	"\x05stock\x18\x01 \x01(\rR\x05stock\"\x81\x01\n" +
 	"\x17ClaimKeyPackagesRequest\x12\"\n" +

@@ -26,6 +26,9 @@ type ClientOptions struct {
 	// Mark is the highest seq that the device has stored.
 	Mark    func() uint64
 	Handler Handler
+	// Welcomed, if set, is called with the highest counter that the node has a result
+	// for, before anything else of a connection is sent or handled. An error ends Run.
+	Welcomed func(submitMark uint64) error
 	// State, if set, is called from Run's goroutines: connected (nil) and each end or
 	// failed attempt (why). It must not block.
 	State func(connected bool, why error)
@@ -70,6 +73,9 @@ func NewClient(o ClientOptions) *Client {
 	}
 	if o.State == nil {
 		o.State = func(bool, error) {}
+	}
+	if o.Welcomed == nil {
+		o.Welcomed = func(uint64) error { return nil }
 	}
 	if o.Drained == nil {
 		o.Drained = func() {}

@@ -1,0 +1,133 @@
+package device
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+)
+
+// replaceName is set while the node still holds KeyPackages whose secrets are gone.
+const replaceName = "replace-keypackages"
+
+// welcomed compares the counter that this device was opened with with the node's, in
+// its first session and before anything is submitted. A node that has seen a higher one has seen this device in a
+// later state: its files were set back to an older copy (docs/protocol.md 6.5).
+func (d *Device) welcomed(mark uint64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.compared || mark <= d.opened {
+		d.compared = true
+		return nil
+	}
+	err := d.restored(mark)
+	d.compared = err == nil
+	return err
+}
+
+// restored gives up every key that the lost time may have used: KeyPackages are made
+// anew and replace those at the node, ratchets encrypt nothing any more, and each
+// room is entered anew by an external Commit. Messages without an end are encrypted
+// again under their own IDs.
+func (d *Device) restored(mark uint64) error {
+	rooms := make(map[string]*room)
+	err := d.vault.update(func(t *txn) error {
+		own, err := t.number(counterName)
+		if err != nil {
+			return err
+		}
+		if err := t.putNumber(counterName, max(own, mark)); err != nil {
+			return err
+		}
+		if err := t.putNumber(replaceName, 1); err != nil {
+			return err
+		}
+		for _, prefix := range []string{kpPrefix, "stage/"} {
+			if err := t.deleteStates(prefix); err != nil {
+				return err
+			}
+		}
+		for id, r := range d.rooms {
+			c := *r
+			c.Committing, c.Handed, c.Resyncing, c.Lost = 0, false, false, !c.Ended
+			if err := c.save(t, false); err != nil {
+				return err
+			}
+			rooms[string(id[:])] = &c
+		}
+		if err := t.resetOutgoing(); err != nil {
+			return err
+		}
+		return t.show(Shown{Event: "device", State: "restored", At: d.now(),
+			Reason: "this device's data is older than what its node has had from it: it makes new keys and comes back into its rooms"})
+	})
+	if err != nil {
+		return fmt.Errorf("device: after a restore: %w", err)
+	}
+	for id := range d.rooms {
+		d.rooms[id] = rooms[string(id[:])]
+	}
+	return d.vault.rotate()
+}
+
+// deleteStates deletes every state record whose key begins with prefix.
+func (t *txn) deleteStates(prefix string) error {
+	var keys [][]byte
+	err := t.eachState(prefix, func(k, _ []byte) error { keys = append(keys, bytes.Clone(k)); return nil })
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := t.deleteState(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resetOutgoing takes counter and ciphertext from every message without an end.
+func (t *txn) resetOutgoing() error {
+	var list []*outgoing
+	err := t.eachState(outPrefix, func(_, v []byte) error {
+		o := &outgoing{}
+		list = append(list, o)
+		return json.Unmarshal(v, o)
+	})
+	if err != nil {
+		return err
+	}
+	for _, o := range list {
+		o.Counter, o.Core, o.Accepted = 0, nil, false
+		if err := o.save(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replaceKeyPackages tells whether the node's pool is to be replaced by ours.
+func (d *Device) replaceKeyPackages() (bool, error) {
+	var n uint64
+	err := d.vault.view(func(t *txn) (err error) { n, err = t.number(replaceName); return err })
+	return n > 0, err
+}
+
+// ready waits until the home node has welcomed this device: nothing is encrypted
+// before it is known that the ratchets were not set back.
+func (l *link) ready(ctx context.Context) error {
+	for {
+		select {
+		case <-l.welcomed:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case why := <-l.trouble:
+			if final(why) {
+				return why
+			}
+		case err := <-l.ended:
+			l.ended <- err
+			return err
+		}
+	}
+}

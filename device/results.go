@@ -1,0 +1,115 @@
+package device
+
+import (
+	"errors"
+
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/notice"
+	"google.golang.org/protobuf/proto"
+)
+
+// result is the hub's answer to a submission of ours.
+func (b *batch) result(core *pb.EnvelopeCore) error {
+	var res pb.SubmitResult
+	if err := proto.Unmarshal(core.Body, &res); err != nil || res.Status == nil {
+		return errors.New("device: a result that does not parse")
+	}
+	if r := b.room(wire.RoomID(core.Room)); r != nil && r.Committing == res.Counter && r.Committing > 0 {
+		return b.committed(r, res.Status)
+	}
+	waiting, err := b.d.waiting()
+	if err != nil {
+		return err
+	}
+	for _, o := range waiting {
+		if o.Counter == res.Counter {
+			b.writes = append(b.writes, func(t *txn) error {
+				again, err := b.d.settled(t, res.Counter, res.Status, o)
+				b.resend = b.resend || again
+				return err
+			})
+			if res.Status.Seq > 0 {
+				if r := b.room(o.Room); r != nil && res.Status.Seq == r.Seq+1 {
+					b.advanceSeq(r, res.Status.Seq)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// notice notes what an organization states about messages of ours.
+func (b *batch) notice(core *pb.EnvelopeCore) error {
+	org, err := notice.OrganizationOf(string(core.Body))
+	if err != nil {
+		return err
+	}
+	room := wire.RoomID(core.Room)
+	return b.d.withChains(b.ctx, func() error {
+		key, err := b.d.nodeKey(org, room)
+		if err != nil {
+			return err
+		}
+		said, err := notice.Parse(string(core.Body), org, key)
+		if err != nil {
+			return err
+		}
+		if said.Room != room || said.Origin != b.d.account.Organization {
+			return errors.New("device: a notice of another room, or for another organization")
+		}
+		for _, r := range said.Ranges {
+			b.noticeRange(said, r)
+		}
+		return nil
+	})
+}
+
+// nodeKey is the statement key of an organization with a member in the room.
+func (d *Device) nodeKey(org wire.OrganizationID, id wire.RoomID) (wire.NoteKey, error) {
+	r := d.rooms[id]
+	if r == nil || r.state == nil {
+		return wire.NoteKey{}, errors.New("device: a notice of an unknown room")
+	}
+	for _, m := range r.state.Members() {
+		c, err := credentialOf(m.Node)
+		if err != nil || c.Organization != org {
+			continue
+		}
+		member, err := d.chains.get(memberKey{c.Organization, c.Member})
+		if err != nil {
+			return wire.NoteKey{}, err
+		}
+		return member.Organization.NodeKey(), nil
+	}
+	return wire.NoteKey{}, errors.New("device: a notice of an organization that is not in the room")
+}
+
+// maxRange bounds the entries of a range that are looked at.
+const maxRange = 10_000
+
+func (b *batch) noticeRange(said *notice.Notice, r notice.Range) {
+	for seq := r.From; seq <= r.To && seq-r.From < maxRange; seq++ {
+		b.writes = append(b.writes, func(t *txn) error {
+			raw, err := t.history(placeKey(said.Room, seq))
+			if err != nil || len(raw) != 32 {
+				return nil // not ours
+			}
+			changed := false
+			s, err := t.changeSent(MessageID(raw), func(s *Sent) {
+				if s.State == "acknowledged" || s.State == r.State.String() {
+					return
+				}
+				s.State, changed = r.State.String(), true
+				if r.Reason != 0 {
+					s.Reason = wire.CodeName(r.Reason)
+				}
+			})
+			if err != nil || !changed || r.State == notice.StateAcknowledged || r.State == notice.StateDelivered || r.State == notice.StateStored {
+				return err
+			}
+			return t.show(Shown{Event: "notice", ID: s.ID, To: s.To, Text: s.Text, State: r.State.String(),
+				Reason: s.Reason, Room: said.Room.String(), Seq: seq, At: said.Issued})
+		})
+	}
+}

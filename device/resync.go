@@ -1,0 +1,232 @@
+package device
+
+import (
+	"context"
+	"errors"
+
+	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/mls/group"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// errBehind says that an entry belongs to an epoch that this device has not reached.
+var errBehind = errors.New("device: an entry of an epoch that this device has not reached")
+
+// stalled reports whether nothing may be encrypted in the room for now: its ratchets
+// were set back, or the Commit that brings us back is under way.
+func (r *room) stalled() bool { return r.Lost || r.Resyncing }
+
+// mend brings rooms up to date that this device cannot follow any more. What cannot
+// be done now is tried again with the next visit.
+func (d *Device) mend(ctx context.Context) error {
+	for id, r := range d.rooms {
+		if r.state == nil || r.Ended || r.Creating != nil || r.Committing > 0 || !r.Behind && !r.Lost {
+			continue
+		}
+		err := d.catchUp(ctx, id)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err == nil || temporary(err) {
+			continue
+		}
+		if err := d.cannotMend(id, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cannotMend says why a room stays closed to this device; it is tried again after an
+// hour, and the other rooms go on.
+func (d *Device) cannotMend(id wire.RoomID, why error) error {
+	b := d.newBatch(context.Background())
+	r := b.room(id)
+	r.Resynced = d.now()
+	b.touch(id, false)
+	b.show(Shown{Event: "room", State: "not resynced", Room: id.String(), Reason: why.Error(), At: d.now()})
+	return b.commit(d.mark())
+}
+
+// catchUp processes the handshakes that this device has missed, from the room log at
+// the hub. What the log cannot mend, an external Commit does.
+func (d *Device) catchUp(ctx context.Context, id wire.RoomID) error {
+	r := d.rooms[id]
+	if r == nil || r.state == nil || r.Ended {
+		return nil
+	}
+	first := r.state.Epoch()
+	for {
+		before := d.rooms[id].state.Epoch()
+		more, err := d.followLog(ctx, id)
+		if err != nil && temporary(err) {
+			return err
+		}
+		r = d.rooms[id]
+		if err == nil && more && r.state.Epoch() > before {
+			continue
+		}
+		if r.Ended || r.Committing > 0 {
+			return nil // removed, or a Commit of ours waits for its answer
+		}
+		if err == nil && r.state.Epoch() > first && !r.Lost {
+			return d.caughtUp(id)
+		}
+		return d.resync(ctx, id)
+	}
+}
+
+// followLog applies one page of the room log.
+func (d *Device) followLog(ctx context.Context, id wire.RoomID) (more bool, err error) {
+	r := d.rooms[id]
+	a, err := call(ctx, d.home.Device.GetRoomLog, &pb.GetRoomLogRequest{Hub: r.Hub[:], Room: id[:], FromEpoch: r.state.Epoch()})
+	if err != nil {
+		return false, err
+	}
+	b := d.newBatch(ctx)
+	var failed error
+	for _, env := range a.Handshakes {
+		core, err := wire.ParseCore(env.Core)
+		if err != nil {
+			return false, err
+		}
+		c := b.room(id)
+		if core.Epoch < c.state.Epoch() || c.Ended {
+			continue
+		}
+		if core.Epoch > c.state.Epoch() {
+			failed = errBehind
+			break
+		}
+		own, err := b.ownCommit(c, env.Seq, core)
+		if err != nil {
+			return false, err
+		}
+		if own {
+			continue
+		}
+		// Without its place in the sequence: the same entry is still to be delivered.
+		if failed = b.process(c, &pb.Envelope{Seq: c.Seq}, core); failed != nil {
+			break
+		}
+	}
+	return a.More, errors.Join(failed, b.commit(d.mark()))
+}
+
+func (d *Device) caughtUp(id wire.RoomID) error {
+	c := *d.rooms[id]
+	if !c.Behind {
+		return nil
+	}
+	c.Behind = false
+	if err := d.vault.update(func(t *txn) error { return c.save(t, false) }); err != nil {
+		return err
+	}
+	d.rooms[id] = &c
+	return nil
+}
+
+// resync comes back into a room by an external Commit that replaces our own leaf,
+// at most once per room and hour (docs/protocol.md 7.3). The Commit is stored with its
+// counter before it leaves, as any other; until the hub has answered, the room is
+// stalled. What was said meanwhile is a gap that is named.
+func (d *Device) resync(ctx context.Context, id wire.RoomID) error {
+	r := *d.rooms[id]
+	if wait := wire.ResyncPerRoom - d.now().Sub(r.Resynced); wait > 0 && !r.Resynced.IsZero() {
+		return &wire.StatusError{Status: wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, "the room was resynced within the last hour"), wait)}
+	}
+	a, err := call(ctx, d.home.Device.GetGroupInfo, &pb.GetGroupInfoRequest{Hub: r.Hub[:], Room: id[:]})
+	if err != nil {
+		return err
+	}
+	switch epoch, err := epochOf(a.Answer.GetGroupInfo()); {
+	case err != nil:
+		return err
+	case epoch < r.state.Epoch():
+		return errors.New("device: the hub shows an epoch of the room that is over")
+	case epoch == r.state.Epoch() && !r.Lost && !r.Behind:
+		return nil
+	}
+	staged, err := d.stageResync(ctx, &r, a.Answer)
+	if errors.Is(err, group.ErrNotMember) {
+		return d.endRoom(id)
+	}
+	if err != nil {
+		return err
+	}
+	err = d.vault.update(func(t *txn) (err error) {
+		if r.Committing, err = t.nextCounter(); err != nil {
+			return err
+		}
+		r.Handed, r.Resyncing = false, true
+		return errors.Join(r.save(t, false), t.putState(roomKey("stage/", id), staged.Marshal()))
+	})
+	if err != nil {
+		return err
+	}
+	d.rooms[id] = &r
+	failpoint("resync-staged")
+	return d.submitStaged(ctx, id)
+}
+
+// stageResync makes the external Commit and checks the room that it leads to as on
+// joining by Welcome.
+func (d *Device) stageResync(ctx context.Context, r *room, a *pb.GroupInfoAnswer) (*group.Staged, error) {
+	var staged *group.Staged
+	err := d.withChains(ctx, func() (err error) {
+		p := group.ExternalParams{Credential: d.credential(), ResyncOwn: true}
+		staged, err = group.ExternalJoin(d.config(), a.GetGroupInfo(), a.GetTree(), p)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	next := *r
+	if next.state, err = staged.Apply(nil); err != nil {
+		return nil, err
+	}
+	return staged, errors.Join(next.check(next.state), d.checkHub(&next))
+}
+
+// epochOf reads the epoch of a GroupInfo that is not verified yet.
+func epochOf(groupInfo []byte) (uint64, error) {
+	m, err := mls.ParseMessage(groupInfo)
+	if err != nil {
+		return 0, err
+	}
+	if m.GroupInfo == nil {
+		return 0, mls.ErrWireFormat
+	}
+	return m.GroupInfo.Context.Epoch, nil
+}
+
+// endRoom notes that this device is not in the room any more.
+func (d *Device) endRoom(id wire.RoomID) error {
+	c := *d.rooms[id]
+	c.Ended, c.Behind, c.Lost = true, false, false
+	err := d.vault.update(func(t *txn) error {
+		return errors.Join(c.save(t, false), t.show(Shown{Event: "room", State: "removed", Room: id.String(), At: d.now()}))
+	})
+	if err == nil {
+		d.rooms[id] = &c
+	}
+	return err
+}
+
+// resynced takes the hub's answer to our external Commit.
+func (b *batch) resynced(r *room, st *pb.Status) {
+	r.Resyncing = false
+	s := Shown{Event: "room", Room: r.ID.String(), At: b.d.now()}
+	switch {
+	case st.Code == pb.Code_CODE_SEQUENCED:
+		r.Resynced, r.Behind, r.Lost = b.d.now(), false, false
+		s.State, s.Reason = "resynced", "this device had fallen behind; what was said meanwhile is missing here"
+	case wire.ClassOf(st.Code) == wire.Temporary:
+		return // tried again with the next visit
+	default:
+		r.Resynced = b.d.now() // not again within the hour
+		s.State, s.Reason = "not resynced", (&wire.StatusError{Status: st}).Error()
+	}
+	b.show(s)
+}
