@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -41,27 +40,6 @@ func TestErrorsCarryTheStatus(t *testing.T) {
 	var se *wire.StatusError
 	if !errors.As(err, &se) || se.Status.Code != pb.Code_CODE_NO_KEY_PACKAGE || se.Status.RetryMs != 7000 || se.Status.Detail != "none for nobody@acme.example" {
 		t.Errorf("%v", err)
-	}
-}
-
-// research trap 2: a wrong server learns nothing.
-func TestWrongPinGetsNoBody(t *testing.T) {
-	n := startNode(t, nodeConfig{})
-	_, other := newKey(t)
-	for _, webPKI := range []bool{false, true} {
-		h, _ := n.device(t, func(o *Options) { o.Pin = other; o.WebPKI = webPKI })
-		if webPKI {
-			h.base.TLSClientConfig.InsecureSkipVerify = true // stands for a CA that the device trusts
-		}
-		if err := resolve(h, "bob@acme.example"); !errors.Is(err, ErrPin) {
-			t.Errorf("web PKI %v: a call to the wrong server: %v", webPKI, err)
-		}
-		if _, err := h.Enroll(context.Background(), &pb.EnrollRequest{Secret: make([]byte, 32)}); !errors.Is(err, ErrPin) {
-			t.Errorf("web PKI %v: enrolment at the wrong server: %v", webPKI, err)
-		}
-	}
-	if n.bodies.Load() != 0 || n.calls.Load() != 0 {
-		t.Errorf("the wrong server got %d bytes and ran %d calls", n.bodies.Load(), n.calls.Load())
 	}
 }
 
@@ -122,33 +100,6 @@ func TestRestartKeepsTokensValid(t *testing.T) {
 	}
 	if again.auths.Load() != 0 {
 		t.Error("the device had to sign in again")
-	}
-}
-
-// research trap 4: the library takes a token under any Host.
-func TestTokenReplayedOnAnotherHostIsRefused(t *testing.T) {
-	key, _ := newKey(t)
-	hmac := bytes.Repeat([]byte{7}, 32)
-	dir := &members{active: make(map[wire.DeviceID]bool)}
-	a := startNode(t, nodeConfig{key: key, hmac: hmac, dir: dir})
-	b := startNode(t, nodeConfig{key: key, hmac: hmac, dir: dir})
-	h, _ := a.device(t, nil)
-	token, err := h.auth.token(context.Background(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for url, want := range map[string]int{a.url: http.StatusOK, b.url: http.StatusUnauthorized} {
-		req, _ := http.NewRequest(http.MethodPost, url+"/entente.v1.DeviceService/Resolve", bytes.NewReader(nil))
-		req.Header.Set("Content-Type", "application/proto")
-		req.Header.Set("Authorization", `libp2p-PeerID bearer="`+token+`"`)
-		resp, err := (&http.Client{Transport: h.base}).Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = resp.Body.Close()
-		if resp.StatusCode != want {
-			t.Errorf("%s answers %d, want %d", url, resp.StatusCode, want)
-		}
 	}
 }
 
