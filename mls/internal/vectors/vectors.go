@@ -1,5 +1,5 @@
-// Package vectors reads the official MLS test vectors for tests: JSON files of
-// one family each, with bytes in hex.
+// Package vectors reads MLS test vectors for tests, the official ones and our own:
+// JSON files of one family each, with bytes in hex.
 package vectors
 
 import (
@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"testing"
 )
@@ -25,25 +26,52 @@ func (h *Hex) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// Load reads a family into out. The folder is named by MLS_VECTORS and is by
-// default ../shared/mls-vectors beside the module's root. Without it the test is
-// skipped, aloud: the project's own vectors still run.
+// MarshalJSON writes it.
+func (h Hex) MarshalJSON() ([]byte, error) { return json.Marshal(hex.EncodeToString(h)) }
+
+// Load reads a family into the slice that out points to: the official entries and
+// after them the project's own, of mls/testdata/vectors, for the suites that have
+// no official ones. The folder of the official ones is named by MLS_VECTORS and is
+// by default ../shared/mls-vectors beside the module's root. Without it only the
+// project's own run, said aloud; a family that has none is skipped.
 func Load(t *testing.T, family string, out any) {
 	t.Helper()
 	dir := os.Getenv("MLS_VECTORS")
 	if dir == "" {
-		_, self, _, _ := runtime.Caller(0)
-		dir = filepath.Join(filepath.Dir(self), "..", "..", "..", "..", "shared", "mls-vectors")
+		dir = filepath.Join(mls(), "..", "..", "shared", "mls-vectors")
 	}
-	b, err := os.ReadFile(filepath.Join(dir, family+".json"))
-	if os.IsNotExist(err) {
-		os.Stderr.WriteString("MLS VECTORS MISSING: " + family + " not run; set MLS_VECTORS\n")
+	official := read(t, filepath.Join(dir, family+".json"), out)
+	if !official {
+		os.Stderr.WriteString("MLS VECTORS MISSING: official ones of " + family + " not run; set MLS_VECTORS\n")
+	}
+	list := reflect.ValueOf(out).Elem()
+	own := reflect.New(list.Type())
+	if read(t, Own(family), own.Interface()) {
+		list.Set(reflect.AppendSlice(list, own.Elem()))
+	} else if !official {
 		t.Skipf("MLS VECTORS MISSING: %s not run; set MLS_VECTORS", family)
 	}
+}
+
+// Own is the file of the project's own vectors of a family.
+func Own(family string) string { return filepath.Join(mls(), "testdata", "vectors", family+".json") }
+
+func mls() string {
+	_, self, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(self), "..", "..")
+}
+
+func read(t *testing.T, name string, out any) bool {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if os.IsNotExist(err) {
+		return false
+	}
+	if err == nil {
+		err = json.Unmarshal(b, out)
+	}
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", name, err)
 	}
-	if err := json.Unmarshal(b, out); err != nil {
-		t.Fatal(err)
-	}
+	return true
 }
