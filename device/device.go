@@ -197,10 +197,12 @@ func (d *Device) enroll(ctx context.Context, link identity.Link, text string) er
 			return err
 		}
 	}
+	failpoint("enroll-prepared")
 	answer, err := client.Enroll(ctx, &pb.EnrollRequest{LinkId: id[:], Secret: link.Secret[:], Genesis: d.account.Genesis, Device: d.account.Certificate})
 	if err != nil {
 		return err
 	}
+	failpoint("enroll-answered")
 	return d.confirm(ctx, answer)
 }
 
@@ -251,6 +253,7 @@ func (d *Device) confirm(ctx context.Context, answer *pb.EnrollResponse) error {
 	if err := d.vault.update(func(t *txn) error { return t.putMetaJSON(accountKey, d.account) }); err != nil {
 		return err
 	}
+	failpoint("enroll-confirmed")
 	return d.replenish(ctx)
 }
 

@@ -24,7 +24,8 @@ const (
 	killAt   = "ENTENTE_KILL_AT"   // the failpoint that ends it; empty: the parent does
 	killTo   = "ENTENTE_KILL_TO"   // address to send to; empty: receive
 	killText = "ENTENTE_KILL_TEXT" // what to send
-	killRuns = "ENTENTE_KILLS"     // how many cycles, 20 when empty
+	killLink = "ENTENTE_KILL_LINK" // enrol with it
+	killRuns = "ENTENTE_KILLS"     // how many kills, 20 when empty
 )
 
 // TestDeviceProcess is a device in a process of its own, for the tests that kill it.
@@ -38,6 +39,12 @@ func TestDeviceProcess(t *testing.T) {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // nothing is done after the point
 		}
+	}
+	if link := os.Getenv(killLink); link != "" {
+		d, err := Enroll(t.Context(), dir, testPass, link)
+		must(t, err)
+		d.Close()
+		return
 	}
 	d, err := Open(dir, testPass)
 	must(t, err)
@@ -54,12 +61,13 @@ func TestDeviceProcess(t *testing.T) {
 
 // runKilled runs a device until a failpoint ends it or, without one, until a moment
 // of the parent's choice. It reports whether the process was killed.
-func runKilled(t *testing.T, dir, at, to, text string) bool {
+func runKilled(t *testing.T, dir, at, to, text string, more ...string) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	c := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestDeviceProcess$", "-test.count=1")
 	c.Env = append(os.Environ(), killDir+"="+dir, killAt+"="+at, killTo+"="+to, killText+"="+text)
+	c.Env = append(c.Env, more...)
 	out, err := c.StdoutPipe()
 	must(t, err)
 	var said bytes.Buffer
@@ -195,7 +203,10 @@ func TestKilledDevicesStoreEachMessageOnce(t *testing.T) {
 		must(t, err)
 	}
 	w := newKillWorld(t)
-	for i := range runs {
+	for i := 0; w.atPoints+w.random < runs; i++ {
+		if i == 2*runs {
+			t.Fatalf("%d kills in %d cycles", w.atPoints+w.random, i)
+		}
 		w.cycle(t, i)
 	}
 	carol, err := Open(w.carolDir, testPass)
@@ -226,7 +237,7 @@ func TestKilledDevicesStoreEachMessageOnce(t *testing.T) {
 		history, err := bob.History()
 		must(t, err)
 		for _, s := range history {
-			if s.Event == "unreadable" || s.State == "gap" {
+			if s.Event == "unreadable" || s.State == "gap" || s.State == "restored" {
 				t.Fatalf("lost on the way: %+v", s)
 			}
 		}

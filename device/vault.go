@@ -79,12 +79,30 @@ func createVault(dir string, passphrase []byte) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
+	// Whole or not there at all: a folder with half of it could never be opened.
+	if err := writeWhole(path, sealed); err != nil {
 		return fmt.Errorf("device: %w", err)
 	}
-	_, err = f.Write(sealed)
-	return errors.Join(err, f.Sync(), f.Close())
+	return nil
+}
+
+func writeWhole(path string, b []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // openVault opens a device's files; identity.ErrPassphrase, ErrLocked and
