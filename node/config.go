@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,6 +114,9 @@ func (c Config) problems() []string {
 			add(err != nil, "federation or announce: %q is not a multiaddr such as /ip4/0.0.0.0/tcp/4801", a)
 		}
 	}
+	for _, o := range c.Origins {
+		add(!isOrigin(o), "origins: %q is not an origin such as https://chat.acme.example", o)
+	}
 	add(c.Bucket < time.Second || c.Bucket > 24*time.Hour, "bucket: %s is not within 1s and 24h", c.Bucket)
 	add(c.Retention < c.Bucket || c.Retention > wire.RetentionCeiling, "retention: %s is not within one bucket and 720h", c.Retention)
 	add(c.Limits.DeviceRate <= 0 || c.Limits.DeviceBurst <= 0, "limits: device-rate and device-burst must be above 0")
@@ -120,6 +124,18 @@ func (c Config) problems() []string {
 	_, err := c.level()
 	add(err != nil, "log: %q is none of debug, info, warn, error", c.LogLevel)
 	return p
+}
+
+// isOrigin reports whether a browser could send s as Origin (RFC 6454 §6.2): all
+// lower case, without a path, and without the port that is the scheme's own. The
+// null origin stands for any page that hides its own, so it is none.
+func isOrigin(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" {
+		return false
+	}
+	standard := u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80"
+	return s == strings.ToLower(u.Scheme+"://"+u.Host) && !standard && !strings.HasSuffix(s, ":") && !strings.ContainsAny(s, "*")
 }
 
 // ConfigText is the file that `entente node init` writes: every key, with its
@@ -141,7 +157,7 @@ func (c Config) ConfigText() string {
 	line("Where /healthz, /readyz and /metrics answer without sign-in (HOST:PORT); empty: nowhere.", "metrics", c.Metrics)
 	line("Where partners connect (multiaddrs; QUIC may be blocked somewhere, so keep TCP).", "federation", c.Federation)
 	line("The addresses that partners are told; empty: made from federation.", "announce", c.Announce)
-	line("Web origins that may open sessions from a browser.", "origins", c.Origins)
+	line("Web origins whose pages may call this node from a browser, as https://chat.acme.example; none: no page may.", "origins", c.Origins)
 	line("How long undelivered messages are kept, at most 720h.", "retention", c.Retention.String())
 	line("Length of a deadline bucket: keys are destroyed when it ends. Cannot change once messages are stored.", "bucket", c.Bucket.String())
 	line("Trust this machine's clock after a start without asking partners.", "trust-clock", c.TrustClock)

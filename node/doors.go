@@ -111,7 +111,7 @@ func (n *Node) openDeviceDoor(keys *identity.NodeKeys) error {
 	if err != nil {
 		return fmt.Errorf("node: listening for devices: %w", err)
 	}
-	n.doors.add("devices", gate.Server(mux, config), l)
+	n.doors.add("devices", gate.Server(n.gate.CORS(mux), config, n.log.With("door", "devices")), l)
 	return nil
 }
 
@@ -122,7 +122,7 @@ func (n *Node) openOperatorDoor(dir string) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle(ententev1connect.NewOperatorServiceHandler(operatorAPI{n}, gate.HandlerOptions()...))
-	n.doors.add("operator", gate.Server(mux, nil), l)
+	n.doors.add("operator", gate.Server(mux, nil, n.log.With("door", "operator")), l)
 	return nil
 }
 
@@ -137,7 +137,7 @@ func (n *Node) openMetricsDoor(registry *prometheus.Registry) error {
 	mux := http.NewServeMux()
 	n.healthHandlers(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	n.doors.add("metrics", gate.Server(mux, nil), l)
+	n.doors.add("metrics", gate.Server(mux, nil, n.log.With("door", "metrics")), l)
 	return nil
 }
 

@@ -34,7 +34,7 @@ func TestConfigTextParsesBackToTheSameConfig(t *testing.T) {
 
 func TestEveryProblemOfAConfigIsReportedAtOnce(t *testing.T) {
 	dir := t.TempDir()
-	text := "listen: nowhere\nlisten-too: x\nbucket: 1ms\nretention: 9000h\napi: http://x\nlog: loud\ntls-cert: a\nfederation: [tcp]\nlimits:\n  device-rate: -1\n  speed: 9\n"
+	text := "listen: nowhere\nlisten-too: x\nbucket: 1ms\nretention: 9000h\napi: http://x\nlog: loud\ntls-cert: a\nfederation: [tcp]\norigins: [\"*\"]\nlimits:\n  device-rate: -1\n  speed: 9\n"
 	if err := os.WriteFile(filepath.Join(dir, ConfigFile), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -42,9 +42,24 @@ func TestEveryProblemOfAConfigIsReportedAtOnce(t *testing.T) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, part := range []string{"listen-too", "speed", "listen:", "bucket:", "retention:", "api:", "log:", "tls-cert", "federation", "limits:"} {
+	for _, part := range []string{"listen-too", "speed", "listen:", "bucket:", "retention:", "api:", "log:", "tls-cert", "federation", "origins:", "limits:"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%q is not mentioned in %v", part, err)
+		}
+	}
+}
+
+func TestOnlyWhatABrowserSendsIsAnOrigin(t *testing.T) {
+	for o, want := range map[string]bool{
+		"https://chat.acme.example": true, "https://chat.acme.example:8443": true, "http://localhost:3000": true, "http://[::1]:3000": true,
+		"": false, "*": false, "null": false, "https://*.acme.example": false, "chat.acme.example": false, "https://": false, "https://chat.acme.example/": false,
+		"https://Chat.acme.example": false, "https://chat.acme.example:443": false, "http://chat.acme.example:80": false, "https://u@chat.acme.example": false,
+		"https://chat.acme.example?x": false, "https://chat.acme.example:": false, "ftp://chat.acme.example": false,
+	} {
+		c := DefaultConfig()
+		c.Origins = []string{o}
+		if got := len(c.problems()) == 0; got != want {
+			t.Errorf("%q: accepted is %v", o, got)
 		}
 	}
 }

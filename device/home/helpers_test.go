@@ -249,6 +249,7 @@ func (n *node) serve(t testing.TB, c nodeConfig) {
 	}
 	n.addr = l.Addr().String()
 	n.url = "https://" + n.addr
+	serve := n.gate.CORS(mux)
 	srv := gate.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == gate.AuthPath {
 			n.auths.Add(1)
@@ -256,9 +257,9 @@ func (n *node) serve(t testing.TB, c nodeConfig) {
 		if r.ContentLength > 0 {
 			n.bodies.Add(r.ContentLength)
 		}
-		mux.ServeHTTP(w, r)
+		serve.ServeHTTP(w, r)
 		n.encoded.Store(w.Header().Get("Content-Encoding"))
-	}), conf)
+	}), conf, nil)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -31,7 +31,6 @@ func (g *Gate) validHost(host string) bool {
 // signIn runs the handshake. A request without the header is answered 401 here, and
 // one with a body 400: the library would run it or take it for a challenge.
 func (g *Gate) signIn(w http.ResponseWriter, r *http.Request) {
-	g.cors(w, r)
 	h := r.Header.Get("Authorization")
 	switch {
 	case r.ContentLength != 0 || len(h) > maxAuthorization:
@@ -51,15 +50,6 @@ func (g *Gate) signIn(w http.ResponseWriter, r *http.Request) {
 			// every call asks the directory.
 			http.Error(w, "not an active device here", http.StatusForbidden)
 		})
-	}
-}
-
-// cors lets allowed origins read the handshake's headers.
-func (g *Gate) cors(w http.ResponseWriter, r *http.Request) {
-	if o := r.Header.Get("Origin"); o != "" && slices.Contains(g.o.Origins, o) {
-		w.Header().Set("Access-Control-Allow-Origin", o)
-		w.Header().Set("Access-Control-Expose-Headers", "WWW-Authenticate, Authentication-Info")
-		w.Header().Add("Vary", "Origin")
 	}
 }
 
@@ -84,7 +74,6 @@ func CallerOf(ctx context.Context) (Caller, bool) {
 func (g *Gate) Bearer(next http.Handler) http.Handler {
 	refuse := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		g.cors(w, r)
 		caller, err := g.check(r)
 		if err != nil {
 			if refuse.IsSupported(r) {

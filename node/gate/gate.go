@@ -34,7 +34,7 @@ type Options struct {
 	// Hosts that devices may name in the Host header; empty: any. The token is
 	// bound to the one it was made for.
 	Hosts    []string
-	Origins  []string      // web origins ("https://app.example") that may open sessions
+	Origins  []string      // web origins ("https://app.example") that may call and open sessions
 	TokenTTL time.Duration // 0: wire.TokenLifetime
 	Timing   session.Timing
 	Clock    func() time.Time // nil: time.Now; for tickets and the ends of sessions

@@ -121,7 +121,7 @@ func start(t *testing.T, timing session.Timing) *world {
 		t.Fatal(err)
 	}
 	w.addr = l.Addr().String()
-	srv, done := Server(mux, conf), make(chan struct{})
+	srv, done := Server(w.CORS(mux), conf, nil), make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = srv.Serve(tls.NewListener(l, conf))
