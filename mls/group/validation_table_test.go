@@ -1,0 +1,144 @@
+package group
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// negatives are the cases of docs/mls-validation.md: "rule/entry" is the name
+// of both the subtest and the row's mention.
+var negatives = map[string]func(*testing.T){}
+
+// negative registers the case that breaks a rule at an entry.
+func negative(rule, entry string, f func(*testing.T)) {
+	name := rule + "/" + entry
+	if negatives[name] != nil {
+		panic("two cases named " + name)
+	}
+	negatives[name] = f
+}
+
+func TestABrokenRuleIsRefusedAtEveryEntry(t *testing.T) {
+	for _, name := range slices.Sorted(maps.Keys(negatives)) {
+		t.Run(name, negatives[name])
+	}
+}
+
+// table is docs/mls-validation.md as the tests of its rows see it.
+type table struct {
+	sets  map[string][]string
+	cases map[string]bool // "rule/entry"
+	tests []string        // tests of their own
+}
+
+var quoted = regexp.MustCompile("`([^`]+)`")
+
+func names(cell string) (out []string) {
+	for _, m := range quoted.FindAllStringSubmatch(cell, -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
+// readTable reads the rows: sets of entries have three columns, rules four.
+func readTable(t *testing.T) *table {
+	t.Helper()
+	b, err := os.ReadFile("../../docs/mls-validation.md")
+	must(t, err)
+	d := &table{sets: map[string][]string{}, cases: map[string]bool{}}
+	for line := range strings.Lines(string(b)) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		if !strings.HasPrefix(line, "| ") || len(names(line)) == 0 {
+			continue
+		}
+		switch len(cells) {
+		case 3:
+			d.sets[names(cells[0])[0]] = names(cells[1])
+		case 4:
+			d.row(t, cells)
+		default:
+			t.Errorf("a row of %d columns: %s", len(cells), line)
+		}
+	}
+	return d
+}
+
+func (d *table) row(t *testing.T, cells []string) {
+	t.Helper()
+	rules := names(cells[2])
+	if len(rules) == 0 {
+		t.Errorf("%q names no test", cells[1])
+	}
+	for _, rule := range rules {
+		if strings.HasPrefix(rule, "Test") {
+			d.tests = append(d.tests, rule)
+			continue
+		}
+		entries := names(cells[3])
+		if len(entries) == 0 {
+			t.Errorf("%s names no entry", rule)
+		}
+		for _, e := range entries {
+			list := d.sets[e]
+			if list == nil {
+				list = []string{e}
+			}
+			for _, e := range list {
+				if d.cases[rule+"/"+e] {
+					t.Errorf("%s/%s is there twice", rule, e)
+				}
+				d.cases[rule+"/"+e] = true
+			}
+		}
+	}
+}
+
+// testFunctions are the tests of the two packages.
+func testFunctions(t *testing.T) map[string]bool {
+	t.Helper()
+	out := map[string]bool{}
+	for _, dir := range []string{".", ".."} {
+		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+		must(t, err)
+		for _, file := range files {
+			f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+			must(t, err)
+			for _, d := range f.Decls {
+				if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil {
+					out[fn.Name.Name] = true
+				}
+			}
+		}
+	}
+	return out
+}
+
+func TestTheTableNamesEveryCaseAndNoOther(t *testing.T) {
+	d, functions := readTable(t), testFunctions(t)
+	for name := range d.cases {
+		if negatives[name] == nil {
+			t.Errorf("the table names %s, which is no case", name)
+		}
+	}
+	for name := range negatives {
+		if !d.cases[name] {
+			t.Errorf("case %s is in no row", name)
+		}
+	}
+	for _, name := range d.tests {
+		if fn, _, _ := strings.Cut(name, "/"); !functions[fn] {
+			t.Errorf("the table names %s, which is no test", name)
+		}
+	}
+	if len(negatives) < 300 {
+		t.Errorf("%d cases", len(negatives))
+	}
+}
