@@ -26,27 +26,6 @@ func (c *HPKECiphertext) read(r *tls.Reader) {
 	c.Ciphertext = r.Vec()
 }
 
-// ExpandWithLabel is that of §8.
-func (s *Suite) ExpandWithLabel(secret []byte, label string, context []byte, n int) []byte {
-	w := tls.NewWriter(16 + len(label) + len(context))
-	w.U16(uint16(n))
-	w.Vec([]byte(labelPrefix + label))
-	w.Vec(context)
-	return s.expand(secret, w.B, n)
-}
-
-// DeriveSecret is that of §8.
-func (s *Suite) DeriveSecret(secret []byte, label string) []byte {
-	return s.ExpandWithLabel(secret, label, nil, s.hashLen)
-}
-
-// DeriveTreeSecret is that of §9.1.
-func (s *Suite) DeriveTreeSecret(secret []byte, label string, generation uint32, n int) []byte {
-	var w tls.Writer
-	w.U32(generation)
-	return s.ExpandWithLabel(secret, label, w.B, n)
-}
-
 // RefHash is that of §5.2; label is the whole one.
 func (s *Suite) RefHash(label string, value []byte) []byte {
 	w := tls.NewWriter(len(label) + len(value) + 8)
@@ -129,7 +108,7 @@ func (s *Suite) CheckPublicKey(pub []byte) error {
 
 // GenerateKeyPair makes a fresh HPKE key pair.
 func (s *Suite) GenerateKeyPair() (priv, pub []byte, err error) {
-	return s.DeriveKeyPair(Random(s.hashLen))
+	return s.DeriveKeyPair(Random(hashLen))
 }
 
 // DeriveKeyPair is KEM.DeriveKeyPair (RFC 9180 §4).
@@ -167,7 +146,7 @@ func (s *Suite) ExternalInitSend(externalPub []byte) (kemOutput, initSecret []by
 	if err != nil {
 		return nil, nil, ErrCrypto
 	}
-	initSecret, err = sender.Export(externalInitLabel, s.hashLen)
+	initSecret, err = sender.Export(externalInitLabel, hashLen)
 	if err != nil {
 		return nil, nil, ErrCrypto
 	}
@@ -184,7 +163,7 @@ func (s *Suite) ExternalInitReceive(externalSecret, kemOutput []byte) ([]byte, e
 	if err != nil {
 		return nil, ErrCrypto
 	}
-	out, err := rcv.Export(externalInitLabel, s.hashLen)
+	out, err := rcv.Export(externalInitLabel, hashLen)
 	if err != nil {
 		return nil, ErrCrypto
 	}

@@ -72,7 +72,7 @@ func OpenGroupInfo(gi *GroupInfo, tree []byte, opts PublicOptions) (*PublicGroup
 	if err := gi.VerifySignature(s, signer.SignatureKey); err != nil {
 		return nil, err
 	}
-	if len(gi.ConfirmationTag) != s.hashLen {
+	if len(gi.ConfirmationTag) != hashLen {
 		return nil, refuse(ErrGroupInfo, "confirmation tag length")
 	}
 	if _, err := externalSenders(gi.Context.Extensions); err != nil {

@@ -22,7 +22,7 @@ func (g *PublicGroup) Process(msg []byte) (*PublicGroup, *Effects, error) {
 	if c.Type == ContentApplication { // §6.2
 		return nil, nil, refuse(ErrSender, "application data in a public message")
 	}
-	if c.Sender.Type == SenderMember && len(m.PublicMessage.MembershipTag) != g.suite.hashLen {
+	if c.Sender.Type == SenderMember && len(m.PublicMessage.MembershipTag) != hashLen {
 		return nil, nil, ErrCrypto
 	}
 	if err := g.VerifyContent(c); err != nil {

@@ -92,7 +92,7 @@ func (g *PublicGroup) StageCommit(c *Content) (*StagedCommit, error) {
 	if c.Commit.Path == nil && g.pathRequired(list) {
 		return nil, ErrPathRequired
 	}
-	if len(c.ConfirmationTag) != g.suite.hashLen {
+	if len(c.ConfirmationTag) != hashLen {
 		return nil, refuse(ErrCommit, "confirmation tag length")
 	}
 	a, err := g.Apply(list, c.Sender)

@@ -6,15 +6,11 @@ import (
 	"crypto/cipher"
 	"crypto/ecdh"
 	"crypto/ed25519"
-	"crypto/hkdf"
-	"crypto/hmac"
 	"crypto/hpke"
 	"crypto/mlkem"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"slices"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -36,20 +32,18 @@ type Suite struct {
 	keyLen  int // AEAD.Nk
 	pubLen  int // KEM.Npk, of which the last 32 bytes are an X25519 point
 	encLen  int // KEM.Nenc, likewise
-	newHash func() hash.Hash
-	hashLen int // KDF.Nh and the length of a hash
 }
 
 var suites = []*Suite{
 	{
 		ID: SuiteX25519AES128, Name: "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519",
 		kem: hpke.DHKEM(ecdh.X25519()), kdf: hpke.HKDFSHA256(), aead: hpke.AES128GCM(),
-		newAEAD: newGCM, keyLen: 16, pubLen: 32, encLen: 32, newHash: sha256.New, hashLen: sha256.Size,
+		newAEAD: newGCM, keyLen: 16, pubLen: 32, encLen: 32,
 	},
 	{
 		ID: SuiteX25519ChaCha20, Name: "MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_Ed25519",
 		kem: hpke.DHKEM(ecdh.X25519()), kdf: hpke.HKDFSHA256(), aead: hpke.ChaCha20Poly1305(),
-		newAEAD: chacha20poly1305.New, keyLen: 32, pubLen: 32, encLen: 32, newHash: sha256.New, hashLen: sha256.Size,
+		newAEAD: chacha20poly1305.New, keyLen: 32, pubLen: 32, encLen: 32,
 	},
 	{
 		// ChaCha20 because its code takes the same time for every key on machines
@@ -58,7 +52,6 @@ var suites = []*Suite{
 		kem: hpke.MLKEM768X25519(), kdf: hpke.HKDFSHA256(), aead: hpke.ChaCha20Poly1305(),
 		newAEAD: chacha20poly1305.New, keyLen: 32,
 		pubLen: mlkem.EncapsulationKeySize768 + 32, encLen: mlkem.CiphertextSize768 + 32,
-		newHash: sha256.New, hashLen: sha256.Size,
 	},
 }
 
@@ -87,53 +80,11 @@ func newGCM(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-// HashLen is KDF.Nh in bytes: the length of every secret and hash.
-func (s *Suite) HashLen() int { return s.hashLen }
-
 // KeyLen is AEAD.Nk in bytes.
 func (s *Suite) KeyLen() int { return s.keyLen }
 
 // NonceLen is AEAD.Nn in bytes; every AEAD of the table has 12.
 func (s *Suite) NonceLen() int { return 12 }
-
-// Hash is the suite's hash of the parts, one after another.
-func (s *Suite) Hash(parts ...[]byte) []byte {
-	h := s.newHash()
-	for _, p := range parts {
-		h.Write(p)
-	}
-	return h.Sum(nil)
-}
-
-// MAC is HMAC with the suite's hash (§5.1).
-func (s *Suite) MAC(key, data []byte) []byte {
-	m := hmac.New(s.newHash, key)
-	m.Write(data)
-	return m.Sum(nil)
-}
-
-// VerifyMAC compares in constant time. A tag of another length, an empty one
-// included, is refused.
-func (s *Suite) VerifyMAC(key, data, tag []byte) bool {
-	return hmac.Equal(s.MAC(key, data), tag)
-}
-
-// Extract is KDF.Extract.
-func (s *Suite) Extract(salt, ikm []byte) []byte {
-	out, err := hkdf.Extract(s.newHash, ikm, salt)
-	if err != nil { // only in FIPS mode with short keys
-		panic("mls: HKDF-Extract: " + err.Error())
-	}
-	return out
-}
-
-func (s *Suite) expand(secret, info []byte, n int) []byte {
-	out, err := hkdf.Expand(s.newHash, secret, string(info), n)
-	if err != nil { // length above 255 hashes: exporter lengths are checked before
-		panic("mls: HKDF-Expand: " + err.Error())
-	}
-	return out
-}
 
 // Seal encrypts with the suite's AEAD.
 func (s *Suite) Seal(key, nonce, aad, plaintext []byte) ([]byte, error) {

@@ -8,7 +8,7 @@ import (
 var benchSizes = []int{2, 100, 500}
 
 // benchRoom joins the first two members only: the others are leaves.
-func benchRoom(b *testing.B, n int) (first, second *client) {
+func benchRoom(b testing.TB, n int) (first, second *client) {
 	b.Helper()
 	first, second = newClient(b, "first"), newClient(b, "second")
 	first.create()

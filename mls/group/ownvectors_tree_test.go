@@ -91,7 +91,9 @@ func welcomeVector(t *testing.T) entry {
 // randomSteps are what the others do once the passive client, the last of four,
 // has joined. Each returns the proposals and the Commit.
 var randomSteps = []func(t *testing.T, room []*client) (proposals [][]byte, commit []byte){
-	func(t *testing.T, room []*client) ([][]byte, []byte) { return nil, room[0].commit(CommitParams{}).Commit },
+	func(t *testing.T, room []*client) ([][]byte, []byte) {
+		return nil, room[0].commit(CommitParams{}).Commit
+	},
 	func(t *testing.T, room []*client) ([][]byte, []byte) {
 		return nil, room[1].commit(CommitParams{Adds: [][]byte{newClient(t, "x").kp, newClient(t, "y").kp}}).Commit
 	},

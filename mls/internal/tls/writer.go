@@ -32,24 +32,23 @@ func (w *Writer) Bool(v bool) {
 // Raw appends b as it is.
 func (w *Writer) Raw(b []byte) { w.B = append(w.B, b...) }
 
-// header appends the shortest vector header for n. Nothing that this library
-// writes comes near MaxVector: longer is a mistake of the program.
-func (w *Writer) header(n int) {
+// AppendHeader appends the shortest vector header for n (§2.1.2). Nothing that
+// this library writes comes near MaxVector: longer is a mistake of the program.
+func AppendHeader(b []byte, n int) []byte {
 	switch {
 	case n < 1<<6:
-		w.U8(uint8(n))
+		return append(b, uint8(n))
 	case n < 1<<14:
-		w.U16(uint16(n) | 1<<14)
+		return binary.BigEndian.AppendUint16(b, uint16(n)|1<<14)
 	case n <= MaxVector:
-		w.U32(uint32(n) | 2<<30)
-	default:
-		panic("mls: vector longer than 2^30-1 bytes")
+		return binary.BigEndian.AppendUint32(b, uint32(n)|2<<30)
 	}
+	panic("mls: vector longer than 2^30-1 bytes")
 }
 
 // Vec appends opaque<V>.
 func (w *Writer) Vec(b []byte) {
-	w.header(len(b))
+	w.B = AppendHeader(w.B, len(b))
 	w.Raw(b)
 }
 
@@ -58,11 +57,10 @@ func (w *Writer) Vector(f func(*Writer)) {
 	at := len(w.B)
 	f(w)
 	n := len(w.B) - at
-	var h Writer
-	h.B = make([]byte, 0, 4)
-	h.header(n)
+	var buf [4]byte
+	h := AppendHeader(buf[:0], n)
 	// The content is moved by 1 to 4 bytes: its length is not known before.
-	w.B = append(w.B, h.B...)
-	copy(w.B[at+len(h.B):], w.B[at:at+n])
-	copy(w.B[at:], h.B)
+	w.B = append(w.B, h...)
+	copy(w.B[at+len(h):], w.B[at:at+n])
+	copy(w.B[at:], h)
 }
