@@ -10,6 +10,7 @@ import (
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"google.golang.org/protobuf/proto"
@@ -50,21 +51,9 @@ func chainKey(k memberKey) []byte {
 
 // ValidateLeaf implements mls.CredentialValidator.
 func (c *chains) ValidateLeaf(check mls.LeafCheck) error {
-	cred, err := credentialOf(check.New)
+	cred, err := policy.CheckLeaf(check)
 	if err != nil {
 		return err
-	}
-	if check.Entry == mls.EntryExternalCommit && check.Old == nil {
-		return errors.New("device: an external Commit that replaces no leaf: rooms are joined by Welcome")
-	}
-	if check.Old != nil {
-		old, err := credentialOf(check.Old)
-		if err != nil {
-			return err
-		}
-		if old.Organization != cred.Organization || old.Member != cred.Member || old.Device != cred.Device {
-			return errors.New("device: a leaf that becomes another device's")
-		}
 	}
 	m, err := c.get(memberKey{cred.Organization, cred.Member})
 	if err != nil {
@@ -88,11 +77,9 @@ func revoked(m *identity.Member, d wire.DeviceID) bool {
 	return false
 }
 
-func credentialOf(l *mls.LeafNode) (wire.Credential, error) {
-	if l.Credential.Type != mls.CredentialEntente {
-		return wire.Credential{}, errors.New("device: a leaf with another type of credential")
-	}
-	return wire.ParseCredential(l.Credential.Identity)
+// ValidateExtensions implements mls.ExtensionsValidator.
+func (c *chains) ValidateExtensions(_ []byte, old, next []mls.Extension) error {
+	return policy.CheckExtensions(old, next)
 }
 
 // get returns a verified member from memory or the vault.

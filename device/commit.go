@@ -53,7 +53,7 @@ func (d *Device) hasPending() bool {
 
 // pending reports whether proposals wait for a Commit and none of ours is under way.
 func (r *room) pending() bool {
-	return r.state != nil && !r.Ended && !r.Behind && !r.Lost && r.Committing == 0 && len(r.state.Public().PendingRefs()) > 0
+	return r.state != nil && !r.Ended && !r.Behind && !r.stalled() && r.Committing == 0 && len(r.state.Public().PendingRefs()) > 0
 }
 
 // commitRoom commits the proposals received in a room. The staged Commit is stored

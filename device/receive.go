@@ -1,7 +1,6 @@
 package device
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -12,6 +11,7 @@ import (
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/mls/group"
+	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"google.golang.org/protobuf/proto"
@@ -252,7 +252,7 @@ func (b *batch) welcome(core *pb.EnvelopeCore) error {
 	if err := b.d.checkHub(r); err != nil {
 		return err
 	}
-	inviter, err := credentialOf(r.state.Public().Member(info.Inviter))
+	inviter, err := policy.CredentialOf(r.state.Public().Member(info.Inviter))
 	if err != nil {
 		return err
 	}
@@ -287,7 +287,7 @@ func (r *room) check(s *group.State) error {
 // key, which stands in the manifests of its members in the room.
 func (d *Device) checkHub(r *room) error {
 	for _, m := range r.state.Members() {
-		c, err := credentialOf(m.Node)
+		c, err := policy.CredentialOf(m.Node)
 		if err != nil || c.Organization != r.Hub {
 			continue
 		}
@@ -295,11 +295,7 @@ func (d *Device) checkHub(r *room) error {
 		if err != nil {
 			return err
 		}
-		have, ok := mls.FindExtension(r.state.Extensions(), mls.ExtensionExternalSenders)
-		if !ok || !bytes.Equal(have, hubSender(member.Organization).Data) {
-			return errors.New("device: a group whose external sender is not its hub")
-		}
-		return nil
+		return policy.CheckHubSender(r.state.Extensions(), r.Hub, member.Organization.Manifest.Hub)
 	}
 	return errors.New("device: a room in which its hub's organization has no member")
 }
@@ -379,10 +375,32 @@ func (b *batch) handshake(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	}
 	err := b.process(r, env, core)
 	if err != nil && !temporary(err) && core.Kind == pb.Kind_KIND_COMMIT {
-		r.Behind = true // the room goes on without us
-		b.touch(r.ID, false)
+		b.cannotFollow(r, err)
 	}
 	return err
+}
+
+// policyError is a Commit that the room's policy forbids: its hub should not have let
+// it through.
+type policyError struct{ cause error }
+
+func (e *policyError) Error() string {
+	return "device: a Commit against the rules of the room: " + e.cause.Error()
+}
+func (e *policyError) Unwrap() error { return e.cause }
+
+// cannotFollow notes that the room goes on without us: to be mended, or, when what we
+// refused is against the room's rules, never. Coming back by external Commit would be
+// accepting it.
+func (b *batch) cannotFollow(r *room, err error) {
+	b.touch(r.ID, false)
+	var against *policyError
+	if !errors.As(err, &against) {
+		r.Behind = true
+		return
+	}
+	r.Stopped = against.Error()
+	b.show(Shown{Event: "room", State: "stopped", Room: r.ID.String(), Reason: r.Stopped, At: b.d.now()})
 }
 
 func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error {
@@ -397,6 +415,9 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	}
 	if err := b.d.checkProposal(r, effects); err != nil {
 		return err
+	}
+	if err := policy.Check(r.state.Public(), effects); err != nil {
+		return &policyError{err}
 	}
 	b.advanceSeq(r, env.Seq)
 	if effects.SelfRemoved {
@@ -428,7 +449,7 @@ func (d *Device) checkProposal(r *room, e *mls.Effects) error {
 	if leaf == nil {
 		return errors.New("device: the hub proposes to remove nobody")
 	}
-	c, err := credentialOf(leaf)
+	c, err := policy.CredentialOf(leaf)
 	if err != nil {
 		return err
 	}
@@ -460,7 +481,7 @@ func (b *batch) showChanges(r *room, e *mls.Effects) {
 }
 
 func (b *batch) showMember(r *room, state string, m mls.Member) {
-	c, err := credentialOf(m.Node)
+	c, err := policy.CredentialOf(m.Node)
 	if err != nil {
 		return
 	}

@@ -3,6 +3,7 @@ package device
 import (
 	"errors"
 
+	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/entente-im/entente/wire/notice"
@@ -72,7 +73,7 @@ func (d *Device) nodeKey(org wire.OrganizationID, id wire.RoomID) (wire.NoteKey,
 		return wire.NoteKey{}, errors.New("device: a notice of an unknown room")
 	}
 	for _, m := range r.state.Members() {
-		c, err := credentialOf(m.Node)
+		c, err := policy.CredentialOf(m.Node)
 		if err != nil || c.Organization != org {
 			continue
 		}

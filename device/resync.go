@@ -15,13 +15,13 @@ var errBehind = errors.New("device: an entry of an epoch that this device has no
 
 // stalled reports whether nothing may be encrypted in the room for now: its ratchets
 // were set back, or the Commit that brings us back is under way.
-func (r *room) stalled() bool { return r.Lost || r.Resyncing }
+func (r *room) stalled() bool { return r.Lost || r.Resyncing || r.Stopped != "" }
 
 // mend brings rooms up to date that this device cannot follow any more. What cannot
 // be done now is tried again with the next visit.
 func (d *Device) mend(ctx context.Context) error {
 	for id, r := range d.rooms {
-		if r.state == nil || r.Ended || r.Creating != nil || r.Committing > 0 || !r.Behind && !r.Lost {
+		if r.state == nil || r.Ended || r.Creating != nil || r.Committing > 0 || r.Stopped != "" || !r.Behind && !r.Lost {
 			continue
 		}
 		err := d.catchUp(ctx, id)
@@ -53,7 +53,7 @@ func (d *Device) cannotMend(id wire.RoomID, why error) error {
 // the hub. What the log cannot mend, an external Commit does.
 func (d *Device) catchUp(ctx context.Context, id wire.RoomID) error {
 	r := d.rooms[id]
-	if r == nil || r.state == nil || r.Ended {
+	if r == nil || r.state == nil || r.Ended || r.Stopped != "" {
 		return nil
 	}
 	first := r.state.Epoch()
@@ -67,7 +67,7 @@ func (d *Device) catchUp(ctx context.Context, id wire.RoomID) error {
 		if err == nil && more && r.state.Epoch() > before {
 			continue
 		}
-		if r.Ended || r.Committing > 0 {
+		if r.Ended || r.Committing > 0 || r.Stopped != "" {
 			return nil // removed, or a Commit of ours waits for its answer
 		}
 		if err == nil && r.state.Epoch() > first && !r.Lost {
@@ -108,6 +108,9 @@ func (d *Device) followLog(ctx context.Context, id wire.RoomID) (more bool, err 
 		}
 		// Without its place in the sequence: the same entry is still to be delivered.
 		if failed = b.process(c, &pb.Envelope{Seq: c.Seq}, core); failed != nil {
+			if core.Kind == pb.Kind_KIND_COMMIT && !temporary(failed) {
+				b.cannotFollow(c, failed)
+			}
 			break
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/mls/group"
+	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"google.golang.org/protobuf/proto"
@@ -32,6 +33,7 @@ type room struct {
 	Resyncing  bool   // that Commit is an external one that brings us back
 	Behind     bool   // a Commit that we could not apply: see mend
 	Lost       bool   // the ratchets were set back and must encrypt nothing: see restored
+	Stopped    string // why this device refuses to go on in it
 
 	state *group.State
 }
@@ -104,7 +106,7 @@ func (r *room) holds(k memberKey) bool {
 		return false
 	}
 	for _, m := range r.state.Members() {
-		if c, err := credentialOf(m.Node); err == nil && c.Organization == k.Org && c.Member == k.Member {
+		if c, err := policy.CredentialOf(m.Node); err == nil && c.Organization == k.Org && c.Member == k.Member {
 			return true
 		}
 	}
@@ -201,7 +203,7 @@ func (d *Device) checkClaimed(packages []*pb.ClaimedKeyPackage, k memberKey) ([]
 		if err != nil {
 			return nil, fmt.Errorf("device: a KeyPackage that does not stand: %w", err)
 		}
-		c, err := credentialOf(kp.Leaf)
+		c, err := policy.CredentialOf(kp.Leaf)
 		if err != nil || c.Organization != k.Org || c.Member != k.Member || !bytes.Equal(c.Device[:], p.Device) {
 			return nil, errors.New("device: a KeyPackage of somebody else")
 		}
@@ -234,13 +236,7 @@ func (d *Device) roomExtensions(ctx context.Context, id wire.RoomID, other wire.
 	}
 	required := mls.RequiredCapabilities{Extensions: []mls.ExtensionType{mls.ExtensionRoom}, Credentials: []mls.CredentialType{mls.CredentialEntente}}
 	return []mls.Extension{{Type: mls.ExtensionRoom, Data: ext}, required.Extension(),
-		hubSender(self.Organization)}, nil
-}
-
-// hubSender is the external_senders extension of rooms that an organization orders.
-func hubSender(o *identity.Organization) mls.Extension {
-	c := mls.Credential{Type: mls.CredentialEntente, Identity: wire.Credential{Organization: o.ID}.Encode()}
-	return mls.ExternalSendersExtension([]mls.ExternalSender{{SignatureKey: o.Manifest.Hub, Credential: c}})
+		policy.HubSender(self.Organization.ID, self.Organization.Manifest.Hub)}, nil
 }
 
 // self is this member as the directory has it.

@@ -109,7 +109,11 @@ func (l *link) submitWaiting(ctx context.Context) error {
 			continue // the hub's answer comes as a result
 		}
 		if err := l.d.encrypt(o); err != nil {
-			return err
+			if err := l.d.refuse(o, err); err != nil {
+				return err
+			}
+			poke(l.settled)
+			continue
 		}
 		if o.Core == nil {
 			continue // its room is stalled
@@ -120,6 +124,19 @@ func (l *link) submitWaiting(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// refuse settles a message that this device itself will not send; other errors it
+// returns.
+func (d *Device) refuse(o *outgoing, why error) error {
+	var st *wire.StatusError
+	if !errors.As(why, &st) || wire.ClassOf(st.Status.Code) == wire.Temporary {
+		return why
+	}
+	return d.vault.update(func(t *txn) error {
+		_, err := d.settled(t, o.Counter, st.Status, o)
+		return err
+	})
 }
 
 // encrypt gives a message its counter and bytes, and stores both with the advanced
@@ -135,6 +152,9 @@ func (d *Device) encryptWith(o *outgoing, also func(*txn) error) error {
 	r := d.rooms[o.Room]
 	if r == nil || r.state == nil || r.Ended {
 		return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "this device is not in the room any more")
+	}
+	if r.Stopped != "" {
+		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s", r.Stopped)
 	}
 	if r.stalled() {
 		return d.vault.update(func(t *txn) error { return errors.Join(o.save(t), also(t)) })

@@ -38,6 +38,9 @@ const (
 	// ExtensionRoom is entente_room: a room's description in the GroupContext,
 	// opaque to this package. Private use.
 	ExtensionRoom ExtensionType = 0xF0E1
+	// ExtensionRoles is entente_roles: who may do what in a room, opaque to this
+	// package. Private use.
+	ExtensionRoles ExtensionType = 0xF0E2
 )
 
 // Proposal types (§17.4).

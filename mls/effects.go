@@ -17,6 +17,7 @@ type Effects struct {
 	Updated     []Update  // by Update, and the committer by its path
 	Committed   [][]byte  // references of the proposals that it covered
 	Extensions  bool      // the GroupContext's extensions changed
+	Proposals   []Sent    // of a Commit, in its order, with who made each
 	SelfRemoved bool      // of a member's State only: we are out
 }
 

@@ -62,7 +62,7 @@ type Capabilities struct {
 func DefaultCapabilities(credential CredentialType) Capabilities {
 	c := Capabilities{
 		Versions:    []uint16{ProtocolVersion},
-		Extensions:  []ExtensionType{ExtensionLastResort, ExtensionRoom},
+		Extensions:  []ExtensionType{ExtensionLastResort, ExtensionRoom, ExtensionRoles},
 		Credentials: []CredentialType{credential},
 	}
 	for _, s := range suites {

@@ -133,6 +133,7 @@ func (g *PublicGroup) Apply(list []Sent, by Sender) (*Applied, error) {
 		return nil, err
 	}
 	a := &Applied{Tree: g.tree.Copy(), Extensions: g.ctx.Extensions, Committer: LeafIndex(by.Index)}
+	a.effects.Proposals = slices.Clone(list)
 	for _, s := range list {
 		if s.Ref != nil {
 			a.effects.Committed = append(a.effects.Committed, s.Ref)

@@ -2,13 +2,13 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
@@ -140,21 +140,9 @@ type validator struct{ n *Node }
 
 // ValidateLeaf implements mls.CredentialValidator.
 func (v validator) ValidateLeaf(c mls.LeafCheck) error {
-	cred, err := credentialOf(c.New)
+	cred, err := policy.CheckLeaf(c)
 	if err != nil {
 		return err
-	}
-	if c.Entry == mls.EntryExternalCommit && c.Old == nil {
-		return errors.New("node: an external Commit that replaces no leaf: rooms are joined by Welcome")
-	}
-	if c.Old != nil {
-		old, err := credentialOf(c.Old)
-		if err != nil {
-			return err
-		}
-		if old.Organization != cred.Organization || old.Member != cred.Member || old.Device != cred.Device {
-			return errors.New("node: a leaf that becomes another device's")
-		}
 	}
 	now := v.n.clock.Now()
 	member, err := v.member(cred, now)
@@ -182,9 +170,7 @@ func (v validator) member(cred wire.Credential, now time.Time) (*identity.Member
 	return m, nil
 }
 
-func credentialOf(l *mls.LeafNode) (wire.Credential, error) {
-	if l.Credential.Type != mls.CredentialEntente {
-		return wire.Credential{}, errors.New("node: a leaf with another type of credential")
-	}
-	return wire.ParseCredential(l.Credential.Identity)
+// ValidateExtensions implements mls.ExtensionsValidator.
+func (v validator) ValidateExtensions(_ []byte, old, next []mls.Extension) error {
+	return policy.CheckExtensions(old, next)
 }

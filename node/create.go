@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
@@ -96,15 +97,15 @@ func (c *change) checkNewRoom(device wire.DeviceID, id wire.RoomID, generation u
 	if !bytes.Equal(group.GroupID(), wire.GroupID(id, generation)) {
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "the group ID is not the room's")
 	}
-	raw, ok := mls.FindExtension(group.Extensions(), mls.ExtensionRoom)
-	if !ok {
-		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a group without a room extension")
-	}
-	room, err := wire.ParseRoom(raw)
+	rules, err := policy.Of(group.Extensions())
 	if err != nil {
-		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a room extension that does not stand")
+		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "room or roles extension that do not stand")
 	}
-	if !bytes.Equal(room.ID, id[:]) || room.Generation != generation || !bytes.Equal(room.Hub, c.n.org.ID[:]) || !bytes.Equal(room.HubNode, c.n.peer[:]) {
+	if rules.Roles != nil && rules.Role(policy.PersonOf(list[0])) != wire.RoleAdmin {
+		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a room whose creator is not its administrator")
+	}
+	room := rules.Room
+	if !bytes.Equal(room.ID, id[:]) || room.Generation != generation || !bytes.Equal(room.Hub, c.n.org.ID[:]) || !bytes.Equal(room.HubNode, c.n.peer[:]) || room.Ended {
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a room extension of another room or hub")
 	}
 	for _, o := range room.Organizations {
@@ -114,15 +115,7 @@ func (c *change) checkNewRoom(device wire.DeviceID, id wire.RoomID, generation u
 			}
 		}
 	}
-	return c.n.checkExternalSender(group)
-}
-
-// checkExternalSender: exactly one external sender, this hub (docs/protocol.md 1.6).
-func (n *Node) checkExternalSender(group *mls.PublicGroup) error {
-	credential := mls.Credential{Type: mls.CredentialEntente, Identity: wire.Credential{Organization: n.org.ID}.Encode()}
-	want := mls.ExternalSendersExtension([]mls.ExternalSender{{SignatureKey: n.org.Manifest.Hub, Credential: credential}})
-	have, ok := mls.FindExtension(group.Extensions(), mls.ExtensionExternalSenders)
-	if !ok || !bytes.Equal(have, want.Data) {
+	if err := policy.CheckHubSender(group.Extensions(), c.n.org.ID, c.n.org.Manifest.Hub); err != nil {
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "the room's external sender is not its hub")
 	}
 	return nil

@@ -93,6 +93,9 @@ func (c *change) orderMessage(d *draft, s submission) *pb.Status {
 	if !d.takes(s.parsed.Epoch) {
 		return d.wrongEpoch()
 	}
+	if d.over() {
+		return wire.Status(pb.Code_CODE_FORBIDDEN, "the room has ended")
+	}
 	if err := checkPrivateMessage(s.parsed); err != nil {
 		return wire.StatusOf(err)
 	}

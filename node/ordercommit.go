@@ -7,6 +7,7 @@ import (
 
 	"github.com/entente-im/entente/mailbox"
 	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"google.golang.org/protobuf/proto"
@@ -29,6 +30,9 @@ func (c *change) orderCommit(d *draft, s submission) error {
 	}
 	if !effects.IsCommit {
 		return wire.Refuse(pb.Code_CODE_MALFORMED, "a bundle whose Commit is none")
+	}
+	if err := policy.Check(d.group, effects); err != nil {
+		return policyRefused(err)
 	}
 	if err := c.committerSpeaks(s, next.Member(effects.Committer)); err != nil {
 		return err
@@ -128,7 +132,7 @@ func (c *change) welcome(d *draft, s submission, welcomed []wire.Credential) err
 
 // committerSpeaks compares who made the Commit with who submits it.
 func (c *change) committerSpeaks(s submission, committer *mls.LeafNode) error {
-	who, err := credentialOf(committer)
+	who, err := policy.CredentialOf(committer)
 	if err != nil {
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a committer whose credential does not parse")
 	}
@@ -143,7 +147,7 @@ func (c *change) committerSpeaks(s submission, committer *mls.LeafNode) error {
 
 // resync takes an external Commit, one per device, room and hour.
 func (c *change) resync(d *draft, s submission, next *mls.PublicGroup, effects *mls.Effects) error {
-	who, err := credentialOf(next.Member(effects.Committer))
+	who, err := policy.CredentialOf(next.Member(effects.Committer))
 	if err != nil {
 		return err
 	}
@@ -157,6 +161,15 @@ func (c *change) resync(d *draft, s submission, next *mls.PublicGroup, effects *
 	}
 	c.then(func() { c.n.resyncs.note(room, who.Device, now) })
 	return nil
+}
+
+// policyRefused is the status of what the room's policy refuses.
+func policyRefused(err error) error {
+	var status *wire.StatusError
+	if errors.As(err, &status) {
+		return status
+	}
+	return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "the room's policy does not stand: %v", err)
 }
 
 // commitRefused turns the reason why a Commit does not stand into a status.
@@ -188,6 +201,9 @@ func (c *change) orderProposal(d *draft, s submission) error {
 	}
 	if effects.IsCommit {
 		return wire.Refuse(pb.Code_CODE_MALFORMED, "a Commit without its bundle")
+	}
+	if err := policy.Check(d.group, effects); err != nil {
+		return policyRefused(err)
 	}
 	before := *d
 	local, partners := c.recipients(d, s)

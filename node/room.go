@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/store"
 	"github.com/entente-im/entente/wire"
 )
@@ -80,6 +81,7 @@ type room struct {
 	group *mls.PublicGroup // nil where we are not the hub
 
 	leaves atomic.Pointer[[]wire.Credential] // of group, readable without mu
+	ended  bool                              // the group's room extension says so
 }
 
 // draft is a room as a change would leave it.
@@ -130,6 +132,20 @@ func (d *draft) publish() {
 func (r *room) show() {
 	leaves := members(r.group)
 	r.leaves.Store(&leaves)
+	r.ended = hasEnded(r.group)
+}
+
+// over reports whether the room has ended for what comes now.
+func (d *draft) over() bool {
+	if d.group == d.room.group {
+		return d.room.ended
+	}
+	return hasEnded(d.group)
+}
+
+func hasEnded(g *mls.PublicGroup) bool {
+	rules, err := policy.Of(g.Extensions())
+	return err == nil && rules.Room.Ended
 }
 
 // committed returns the leaves of a room that is ordered here, as last committed.

@@ -210,6 +210,9 @@ func (w *world) creation(id wire.RoomID, with ...*client) (*pb.CreateRoomRequest
 
 func (w *world) creationWith(id wire.RoomID, groupID []byte, extensions []mls.Extension, with ...*client) (*pb.CreateRoomRequest, map[*client]*group.State) {
 	w.t.Helper()
+	if len(with) > 1 {
+		extensions = withAdmin(w.t, extensions, w.alice)
+	}
 	zero, err := group.Create(w.alice.config(), group.CreateParams{Suite: mls.SuiteX25519AES128, GroupID: groupID,
 		Credential: w.alice.credential(), Extensions: extensions})
 	must(w.t, err)
@@ -217,6 +220,26 @@ func (w *world) creationWith(id wire.RoomID, groupID []byte, extensions []mls.Ex
 	must(w.t, err)
 	b, states := w.alice.add(zero, with...)
 	return &pb.CreateRoomRequest{Room: id[:], GroupInfo: info, Tree: zero.Tree(), Bundle: b}, states
+}
+
+// withAdmin makes an honest room one of more than two, with an administrator. A room
+// that is not honest stays as it is.
+func withAdmin(t testing.TB, list []mls.Extension, admin *client) []mls.Extension {
+	t.Helper()
+	roles, err := wire.Roles{Invite: wire.RoleMember}.With(admin.cred.Organization, admin.member, wire.RoleAdmin).Encode()
+	must(t, err)
+	var out []mls.Extension
+	for _, e := range list {
+		if e.Type == mls.ExtensionRoom {
+			if r, err := wire.ParseRoom(e.Data); err == nil {
+				r.Roles = wire.RolesDigest(roles)
+				e.Data, err = r.Encode()
+				must(t, err)
+			}
+		}
+		out = append(out, e)
+	}
+	return append(out, mls.Extension{Type: mls.ExtensionRoles, Data: roles})
 }
 
 // add makes a Commit that adds clients, and the state of each in the new epoch, its

@@ -27,9 +27,11 @@ var mayImport = map[string][]string{
 	"identity/directory": {"identity", "identity/directory", "store", "wire"},
 	"mailbox":            {"mailbox", "store", "wire"},
 	"federation":         {"federation", "identity", "store", "wire"},
-	"device":             {"device", "identity", "mls", "mls/group", "store/slot", "wire"},
-	"node":               {"node", "federation", "identity", "identity/directory", "mailbox", "mls", "store", "wire"},
-	"testnet":            {"testnet", "node", "device", "federation", "identity", "identity/directory", "mailbox", "mls", "store", "store/slot", "wire"},
+	// What hub and devices hold a room to, in one place.
+	"policy":             {"policy", "mls", "wire"},
+	"device":             {"device", "identity", "mls", "mls/group", "policy", "store/slot", "wire"},
+	"node":               {"node", "federation", "identity", "identity/directory", "mailbox", "mls", "policy", "store", "wire"},
+	"testnet":            {"testnet", "node", "device", "federation", "identity", "identity/directory", "mailbox", "mls", "policy", "store", "store/slot", "wire"},
 	"cmd/entente":        {"node", "device", "identity", "testnet", "wire"},
 }
 

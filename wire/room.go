@@ -26,6 +26,7 @@ type Room struct {
 	Roles           []byte       `cbor:"13,keyasint"` // SHA-256 of the roles, empty before roles exist
 	Resync          uint32       `cbor:"14,keyasint"` // 1: external Commit, own leaf only
 	Franking        []byte       `cbor:"15,keyasint"` // Ed25519 key, empty: none
+	Ended           bool         `cbor:"16,keyasint,omitempty"`
 }
 
 // RoomMember is an organization of a room with the agreement that lets it in; the
