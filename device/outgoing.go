@@ -159,6 +159,9 @@ func (d *Device) settled(t *txn, counter uint64, st *pb.Status, o *outgoing) (ag
 	}
 	_, err = t.changeSent(o.ID, func(s *Sent) {
 		s.State, s.Reason = state, reason
+		if state == "refused" {
+			s.Code = st.Code
+		}
 		if st.Seq > 0 {
 			s.Seq = st.Seq
 		}

@@ -260,6 +260,14 @@ type RefusedError struct{ Sent Sent }
 
 func (e *RefusedError) Error() string { return fmt.Sprintf("to %s: %s", e.Sent.To, e.Sent.Reason) }
 
+// Unwrap returns the refusal as a *wire.StatusError, so that callers can act on it.
+func (e *RefusedError) Unwrap() error {
+	if e.Sent.Code == 0 {
+		return nil
+	}
+	return &wire.StatusError{Status: &pb.Status{Code: e.Sent.Code, Detail: e.Sent.Reason}}
+}
+
 func refusedError(s *Sent) error { return &RefusedError{*s} }
 
 // final tells the ends of a session after which trying again is no use.

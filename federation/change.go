@@ -2,33 +2,48 @@ package federation
 
 import (
 	"context"
+	"errors"
+	"time"
+	"unicode"
+	"unicode/utf8"
 
 	pb "github.com/entente-im/entente/wire/ententev1"
 
+	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
 )
 
+// MaxWhy bounds what an operator notes at a change, in bytes. It stays on this node.
+const MaxWhy = 256
+
 // Suspend stops everything with a partner at once, on our side alone: it is answered
 // "suspended", its connections are closed, nothing is sent. What waits in the outbox
-// is the caller's to drop.
-func (f *Federation) Suspend(ctx context.Context, id wire.OrganizationID) error {
-	return f.change(ctx, id, func(r *partnerRecord) { r.Suspended = true })
+// is the caller's to drop. Why is the operator's own note and may be empty.
+func (f *Federation) Suspend(ctx context.Context, id wire.OrganizationID, why string) error {
+	return f.change(ctx, id, why, func(r *partnerRecord) error { return r.suspend(true) })
 }
 
-// Resume undoes Suspend; an agreement that was ended stays so.
-func (f *Federation) Resume(ctx context.Context, id wire.OrganizationID) error {
-	return f.change(ctx, id, func(r *partnerRecord) { r.Suspended = false })
+// Resume undoes Suspend.
+func (f *Federation) Resume(ctx context.Context, id wire.OrganizationID, why string) error {
+	return f.change(ctx, id, why, func(r *partnerRecord) error { return r.suspend(false) })
 }
 
 // End ends the agreement for good: the partner's peer is a stranger from now on. A
 // new agreement can be made with a new token.
-func (f *Federation) End(ctx context.Context, id wire.OrganizationID) error {
-	return f.change(ctx, id, func(r *partnerRecord) { r.Ended = true })
+func (f *Federation) End(ctx context.Context, id wire.OrganizationID, why string) error {
+	return f.change(ctx, id, why, func(r *partnerRecord) error {
+		r.Ended = true
+		return nil
+	})
 }
 
-// change writes a partner's new state and then brings it about. When it returns,
-// no connection is left that the new state does not allow.
-func (f *Federation) change(ctx context.Context, id wire.OrganizationID, with func(*partnerRecord)) error {
+// change writes a partner's new state and then brings it about. When it returns nil,
+// the state is on stable storage and no connection is left that it does not allow.
+// Repeating it is a success; an agreement that has ended stays as it is.
+func (f *Federation) change(ctx context.Context, id wire.OrganizationID, why string, with func(*partnerRecord) error) error {
+	if err := checkWhy(why); err != nil {
+		return err
+	}
 	f.making.Lock()
 	defer f.making.Unlock()
 	p := f.find(id)
@@ -38,9 +53,15 @@ func (f *Federation) change(ctx context.Context, id wire.OrganizationID, with fu
 	p.mu.Lock()
 	rec := p.record
 	p.mu.Unlock()
-	with(&rec)
-	if err := f.put(ctx, partnerKey(id), rec); err != nil {
+	before := rec
+	if err := with(&rec); err != nil {
 		return err
+	}
+	if rec.Suspended != before.Suspended || rec.Ended != before.Ended {
+		rec.Why, rec.Changed = why, f.clock.Now().UTC()
+		if err := f.put(ctx, partnerKey(id), rec); err != nil {
+			return err
+		}
 	}
 	st := p.standing()
 	if _, err := f.install(id, rec, st); err != nil {
@@ -54,4 +75,64 @@ func (f *Federation) change(ctx context.Context, id wire.OrganizationID, with fu
 	p.dropLinks()
 	f.host.Network().ClosePeer(st.peer) // a gater closes nothing that is open
 	return nil
+}
+
+func (r *partnerRecord) suspend(suspended bool) error {
+	if r.Ended {
+		return wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "the agreement has been ended: a new one takes a new token")
+	}
+	r.Suspended = suspended
+	return nil
+}
+
+func checkWhy(why string) error {
+	if len(why) > MaxWhy || !utf8.ValidString(why) {
+		return wire.Refuse(pb.Code_CODE_MALFORMED, "a reason is at most %d bytes of text", MaxWhy)
+	}
+	for _, r := range why {
+		if !unicode.IsPrint(r) {
+			return wire.Refuse(pb.Code_CODE_MALFORMED, "a reason is one line of printable text")
+		}
+	}
+	return nil
+}
+
+// Takes returns the agreement under which an organization takes messages now. Beside
+// what InForce refuses, it refuses as suspended while the partner's last word was
+// that its side has suspended the agreement; its next word ends that.
+func (f *Federation) Takes(id wire.OrganizationID, now time.Time) (*identity.Agreement, error) {
+	p := f.find(id)
+	if p == nil {
+		return nil, wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "")
+	}
+	a, err := p.inForce(now)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.link.refused == pb.Code_CODE_SUSPENDED {
+		return nil, wire.Refuse(pb.Code_CODE_SUSPENDED, "%s has suspended the agreement", p.terms.org.Manifest.Name)
+	}
+	return a, nil
+}
+
+// heed takes a partner's refusal of the whole link to heart: who has suspended the
+// agreement will never get what waits (docs/protocol.md 5.6). An error is logged: the
+// next attempt is refused again.
+func (f *Federation) heed(ctx context.Context, p *partner, err error) {
+	var refusal *wire.StatusError
+	if !errors.As(err, &refusal) || wire.ClassOf(refusal.Status.Code) != wire.Policy {
+		return
+	}
+	p.mu.Lock()
+	p.link.refused = refusal.Status.Code
+	p.mu.Unlock()
+	if refusal.Status.Code != pb.Code_CODE_SUSPENDED {
+		return
+	}
+	status := wire.Status(pb.Code_CODE_SUSPENDED, "")
+	if err := f.opts.Outbox.Refuse(ctx, p.id, status); err != nil && ctx.Err() == nil {
+		f.log.Error("what waits for a partner that has suspended us stays for now", "partner", p.id.String(), "error", err.Error())
+	}
 }

@@ -302,7 +302,7 @@ func TestSuspendingClosesConnectionsAndResumingOpensThem(t *testing.T) {
 	a, b := pair(t)
 	ctx := context.Background()
 	open := b.fed.host.Network().ConnsToPeer(a.fed.host.ID())
-	if err := b.fed.Suspend(ctx, a.org.ID); err != nil {
+	if err := b.fed.Suspend(ctx, a.org.ID, "spam since Monday"); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range open {
@@ -315,33 +315,42 @@ func TestSuspendingClosesConnectionsAndResumingOpensThem(t *testing.T) {
 	n := a.sends(b, 1, "not now")
 	until(t, "the suspended side learns it", func() bool {
 		i, _ := a.fed.Partner(b.name)
-		return i.State == "waiting" && strings.HasPrefix(i.LastError, "suspended")
+		return i.State == "refused" && i.Refused == pb.Code_CODE_SUSPENDED && strings.HasPrefix(i.LastError, "suspended")
 	})
+	a.outbox.answeredWith(t, n, pb.Code_CODE_SUSPENDED) // never sent later
+	_, err = a.fed.Takes(b.org.ID, time.Now())
+	refusedWith(t, err, pb.Code_CODE_SUSPENDED)
 	_, err = a.fed.Query(ctx, b.org.ID, &pb.QueryRequest{Query: &pb.QueryRequest_Resolve{Resolve: &pb.ResolveQuery{}}})
 	refusedWith(t, err, pb.Code_CODE_SUSPENDED)
-	if len(b.handler.seen(a.org.ID)) != 0 || a.outbox.status(n) != nil {
+	if len(b.handler.seen(a.org.ID)) != 0 {
 		t.Error("something passed a suspended agreement")
 	}
 	b.halt()
 	b.start()
-	if i, _ := b.fed.Partner(a.name); i.State != "suspended" {
-		t.Errorf("after a restart the state is %s", i.State)
+	if i, _ := b.fed.Partner(a.name); i.State != "suspended" || i.Why != "spam since Monday" || i.Changed.IsZero() {
+		t.Errorf("after a restart the state is %s, because %q at %s", i.State, i.Why, i.Changed)
 	}
-	if err := b.fed.Resume(ctx, a.org.ID); err != nil {
+	if err := b.fed.Resume(ctx, a.org.ID, ""); err != nil {
 		t.Fatal(err)
 	}
-	a.outbox.answeredWith(t, n, pb.Code_CODE_ACCEPTED)
+	a.linked(b)
+	if _, err := a.fed.Takes(b.org.ID, time.Now()); err != nil {
+		t.Errorf("after it was resumed: %v", err)
+	}
+	a.outbox.answeredWith(t, a.sends(b, 1, "now"), pb.Code_CODE_ACCEPTED)
 }
 
 func TestEndingMakesAStrangerOfThePartnerUntilANewAgreement(t *testing.T) {
 	a, b := pair(t)
 	ctx := context.Background()
-	if err := b.fed.End(ctx, a.org.ID); err != nil {
+	if err := b.fed.End(ctx, a.org.ID, ""); err != nil {
 		t.Fatal(err)
 	}
+	refusedWith(t, b.fed.Suspend(ctx, a.org.ID, ""), pb.Code_CODE_NO_AGREEMENT)
+	refusedWith(t, b.fed.Resume(ctx, a.org.ID, ""), pb.Code_CODE_NO_AGREEMENT)
 	until(t, "a learns it", func() bool {
 		i, _ := a.fed.Partner(b.name)
-		return i.State == "waiting" && strings.HasPrefix(i.LastError, "noAgreement")
+		return i.State == "refused" && strings.HasPrefix(i.LastError, "noAgreement")
 	})
 	if b.fed.gate.InterceptPeerDial(a.fed.host.ID()) {
 		t.Error("an ended partner may still be dialled")
@@ -458,5 +467,15 @@ func TestAddressesAreTheAnnouncedOnes(t *testing.T) {
 	}
 	if _, err := PeerOf(wire.DeviceID(b.keys.Peer.Public().(ed25519.PublicKey))); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestReasonsForAChangeAreOneBoundedPrintableLine(t *testing.T) {
+	a, b := pair(t)
+	for _, why := range []string{strings.Repeat("x", MaxWhy+1), "two\nlines", "\x1b[2J", "\xff"} {
+		refusedWith(t, b.fed.Suspend(context.Background(), a.org.ID, why), pb.Code_CODE_MALFORMED)
+	}
+	if i, _ := b.fed.Partner(a.name); i.State == "suspended" || i.Why != "" {
+		t.Errorf("a refused change left %s, %q", i.State, i.Why)
 	}
 }

@@ -52,6 +52,10 @@ type Outbox interface {
 	// Settle removes items for good, with the consequences of their statuses, in one
 	// durable transaction. Items that are gone already are no error.
 	Settle(ctx context.Context, org wire.OrganizationID, settled []Settlement) error
+	// Refuse removes what the partner will never get, because it has suspended the
+	// agreement: messages, and what waits for it as a hub, with the consequences of the
+	// status. Handshakes that fan out and control stay.
+	Refuse(ctx context.Context, org wire.OrganizationID, status *pb.Status) error
 	// Wait returns when the partner's outbox may hold a number above after, or with
 	// ctx's error.
 	Wait(ctx context.Context, org wire.OrganizationID, after uint64) error

@@ -276,6 +276,21 @@ func (o *outbox) Settle(_ context.Context, org wire.OrganizationID, all []Settle
 	return nil
 }
 
+// Refuse removes all but handshakes that fan out, as a mailbox does.
+func (o *outbox) Refuse(_ context.Context, org wire.OrganizationID, s *pb.Status) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.items[org] = slices.DeleteFunc(o.items[org], func(it *pb.Item) bool {
+		core, err := wire.ParseCore(it.GetEnvelope().GetCore())
+		if err == nil && core.Class == pb.Class_CLASS_HANDSHAKE && it.Kind == pb.ItemKind_ITEM_KIND_FANOUT {
+			return false
+		}
+		o.settled[it.Number] = s
+		return true
+	})
+	return nil
+}
+
 func (o *outbox) Wait(ctx context.Context, org wire.OrganizationID, after uint64) error {
 	for {
 		o.mu.Lock()

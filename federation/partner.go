@@ -58,6 +58,7 @@ type linkState struct {
 	next      time.Time
 	contact   time.Time
 	problem   string
+	refused   pb.Code       // by policy, at the last attempt; 0: not
 	offset    time.Duration // the partner's clock minus ours
 	measured  bool
 }
@@ -67,9 +68,14 @@ type PartnerInfo struct {
 	ID          wire.OrganizationID
 	Name        string
 	Peer        string
-	State       string // connected, waiting, suspended, ended, expired, notYet
+	State       string // connected, waiting, refused (by the partner), suspended, ended, expired, notYet
 	Contact     string
 	Agreement   [32]byte // hash of its text
+	Terms       identity.Terms
+	Refused     pb.Code   // the partner's, by policy, at the last attempt; 0: not
+	Since       time.Time // when the agreement was concluded
+	Why         string    // the operator's words at the last change of ours
+	Changed     time.Time // when that was; zero: never
 	ValidFrom   time.Time
 	ValidUntil  time.Time
 	Attempts    int // since the last success
@@ -170,6 +176,7 @@ func (p *partner) info(now time.Time) PartnerInfo {
 		Contact: string(t.agreement.Terms.Contact), Agreement: t.digest,
 		ValidFrom: t.agreement.Terms.ValidFrom, ValidUntil: t.agreement.Terms.ValidUntil,
 		Attempts: l.attempts, LastAttempt: l.last, NextAttempt: l.next, LastContact: l.contact,
+		Terms: t.agreement.Terms, Refused: l.refused, Since: p.record.Since, Why: p.record.Why, Changed: p.record.Changed,
 		LastError: l.problem, ClockOffset: l.offset, ClockKnown: l.measured,
 	}
 }
@@ -187,6 +194,8 @@ func (p *partner) stateLocked(now time.Time) string {
 		return "notYet"
 	case p.link.connected:
 		return "connected"
+	case p.link.refused != 0:
+		return "refused"
 	}
 	return "waiting"
 }
@@ -281,6 +290,7 @@ func (p *partner) believe(s network.Stream) {
 	p.mu.Lock()
 	old := p.inbound
 	p.inbound = s
+	p.link.refused = 0 // who links with us deals with us
 	p.mu.Unlock()
 	if old != nil && old != s {
 		old.Reset()

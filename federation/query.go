@@ -23,7 +23,7 @@ func (f *Federation) Query(ctx context.Context, id wire.OrganizationID, q *pb.Qu
 	if p == nil {
 		return nil, wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "")
 	}
-	if err := f.inForce(p); err != nil {
+	if _, err := f.Takes(id, f.clock.Now()); err != nil {
 		return nil, err
 	}
 	answer, err := f.ask(ctx, p, q)

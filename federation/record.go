@@ -46,6 +46,10 @@ type partnerRecord struct {
 
 	Suspended bool `json:"suspended,omitempty"`
 	Ended     bool `json:"ended,omitempty"`
+
+	// The last of suspend, resume and end: the operator's own words, and when.
+	Why     string    `json:"why,omitempty"`
+	Changed time.Time `json:"changed,omitzero"`
 }
 
 // attemptRecord says when a link was last tried and the partner last heard from.

@@ -69,6 +69,7 @@ func (f *Federation) work(ctx context.Context, p *partner) {
 		if ctx.Err() != nil {
 			return
 		}
+		f.heed(ctx, p, err)
 		timer := time.NewTimer(f.backOff(p, err))
 		select {
 		case <-ctx.Done():
@@ -158,7 +159,7 @@ func (f *Federation) link(ctx context.Context, p *partner) error {
 func (p *partner) linked(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.link.connected, p.link.attempts, p.link.problem = true, 0, ""
+	p.link.connected, p.link.attempts, p.link.problem, p.link.refused = true, 0, "", 0
 	p.link.next, p.link.contact = time.Time{}, now
 	select { // what was heard before is no news any more
 	case <-p.heard:

@@ -228,7 +228,7 @@ func (m *model) remove(t *rapid.T) {
 	if r.key.kind == kindInbox {
 		err, r.closed = m.box.Erase(context.Background(), wire.DeviceID(r.key.name)), true
 	} else {
-		err = m.box.Outbox(wire.OrganizationID(r.key.name)).Drop(context.Background(), wire.Status(pb.Code_CODE_SUSPENDED, ""), true)
+		_, err = m.box.Outbox(wire.OrganizationID(r.key.name)).Drop(context.Background(), wire.Status(pb.Code_CODE_SUSPENDED, ""), true)
 	}
 	if err != nil {
 		t.Fatal(err)

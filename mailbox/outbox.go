@@ -114,11 +114,12 @@ func answered(l *leaving, s *pb.Status) bool {
 // Drop removes what the partner will never get, because people decided so: the
 // agreement was suspended or has ended. Messages, and handshakes that wait for the
 // partner as hub, leave as refused with the given status; handshakes that fan out
-// and control stay unless all is set (the partner is gone).
-func (o *Outbox) Drop(ctx context.Context, status *pb.Status, all bool) error {
+// and control stay unless all is set (the partner is gone). It returns how many
+// left; when the error is nil, all of them have, and their events are written.
+func (o *Outbox) Drop(ctx context.Context, status *pb.Status, all bool) (int, error) {
 	b := o.m.find(o.key)
 	if b == nil {
-		return nil
+		return 0, nil
 	}
 	o.m.sweep.RLock()
 	defer o.m.sweep.RUnlock()
@@ -132,9 +133,9 @@ func (o *Outbox) Drop(ctx context.Context, status *pb.Status, all bool) error {
 		}
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return o.m.remove(ctx, out)
+	return len(out), o.m.remove(ctx, out)
 }
 
 // Wait returns nil as soon as Fetch after the same number would hand out something.

@@ -127,7 +127,7 @@ func TestDropReportsRefusedAndKeepsHandshakesUnlessAllGo(t *testing.T) {
 	w.put(Delivery{Item: w.control(), Partners: to})
 	drop := func(all bool) {
 		t.Helper()
-		if err := o.Drop(context.Background(), wire.Status(pb.Code_CODE_SUSPENDED, ""), all); err != nil {
+		if _, err := o.Drop(context.Background(), wire.Status(pb.Code_CODE_SUSPENDED, ""), all); err != nil {
 			t.Fatal(err)
 		}
 	}

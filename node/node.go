@@ -245,6 +245,7 @@ func (n *Node) Run(ctx context.Context) error {
 	start("federation", n.fed.Run)
 	start("trees", n.sweepTrees)
 	start("clock", n.watchClock)
+	start("partners", n.sweepPartners)
 	n.doors.serve(start)
 	n.ready.Store(true)
 	n.log.Info("ready", "organization", n.org.Manifest.Name, "id", n.org.ID, "peer", n.peer, "api", n.apiURL)

@@ -109,9 +109,10 @@ func (n *Node) sendNotice(_ context.Context, b *store.Batch, key noticeKey, rang
 		d.Devices = n.noticed(&said)
 	case n.known(key.origin):
 		d.Partners = []wire.OrganizationID{key.origin}
-	default:
+	case !key.through.IsZero():
 		d.Partners = []wire.OrganizationID{key.through}
 	}
+	d.Partners = slices.DeleteFunc(d.Partners, n.ended) // they are strangers now
 	if len(d.Devices)+len(d.Partners) == 0 {
 		return nil, nil
 	}

@@ -163,24 +163,6 @@ func (a operatorAPI) AcceptPartner(ctx context.Context, r *connect.Request[pb.Ac
 	return answer(&pb.AcceptPartnerResponse{Partner: p.Name, OrganizationId: p.ID.String(), Agreement: fmt.Sprintf("%x", p.Agreement)}, nil)
 }
 
-func (a operatorAPI) ListPartners(context.Context, *connect.Request[pb.ListPartnersRequest]) (*connect.Response[pb.ListPartnersResponse], error) {
-	return answer(&pb.ListPartnersResponse{Partners: a.n.partnerStatus()}, nil)
-}
-
-func (n *Node) partnerStatus() []*pb.PartnerStatus {
-	var out []*pb.PartnerStatus
-	for _, p := range n.fed.Partners() {
-		u := n.mail.Outbox(p.ID).Usage()
-		out = append(out, &pb.PartnerStatus{
-			Name: p.Name, OrganizationId: p.ID.String(), Contact: p.Contact, State: p.State,
-			OutboxCount: uint64(u.Messages + u.Control + u.Handshakes), OutboxBytes: uint64(u.Bytes),
-			LastContactUnix: unix(p.LastContact), NextAttemptUnix: unix(p.NextAttempt), LastError: p.LastError,
-			Agreement: fmt.Sprintf("%x", p.Agreement), ValidUntilUnix: unix(p.ValidUntil),
-		})
-	}
-	return out
-}
-
 func (a operatorAPI) Status(context.Context, *connect.Request[pb.NodeStatusRequest]) (*connect.Response[pb.NodeStatus], error) {
 	return answer(a.n.status(), nil)
 }
@@ -190,7 +172,7 @@ func (n *Node) status() *pb.NodeStatus {
 	out := &pb.NodeStatus{
 		Organization: n.org.Manifest.Name, OrganizationId: n.org.ID.String(), PeerId: n.peer.String(), Version: n.version,
 		Api: n.apiURL, UptimeMs: time.Since(n.started).Milliseconds(), Sessions: uint64(n.gate.Sessions()),
-		Partners: n.partnerStatus(), Segments: uint64(s.Segments), SegmentBytes: uint64(s.Bytes), LiveBytes: uint64(s.LiveBytes),
+		Partners: n.partnerStatuses(), Segments: uint64(s.Segments), SegmentBytes: uint64(s.Bytes), LiveBytes: uint64(s.LiveBytes),
 		References: uint64(s.Refs), Recovering: s.Recovering, ClockHeld: s.ClockHeld, Problems: n.problems(),
 		RssBytes: residentBytes(), BucketMs: n.config.Bucket.Milliseconds(), Rooms: n.hubRooms(),
 	}

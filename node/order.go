@@ -102,6 +102,11 @@ func (c *change) orderMessage(d *draft, s submission) *pb.Status {
 	before := d.place
 	item := c.entry(d, s, s.core)
 	local, partners := c.recipients(d, s)
+	partners, refused := c.takers(partners, eventOf(d, s, item))
+	if len(local)+len(partners) == 0 && len(refused) > 0 {
+		d.place = before
+		return refused[0].Status
+	}
 	staged, err := c.stage(mailbox.Delivery{Item: item, From: s.from, Sender: s.quotaKey(), Devices: local, Partners: partners})
 	if err != nil {
 		d.place = before
@@ -113,8 +118,17 @@ func (c *change) orderMessage(d *draft, s submission) *pb.Status {
 		c.forget(staged)
 		return firstRefusal(staged)
 	}
+	c.events = append(c.events, refused...)
 	d.dirty.place = true
 	return d.sequenced()
+}
+
+// eventOf is what is told of an entry that a partner will not get.
+func eventOf(d *draft, s submission, item *pb.Item) mailbox.Event {
+	return mailbox.Event{
+		Class: s.parsed.Class, Kind: s.parsed.Kind, Item: item.Kind, Room: d.id, Generation: s.parsed.Generation, Epoch: s.parsed.Epoch,
+		Seq: item.Envelope.Seq, Envelope: wire.IDOf(s.core), Return: s.parsed.ReturnHandle, Origin: s.from, From: s.from,
+	}
 }
 
 // checkPrivateMessage: application messages are PrivateMessages of the group and

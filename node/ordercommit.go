@@ -75,6 +75,7 @@ func (c *change) acceptCommit(d *draft, s submission, next *mls.PublicGroup, eff
 	before := *d
 	local, partners := c.recipients(d, s) // of the epoch that the Commit ends
 	item := c.entry(d, s, raw)
+	partners, _ = c.takers(partners, eventOf(d, s, item))
 	item.Change = &pb.LeafChange{Added: refs(added), Removed: refs(removed)}
 	if _, err := c.stage(mailbox.Delivery{Item: item, From: s.from, Devices: local, Partners: partners, Log: &d.id}); err != nil {
 		*d = before
@@ -208,6 +209,7 @@ func (c *change) orderProposal(d *draft, s submission) error {
 	before := *d
 	local, partners := c.recipients(d, s)
 	item := c.entry(d, s, s.core)
+	partners, _ = c.takers(partners, eventOf(d, s, item))
 	if _, err := c.stage(mailbox.Delivery{Item: item, From: s.from, Devices: local, Partners: partners, Log: &d.id}); err != nil {
 		*d = before
 		return err

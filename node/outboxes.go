@@ -38,6 +38,12 @@ func (o outboxes) Settle(ctx context.Context, org wire.OrganizationID, settled [
 	return o.mail.Outbox(org).Settle(ctx, list)
 }
 
+// Refuse implements federation.Outbox.
+func (o outboxes) Refuse(ctx context.Context, org wire.OrganizationID, status *pb.Status) error {
+	_, err := o.mail.Outbox(org).Drop(ctx, status, false)
+	return err
+}
+
 // Wait implements federation.Outbox.
 func (o outboxes) Wait(ctx context.Context, org wire.OrganizationID, after uint64) error {
 	return o.mail.Outbox(org).Wait(ctx, after)

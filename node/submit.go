@@ -178,7 +178,7 @@ func (c *change) forward(d *draft, s submission) *pb.Status {
 	if !d.holds(s.sender) && !(s.bundle != nil && isExternalCommit(s.bundle.Commit)) {
 		return wire.Status(pb.Code_CODE_FORBIDDEN, "this device is not in the room")
 	}
-	if _, err := c.n.fed.InForce(d.row.Hub, c.n.clock.Now()); err != nil {
+	if _, err := c.n.fed.Takes(d.row.Hub, c.n.clock.Now()); err != nil {
 		return wire.StatusOf(err)
 	}
 	item := &pb.Item{Kind: pb.ItemKind_ITEM_KIND_SUBMIT, Envelope: &pb.Envelope{Core: s.core}, Bundle: s.bundle}

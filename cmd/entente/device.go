@@ -324,7 +324,17 @@ func noticeText(s device.Shown) string {
 	case "expired":
 		return "expired unread"
 	case "refused":
-		return "refused: " + s.Reason
+		return "refused: " + reasonText(s.Reason)
 	}
 	return s.State
+}
+
+// reasonText adds to a status's name what it means.
+func reasonText(name string) string {
+	for code := range pb.Code_name {
+		if c := pb.Code(code); wire.CodeName(c) == name {
+			return name + ": " + wire.Status(c, "").Detail
+		}
+	}
+	return safe(name)
 }

@@ -12,7 +12,7 @@ import (
 
 func partnerCommand() *cobra.Command {
 	c := group("partner", "Agreements with other organizations, for the operator")
-	c.AddCommand(partnerInvite(), partnerAccept(), partnerList())
+	c.AddCommand(partnerInvite(), partnerAccept(), partnerList(), partnerShow(), partnerSuspend(), partnerResume(), partnerEnd())
 	return c
 }
 
@@ -144,7 +144,7 @@ func confirm(c *cobra.Command, question string) (bool, error) {
 		return false, err
 	}
 	if line != "y" && line != "yes" {
-		fmt.Fprintln(c.ErrOrStderr(), "nothing was signed")
+		fmt.Fprintln(c.ErrOrStderr(), "nothing was done")
 		return false, nil
 	}
 	return true, nil

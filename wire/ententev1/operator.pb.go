@@ -361,7 +361,7 @@ type PartnerStatus struct {
 	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	OrganizationId  string                 `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
 	Contact         string                 `protobuf:"bytes,3,opt,name=contact,proto3" json:"contact,omitempty"`
-	State           string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // connected, waiting, suspended, ended
+	State           string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // connected, waiting, refused, suspended, ended, expired, notYet
 	OutboxCount     uint64                 `protobuf:"varint,5,opt,name=outbox_count,json=outboxCount,proto3" json:"outbox_count,omitempty"`
 	OutboxBytes     uint64                 `protobuf:"varint,6,opt,name=outbox_bytes,json=outboxBytes,proto3" json:"outbox_bytes,omitempty"`
 	LastContactUnix int64                  `protobuf:"varint,7,opt,name=last_contact_unix,json=lastContactUnix,proto3" json:"last_contact_unix,omitempty"`
@@ -1580,6 +1580,326 @@ func (x *ListPartnersResponse) GetPartners() []*PartnerStatus {
 	return nil
 }
 
+type ShowPartnerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowPartnerRequest) Reset() {
+	*x = ShowPartnerRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowPartnerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowPartnerRequest) ProtoMessage() {}
+
+func (x *ShowPartnerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowPartnerRequest.ProtoReflect.Descriptor instead.
+func (*ShowPartnerRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ShowPartnerRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type PartnerDetails struct {
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	Status               *PartnerStatus         `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	PeerId               string                 `protobuf:"bytes,2,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	Terms                string                 `protobuf:"bytes,3,opt,name=terms,proto3" json:"terms,omitempty"`                           // one term a line, as both have signed them
+	SinceUnix            int64                  `protobuf:"varint,4,opt,name=since_unix,json=sinceUnix,proto3" json:"since_unix,omitempty"` // when the agreement was concluded
+	ValidFromUnix        int64                  `protobuf:"varint,5,opt,name=valid_from_unix,json=validFromUnix,proto3" json:"valid_from_unix,omitempty"`
+	Why                  string                 `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`                                     // the operator's own words at the last change
+	ChangedUnix          int64                  `protobuf:"varint,7,opt,name=changed_unix,json=changedUnix,proto3" json:"changed_unix,omitempty"` // of the last suspend, resume or end; 0: never
+	Messages             uint64                 `protobuf:"varint,8,opt,name=messages,proto3" json:"messages,omitempty"`                          // of the outbox
+	Handshakes           uint64                 `protobuf:"varint,9,opt,name=handshakes,proto3" json:"handshakes,omitempty"`
+	Control              uint64                 `protobuf:"varint,10,opt,name=control,proto3" json:"control,omitempty"`
+	EarliestDeadlineUnix int64                  `protobuf:"varint,11,opt,name=earliest_deadline_unix,json=earliestDeadlineUnix,proto3" json:"earliest_deadline_unix,omitempty"`
+	Attempts             uint64                 `protobuf:"varint,12,opt,name=attempts,proto3" json:"attempts,omitempty"` // since the last success
+	LastAttemptUnix      int64                  `protobuf:"varint,13,opt,name=last_attempt_unix,json=lastAttemptUnix,proto3" json:"last_attempt_unix,omitempty"`
+	ClockOffsetMs        int64                  `protobuf:"varint,14,opt,name=clock_offset_ms,json=clockOffsetMs,proto3" json:"clock_offset_ms,omitempty"` // the partner's clock minus ours
+	ClockKnown           bool                   `protobuf:"varint,15,opt,name=clock_known,json=clockKnown,proto3" json:"clock_known,omitempty"`
+	Effect               string                 `protobuf:"bytes,16,opt,name=effect,proto3" json:"effect,omitempty"` // what the state means for members, in a sentence
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *PartnerDetails) Reset() {
+	*x = PartnerDetails{}
+	mi := &file_entente_v1_operator_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartnerDetails) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartnerDetails) ProtoMessage() {}
+
+func (x *PartnerDetails) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartnerDetails.ProtoReflect.Descriptor instead.
+func (*PartnerDetails) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PartnerDetails) GetStatus() *PartnerStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *PartnerDetails) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+func (x *PartnerDetails) GetTerms() string {
+	if x != nil {
+		return x.Terms
+	}
+	return ""
+}
+
+func (x *PartnerDetails) GetSinceUnix() int64 {
+	if x != nil {
+		return x.SinceUnix
+	}
+	return 0
+}
+
+func (x *PartnerDetails) GetValidFromUnix() int64 {
+	if x != nil {
+		return x.ValidFromUnix
+	}
+	return 0
+}
+
+func (x *PartnerDetails) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *PartnerDetails) GetChangedUnix() int64 {
+	if x != nil {
+		return x.ChangedUnix
+	}
+	return 0
+}
+
+func (x *PartnerDetails) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *PartnerDetails) GetHandshakes() uint64 {
+	if x != nil {
+		return x.Handshakes
+	}
+	return 0
+}
+
+func (x *PartnerDetails) GetControl() uint64 {
+	if x != nil {
+		return x.Control
+	}
+	return 0
+}
+
+func (x *PartnerDetails) GetEarliestDeadlineUnix() int64 {
+	if x != nil {
+		return x.EarliestDeadlineUnix
+	}
+	return 0
+}
+
+func (x *PartnerDetails) GetAttempts() uint64 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *PartnerDetails) GetLastAttemptUnix() int64 {
+	if x != nil {
+		return x.LastAttemptUnix
+	}
+	return 0
+}
+
+func (x *PartnerDetails) GetClockOffsetMs() int64 {
+	if x != nil {
+		return x.ClockOffsetMs
+	}
+	return 0
+}
+
+func (x *PartnerDetails) GetClockKnown() bool {
+	if x != nil {
+		return x.ClockKnown
+	}
+	return false
+}
+
+func (x *PartnerDetails) GetEffect() string {
+	if x != nil {
+		return x.Effect
+	}
+	return ""
+}
+
+type ChangePartnerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangePartnerRequest) Reset() {
+	*x = ChangePartnerRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePartnerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePartnerRequest) ProtoMessage() {}
+
+func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePartnerRequest.ProtoReflect.Descriptor instead.
+func (*ChangePartnerRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ChangePartnerRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChangePartnerRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type ChangePartnerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partner       *PartnerStatus         `protobuf:"bytes,1,opt,name=partner,proto3" json:"partner,omitempty"`
+	Dropped       uint64                 `protobuf:"varint,2,opt,name=dropped,proto3" json:"dropped,omitempty"` // envelopes that waited and will never be sent
+	Kept          uint64                 `protobuf:"varint,3,opt,name=kept,proto3" json:"kept,omitempty"`       // that wait on
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangePartnerResponse) Reset() {
+	*x = ChangePartnerResponse{}
+	mi := &file_entente_v1_operator_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangePartnerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangePartnerResponse) ProtoMessage() {}
+
+func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangePartnerResponse.ProtoReflect.Descriptor instead.
+func (*ChangePartnerResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ChangePartnerResponse) GetPartner() *PartnerStatus {
+	if x != nil {
+		return x.Partner
+	}
+	return nil
+}
+
+func (x *ChangePartnerResponse) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *ChangePartnerResponse) GetKept() uint64 {
+	if x != nil {
+		return x.Kept
+	}
+	return 0
+}
+
 var File_entente_v1_operator_proto protoreflect.FileDescriptor
 
 const file_entente_v1_operator_proto_rawDesc = "" +
@@ -1704,7 +2024,38 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x05terms\x18\x04 \x01(\tR\x05terms\"\x15\n" +
 	"\x13ListPartnersRequest\"M\n" +
 	"\x14ListPartnersResponse\x125\n" +
-	"\bpartners\x18\x01 \x03(\v2\x19.entente.v1.PartnerStatusR\bpartners2\xa8\x06\n" +
+	"\bpartners\x18\x01 \x03(\v2\x19.entente.v1.PartnerStatusR\bpartners\"(\n" +
+	"\x12ShowPartnerRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xa3\x04\n" +
+	"\x0ePartnerDetails\x121\n" +
+	"\x06status\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\x06status\x12\x17\n" +
+	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x14\n" +
+	"\x05terms\x18\x03 \x01(\tR\x05terms\x12\x1d\n" +
+	"\n" +
+	"since_unix\x18\x04 \x01(\x03R\tsinceUnix\x12&\n" +
+	"\x0fvalid_from_unix\x18\x05 \x01(\x03R\rvalidFromUnix\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\x12!\n" +
+	"\fchanged_unix\x18\a \x01(\x03R\vchangedUnix\x12\x1a\n" +
+	"\bmessages\x18\b \x01(\x04R\bmessages\x12\x1e\n" +
+	"\n" +
+	"handshakes\x18\t \x01(\x04R\n" +
+	"handshakes\x12\x18\n" +
+	"\acontrol\x18\n" +
+	" \x01(\x04R\acontrol\x124\n" +
+	"\x16earliest_deadline_unix\x18\v \x01(\x03R\x14earliestDeadlineUnix\x12\x1a\n" +
+	"\battempts\x18\f \x01(\x04R\battempts\x12*\n" +
+	"\x11last_attempt_unix\x18\r \x01(\x03R\x0flastAttemptUnix\x12&\n" +
+	"\x0fclock_offset_ms\x18\x0e \x01(\x03R\rclockOffsetMs\x12\x1f\n" +
+	"\vclock_known\x18\x0f \x01(\bR\n" +
+	"clockKnown\x12\x16\n" +
+	"\x06effect\x18\x10 \x01(\tR\x06effect\"<\n" +
+	"\x14ChangePartnerRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"z\n" +
+	"\x15ChangePartnerResponse\x123\n" +
+	"\apartner\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\apartner\x12\x18\n" +
+	"\adropped\x18\x02 \x01(\x04R\adropped\x12\x12\n" +
+	"\x04kept\x18\x03 \x01(\x04R\x04kept2\xf3\b\n" +
 	"\x0fOperatorService\x12?\n" +
 	"\x06Status\x12\x1d.entente.v1.NodeStatusRequest\x1a\x16.entente.v1.NodeStatus\x12H\n" +
 	"\tAddMember\x12\x1c.entente.v1.AddMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12N\n" +
@@ -1716,7 +2067,12 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"RevokeLink\x12\x1d.entente.v1.RevokeLinkRequest\x1a\x1e.entente.v1.RevokeLinkResponse\x12T\n" +
 	"\rInvitePartner\x12 .entente.v1.InvitePartnerRequest\x1a!.entente.v1.InvitePartnerResponse\x12T\n" +
 	"\rAcceptPartner\x12 .entente.v1.AcceptPartnerRequest\x1a!.entente.v1.AcceptPartnerResponse\x12Q\n" +
-	"\fListPartners\x12\x1f.entente.v1.ListPartnersRequest\x1a .entente.v1.ListPartnersResponseB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
+	"\fListPartners\x12\x1f.entente.v1.ListPartnersRequest\x1a .entente.v1.ListPartnersResponse\x12I\n" +
+	"\vShowPartner\x12\x1e.entente.v1.ShowPartnerRequest\x1a\x1a.entente.v1.PartnerDetails\x12U\n" +
+	"\x0eSuspendPartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12T\n" +
+	"\rResumePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12Q\n" +
+	"\n" +
+	"EndPartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponseB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
 
 var (
 	file_entente_v1_operator_proto_rawDescOnce sync.Once
@@ -1730,7 +2086,7 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_entente_v1_operator_proto_goTypes = []any{
 	(*NodeStatusRequest)(nil),     // 0: entente.v1.NodeStatusRequest
 	(*NodeStatus)(nil),            // 1: entente.v1.NodeStatus
@@ -1757,6 +2113,10 @@ var file_entente_v1_operator_proto_goTypes = []any{
 	(*AcceptPartnerResponse)(nil), // 22: entente.v1.AcceptPartnerResponse
 	(*ListPartnersRequest)(nil),   // 23: entente.v1.ListPartnersRequest
 	(*ListPartnersResponse)(nil),  // 24: entente.v1.ListPartnersResponse
+	(*ShowPartnerRequest)(nil),    // 25: entente.v1.ShowPartnerRequest
+	(*PartnerDetails)(nil),        // 26: entente.v1.PartnerDetails
+	(*ChangePartnerRequest)(nil),  // 27: entente.v1.ChangePartnerRequest
+	(*ChangePartnerResponse)(nil), // 28: entente.v1.ChangePartnerResponse
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
 	2,  // 0: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
@@ -1765,31 +2125,41 @@ var file_entente_v1_operator_proto_depIdxs = []int32{
 	10, // 3: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
 	15, // 4: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
 	3,  // 5: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
-	0,  // 6: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
-	4,  // 7: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
-	6,  // 8: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
-	9,  // 9: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
-	12, // 10: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
-	14, // 11: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
-	17, // 12: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
-	19, // 13: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
-	21, // 14: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
-	23, // 15: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
-	1,  // 16: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	5,  // 17: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	8,  // 18: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	11, // 19: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	13, // 20: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	16, // 21: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	18, // 22: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	20, // 23: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	22, // 24: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	24, // 25: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	16, // [16:26] is the sub-list for method output_type
-	6,  // [6:16] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	3,  // 6: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
+	3,  // 7: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
+	0,  // 8: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
+	4,  // 9: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
+	6,  // 10: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
+	9,  // 11: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
+	12, // 12: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
+	14, // 13: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
+	17, // 14: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
+	19, // 15: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
+	21, // 16: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
+	23, // 17: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
+	25, // 18: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
+	27, // 19: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	27, // 20: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	27, // 21: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	1,  // 22: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	5,  // 23: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	8,  // 24: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	11, // 25: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	13, // 26: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	16, // 27: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	18, // 28: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	20, // 29: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	22, // 30: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	24, // 31: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	26, // 32: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	28, // 33: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	28, // 34: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	28, // 35: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	22, // [22:36] is the sub-list for method output_type
+	8,  // [8:22] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_operator_proto_init() }
@@ -1803,7 +2173,7 @@ func file_entente_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

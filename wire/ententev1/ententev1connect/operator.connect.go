@@ -65,6 +65,18 @@ const (
 	// OperatorServiceListPartnersProcedure is the fully-qualified name of the OperatorService's
 	// ListPartners RPC.
 	OperatorServiceListPartnersProcedure = "/entente.v1.OperatorService/ListPartners"
+	// OperatorServiceShowPartnerProcedure is the fully-qualified name of the OperatorService's
+	// ShowPartner RPC.
+	OperatorServiceShowPartnerProcedure = "/entente.v1.OperatorService/ShowPartner"
+	// OperatorServiceSuspendPartnerProcedure is the fully-qualified name of the OperatorService's
+	// SuspendPartner RPC.
+	OperatorServiceSuspendPartnerProcedure = "/entente.v1.OperatorService/SuspendPartner"
+	// OperatorServiceResumePartnerProcedure is the fully-qualified name of the OperatorService's
+	// ResumePartner RPC.
+	OperatorServiceResumePartnerProcedure = "/entente.v1.OperatorService/ResumePartner"
+	// OperatorServiceEndPartnerProcedure is the fully-qualified name of the OperatorService's
+	// EndPartner RPC.
+	OperatorServiceEndPartnerProcedure = "/entente.v1.OperatorService/EndPartner"
 )
 
 // OperatorServiceClient is a client for the entente.v1.OperatorService service.
@@ -79,6 +91,10 @@ type OperatorServiceClient interface {
 	InvitePartner(context.Context, *connect.Request[ententev1.InvitePartnerRequest]) (*connect.Response[ententev1.InvitePartnerResponse], error)
 	AcceptPartner(context.Context, *connect.Request[ententev1.AcceptPartnerRequest]) (*connect.Response[ententev1.AcceptPartnerResponse], error)
 	ListPartners(context.Context, *connect.Request[ententev1.ListPartnersRequest]) (*connect.Response[ententev1.ListPartnersResponse], error)
+	ShowPartner(context.Context, *connect.Request[ententev1.ShowPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error)
+	SuspendPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
+	ResumePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
+	EndPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 }
 
 // NewOperatorServiceClient constructs a client for the entente.v1.OperatorService service. By
@@ -152,21 +168,49 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("ListPartners")),
 			connect.WithClientOptions(opts...),
 		),
+		showPartner: connect.NewClient[ententev1.ShowPartnerRequest, ententev1.PartnerDetails](
+			httpClient,
+			baseURL+OperatorServiceShowPartnerProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ShowPartner")),
+			connect.WithClientOptions(opts...),
+		),
+		suspendPartner: connect.NewClient[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse](
+			httpClient,
+			baseURL+OperatorServiceSuspendPartnerProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("SuspendPartner")),
+			connect.WithClientOptions(opts...),
+		),
+		resumePartner: connect.NewClient[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse](
+			httpClient,
+			baseURL+OperatorServiceResumePartnerProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ResumePartner")),
+			connect.WithClientOptions(opts...),
+		),
+		endPartner: connect.NewClient[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse](
+			httpClient,
+			baseURL+OperatorServiceEndPartnerProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("EndPartner")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // operatorServiceClient implements OperatorServiceClient.
 type operatorServiceClient struct {
-	status        *connect.Client[ententev1.NodeStatusRequest, ententev1.NodeStatus]
-	addMember     *connect.Client[ententev1.AddMemberRequest, ententev1.AddMemberResponse]
-	listMembers   *connect.Client[ententev1.ListMembersRequest, ententev1.ListMembersResponse]
-	listDevices   *connect.Client[ententev1.ListDevicesRequest, ententev1.ListDevicesResponse]
-	disableDevice *connect.Client[ententev1.DisableDeviceRequest, ententev1.DisableDeviceResponse]
-	listLinks     *connect.Client[ententev1.ListLinksRequest, ententev1.ListLinksResponse]
-	revokeLink    *connect.Client[ententev1.RevokeLinkRequest, ententev1.RevokeLinkResponse]
-	invitePartner *connect.Client[ententev1.InvitePartnerRequest, ententev1.InvitePartnerResponse]
-	acceptPartner *connect.Client[ententev1.AcceptPartnerRequest, ententev1.AcceptPartnerResponse]
-	listPartners  *connect.Client[ententev1.ListPartnersRequest, ententev1.ListPartnersResponse]
+	status         *connect.Client[ententev1.NodeStatusRequest, ententev1.NodeStatus]
+	addMember      *connect.Client[ententev1.AddMemberRequest, ententev1.AddMemberResponse]
+	listMembers    *connect.Client[ententev1.ListMembersRequest, ententev1.ListMembersResponse]
+	listDevices    *connect.Client[ententev1.ListDevicesRequest, ententev1.ListDevicesResponse]
+	disableDevice  *connect.Client[ententev1.DisableDeviceRequest, ententev1.DisableDeviceResponse]
+	listLinks      *connect.Client[ententev1.ListLinksRequest, ententev1.ListLinksResponse]
+	revokeLink     *connect.Client[ententev1.RevokeLinkRequest, ententev1.RevokeLinkResponse]
+	invitePartner  *connect.Client[ententev1.InvitePartnerRequest, ententev1.InvitePartnerResponse]
+	acceptPartner  *connect.Client[ententev1.AcceptPartnerRequest, ententev1.AcceptPartnerResponse]
+	listPartners   *connect.Client[ententev1.ListPartnersRequest, ententev1.ListPartnersResponse]
+	showPartner    *connect.Client[ententev1.ShowPartnerRequest, ententev1.PartnerDetails]
+	suspendPartner *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	resumePartner  *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	endPartner     *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
 }
 
 // Status calls entente.v1.OperatorService.Status.
@@ -219,6 +263,26 @@ func (c *operatorServiceClient) ListPartners(ctx context.Context, req *connect.R
 	return c.listPartners.CallUnary(ctx, req)
 }
 
+// ShowPartner calls entente.v1.OperatorService.ShowPartner.
+func (c *operatorServiceClient) ShowPartner(ctx context.Context, req *connect.Request[ententev1.ShowPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error) {
+	return c.showPartner.CallUnary(ctx, req)
+}
+
+// SuspendPartner calls entente.v1.OperatorService.SuspendPartner.
+func (c *operatorServiceClient) SuspendPartner(ctx context.Context, req *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
+	return c.suspendPartner.CallUnary(ctx, req)
+}
+
+// ResumePartner calls entente.v1.OperatorService.ResumePartner.
+func (c *operatorServiceClient) ResumePartner(ctx context.Context, req *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
+	return c.resumePartner.CallUnary(ctx, req)
+}
+
+// EndPartner calls entente.v1.OperatorService.EndPartner.
+func (c *operatorServiceClient) EndPartner(ctx context.Context, req *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
+	return c.endPartner.CallUnary(ctx, req)
+}
+
 // OperatorServiceHandler is an implementation of the entente.v1.OperatorService service.
 type OperatorServiceHandler interface {
 	Status(context.Context, *connect.Request[ententev1.NodeStatusRequest]) (*connect.Response[ententev1.NodeStatus], error)
@@ -231,6 +295,10 @@ type OperatorServiceHandler interface {
 	InvitePartner(context.Context, *connect.Request[ententev1.InvitePartnerRequest]) (*connect.Response[ententev1.InvitePartnerResponse], error)
 	AcceptPartner(context.Context, *connect.Request[ententev1.AcceptPartnerRequest]) (*connect.Response[ententev1.AcceptPartnerResponse], error)
 	ListPartners(context.Context, *connect.Request[ententev1.ListPartnersRequest]) (*connect.Response[ententev1.ListPartnersResponse], error)
+	ShowPartner(context.Context, *connect.Request[ententev1.ShowPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error)
+	SuspendPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
+	ResumePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
+	EndPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 }
 
 // NewOperatorServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -300,6 +368,30 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("ListPartners")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceShowPartnerHandler := connect.NewUnaryHandler(
+		OperatorServiceShowPartnerProcedure,
+		svc.ShowPartner,
+		connect.WithSchema(operatorServiceMethods.ByName("ShowPartner")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceSuspendPartnerHandler := connect.NewUnaryHandler(
+		OperatorServiceSuspendPartnerProcedure,
+		svc.SuspendPartner,
+		connect.WithSchema(operatorServiceMethods.ByName("SuspendPartner")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceResumePartnerHandler := connect.NewUnaryHandler(
+		OperatorServiceResumePartnerProcedure,
+		svc.ResumePartner,
+		connect.WithSchema(operatorServiceMethods.ByName("ResumePartner")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceEndPartnerHandler := connect.NewUnaryHandler(
+		OperatorServiceEndPartnerProcedure,
+		svc.EndPartner,
+		connect.WithSchema(operatorServiceMethods.ByName("EndPartner")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/entente.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorServiceStatusProcedure:
@@ -322,6 +414,14 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceAcceptPartnerHandler.ServeHTTP(w, r)
 		case OperatorServiceListPartnersProcedure:
 			operatorServiceListPartnersHandler.ServeHTTP(w, r)
+		case OperatorServiceShowPartnerProcedure:
+			operatorServiceShowPartnerHandler.ServeHTTP(w, r)
+		case OperatorServiceSuspendPartnerProcedure:
+			operatorServiceSuspendPartnerHandler.ServeHTTP(w, r)
+		case OperatorServiceResumePartnerProcedure:
+			operatorServiceResumePartnerHandler.ServeHTTP(w, r)
+		case OperatorServiceEndPartnerProcedure:
+			operatorServiceEndPartnerHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -369,4 +469,20 @@ func (UnimplementedOperatorServiceHandler) AcceptPartner(context.Context, *conne
 
 func (UnimplementedOperatorServiceHandler) ListPartners(context.Context, *connect.Request[ententev1.ListPartnersRequest]) (*connect.Response[ententev1.ListPartnersResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ListPartners is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ShowPartner(context.Context, *connect.Request[ententev1.ShowPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ShowPartner is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) SuspendPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.SuspendPartner is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ResumePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ResumePartner is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) EndPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.EndPartner is not implemented"))
 }

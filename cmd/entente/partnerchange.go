@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/spf13/cobra"
+)
+
+func partnerSuspend() *cobra.Command {
+	return partnerChange(partnerChangeText{
+		use: "suspend NAME", short: "Stop everything with a partner now; resume undoes it",
+		long: `Stop everything with a partner now, on this side alone. Messages to and from it are
+refused as "suspended" and are never sent later; their senders are told. Changes of
+rooms wait, so that rooms still fit together when the agreement is resumed.`,
+		example: `  entente partner suspend globex.example --why "stolen laptop, their word awaited" --data acme`,
+		done:    "suspended",
+	}, operatorClient.SuspendPartner)
+}
+
+func partnerResume() *cobra.Command {
+	return partnerChange(partnerChangeText{
+		use: "resume NAME", short: "Undo suspend: what waited is sent, messages pass again",
+		long:    "Undo suspend. The partner's node is linked with at once and what waited for it is sent.",
+		example: "  entente partner resume globex.example --data acme",
+		done:    "resumed",
+	}, operatorClient.ResumePartner)
+}
+
+func partnerEnd() *cobra.Command {
+	return partnerChange(partnerChangeText{
+		use: "end NAME", short: "End the agreement with a partner for good",
+		long: `End the agreement with a partner for good, on this side alone. Everything that waits for
+it is dropped and its senders are told; its node is a stranger from now on. A new
+agreement takes a new token (entente partner invite).`,
+		example: "  entente partner end globex.example --yes --data acme",
+		done:    "ended", ask: true,
+	}, operatorClient.EndPartner)
+}
+
+type partnerChangeText struct {
+	use, short, long, example, done string
+	ask                             bool // it cannot be undone
+}
+
+type partnerCall func(operatorClient, context.Context, *connect.Request[pb.ChangePartnerRequest]) (*connect.Response[pb.ChangePartnerResponse], error)
+
+// partnerChange is a command that brings a partner into another state.
+func partnerChange(t partnerChangeText, call partnerCall) *cobra.Command {
+	c := &cobra.Command{Use: t.use, Short: t.short, Long: t.long, Example: t.example, Args: exactArgs("NAME"), ValidArgsFunction: completePartner}
+	data, asJSON := dataFlag(c), jsonFlag(c)
+	why := c.Flags().String("why", "", "a note for yourselves, shown by partner show; it is not sent")
+	yes := new(bool)
+	if t.ask {
+		yes = c.Flags().Bool("yes", false, "do not ask")
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if t.ask && !*yes {
+			if ok, err := confirm(c, "End the agreement with "+oneLine(args[0], 80)+" for good?"); err != nil || !ok {
+				return err
+			}
+		}
+		a, err := operate(c.Context(), *data, call, &pb.ChangePartnerRequest{Name: args[0], Why: *why})
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return printProto(c.OutOrStdout(), a)
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s; %d waiting dropped, %d wait\n", a.Partner.Name, t.done, a.Dropped, a.Kept)
+		return err
+	}
+	return c
+}
+
+func partnerShow() *cobra.Command {
+	c := &cobra.Command{
+		Use: "show NAME", Short: "Show one partner: state and what it means, terms, last contact, what waits",
+		Long:    "Show one partner, by name or organization ID.",
+		Example: "  entente partner show globex.example --data acme", Args: exactArgs("NAME"), ValidArgsFunction: completePartner,
+	}
+	data, asJSON := dataFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		a, err := operate(c.Context(), *data, operatorClient.ShowPartner, &pb.ShowPartnerRequest{Name: args[0]})
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return printProto(c.OutOrStdout(), a)
+		}
+		return printPartner(c.OutOrStdout(), a)
+	}
+	return c
+}
+
+func printPartner(w io.Writer, p *pb.PartnerDetails) error {
+	s := p.Status
+	var b strings.Builder
+	line := func(k, format string, args ...any) { fmt.Fprintf(&b, "%-14s %s\n", k, fmt.Sprintf(format, args...)) }
+	line("partner", "%s", s.Name)
+	line("organization", "%s", s.OrganizationId)
+	line("peer", "%s", p.PeerId)
+	line("state", "%s: %s", s.State, p.Effect)
+	if p.ChangedUnix != 0 {
+		why := oneLine(p.Why, 256)
+		if why == "" {
+			why = "no reason was noted"
+		}
+		line("changed", "%s: %s", when(p.ChangedUnix), why)
+	}
+	line("last contact", "%s", when(s.LastContactUnix))
+	if p.Attempts > 0 {
+		line("attempts", "%d since then, the last %s, the next %s", p.Attempts, when(p.LastAttemptUnix), when(s.NextAttemptUnix))
+	}
+	if s.LastError != "" {
+		line("last error", "%s", oneLine(s.LastError, 200))
+	}
+	line("outbox", "%d waiting, %s: %d messages, %d handshakes, %d control", s.OutboxCount, bytesText(s.OutboxBytes), p.Messages, p.Handshakes, p.Control)
+	if p.EarliestDeadlineUnix != 0 {
+		line("first deadline", "%s", when(p.EarliestDeadlineUnix))
+	}
+	if p.ClockKnown {
+		line("their clock", "%s of ours", aheadText(time.Duration(p.ClockOffsetMs)*time.Millisecond))
+	}
+	line("agreement", "%s, since %s, until %s", s.Agreement, when(p.SinceUnix), when(s.ValidUntilUnix))
+	b.WriteString(p.Terms)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func aheadText(d time.Duration) string {
+	if d < 0 {
+		return (-d).String() + " behind"
+	}
+	return d.String() + " ahead"
+}
+
+// completePartner offers the partners' names to a shell, from the running node.
+func completePartner(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	dir, err := c.Flags().GetString("data")
+	if len(args) > 0 || err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	a, err := operate(ctx, dir, operatorClient.ListPartners, &pb.ListPartnersRequest{})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, p := range a.Partners {
+		names = append(names, p.Name+"\t"+p.State+", "+strconv.FormatUint(p.OutboxCount, 10)+" waiting")
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

@@ -1,0 +1,177 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/entente-im/entente/federation"
+	"github.com/entente-im/entente/mailbox"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+func (a operatorAPI) ListPartners(context.Context, *connect.Request[pb.ListPartnersRequest]) (*connect.Response[pb.ListPartnersResponse], error) {
+	return answer(&pb.ListPartnersResponse{Partners: a.n.partnerStatuses()}, nil)
+}
+
+func (n *Node) partnerStatuses() []*pb.PartnerStatus {
+	var out []*pb.PartnerStatus
+	for _, p := range n.fed.Partners() {
+		out = append(out, n.partnerStatus(p))
+	}
+	return out
+}
+
+func (n *Node) partnerStatus(p federation.PartnerInfo) *pb.PartnerStatus {
+	u := n.mail.Outbox(p.ID).Usage()
+	return &pb.PartnerStatus{
+		Name: p.Name, OrganizationId: p.ID.String(), Contact: p.Contact, State: p.State,
+		OutboxCount: waiting(u), OutboxBytes: uint64(u.Bytes),
+		LastContactUnix: unix(p.LastContact), NextAttemptUnix: unix(p.NextAttempt), LastError: p.LastError,
+		Agreement: fmt.Sprintf("%x", p.Agreement), ValidUntilUnix: unix(p.ValidUntil),
+	}
+}
+
+func waiting(u mailbox.Usage) uint64 { return uint64(u.Messages + u.Control + u.Handshakes) }
+
+func (a operatorAPI) ShowPartner(_ context.Context, r *connect.Request[pb.ShowPartnerRequest]) (*connect.Response[pb.PartnerDetails], error) {
+	p, err := a.n.fed.Partner(r.Msg.Name)
+	if err != nil {
+		return answer[pb.PartnerDetails](nil, err)
+	}
+	u := a.n.mail.Outbox(p.ID).Usage()
+	return answer(&pb.PartnerDetails{
+		Status: a.n.partnerStatus(p), PeerId: p.Peer, Terms: p.Terms.Text(), Effect: effectOf(p),
+		SinceUnix: unix(p.Since), ValidFromUnix: unix(p.ValidFrom), Why: p.Why, ChangedUnix: unix(p.Changed),
+		Messages: uint64(u.Messages), Handshakes: uint64(u.Handshakes), Control: uint64(u.Control), EarliestDeadlineUnix: unix(u.Earliest),
+		Attempts: uint64(p.Attempts), LastAttemptUnix: unix(p.LastAttempt),
+		ClockOffsetMs: p.ClockOffset.Milliseconds(), ClockKnown: p.ClockKnown,
+	}, nil)
+}
+
+// effectOf says what a partner's state means for members, for people.
+func effectOf(p federation.PartnerInfo) string {
+	switch p.State {
+	case "connected":
+		return "messages pass both ways"
+	case "waiting":
+		return "messages wait here and are sent when the partner's node can be reached"
+	case "refused":
+		if p.Refused == pb.Code_CODE_SUSPENDED {
+			return "the partner has suspended the agreement: messages to it are refused, its rooms are read-only, until it resumes"
+		}
+		return "the partner's node refuses ours (" + wire.CodeName(p.Refused) + "): messages wait here until their deadlines"
+	case "suspended":
+		return "messages to and from the partner are refused as suspended; changes of rooms wait; entente partner resume " + p.Name
+	case "ended":
+		return "messages to and from the partner are refused as noAgreement; a new agreement: entente partner invite " + p.Name
+	}
+	return "the agreement is not in force today: messages to and from the partner are refused as noAgreement"
+}
+
+func (a operatorAPI) SuspendPartner(ctx context.Context, r *connect.Request[pb.ChangePartnerRequest]) (*connect.Response[pb.ChangePartnerResponse], error) {
+	return answer(a.n.changePartner(ctx, r.Msg, a.n.fed.Suspend))
+}
+
+func (a operatorAPI) ResumePartner(ctx context.Context, r *connect.Request[pb.ChangePartnerRequest]) (*connect.Response[pb.ChangePartnerResponse], error) {
+	return answer(a.n.changePartner(ctx, r.Msg, a.n.fed.Resume))
+}
+
+func (a operatorAPI) EndPartner(ctx context.Context, r *connect.Request[pb.ChangePartnerRequest]) (*connect.Response[pb.ChangePartnerResponse], error) {
+	return answer(a.n.changePartner(ctx, r.Msg, a.n.fed.End))
+}
+
+// changePartner brings a partner into another state and drops what the old one had
+// let in. When it returns nil both are on stable storage; after a crash between them
+// the drop is made up for at the next start (sweepPartners).
+func (n *Node) changePartner(ctx context.Context, m *pb.ChangePartnerRequest, change func(context.Context, wire.OrganizationID, string) error) (*pb.ChangePartnerResponse, error) {
+	p, err := n.fed.Partner(m.Name)
+	if err != nil {
+		return nil, err
+	}
+	ctx = context.WithoutCancel(ctx) // half a change is none that an operator asked for
+	if n.store.Status().Recovering {
+		return nil, wire.Refuse(pb.Code_CODE_RECOVERING, "the node is recovering: it changes no agreement; see entente node status")
+	}
+	dropped := 0
+	if p.State == "suspended" { // what slipped in while it was being suspended is not sent on resume
+		if dropped, err = n.dropFor(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	if err := change(ctx, p.ID, strings.TrimSpace(m.Why)); err != nil {
+		return nil, err
+	}
+	if p, err = n.fed.Partner(p.ID.String()); err != nil {
+		return nil, err
+	}
+	more, err := n.dropFor(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	status := n.partnerStatus(p)
+	n.log.Info("a partner's state was changed", "partner", p.ID, "state", p.State, "dropped", dropped+more, "kept", status.OutboxCount)
+	return &pb.ChangePartnerResponse{Partner: status, Dropped: uint64(dropped + more), Kept: status.OutboxCount}, nil
+}
+
+// dropFor removes from a partner's outbox what its state says will never be sent, and
+// tells the senders: messages while it is suspended, everything once it has ended
+// (docs/protocol.md 5.6). It returns how many envelopes left.
+func (n *Node) dropFor(ctx context.Context, p federation.PartnerInfo) (int, error) {
+	switch p.State {
+	case "suspended":
+		return n.mail.Outbox(p.ID).Drop(ctx, wire.Status(pb.Code_CODE_SUSPENDED, ""), false)
+	case "ended":
+		return n.mail.Outbox(p.ID).Drop(ctx, wire.Status(pb.Code_CODE_NO_AGREEMENT, "the agreement has been ended"), true)
+	}
+	return 0, nil
+}
+
+// partnerSweep is how often outboxes of suspended and ended partners are looked at.
+const partnerSweep = time.Minute
+
+// sweepPartners makes up for drops that a crash has prevented, and for what was on
+// its way into an outbox while its partner was suspended.
+func (n *Node) sweepPartners(ctx context.Context) error {
+	ticker := time.NewTicker(partnerSweep)
+	defer ticker.Stop()
+	for {
+		for _, p := range n.fed.Partners() {
+			if _, err := n.dropFor(ctx, p); err != nil && ctx.Err() == nil {
+				n.log.Error("what will never be sent stays for now", "partner", p.ID, "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// takers divides partners into those that take an envelope of a class now, and events
+// for the others, which tell its sender why not: who has suspended the agreement, or
+// is suspended, gets no message, now or later, but every handshake once it is resumed; an
+// ended partner gets nothing.
+func (c *change) takers(partners []wire.OrganizationID, e mailbox.Event) (take []wire.OrganizationID, refused []mailbox.Event) {
+	now := c.n.clock.Now()
+	for _, p := range partners {
+		_, err := c.n.fed.Takes(p, now)
+		if err == nil || e.Class != pb.Class_CLASS_MESSAGE && !c.n.ended(p) {
+			take = append(take, p)
+			continue
+		}
+		e.Partner, e.State, e.Status = p, mailbox.StateRefused, wire.StatusOf(err)
+		refused = append(refused, e)
+	}
+	return take, refused
+}
+
+// ended reports whether there is no agreement with an organization any more.
+func (n *Node) ended(id wire.OrganizationID) bool {
+	p, err := n.fed.Partner(id.String())
+	return err != nil || p.State == "ended"
+}
