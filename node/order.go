@@ -37,7 +37,12 @@ func (c *change) order(s submission) *pb.Status {
 	case pb.Kind_KIND_APPLICATION:
 		return c.orderMessage(d, s)
 	case pb.Kind_KIND_COMMIT:
-		err = c.orderCommit(d, s)
+		waiting := removals(d.group)
+		if err = c.orderCommit(d, s); err == nil {
+			st := d.sequenced()
+			c.proposeAgain(d, waiting)
+			return st
+		}
 	case pb.Kind_KIND_PROPOSAL:
 		err = c.orderProposal(d, s)
 	default:

@@ -41,14 +41,17 @@ func (c *change) orderCommit(d *draft, s submission) error {
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "GroupInfo or tree do not belong to the Commit")
 	}
 	if n := len(next.Members()); n > wire.MaxRoomDevices {
-		return wire.Refuse(pb.Code_CODE_FULL, "a room of %d devices: at most %d are allowed", n, wire.MaxRoomDevices)
+		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a room of %d devices: at most %d are allowed", n, wire.MaxRoomDevices)
+	}
+	if err := checkRemovals(d, effects); err != nil {
+		return err
+	}
+	if err := checkWelcome(b.Welcome, next.Suite(), effects); err != nil {
+		return err
 	}
 	welcomed, err := credentials(effects.Added)
 	if err != nil {
 		return err
-	}
-	if len(welcomed) > 0 && !effects.External && len(b.Welcome) == 0 {
-		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a Commit that adds devices without a Welcome")
 	}
 	if effects.External {
 		return c.resync(d, s, next, effects)
@@ -131,17 +134,17 @@ func (c *change) welcome(d *draft, s submission, welcomed []wire.Credential) err
 	return nil
 }
 
-// committerSpeaks compares who made the Commit with who submits it.
+// committerSpeaks compares who made a Commit or proposal with who submits it.
 func (c *change) committerSpeaks(s submission, committer *mls.LeafNode) error {
 	who, err := policy.CredentialOf(committer)
 	if err != nil {
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a committer whose credential does not parse")
 	}
 	if s.from.IsZero() && (who.Organization != c.n.org.ID || who.Device != s.sender) {
-		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "a Commit of another device")
+		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "a handshake of another device")
 	}
 	if !s.from.IsZero() && who.Organization != s.from {
-		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "a Commit of another organization")
+		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "a handshake of another organization")
 	}
 	return nil
 }
@@ -200,8 +203,11 @@ func (c *change) orderProposal(d *draft, s submission) error {
 	if err != nil {
 		return commitRefused(d, err)
 	}
-	if effects.IsCommit {
-		return wire.Refuse(pb.Code_CODE_MALFORMED, "a Commit without its bundle")
+	if err := c.checkProposed(d, s, effects); err != nil {
+		return err
+	}
+	if next == d.group {
+		return wire.Refuse(pb.Code_CODE_DUPLICATE, "") // it waits already, in its place
 	}
 	if err := policy.Check(d.group, effects); err != nil {
 		return policyRefused(err)

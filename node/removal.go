@@ -2,10 +2,12 @@ package node
 
 import (
 	"context"
+	"errors"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mailbox"
 	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
@@ -18,11 +20,25 @@ func (c *change) proposeRemoval(d *draft, from wire.OrganizationID, r *identity.
 	if !ok {
 		return nil
 	}
-	proposal, err := d.group.NewExternalRemove(c.n.hubKey, 0, leaf, revocation)
+	return c.proposeLeaf(d, from, removal{leaf, r.Device, revocation})
+}
+
+// proposeLeaf orders the hub's proposal to remove a leaf, unless it waits already.
+func (c *change) proposeLeaf(d *draft, from wire.OrganizationID, r removal) error {
+	for _, had := range removals(d.group) {
+		if had.leaf == r.leaf {
+			return nil
+		}
+	}
+	proposal, err := d.group.NewExternalRemove(c.n.hubKey, 0, r.leaf, r.revocation)
 	if err != nil {
 		return err
 	}
 	next, _, err := d.group.Process(proposal)
+	if errors.Is(err, mls.ErrLimit) {
+		// Not for good: there is room again after the next Commit.
+		return wire.Refuse(pb.Code_CODE_RATE_LIMITED, "too many removals wait for a Commit")
+	}
 	if err != nil {
 		return commitRefused(d, err)
 	}
@@ -32,15 +48,34 @@ func (c *change) proposeRemoval(d *draft, from wire.OrganizationID, r *identity.
 	if err != nil {
 		return err
 	}
-	s := submission{sender: r.Device, core: raw, parsed: core}
+	before := *d
+	s := submission{sender: r.device, core: raw, parsed: core}
 	local, partners := c.recipients(d, s)
 	item := c.entry(d, s, raw)
 	if _, err := c.stage(mailbox.Delivery{Item: item, From: from, Devices: local, Partners: partners, Log: &d.id}); err != nil {
+		*d = before
 		return err
 	}
 	d.group = next
 	d.dirty.place, d.dirty.group = true, true
 	return nil
+}
+
+// proposeAgain has the hub propose in a new epoch what it had proposed in the one
+// before and what was not done: an external Commit covers no proposals.
+func (c *change) proposeAgain(d *draft, waiting []removal) {
+	for _, r := range waiting {
+		leaf := d.group.Member(r.leaf)
+		if leaf == nil {
+			continue
+		}
+		if who, err := policy.CredentialOf(leaf); err != nil || who.Device != r.device {
+			continue // the leaf is somebody else's by now
+		}
+		if err := c.proposeLeaf(d, wire.OrganizationID{}, r); err != nil {
+			c.n.log.Error("a removal was not proposed again", "room", d.id, "device", r.device, "error", err)
+		}
+	}
 }
 
 // leafOf finds the leaf that a revocation means: a device of that very member of

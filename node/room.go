@@ -115,6 +115,8 @@ func (d *draft) write(b *store.Batch) error {
 	}
 	if d.dirty.group {
 		b.Put(roomKey(groupPrefix, d.id), d.group.Marshal())
+	}
+	if d.info != nil { // of a new epoch; proposals leave it as it is
 		b.Put(roomKey(infoPrefix, d.id), d.info)
 	}
 	return nil
