@@ -24,6 +24,12 @@ func (n *Node) createRoom(ctx context.Context, device wire.DeviceID, m *pb.Creat
 	if err := checkBundle(m.Bundle); err != nil {
 		return wire.StatusOf(err)
 	}
+	if !n.active(device) {
+		return wire.Status(pb.Code_CODE_REVOKED, "")
+	}
+	if n.store.Status().Recovering {
+		return wire.Status(pb.Code_CODE_RECOVERING, "") // it orders nothing
+	}
 	if wait, ok := n.rates.device(device); !ok {
 		return wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, ""), wait)
 	}
@@ -47,7 +53,7 @@ func (n *Node) createRoom(ctx context.Context, device wire.DeviceID, m *pb.Creat
 func (c *change) create(device wire.DeviceID, id wire.RoomID, m *pb.CreateRoomRequest) (*pb.Status, error) {
 	d := c.room(id)
 	if d.known {
-		return c.createdBefore(d, m)
+		return c.createdBefore(d, device, m)
 	}
 	group, err := mls.NewPublicGroup(m.GroupInfo, m.Tree, c.n.rooms.options)
 	if err != nil {
@@ -71,15 +77,15 @@ func (c *change) create(device wire.DeviceID, id wire.RoomID, m *pb.CreateRoomRe
 	return d.sequenced(), nil
 }
 
-// createdBefore answers a repeated call: the room stands at the epoch that its
-// first Commit made, or later.
-func (c *change) createdBefore(d *draft, m *pb.CreateRoomRequest) (*pb.Status, error) {
+// createdBefore answers a repeated call of the creator's: the room stands at the
+// epoch that its first Commit made, or later.
+func (c *change) createdBefore(d *draft, device wire.DeviceID, m *pb.CreateRoomRequest) (*pb.Status, error) {
 	log, _, err := c.n.mail.RoomLog(context.Background(), d.id, 0, 1)
 	if err != nil || len(log) == 0 || d.group == nil {
 		return nil, wire.Refuse(pb.Code_CODE_EXISTS, "a room of that ID exists")
 	}
 	first, err := wire.ParseCore(log[0].Core)
-	if err != nil || !bytes.Equal(first.Body, m.Bundle.Commit) {
+	if err != nil || !bytes.Equal(first.Body, m.Bundle.Commit) || c.n.senderOf(first.ReturnHandle, c.n.org.ID) != device {
 		return nil, wire.Refuse(pb.Code_CODE_EXISTS, "a room of that ID exists")
 	}
 	st := wire.Status(pb.Code_CODE_SEQUENCED, "")
