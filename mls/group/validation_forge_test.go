@@ -75,8 +75,9 @@ func updated(t testing.TB, w *world, l mls.LeafIndex, edit func(*world, *draft))
 // secrets and the key schedule are made after it and fit.
 type plan struct {
 	by        mls.LeafIndex
-	joiner    *client    // an external Commit of this client
-	list      []mls.Sent // Ref is set for those by reference
+	proposal  *mls.Proposal // a proposal alone, no Commit
+	joiner    *client       // an external Commit of this client
+	list      []mls.Sent    // Ref is set for those by reference
 	noPath    bool
 	leaf      func(*world, *draft)              // the path leaf, before it is signed
 	path      func(*newPath, *mls.StagedCommit) // the path, before its secrets are encrypted
@@ -108,6 +109,10 @@ type forged struct {
 func (w *world) forge(t testing.TB, p plan) *forged {
 	t.Helper()
 	f := &forged{w: w, by: w.at(t, p.by)}
+	if p.proposal != nil {
+		f.propose(t, p)
+		return f
+	}
 	g, s := f.by.st.pub, f.by.st.pub.Suite()
 	sender := mls.Sender{Type: mls.SenderMember, Index: uint32(p.by)}
 	initSecret := bytes.Clone(f.by.st.secrets.initSecret)
@@ -279,19 +284,36 @@ func (c *client) wrap(m *mls.Content, edit func(*mls.PublicMessage)) []byte {
 	return p.Encode()
 }
 
+// propose makes the message of a plan with a proposal alone.
+func (f *forged) propose(t testing.TB, p plan) {
+	t.Helper()
+	c := f.by
+	m := &mls.Content{
+		WireFormat: mls.WirePublicMessage, GroupID: c.st.GroupID(), Epoch: c.st.Epoch(),
+		Sender: mls.Sender{Type: mls.SenderMember, Index: uint32(p.by)}, Type: mls.ContentProposal, Proposal: p.proposal,
+	}
+	if p.private {
+		m.WireFormat = mls.WirePrivateMessage
+	}
+	if p.content != nil {
+		p.content(m)
+	}
+	signer := c.cfg.Signer
+	if p.signer != nil {
+		signer = p.signer
+	}
+	must(t, m.Sign(c.st.pub.Suite(), signer, c.st.pub.Context()))
+	if p.signed != nil {
+		p.signed(m)
+	}
+	f.content, f.msg = m, c.wrap(m, p.public)
+}
+
 // proposed makes a message with a proposal of a member, who checks nothing.
 func (w *world) proposed(t testing.TB, by mls.LeafIndex, p *mls.Proposal, private bool) (msg []byte, ref []byte) {
 	t.Helper()
-	c := w.at(t, by)
-	m := &mls.Content{
-		WireFormat: mls.WirePublicMessage, GroupID: c.st.GroupID(), Epoch: c.st.Epoch(),
-		Sender: mls.Sender{Type: mls.SenderMember, Index: uint32(by)}, Type: mls.ContentProposal, Proposal: p,
-	}
-	if private {
-		m.WireFormat = mls.WirePrivateMessage
-	}
-	must(t, m.Sign(c.st.pub.Suite(), c.cfg.Signer, c.st.pub.Context()))
-	return c.wrap(m, nil), m.Ref(c.st.pub.Suite())
+	f := w.forge(t, plan{by: by, proposal: p, private: private})
+	return f.msg, f.content.Ref(f.by.st.pub.Suite())
 }
 
 // byForger is a proposal by value of the forger.

@@ -177,8 +177,11 @@ var leafRules = []leafRule{
 		}},
 }
 
-func init() {
-	for _, r := range leafRules {
+func init() { register(leafRules) }
+
+// register makes a case of each rule at each entry of its kinds.
+func register(rules []leafRule) {
+	for _, r := range rules {
 		for _, e := range leafEntries {
 			if r.kinds&e.kind == 0 {
 				continue

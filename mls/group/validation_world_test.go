@@ -175,10 +175,20 @@ func (f fault) check(t testing.TB, err error) {
 	if err == nil {
 		t.Fatal("accepted")
 	}
+	if f.err == errAnEpoch {
+		var e *mls.EpochError
+		if !errors.As(err, &e) || e.Have == e.Got {
+			t.Fatalf("error %q, want an EpochError", err)
+		}
+		return
+	}
 	if !errors.Is(err, f.err) || !strings.Contains(err.Error(), f.text) {
 		t.Fatalf("error %q, want %q about %q", err, f.err, f.text)
 	}
 }
+
+// errAnEpoch stands for any EpochError.
+var errAnEpoch = errors.New("an EpochError")
 
 // attempt gives a message to a member and watches its state to the byte.
 func (c *client) attempt(do func(*State) (*State, error)) error {
