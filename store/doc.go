@@ -29,7 +29,7 @@
 // # On disk, format version 1
 //
 //	lock               held while open; the pid of the holder
-//	keys               slot 0 (package slot): the secret of the bucket ratchet
+//	keys               slots 0 to 2 (package slot): the secrets of the bucket ratchet
 //	marks              two sectors of 4 KiB written in turn, see marks.go
 //	log/00000001.seg   segments, numbered without a gap, the oldest removed first
 //	log/spare          the next segment, filled with zeros

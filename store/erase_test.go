@@ -81,7 +81,7 @@ func tryKey(w []byte, r retained, slots [][]byte, steps int) bool {
 				return true
 			}
 		}
-		secret = next(secret)
+		secret = (&ratchet{}).hash(secret, []byte("next"))
 	}
 	return false
 }

@@ -146,15 +146,14 @@ func (l *loot) add(b []byte, seen map[[32]byte]bool) {
 
 // addRatchet reads the secret as an attacker who knows the format would.
 func (l *loot) addRatchet(b []byte) {
-	slots, err := slot.New(memoryFile{bytes.NewReader(b)}, 1)
+	slots, err := slot.New(memoryFile{bytes.NewReader(b)}, len(b)/slot.Size)
 	if err != nil {
 		return
 	}
-	secret, label, err := slots.GetLabelled(0)
-	if err != nil {
-		return
+	r := &ratchet{slots: slots, keys: make(map[uint32]cipher.AEAD)}
+	if r.open(false, true, 0) == nil && !r.lost {
+		l.ratchet = r
 	}
-	l.ratchet = &ratchet{first: uint32(label), secret: secret, points: make(map[uint32][32]byte), keys: make(map[uint32]cipher.AEAD)}
 }
 
 // memoryFile is a slot.File that is read only.

@@ -31,6 +31,9 @@ import (
 // MaxSlots bounds a file to 64 MiB.
 const MaxSlots = 65_536
 
+// Size is what a slot takes in its file, in bytes.
+const Size = slotSize
+
 // Errors a caller acts on.
 var (
 	ErrEmpty   = errors.New("slot: empty")
