@@ -101,7 +101,11 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	if env.Seq == 0 || len(env.Previous) != 32 || core.Class == pb.Class_CLASS_CONTROL {
 		return wire.Status(pb.Code_CODE_MALFORMED, "a fanned-out envelope without its place")
 	}
-	if env.Seq <= d.place.seq {
+	had, err := d.entered(env)
+	if err != nil {
+		return wire.StatusOf(err)
+	}
+	if had {
 		return wire.Status(pb.Code_CODE_DUPLICATE, "")
 	}
 	origin, err := originOf(item, from)
@@ -121,7 +125,7 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	// A full mailbox is no reason to hold the room back: its refusal goes to the sender
 	// as a notice, in this transaction.
 	_, err = c.stage(mailbox.Delivery{
-		Item: item, From: from, Sender: "organization/" + origin.String(), Devices: devices,
+		Item: item, From: from, Sender: relayedKey(from, origin), Devices: devices,
 		Deadline: c.n.retentionWith(from),
 	})
 	if err != nil {
@@ -132,6 +136,39 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	d.dirty.place = true
 	d.leave(item.Change, c.n.org.ID)
 	return wire.Status(pb.Code_CODE_ACCEPTED, "")
+}
+
+// entered reports whether an entry of the hub's is one that was taken before, and
+// refuses one that contradicts what the hub has said of the room's order: another
+// entry in the last place, one that does not follow the last, or time that runs back
+// (docs/protocol.md 3.4). Places may be missing: they expired on the way, and the
+// devices show the gap.
+func (d *draft) entered(env *pb.Envelope) (bool, error) {
+	last := d.place
+	if env.Seq < last.seq {
+		return true, nil
+	}
+	hash := wire.SequenceHash(d.id, env.Seq, [32]byte(env.Previous), wire.IDOf(env.Core), env.AcceptedMs)
+	switch {
+	case last.seq == 0:
+		return false, nil
+	case env.Seq == last.seq && hash == last.hash:
+		return true, nil
+	case env.Seq == last.seq || env.Seq == last.seq+1 && !bytes.Equal(env.Previous, last.hash[:]):
+		return false, wire.Refuse(pb.Code_CODE_MALFORMED, "an entry that contradicts the room's order before it")
+	case env.AcceptedMs < last.accepted:
+		return false, wire.Refuse(pb.Code_CODE_MALFORMED, "an entry that was accepted before the one before it")
+	}
+	return false, nil
+}
+
+// relayedKey is what undelivered messages that a partner hands on are counted by: the
+// partner's word about where they come from is its own, so it fills no share but its.
+func relayedKey(from, origin wire.OrganizationID) string {
+	if from == origin {
+		return "organization/" + from.String()
+	}
+	return "organization/" + from.String() + "/for/" + origin.String()
 }
 
 // leave takes our devices off the room that a handshake has removed and not added

@@ -18,8 +18,16 @@ import (
 // caller fetches that and tries again.
 type chains struct {
 	mu      sync.Mutex
+	now     func() time.Time
 	members map[memberKey]*identity.Member
 	missing map[memberKey]bool
+	asked   map[memberKey]asked
+}
+
+// asked is when a member's organization was asked last, and whether it answered.
+type asked struct {
+	at       time.Time
+	answered bool
 }
 
 type memberKey struct {
@@ -30,12 +38,22 @@ type memberKey struct {
 // maxChains bounds the cache; when it is full it starts anew.
 const maxChains = 20_000
 
-func newChains() *chains {
-	return &chains{members: make(map[memberKey]*identity.Member), missing: make(map[memberKey]bool)}
+// chainPatience is how long an answer of a member's organization counts as its last
+// word, and a failure to ask as reason to refuse a partner's Commit for good: a
+// refusal for now would hold up the partner's room for as long as that lasts.
+const chainPatience = 30 * time.Second
+
+func newChains(now func() time.Time) *chains {
+	return &chains{now: now, members: make(map[memberKey]*identity.Member), missing: make(map[memberKey]bool),
+		asked: make(map[memberKey]asked)}
 }
 
-// chainNeeded says whose certificates are missing.
-type chainNeeded struct{ memberKey }
+// chainNeeded says whose certificates are missing, and whether they were asked for
+// just now, in vain.
+type chainNeeded struct {
+	memberKey
+	inVain bool
+}
 
 func (e *chainNeeded) Error() string {
 	return fmt.Sprintf("node: the certificates of member %s are needed", e.member)
@@ -47,20 +65,45 @@ func (c *chains) get(k memberKey) (*identity.Member, error) {
 	if m := c.members[k]; m != nil {
 		return m, nil
 	}
-	if len(c.missing) < maxChains {
-		c.missing[k] = true
-	}
-	return nil, &chainNeeded{k}
+	return nil, c.need(k)
 }
 
 // want notes that a member's certificates are to be fetched anew.
 func (c *chains) want(k memberKey) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.need(k)
+}
+
+// need notes what is missing and says so, unless its organization has just answered.
+func (c *chains) need(k memberKey) error {
+	last, ok := c.asked[k]
+	recent := ok && c.now().Sub(last.at) < chainPatience
+	if recent && last.answered {
+		return fmt.Errorf("node: the organization of member %s does not bear its certificates out", k.member)
+	}
 	if len(c.missing) < maxChains {
 		c.missing[k] = true
 	}
-	return &chainNeeded{k}
+	return &chainNeeded{k, recent}
+}
+
+// heard notes that a member's organization was asked, with what came of it.
+func (c *chains) heard(k memberKey, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.asked) >= maxChains {
+		clear(c.asked)
+	}
+	c.asked[k] = asked{c.now(), err == nil || wire.ClassOf(wire.StatusOf(err).Code) != wire.Temporary}
+}
+
+// forget has a member's certificates fetched anew when they are needed next.
+func (c *chains) forget(k memberKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.members, k)
+	delete(c.asked, k)
 }
 
 // remember verifies a chain against the pinned organization and keeps it.
@@ -106,6 +149,7 @@ func (n *Node) fetchMissing(ctx context.Context) bool {
 			continue
 		}
 		chain, err := n.chain(ctx, k.org, k.member[:])
+		n.chains.heard(k, err)
 		if err == nil {
 			err = n.chains.remember(k.org, chain, n.clock.Now())
 		}

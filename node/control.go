@@ -6,6 +6,7 @@ import (
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mailbox"
+	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/entente-im/entente/wire/notice"
@@ -35,7 +36,7 @@ func (c *change) acceptWelcome(from wire.OrganizationID, item *pb.Item, core *pb
 	if err != nil {
 		return wire.StatusOf(err)
 	}
-	staged, err := c.stage(mailbox.Delivery{Item: item, From: from, Sender: "organization/" + origin.String(), Devices: devices})
+	staged, err := c.stage(mailbox.Delivery{Item: item, From: from, Sender: relayedKey(from, origin), Devices: devices})
 	if err != nil {
 		return wire.StatusOf(err)
 	}
@@ -82,20 +83,47 @@ func (c *change) acceptNotice(from wire.OrganizationID, item *pb.Item, core *pb.
 	if said.Room != wire.RoomID(core.Room) {
 		return wire.Refuse(pb.Code_CODE_MALFORMED, "a notice of another room")
 	}
-	delivery := mailbox.Delivery{Item: item, From: from, Sender: "organization/" + stating.String()}
-	if said.Origin == c.n.org.ID {
-		delivery.Devices = c.n.noticed(said)
-		if len(delivery.Devices) == 0 {
-			return nil // about messages of devices that are gone
-		}
-	} else {
-		if d := c.room(said.Room); !d.known || d.row.Hub != c.n.org.ID {
-			return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "")
-		}
+	if err := c.checkRelay(from, stating, said); err != nil {
+		return err
+	}
+	delivery := mailbox.Delivery{Item: item, From: from, Sender: relayedKey(from, stating)}
+	if said.Origin != c.n.org.ID {
 		delivery.Partners = []wire.OrganizationID{said.Origin}
+	} else if delivery.Devices = c.n.noticed(said); len(delivery.Devices) == 0 {
+		return nil // about messages of devices that are gone
 	}
 	_, err = c.stage(delivery)
 	return err
+}
+
+// checkRelay: a notice comes from the organization that states it, or, for us, from
+// its room's hub. A hub passes on what organizations of the room say to each other,
+// and nothing else: nobody fills a partner's outbox through us.
+func (c *change) checkRelay(from, stating wire.OrganizationID, said *notice.Notice) error {
+	d := c.room(said.Room)
+	if stating == c.n.org.ID {
+		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "a notice of our own")
+	}
+	if said.Origin == c.n.org.ID {
+		if from != stating && !(d.known && d.row.Hub == from) {
+			return wire.Refuse(pb.Code_CODE_FORBIDDEN, "another organization's notice, and not from its room's hub")
+		}
+		return nil
+	}
+	if !d.known || d.group == nil {
+		return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "")
+	}
+	rules, err := policy.Of(d.group.Extensions())
+	if err != nil {
+		return err
+	}
+	if from != stating || !rules.Listed(stating) || !rules.Listed(said.Origin) {
+		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "a notice that this room's hub does not pass on")
+	}
+	if !c.n.known(said.Origin) {
+		return wire.Refuse(pb.Code_CODE_UNKNOWN_ORGANIZATION, "a notice for an organization that we do not know")
+	}
+	return nil
 }
 
 // noticed lists the devices of ours whose return handles a notice lists.
@@ -141,6 +169,8 @@ func (c *change) acceptRevocation(from wire.OrganizationID, core *pb.EnvelopeCor
 	if err != nil {
 		return wire.Refuse(pb.Code_CODE_MALFORMED, "a revocation that does not stand")
 	}
+	// Whoever asks about the device from now on asks its organization anew.
+	c.then(func() { c.n.chains.forget(memberKey{r.Organization, r.Member}) })
 	return c.proposeRemoval(d, from, r, core.Body)
 }
 

@@ -57,7 +57,7 @@ func (c *change) create(device wire.DeviceID, id wire.RoomID, m *pb.CreateRoomRe
 	}
 	group, err := mls.NewPublicGroup(m.GroupInfo, m.Tree, c.n.rooms.options)
 	if err != nil {
-		return nil, commitRefused(d, err)
+		return nil, commitRefused(d, submission{}, err)
 	}
 	if err := c.checkNewRoom(device, id, m.Generation, group); err != nil {
 		return nil, err

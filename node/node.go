@@ -113,11 +113,12 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{version: o.Version, started: time.Now(), config: config, clock: wallClock{}, chains: newChains(), rates: newRates(config.Limits), resyncs: newResyncs(),
+	n := &Node{version: o.Version, started: time.Now(), config: config, clock: wallClock{}, rates: newRates(config.Limits), resyncs: newResyncs(),
 		log: slog.New(slog.NewTextHandler(o.LogOutput, &slog.HandlerOptions{Level: level})), places: make(chan struct{}, maxBackground)}
 	if o.Clock != nil {
 		n.clock = o.Clock
 	}
+	n.chains = newChains(n.clock.Now)
 	n.stopping, n.stop = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {

@@ -26,7 +26,7 @@ func (c *change) orderCommit(d *draft, s submission) error {
 	}
 	next, effects, err := d.group.Process(b.Commit)
 	if err != nil {
-		return commitRefused(d, err)
+		return commitRefused(d, s, err)
 	}
 	if !effects.IsCommit {
 		return wire.Refuse(pb.Code_CODE_MALFORMED, "a bundle whose Commit is none")
@@ -177,7 +177,7 @@ func policyRefused(err error) error {
 }
 
 // commitRefused turns the reason why a Commit does not stand into a status.
-func commitRefused(d *draft, err error) error {
+func commitRefused(d *draft, s submission, err error) error {
 	var wrong *mls.EpochError
 	if errors.As(err, &wrong) {
 		return &wire.StatusError{Status: d.wrongEpoch()}
@@ -187,7 +187,10 @@ func commitRefused(d *draft, err error) error {
 		return status
 	}
 	var need *chainNeeded
-	if errors.As(err, &need) {
+	if errors.As(err, &need) && need.inVain && !s.from.IsZero() {
+		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a member's certificates cannot be had")
+	}
+	if need != nil {
 		return wire.Refuse(pb.Code_CODE_UNREACHABLE, "a member's certificates have to be fetched first")
 	}
 	return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "the Commit does not stand: %v", err)
@@ -201,7 +204,7 @@ func (c *change) orderProposal(d *draft, s submission) error {
 	}
 	next, effects, err := d.group.Process(s.parsed.Body)
 	if err != nil {
-		return commitRefused(d, err)
+		return commitRefused(d, s, err)
 	}
 	if err := c.checkProposed(d, s, effects); err != nil {
 		return err

@@ -40,7 +40,7 @@ func (c *change) proposeLeaf(d *draft, from wire.OrganizationID, r removal) erro
 		return wire.Refuse(pb.Code_CODE_RATE_LIMITED, "too many removals wait for a Commit")
 	}
 	if err != nil {
-		return commitRefused(d, err)
+		return commitRefused(d, submission{}, err)
 	}
 	core := &pb.EnvelopeCore{Version: wire.ProtocolVersion, Class: pb.Class_CLASS_HANDSHAKE, Kind: pb.Kind_KIND_PROPOSAL,
 		Room: d.id[:], Generation: d.row.Generation, Epoch: d.group.Epoch(), Body: proposal}
