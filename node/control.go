@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mailbox"
@@ -166,32 +167,39 @@ func (c *change) acceptRevocation(from wire.OrganizationID, core *pb.EnvelopeCor
 		return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "")
 	}
 	r, err := c.n.verifyRevocation(string(core.Body), org, d)
+	var need *chainNeeded
+	if errors.As(err, &need) {
+		return wire.Refuse(pb.Code_CODE_UNREACHABLE, "the member's certificates have to be fetched first")
+	}
 	if err != nil {
 		return wire.Refuse(pb.Code_CODE_MALFORMED, "a revocation that does not stand")
 	}
 	// Whoever asks about the device from now on asks its organization anew.
-	c.then(func() { c.n.chains.forget(memberKey{r.Organization, r.Member}) })
+	c.n.chains.forget(memberKey{r.Organization, r.Member})
 	return c.proposeRemoval(d, from, r, core.Body)
 }
 
 // verifyRevocation checks a partner's revocation: signed by its directory, or by the
-// member whose device it is, which has to be in the room.
+// member whose device it is, which has to be in the room. The member's certificates
+// may have to be fetched first: a chainNeeded says so.
 func (n *Node) verifyRevocation(note string, org *identity.Organization, d *draft) (*identity.Revocation, error) {
 	r, err := identity.VerifyRevocation(note, org, nil)
 	if err == nil {
 		return r, nil
 	}
+	said, e := identity.ReadRevocation(note)
+	if e != nil {
+		return nil, err
+	}
 	for _, m := range members(d.group) {
-		if m.Organization != org.ID {
+		if m.Organization != org.ID || m.Member != said.Member {
 			continue
 		}
-		member, e := n.chains.get(memberKey{m.Organization, m.Member})
-		if e != nil {
-			continue
+		member, err := n.chains.get(memberKey{m.Organization, m.Member})
+		if err != nil {
+			return nil, err
 		}
-		if r, e := identity.VerifyRevocation(note, org, member); e == nil {
-			return r, nil
-		}
+		return identity.VerifyRevocation(note, org, member)
 	}
 	return nil, err
 }

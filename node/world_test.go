@@ -98,6 +98,7 @@ type client struct {
 	key     ed25519.PrivateKey
 	master  ed25519.PrivateKey // the member key
 	cred    wire.Credential
+	chain   *pb.MemberChain // as another site was told of it
 	counter uint64
 	state   *group.State
 }
@@ -125,9 +126,12 @@ func (s *site) client(name string) *client {
 // known tells another site of a client's certificates, as the query would.
 func (c *client) knownTo(s *site) *client {
 	c.t.Helper()
-	chain, err := c.home.Node.dir.Chain(c.member)
-	must(c.t, err)
-	must(c.t, s.chains.remember(c.home.org.ID, chain, time.Now()))
+	if c.chain == nil {
+		var err error
+		c.chain, err = c.home.Node.dir.Chain(c.member)
+		must(c.t, err)
+	}
+	must(c.t, s.chains.remember(c.home.org.ID, c.chain, time.Now()))
 	return c
 }
 
