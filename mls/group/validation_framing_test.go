@@ -134,3 +134,56 @@ func init() {
 		fault{mls.ErrSender, "external sender 0"}.check(t, room[1].tell((&mls.PublicMessage{Content: m}).Encode()))
 	})
 }
+
+// What is no proposal or Commit at all (§6): other messages, and handshakes
+// where application data is wanted.
+func init() {
+	others := map[string]func(t *testing.T, w *world) []byte{
+		"frame-key-package": func(t *testing.T, w *world) []byte { return w.members[memberKey].kp },
+		"frame-group-info": func(t *testing.T, w *world) []byte {
+			msg, err := w.at(t, forger).st.GroupInfo(true)
+			must(t, err)
+			return msg
+		},
+		"frame-welcome": func(t *testing.T, w *world) []byte {
+			msg, _ := welcomeRule{}.message(t, w)
+			return msg
+		},
+		"frame-application-data": func(t *testing.T, w *world) []byte {
+			_, msg, err := w.at(t, third).st.Encrypt(nil, []byte("x"), 0)
+			must(t, err)
+			return msg
+		},
+	}
+	for name, make := range others {
+		negative(name, "message", func(t *testing.T) {
+			w := theWorld(t)
+			fault{mls.ErrWireFormat, ""}.check(t, w.at(t, victim).tell(make(t, w)))
+		})
+		negative(name, "hub-message", func(t *testing.T) {
+			w := theWorld(t)
+			fault{mls.ErrWireFormat, ""}.check(t, tellHub(t, w.hub, make(t, w)))
+		})
+	}
+	others["frame-private-commit"] = func(t *testing.T, w *world) []byte { return w.forge(t, plan{private: true}).msg }
+	others["frame-private-proposal"] = func(t *testing.T, w *world) []byte {
+		return w.forge(t, plan{proposal: remove(5), private: true}).msg
+	}
+	delete(others, "frame-application-data")
+	for name, make := range others {
+		negative(name, "decrypt", func(t *testing.T) {
+			w := theWorld(t)
+			msg := make(t, w)
+			fault{mls.ErrWireFormat, ""}.check(t, w.at(t, victim).attempt(func(s *State) (*State, error) {
+				n, _, err := s.Decrypt(msg)
+				return n, err
+			}))
+		})
+	}
+	for _, name := range []string{"frame-private-commit", "frame-private-proposal"} {
+		negative(name, "hub-message", func(t *testing.T) {
+			w := theWorld(t)
+			fault{mls.ErrWireFormat, ""}.check(t, tellHub(t, w.hub, others[name](t, w)))
+		})
+	}
+}

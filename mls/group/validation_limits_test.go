@@ -42,11 +42,23 @@ func init() {
 		}
 		negative("limit-pending-proposals", way.prefix+"proposal", func(t *testing.T) {
 			w := theWorld(t)
-			var before [][]byte
+			c, g := w.at(t, victim), w.hub
 			for i := range mls.MaxPending {
-				before = append(before, w.forge(t, plan{by: third, proposal: remove(5), content: func(c *mls.Content) { c.AAD = fmt.Append(nil, i) }}).msg)
+				msg := w.forge(t, plan{by: third, proposal: remove(5), content: func(c *mls.Content) { c.AAD = fmt.Append(nil, i) }}).msg
+				var err error
+				if way.route == rHub {
+					g, _, err = g.Process(msg)
+				} else {
+					c.st, _, err = c.st.Process(msg)
+				}
+				must(t, err)
 			}
-			fault{mls.ErrLimit, "pending proposals"}.check(t, w.deliver(t, way.route, before, plan{proposal: remove(5)}))
+			msg, full := w.forge(t, plan{proposal: remove(5)}).msg, fault{mls.ErrLimit, "pending proposals"}
+			if way.route == rHub {
+				full.check(t, tellHub(t, g, msg))
+			} else {
+				full.check(t, c.tell(msg))
+			}
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/entente-im/entente/mls"
@@ -153,4 +154,40 @@ func (w *world) proposesRemove(t *testing.T, l mls.LeafIndex) error {
 func (w *world) hubRemoves(l mls.LeafIndex) error {
 	_, err := w.hub.NewExternalRemove(w.hubKey, 0, l, nil)
 	return err
+}
+
+// A validator that knows nothing of group extensions takes none (§12.1.7): they
+// say who the hub is and what the room's rules are.
+func init() {
+	change := func(w *world) *mls.Proposal {
+		return &mls.Proposal{Type: mls.ProposalGroupContextExtensions, Extensions: w.ext}
+	}
+	for entry, make := range map[string]func(w *world) plan{
+		"proposal": func(w *world) plan { return plan{proposal: change(w)} },
+		"commit":   func(w *world) plan { return plan{list: []mls.Sent{byForger(change(w))}} },
+	} {
+		refused := fault{mls.ErrPolicy, "group context extensions"}
+		for _, way := range routes {
+			negative("extensions-without-a-policy", way.prefix+entry, func(t *testing.T) {
+				w := *theWorld(t)
+				c := w.at(t, victim)
+				c.cfg.Validator = testValidator{}
+				c.reload()
+				w.members = maps.Clone(w.members)
+				w.members[victim] = c
+				var err error
+				w.hub, err = mls.UnmarshalPublicGroup(w.hub.Marshal(), mls.PublicOptions{Validator: testValidator{}})
+				must(t, err)
+				refused.check(t, w.deliver(t, way.route, nil, make(&w)))
+			})
+		}
+	}
+	negative("extensions-without-a-policy", "stage", func(t *testing.T) {
+		w := *theWorld(t)
+		c := w.at(t, victim)
+		c.cfg.Validator = testValidator{}
+		c.reload()
+		w.members = map[mls.LeafIndex]*client{victim: c}
+		fault{mls.ErrPolicy, "group context extensions"}.check(t, w.stages(t, CommitParams{Extensions: w.ext}))
+	})
 }
