@@ -3,6 +3,8 @@ package mls
 import (
 	"bytes"
 	"slices"
+
+	"github.com/entente-im/entente/mls/internal/parallel"
 )
 
 // Sent is a proposal and who made it.
@@ -28,12 +30,18 @@ type Applied struct {
 // checkProposal checks one proposal by itself (RFC 9420 §12.1): received alone,
 // or in a Commit.
 func (g *PublicGroup) checkProposal(p *Proposal, by Sender) error {
+	return g.checkProposalWith(p, by, nil)
+}
+
+// checkProposalWith is checkProposal with what is known already of the
+// KeyPackages of a whole list; see signedKeyPackages.
+func (g *PublicGroup) checkProposalWith(p *Proposal, by Sender, known map[*KeyPackage]error) error {
 	if by.Type == SenderExternal && p.Type != ProposalRemove {
 		return refuse(ErrSender, "external sender with proposal type %d", p.Type)
 	}
 	switch p.Type {
 	case ProposalAdd:
-		return g.checkAdd(p.Add)
+		return g.checkAdd(p.Add, known)
 	case ProposalUpdate:
 		if by.Type != SenderMember {
 			return refuse(ErrSender, "update of a non-member")
@@ -55,15 +63,12 @@ func (g *PublicGroup) checkProposal(p *Proposal, by Sender) error {
 	return refuse(ErrPolicy, "type %d", p.Type) // PSK, ReInit
 }
 
-func (g *PublicGroup) checkAdd(k *KeyPackage) error {
-	s, err := k.check()
+func (g *PublicGroup) checkAdd(k *KeyPackage, known map[*KeyPackage]error) error {
+	err, ok := known[k]
+	if !ok {
+		err = g.checkSigned(k)
+	}
 	if err != nil {
-		return err
-	}
-	if s != g.suite {
-		return refuse(ErrKeyPackage, "suite %d in a group of suite %d", k.Suite, g.ctx.Suite)
-	}
-	if err := k.Leaf.VerifySignature(s, nil, 0); err != nil {
 		return err
 	}
 	if g.opts.Now != nil {
@@ -79,6 +84,36 @@ func (g *PublicGroup) checkAdd(k *KeyPackage) error {
 		return err
 	}
 	return askValidator(g.opts.Validator, LeafCheck{Entry: EntryAdd, GroupID: g.ctx.GroupID, New: k.Leaf})
+}
+
+// checkSigned checks what of a KeyPackage depends on nothing but itself and the
+// suite: almost all of the cost.
+func (g *PublicGroup) checkSigned(k *KeyPackage) error {
+	s, err := k.check()
+	if err != nil {
+		return err
+	}
+	if s != g.suite {
+		return refuse(ErrKeyPackage, "suite %d in a group of suite %d", k.Suite, g.ctx.Suite)
+	}
+	return k.Leaf.VerifySignature(s, nil, 0)
+}
+
+// signedKeyPackages does checkSigned for all Adds of a list on all processors.
+func (g *PublicGroup) signedKeyPackages(list []Sent) map[*KeyPackage]error {
+	var adds []*KeyPackage
+	for _, s := range list {
+		if s.Proposal.Type == ProposalAdd {
+			adds = append(adds, s.Proposal.Add)
+		}
+	}
+	found := make([]error, len(adds))
+	parallel.Each(len(adds), func(i int) { found[i] = g.checkSigned(adds[i]) })
+	known := make(map[*KeyPackage]error, len(adds))
+	for i, k := range adds {
+		known[k] = found[i]
+	}
+	return known
 }
 
 func (g *PublicGroup) checkUpdate(n *LeafNode, l LeafIndex) error {
@@ -134,11 +169,12 @@ func (g *PublicGroup) Apply(list []Sent, by Sender) (*Applied, error) {
 	}
 	a := &Applied{Tree: g.tree.Copy(), Extensions: g.ctx.Extensions, Committer: LeafIndex(by.Index)}
 	a.effects.Proposals = slices.Clone(list)
+	known := g.signedKeyPackages(list)
 	for _, s := range list {
 		if s.Ref != nil {
 			a.effects.Committed = append(a.effects.Committed, s.Ref)
 		}
-		if err := g.checkProposal(s.Proposal, s.Sender); err != nil {
+		if err := g.checkProposalWith(s.Proposal, s.Sender, known); err != nil {
 			return nil, err
 		}
 		g.applyInPlace(a, s, external)

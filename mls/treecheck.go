@@ -2,6 +2,8 @@ package mls
 
 import (
 	"slices"
+
+	"github.com/entente-im/entente/mls/internal/parallel"
 )
 
 // Verify checks a tree that somebody sent (RFC 9420 §12.4.3.1): parent hashes,
@@ -17,15 +19,28 @@ func (t *Tree) Verify(groupID []byte, extensions []Extension, v CredentialValida
 	if err := t.checkMembers(extensions); err != nil {
 		return err
 	}
+	signed := t.checkLeaves(groupID)
 	return t.Leaves(func(l LeafIndex, leaf *LeafNode) error {
-		if err := leaf.checkAlone(t.suite); err != nil {
-			return err
-		}
-		if err := leaf.VerifySignature(t.suite, groupID, l); err != nil {
+		if err := signed[l]; err != nil {
 			return err
 		}
 		return askValidator(v, LeafCheck{Entry: EntryTree, GroupID: groupID, New: leaf})
 	})
+}
+
+// checkLeaves checks each leaf with its signature, on all processors.
+func (t *Tree) checkLeaves(groupID []byte) []error {
+	found := make([]error, t.Width())
+	parallel.Each(len(found), func(i int) {
+		leaf := t.nodes[2*i].leaf
+		if leaf == nil {
+			return
+		}
+		if found[i] = leaf.checkAlone(t.suite); found[i] == nil {
+			found[i] = leaf.VerifySignature(t.suite, groupID, LeafIndex(i))
+		}
+	})
+	return found
 }
 
 // verifyParents checks each parent's key and its unmerged leaves: members below

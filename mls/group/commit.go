@@ -2,9 +2,11 @@ package group
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 
 	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/mls/internal/parallel"
 )
 
 // CommitParams says what a Commit shall do; the zero value is an empty Commit
@@ -217,18 +219,18 @@ func (b *builder) welcome(withTree bool) ([]byte, error) {
 	if w.GroupInfo, err = s.Seal(key, nonce, nil, gi.EncodeBare()); err != nil {
 		return nil, err
 	}
-	for i, kp := range b.applied.AddedKeys {
-		if kp == nil {
-			continue
-		}
+	added := b.applied.AddedKeys // none is nil: we are a member
+	w.Secrets = make([]mls.EncryptedGroupSecrets, len(added))
+	failed := make([]error, len(added))
+	parallel.Each(len(added), func(i int) {
 		secrets := mls.GroupSecrets{JoinerSecret: b.epoch.joiner, PathSecret: b.path.forNewMember(b.applied.Added[i].Leaf)}
 		plain := secrets.Encode()
-		sealed, err := s.EncryptWithLabel(kp.InitKey, "Welcome", w.GroupInfo, plain)
-		erase(plain)
-		if err != nil {
-			return nil, err
-		}
-		w.Secrets = append(w.Secrets, mls.EncryptedGroupSecrets{NewMember: kp.Ref(), Secrets: sealed})
+		defer erase(plain)
+		w.Secrets[i].NewMember = added[i].Ref()
+		w.Secrets[i].Secrets, failed[i] = s.EncryptWithLabel(added[i].InitKey, "Welcome", w.GroupInfo, plain)
+	})
+	if errors.Join(failed...) != nil {
+		return nil, mls.ErrCrypto
 	}
 	return w.Encode(), nil
 }

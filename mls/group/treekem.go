@@ -3,9 +3,11 @@ package group
 import (
 	"bytes"
 	"crypto"
+	"errors"
 	"maps"
 
 	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/mls/internal/parallel"
 )
 
 // privateTree is a member's secret view of the ratchet tree (RFC 9420 §4.3): the
@@ -166,14 +168,26 @@ func (p *newPath) derive(s *mls.Suite, steps []mls.PathStep, fresh map[mls.NodeI
 
 // encrypt seals each path secret to the resolution of the copath.
 func (p *newPath) encrypt(s *mls.Suite, st *mls.StagedCommit, context []byte) error {
+	type seal struct {
+		key, secret []byte
+		to          *mls.HPKECiphertext
+	}
+	var seals []seal
 	for i, step := range st.Steps {
-		for _, x := range st.Applied.Recipients(step.Copath) {
-			c, err := s.EncryptWithLabel(st.Applied.Tree.NodeKey(x), "UpdatePathNode", context, p.secrets[step.Node])
-			if err != nil {
-				return err
-			}
-			p.update.Nodes[i].Secrets = append(p.update.Nodes[i].Secrets, c)
+		recipients := st.Applied.Recipients(step.Copath)
+		n := &p.update.Nodes[i]
+		n.Secrets = append(n.Secrets, make([]mls.HPKECiphertext, len(recipients))...)
+		out := n.Secrets[len(n.Secrets)-len(recipients):]
+		for j, x := range recipients {
+			seals = append(seals, seal{st.Applied.Tree.NodeKey(x), p.secrets[step.Node], &out[j]})
 		}
+	}
+	failed := make([]error, len(seals))
+	parallel.Each(len(seals), func(i int) {
+		*seals[i].to, failed[i] = s.EncryptWithLabel(seals[i].key, "UpdatePathNode", context, seals[i].secret)
+	})
+	if errors.Join(failed...) != nil {
+		return mls.ErrCrypto
 	}
 	return nil
 }
