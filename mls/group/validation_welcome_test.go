@@ -120,6 +120,16 @@ func init() {
 			msg, x := r.message(t, theWorld(t))
 			r.want.check(t, tryJoin(t, x, msg, nil))
 		})
+		if r.bytes != nil {
+			negative(r.name, "refs", func(t *testing.T) {
+				msg, _ := r.message(t, theWorld(t))
+				refs, err := mls.WelcomeRefs(msg)
+				r.want.check(t, err)
+				if refs != nil {
+					t.Fatal("an error came with references")
+				}
+			})
+		}
 		if !r.peeks {
 			continue
 		}
