@@ -3,15 +3,26 @@ package mls
 import (
 	"testing"
 	"time"
+
+	"github.com/entente-im/entente/mls/internal/budget"
 )
 
-// What a decoder accepts encodes to the same bytes.
+// What a decoder accepts encodes to the same bytes, and no input costs more than
+// budget allows.
+
+func bounded(f *testing.F, body func(*testing.T, []byte)) {
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if err := budget.Check(func() { body(t, b) }); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
 
 func FuzzParseMessage(f *testing.F) {
 	for _, b := range seeds(f) {
 		f.Add(b)
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
+	bounded(f, func(t *testing.T, b []byte) {
 		m, err := ParseMessage(b)
 		if err != nil {
 			return
@@ -30,7 +41,7 @@ func FuzzParseMessage(f *testing.F) {
 func FuzzParseTree(f *testing.F) {
 	gi, tree := ownTree(f)
 	f.Add(tree.Encode())
-	f.Fuzz(func(t *testing.T, b []byte) {
+	bounded(f, func(t *testing.T, b []byte) {
 		got, err := ParseTree(tree.suite, b)
 		if err != nil {
 			return
@@ -47,7 +58,7 @@ func FuzzParseParts(f *testing.F) {
 	f.Add(EncodeExtensions([]Extension{{Type: 7, Data: []byte("x")}}))
 	f.Add(EncodeProposal(&Proposal{Type: ProposalRemove, Remove: 3}))
 	f.Add((&GroupSecrets{JoinerSecret: make([]byte, 32)}).Encode())
-	f.Fuzz(func(t *testing.T, b []byte) {
+	bounded(f, func(t *testing.T, b []byte) {
 		same := func(got []byte, err error) {
 			if err == nil && string(got) != string(b) {
 				t.Fatalf("%x", b)
@@ -89,7 +100,7 @@ func FuzzUnmarshalPublicGroup(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(g.Marshal())
-	f.Fuzz(func(t *testing.T, b []byte) {
+	bounded(f, func(t *testing.T, b []byte) {
 		if got, err := UnmarshalPublicGroup(b, PublicOptions{Validator: acceptAll{}}); err == nil && string(got.Marshal()) != string(b) {
 			t.Fatalf("%x", b)
 		}
@@ -105,9 +116,12 @@ func FuzzPublicProcess(f *testing.F) {
 	for _, b := range seeds(f) {
 		f.Add(b)
 	}
-	f.Fuzz(func(t *testing.T, b []byte) {
+	bounded(f, func(t *testing.T, b []byte) {
 		before := string(g.Marshal())
 		g.Process(b)
+		g.CheckGroupInfo(b, nil)
+		NewPublicGroup(b, nil, PublicOptions{Validator: acceptAll{}})
+		WelcomeRefs(b)
 		if string(g.Marshal()) != before {
 			t.Fatal("Process changed the group that it was called on")
 		}
