@@ -1,5 +1,7 @@
 package mls
 
+import "slices"
+
 // CommittablePending lists the pending proposals that a member can put into one
 // Commit: valid ones, one for each leaf with Removes before Updates, none about
 // the committer's own leaf, no client added twice (RFC 9420 §12.2).
@@ -7,6 +9,7 @@ func (g *PublicGroup) CommittablePending(committer LeafIndex) []Sent {
 	touched := map[LeafIndex]bool{committer: true}
 	signers := map[string]bool{}
 	extensions := false
+	var psks []*PreSharedKeyID
 	var out []Sent
 	take := func(p pendingProposal) bool {
 		q := p.content.Proposal
@@ -26,6 +29,11 @@ func (g *PublicGroup) CommittablePending(committer LeafIndex) []Sent {
 				return false
 			}
 			signers[k] = true
+		case ProposalPSK:
+			if len(psks) == MaxPSKs || slices.ContainsFunc(psks, q.PSK.same) {
+				return false
+			}
+			psks = append(psks, q.PSK)
 		case ProposalGroupContextExtensions:
 			if extensions {
 				return false

@@ -25,8 +25,11 @@ var (
 	ErrUnknownProposal = errors.New("mls: commit refers to a proposal not received")
 	ErrPolicy          = errors.New("mls: proposal type refused by policy")
 	ErrCommit          = errors.New("mls: invalid commit")
-	ErrPathRequired    = errors.New("mls: commit needs a path")
-	ErrLimit           = errors.New("mls: limit exceeded")
+	// ErrReInit is the ErrPolicy of a ReInit proposal (§12.1.5), which is read
+	// and refused: groups here end and begin anew, they do not change their suite.
+	ErrReInit       = fmt.Errorf("%w: re-initialisation", ErrPolicy)
+	ErrPathRequired = errors.New("mls: commit needs a path")
+	ErrLimit        = errors.New("mls: limit exceeded")
 )
 
 // EpochError says that a message belongs to another epoch than the group is

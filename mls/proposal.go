@@ -1,8 +1,6 @@
 package mls
 
 import (
-	"bytes"
-
 	"github.com/entente-im/entente/mls/internal/tls"
 )
 
@@ -21,54 +19,12 @@ type Proposal struct {
 	Extensions []Extension     // ProposalGroupContextExtensions
 }
 
-// PreSharedKeyID names a pre-shared key (§8.4).
-type PreSharedKeyID struct {
-	Resumption bool
-	ID         []byte // external
-	Usage      uint8  // resumption: 1 application, 2 reinit, 3 branch
-	GroupID    []byte
-	Epoch      uint64
-	Nonce      []byte
-}
-
 // ReInit is the proposal to go on in a new group (§12.1.5).
 type ReInit struct {
 	GroupID    []byte
 	Version    uint16
 	Suite      SuiteID
 	Extensions []Extension
-}
-
-func (p *PreSharedKeyID) write(w *tls.Writer) {
-	if p.Resumption {
-		w.U8(2)
-		w.U8(p.Usage)
-		w.Vec(p.GroupID)
-		w.U64(p.Epoch)
-	} else {
-		w.U8(1)
-		w.Vec(p.ID)
-	}
-	w.Vec(p.Nonce)
-}
-
-func readPSK(r *tls.Reader) *PreSharedKeyID {
-	p := &PreSharedKeyID{}
-	switch kind := r.U8(); kind {
-	case 1:
-		p.ID = r.Vec()
-	case 2:
-		p.Resumption = true
-		if p.Usage = r.U8(); p.Usage < 1 || p.Usage > 3 {
-			r.Fail(refuse(ErrDecode, "resumption usage %d", p.Usage))
-		}
-		p.GroupID = r.Vec()
-		p.Epoch = r.U64()
-	default:
-		r.Fail(refuse(ErrDecode, "pre-shared key type %d", kind))
-	}
-	p.Nonce = r.Vec()
-	return p
 }
 
 func (p *Proposal) write(w *tls.Writer) {
@@ -254,9 +210,4 @@ func ParseCommit(b []byte) (*Commit, error) {
 	r := tls.NewReader(b)
 	c := readCommit(r)
 	return c, r.Done()
-}
-
-func (p *PreSharedKeyID) same(o *PreSharedKeyID) bool {
-	return p.Resumption == o.Resumption && p.Usage == o.Usage && p.Epoch == o.Epoch &&
-		bytes.Equal(p.ID, o.ID) && bytes.Equal(p.GroupID, o.GroupID)
 }

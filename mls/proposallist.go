@@ -21,8 +21,9 @@ type Applied struct {
 	Extensions []Extension
 	Committer  LeafIndex
 	Added      []Member
-	AddedKeys  []*KeyPackage // one for each Added, nil for an external joiner
-	KEMOutput  []byte        // of ExternalInit
+	AddedKeys  []*KeyPackage     // one for each Added, nil for an external joiner
+	KEMOutput  []byte            // of ExternalInit
+	PSKs       []*PreSharedKeyID // in the order of the Commit (§12.1.4)
 	effects    Effects
 	resync     *LeafNode // removed by an external Commit
 }
@@ -59,8 +60,15 @@ func (g *PublicGroup) checkProposalWith(p *Proposal, by Sender, known map[*KeyPa
 			return refuse(ErrProposal, "external init outside an external commit")
 		}
 		return nil
+	case ProposalPSK:
+		if !g.opts.PSKs {
+			return refuse(ErrPolicy, "pre-shared keys")
+		}
+		return p.PSK.check(g.suite)
+	case ProposalReInit:
+		return ErrReInit
 	}
-	return refuse(ErrPolicy, "type %d", p.Type) // PSK, ReInit
+	return refuse(ErrPolicy, "type %d", p.Type)
 }
 
 func (g *PublicGroup) checkAdd(k *KeyPackage, known map[*KeyPackage]error) error {
@@ -236,6 +244,8 @@ func (g *PublicGroup) applyInPlace(a *Applied, s Sent, external bool) {
 		}
 	case ProposalExternalInit:
 		a.KEMOutput = p.KEMOutput
+	case ProposalPSK:
+		a.PSKs = append(a.PSKs, p.PSK)
 	}
 }
 
@@ -266,12 +276,17 @@ func (g *PublicGroup) checkList(list []Sent, by Sender, external bool) error {
 			if slices.ContainsFunc(list[:i], func(o Sent) bool { return o.Proposal.PSK != nil && o.Proposal.PSK.same(p.PSK) }) {
 				return refuse(ErrCommit, "pre-shared key twice")
 			}
+			if count[ProposalPSK] > MaxPSKs {
+				return refuse(ErrLimit, "more than %d pre-shared keys", MaxPSKs)
+			}
+		case ProposalReInit: // alone or among others, by whomever
+			return ErrReInit
 		}
 		if external && s.Ref != nil {
 			return refuse(ErrCommit, "proposal by reference in an external commit")
 		}
 	}
-	if count[ProposalGroupContextExtensions] > 1 || count[ProposalReInit] > 0 && len(list) > 1 {
+	if count[ProposalGroupContextExtensions] > 1 {
 		return refuse(ErrCommit, "proposals that exclude each other")
 	}
 	if !external {
@@ -292,7 +307,7 @@ func (g *PublicGroup) checkList(list []Sent, by Sender, external bool) error {
 func (g *PublicGroup) pathRequired(list []Sent) bool {
 	return g.ctx.Epoch == 0 || len(list) == 0 || slices.ContainsFunc(list, func(s Sent) bool {
 		switch s.Proposal.Type {
-		case ProposalAdd, ProposalPSK, ProposalReInit:
+		case ProposalAdd, ProposalPSK:
 			return false
 		}
 		return true

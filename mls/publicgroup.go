@@ -18,6 +18,10 @@ type PublicOptions struct {
 	// member leaves it nil: it may process a Commit long after it was made, and
 	// must come to the same result as the others (RFC 9420 §7.3).
 	Now func() time.Time
+	// PSKs takes PreSharedKey proposals (§12.1.4). Without it they are refused:
+	// who watches must choose as the members do. Nobody outside can see whether a
+	// member has the key.
+	PSKs bool
 }
 
 // PublicGroup is the public state of a group in one epoch. Immutable; methods

@@ -12,14 +12,15 @@ import (
 // CommitParams says what a Commit shall do; the zero value is an empty Commit
 // with a path. Every Commit that we make has a path.
 type CommitParams struct {
-	Adds        [][]byte        // KeyPackages, as MLSMessages
-	Removes     []mls.LeafIndex // by value
-	ByReference bool            // also the proposals received in this epoch, as far as they are valid
-	Extensions  []mls.Extension // new GroupContext extensions, when not nil
-	Credential  *mls.Credential // a renewed credential of our own leaf
-	AAD         []byte          // authenticated data of the Commit
-	WelcomeTree bool            // the Welcome carries the tree (rooms fetch it by hash)
-	InfoTree    bool            // the GroupInfo carries the tree
+	Adds        [][]byte             // KeyPackages, as MLSMessages
+	Removes     []mls.LeafIndex      // by value
+	ByReference bool                 // also the proposals received in this epoch, as far as they are valid
+	PSKs        []mls.PreSharedKeyID // by value, with fresh nonces; Config.PSK must have the external ones
+	Extensions  []mls.Extension      // new GroupContext extensions, when not nil
+	Credential  *mls.Credential      // a renewed credential of our own leaf
+	AAD         []byte               // authenticated data of the Commit
+	WelcomeTree bool                 // the Welcome carries the tree (rooms fetch it by hash)
+	InfoTree    bool                 // the GroupInfo carries the tree
 }
 
 // Staged is a Commit that was made and not applied: submit it, then Apply it
@@ -84,7 +85,7 @@ func (s *State) Stage(p CommitParams) (*State, *Staged, error) {
 	if s.cfg.Private {
 		c.WireFormat = mls.WirePrivateMessage
 	}
-	b := &builder{cfg: s.cfg, pub: s.pub, old: s.priv, init: s.secrets.initSecret, content: c, applied: a, leaf: leaf}
+	b := &builder{cfg: s.cfg, pub: s.pub, old: s.priv, init: s.secrets.initSecret, content: c, applied: a, leaf: leaf, psk: s.psk}
 	if err := b.build(); err != nil {
 		return nil, nil, err
 	}
@@ -117,6 +118,12 @@ func (s *State) proposals(p CommitParams) (list []mls.Sent, entries []mls.Propos
 	if p.ByReference {
 		for _, sent := range s.pub.CommittablePending(s.priv.leaf) {
 			switch sent.Proposal.Type {
+			case mls.ProposalPSK: // we cannot take what we have not
+				key := s.psk(sent.Proposal.PSK)
+				erase(key)
+				if len(key) == 0 {
+					continue
+				}
 			case mls.ProposalRemove:
 				touched[sent.Proposal.Remove] = true
 			case mls.ProposalUpdate:
@@ -143,6 +150,9 @@ func (s *State) proposals(p CommitParams) (list []mls.Sent, entries []mls.Propos
 			return nil, nil, err
 		}
 		value(&mls.Proposal{Type: mls.ProposalAdd, Add: kp})
+	}
+	for _, q := range freshPSKs(s.pub.Suite(), p.PSKs) {
+		value(q)
 	}
 	if p.Extensions != nil {
 		value(&mls.Proposal{Type: mls.ProposalGroupContextExtensions, Extensions: p.Extensions})
@@ -173,6 +183,7 @@ type builder struct {
 	content *mls.Content
 	applied *mls.Applied
 	leaf    mls.LeafNode
+	psk     func(*mls.PreSharedKeyID) []byte
 
 	staged *mls.StagedCommit
 	path   *newPath
@@ -198,7 +209,12 @@ func (b *builder) build() (err error) {
 		return err
 	}
 	next := b.staged.Next
-	b.epoch = advance(s, b.init, b.path.commitSecret, noPSK(s), next.Context())
+	psk, err := pskSecret(s, b.applied.PSKs, b.psk)
+	if err != nil {
+		return err
+	}
+	b.epoch = advance(s, b.init, b.path.commitSecret, psk, next.Context())
+	erase(psk)
 	erase(b.path.commitSecret)
 	b.content.ConfirmationTag = s.MAC(b.epoch.confirmation, next.GroupContext().ConfirmedTranscriptHash)
 	b.next, err = enter(b.cfg, next.WithTag(b.content.ConfirmationTag), b.path.private, b.epoch, nil)
@@ -223,7 +239,7 @@ func (b *builder) welcome(withTree bool) ([]byte, error) {
 	w.Secrets = make([]mls.EncryptedGroupSecrets, len(added))
 	failed := make([]error, len(added))
 	parallel.Each(len(added), func(i int) {
-		secrets := mls.GroupSecrets{JoinerSecret: b.epoch.joiner, PathSecret: b.path.forNewMember(b.applied.Added[i].Leaf)}
+		secrets := mls.GroupSecrets{JoinerSecret: b.epoch.joiner, PathSecret: b.path.forNewMember(b.applied.Added[i].Leaf), PSKs: b.applied.PSKs}
 		plain := secrets.Encode()
 		defer erase(plain)
 		w.Secrets[i].NewMember = added[i].Ref()

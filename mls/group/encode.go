@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	groupVersion    = 1
+	groupVersion    = 2 // 1, without resumption secrets of past epochs, is still read
 	ratchetsVersion = 1
 	stagedVersion   = 1
 )
@@ -49,6 +49,7 @@ func (p *pastEpoch) write(w *tls.Writer, t *mls.Tree) {
 	w.U64(uint64(p.ended))
 	w.Vec(p.context)
 	w.Vec(p.senderData)
+	w.Vec(p.resumption)
 	w.U32(uint32(p.own))
 	w.U32(uint32(len(p.members)))
 	w.Vector(func(w *tls.Writer) {
@@ -76,8 +77,12 @@ func same(a, b pastMember) bool {
 }
 
 // readPast is the inverse of write.
-func readPast(r *tls.Reader, t *mls.Tree) *pastEpoch {
-	p := &pastEpoch{epoch: r.U64(), ended: int64(r.U64()), context: r.Vec(), senderData: r.Vec(), own: mls.LeafIndex(r.U32())}
+func readPast(r *tls.Reader, t *mls.Tree, version uint8) *pastEpoch {
+	p := &pastEpoch{epoch: r.U64(), ended: int64(r.U64()), context: r.Vec(), senderData: r.Vec()}
+	if version > 1 {
+		p.resumption = r.Vec()
+	}
+	p.own = mls.LeafIndex(r.U32())
 	width := r.U32()
 	if width > mls.MaxMembers || r.Err() != nil {
 		r.Fail(mls.ErrDecode)
@@ -204,7 +209,8 @@ func readSecretTree(r *tls.Reader, s *mls.Suite) *secretTree {
 // signatures and credentials are not again.
 func Decode(cfg Config, group, ratchets []byte) (*State, error) {
 	r := tls.NewReader(group)
-	if v := r.U8(); r.Err() == nil && v != groupVersion {
+	version := r.U8()
+	if r.Err() == nil && (version < 1 || version > groupVersion) {
 		return nil, ErrRecord
 	}
 	pub, err := mls.UnmarshalPublicGroup(r.Vec(), cfg.public())
@@ -222,7 +228,7 @@ func Decode(cfg Config, group, ratchets []byte) (*State, error) {
 			r.Fail(ErrRecord)
 		}
 	}
-	r.Each(func(r *tls.Reader) { s.past = append(s.past, readPast(r, pub.RatchetTree())) })
+	r.Each(func(r *tls.Reader) { s.past = append(s.past, readPast(r, pub.RatchetTree(), version)) })
 	if err := r.Done(); err != nil {
 		return nil, err
 	}

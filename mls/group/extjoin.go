@@ -18,6 +18,8 @@ type ExternalParams struct {
 	// ResyncOwn removes the leaf with our signature key, wherever it is; without
 	// one the error is ErrNotMember.
 	ResyncOwn bool
+	// PSKs are mixed in, by value and with fresh nonces; Config.PSK must have them.
+	PSKs []mls.PreSharedKeyID
 	// InfoTree puts the tree into the new GroupInfo.
 	InfoTree bool
 }
@@ -73,6 +75,7 @@ func ExternalJoin(cfg Config, groupInfo, tree []byte, p ExternalParams) (*Staged
 	if p.Resync != nil {
 		list = append(list, &mls.Proposal{Type: mls.ProposalRemove, Remove: *p.Resync})
 	}
+	list = append(list, freshPSKs(s, p.PSKs)...)
 	commit := &mls.Commit{}
 	var sent []mls.Sent
 	for _, q := range list {
@@ -94,7 +97,7 @@ func ExternalJoin(cfg Config, groupInfo, tree []byte, p ExternalParams) (*Staged
 		WireFormat: mls.WirePublicMessage, GroupID: g.GroupID(), Epoch: g.Epoch(), Sender: by,
 		AAD: bytes.Clone(p.AAD), Type: mls.ContentCommit, Commit: commit,
 	}
-	b := &builder{cfg: cfg, pub: g, init: initSecret, content: c, applied: a, leaf: *leaf}
+	b := &builder{cfg: cfg, pub: g, init: initSecret, content: c, applied: a, leaf: *leaf, psk: cfg.psk}
 	if err := b.build(); err != nil {
 		return nil, err
 	}

@@ -112,3 +112,11 @@ func (c *client) keyPackage(edit func(*mls.KeyPackage)) []byte {
 	must(c.t, kp.Sign(s, c.cfg.Signer))
 	return kp.Encode()
 }
+
+// forgeProposal makes a proposal by reference as a member that checks nothing.
+func (c *client) forgeProposal(p *mls.Proposal) []byte {
+	c.t.Helper()
+	return c.forge(func(m *mls.Content) {
+		m.Type, m.Commit, m.ConfirmationTag, m.Proposal = mls.ContentProposal, nil, nil, p
+	})
+}

@@ -76,7 +76,7 @@ func FuzzJoin(f *testing.F) {
 	f.Add(st.Welcome, st.Tree)
 	f.Fuzz(func(t *testing.T, welcome, tree []byte) {
 		within(t, func() {
-			PeekWelcome(welcome, x.kps)
+			PeekWelcome(x.cfg, welcome, x.kps)
 			if _, _, err := Join(x.cfg, welcome, tree, x.kps); err == nil && (string(welcome) != string(st.Welcome) || string(tree) != string(st.Tree)) {
 				t.Fatal("joined by something else")
 			}

@@ -41,6 +41,9 @@ type client struct {
 	st   *State
 }
 
+// noPSK is the psk_secret when there are no pre-shared keys (RFC 9420 §8.4).
+func noPSK(s *mls.Suite) []byte { return make([]byte, s.HashLen()) }
+
 func credential(name string) mls.Credential {
 	return mls.Credential{Type: mls.CredentialBasic, Identity: []byte(name)}
 }

@@ -19,11 +19,12 @@ type opened struct {
 	kp      *mls.KeyPackage
 	secrets *mls.GroupSecrets
 	info    *mls.GroupInfo
+	psk     []byte // psk_secret
 }
 
 // openWelcome decrypts our part of a Welcome and the GroupInfo in it (RFC 9420
 // §12.4.3.1).
-func openWelcome(welcome []byte, k *KeyPackageSecrets) (*opened, error) {
+func openWelcome(cfg Config, welcome []byte, k *KeyPackageSecrets) (*opened, error) {
 	m, err := mls.ParseMessage(welcome)
 	if err != nil {
 		return nil, err
@@ -52,20 +53,26 @@ func openWelcome(welcome []byte, k *KeyPackageSecrets) (*opened, error) {
 		if err != nil {
 			return nil, err
 		}
-		return o, o.openInfo(w.GroupInfo)
+		return o, o.openInfo(cfg, w.GroupInfo)
 	}
 	return nil, ErrNotForUs
 }
 
-func (o *opened) openInfo(ciphertext []byte) error {
+func (o *opened) openInfo(cfg Config, ciphertext []byte) (err error) {
 	s := o.suite
-	if len(o.secrets.PSKs) > 0 {
+	if len(o.secrets.PSKs) > 0 && cfg.PSK == nil {
 		return mls.ErrPolicy
+	}
+	if err := s.CheckPSKs(o.secrets.PSKs); err != nil {
+		return err
 	}
 	if len(o.secrets.JoinerSecret) != s.HashLen() || o.secrets.PathSecret != nil && len(o.secrets.PathSecret) != s.HashLen() {
 		return mls.ErrCrypto
 	}
-	welcome := welcomeSecret(s, o.secrets.JoinerSecret, noPSK(s))
+	if o.psk, err = pskSecret(s, o.secrets.PSKs, cfg.psk); err != nil {
+		return err
+	}
+	welcome := welcomeSecret(s, o.secrets.JoinerSecret, o.psk)
 	defer erase(welcome)
 	key, nonce := welcomeKey(s, welcome)
 	defer erase(key)
@@ -93,11 +100,14 @@ type WelcomeInfo struct {
 
 // PeekWelcome opens a Welcome far enough to learn which tree to fetch. Nothing
 // of it is verified yet.
-func PeekWelcome(welcome []byte, k *KeyPackageSecrets) (*WelcomeInfo, error) {
-	o, err := openWelcome(welcome, k)
+func PeekWelcome(cfg Config, welcome []byte, k *KeyPackageSecrets) (*WelcomeInfo, error) {
+	o, err := openWelcome(cfg, welcome, k)
 	if err != nil {
 		return nil, err
 	}
+	erase(o.psk)
+	erase(o.secrets.JoinerSecret)
+	erase(o.secrets.PathSecret)
 	c := o.info.Context
 	_, has := mls.FindExtension(o.info.Extensions, mls.ExtensionRatchetTree)
 	return &WelcomeInfo{GroupID: c.GroupID, Epoch: c.Epoch, TreeHash: c.TreeHash, HasTree: has}, nil
@@ -109,7 +119,7 @@ func PeekWelcome(welcome []byte, k *KeyPackageSecrets) (*WelcomeInfo, error) {
 // state is stored. That the group ID is new to the device is the caller's to
 // check.
 func Join(cfg Config, welcome, tree []byte, k *KeyPackageSecrets) (*State, *JoinInfo, error) {
-	o, err := openWelcome(welcome, k)
+	o, err := openWelcome(cfg, welcome, k)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -133,7 +143,8 @@ func Join(cfg Config, welcome, tree []byte, k *KeyPackageSecrets) (*State, *Join
 	if err := priv.joinPath(s, t, o); err != nil {
 		return nil, nil, err
 	}
-	e := fromJoiner(s, o.secrets.JoinerSecret, noPSK(s), g.Context())
+	e := fromJoiner(s, o.secrets.JoinerSecret, o.psk, g.Context())
+	defer erase(o.psk)
 	defer erase(e.joiner)
 	defer erase(e.welcome)
 	if !s.VerifyMAC(e.confirmation, g.GroupContext().ConfirmedTranscriptHash, o.info.ConfirmationTag) {

@@ -79,9 +79,6 @@ func welcomeKey(s *mls.Suite, welcome []byte) (key, nonce []byte) {
 	return s.ExpandWithLabel(welcome, "key", nil, s.KeyLen()), s.ExpandWithLabel(welcome, "nonce", nil, s.NonceLen())
 }
 
-// noPSK is the psk_secret when there are no pre-shared keys (§8.4).
-func noPSK(s *mls.Suite) []byte { return make([]byte, s.HashLen()) }
-
 // exporter is MLS-Exporter of §8.5.
 func exporter(s *mls.Suite, secret []byte, label string, context []byte, n int) []byte {
 	d := s.DeriveSecret(secret, label)

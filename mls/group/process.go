@@ -116,7 +116,12 @@ func (s *State) processCommit(c *mls.Content) (*State, *mls.Effects, error) {
 		}
 		defer erase(initSecret)
 	}
-	e := advance(suite, initSecret, commitSecret, noPSK(suite), staged.Next.Context())
+	psk, err := pskSecret(suite, staged.Applied.PSKs, s.psk)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer erase(psk)
+	e := advance(suite, initSecret, commitSecret, psk, staged.Next.Context())
 	erase(e.joiner)
 	erase(e.welcome)
 	if !suite.VerifyMAC(e.confirmation, staged.Next.GroupContext().ConfirmedTranscriptHash, c.ConfirmationTag) {

@@ -142,7 +142,11 @@ func TestAnExternalCommitDoesNothingButJoinOrResync(t *testing.T) {
 		"update":       {{Proposal: &mls.Proposal{Type: mls.ProposalUpdate, Update: room[0].st.pub.Member(0)}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			room[1].refuses(externalCommit(t, room, evil, list...), mls.ErrCommit)
+			want := mls.ErrCommit
+			if name == "re-init" {
+				want = mls.ErrReInit
+			}
+			room[1].refuses(externalCommit(t, room, evil, list...), want)
 		})
 	}
 	t.Run("evicts another member", func(t *testing.T) {
@@ -180,8 +184,8 @@ func TestACommitCannotTouchItsCommitterOrALeafTwice(t *testing.T) {
 		"two extensions":      {[]*mls.Proposal{{Type: mls.ProposalGroupContextExtensions}, {Type: mls.ProposalGroupContextExtensions}}, mls.ErrCommit},
 		"extensions":          {[]*mls.Proposal{{Type: mls.ProposalGroupContextExtensions}}, mls.ErrPolicy},
 		"pre-shared key":      {[]*mls.Proposal{{Type: mls.ProposalPSK, PSK: &mls.PreSharedKeyID{ID: []byte("x")}}}, mls.ErrPolicy},
-		"re-init":             {[]*mls.Proposal{{Type: mls.ProposalReInit, ReInit: &mls.ReInit{Version: 1, Suite: 1}}}, mls.ErrPolicy},
-		"re-init and more":    {[]*mls.Proposal{remove(2), {Type: mls.ProposalReInit, ReInit: &mls.ReInit{Version: 1, Suite: 1}}}, mls.ErrCommit},
+		"re-init":             {[]*mls.Proposal{{Type: mls.ProposalReInit, ReInit: &mls.ReInit{Version: 1, Suite: 1}}}, mls.ErrReInit},
+		"re-init and more":    {[]*mls.Proposal{remove(2), {Type: mls.ProposalReInit, ReInit: &mls.ReInit{Version: 1, Suite: 1}}}, mls.ErrReInit},
 		"external init":       {[]*mls.Proposal{{Type: mls.ProposalExternalInit, KEMOutput: []byte("x")}}, mls.ErrCommit},
 		"one client twice":    {[]*mls.Proposal{add, add}, mls.ErrCommit},
 		"a member again":      {[]*mls.Proposal{addOf(t, room[2])}, mls.ErrCommit},

@@ -40,6 +40,7 @@ type Config struct {
 	Now        func() time.Time        // nil: time.Now
 	PastEpochs int                     // 0: DefaultPastEpochs; negative: none
 	KeepFor    time.Duration           // of past epochs and skipped keys; 0: DefaultKeepFor
+	PSK        PSKSource               // nil: groups refuse pre-shared keys
 	Private    bool                    // handshakes as PrivateMessage; rooms send PublicMessage
 }
 
@@ -72,7 +73,9 @@ func (c Config) check(suite *mls.Suite) error {
 	return err
 }
 
-func (c Config) public() mls.PublicOptions { return mls.PublicOptions{Validator: c.Validator} }
+func (c Config) public() mls.PublicOptions {
+	return mls.PublicOptions{Validator: c.Validator, PSKs: c.PSK != nil}
+}
 
 // State is a member's view of a group in one epoch, and of a few before it. A
 // value: methods return a new State and leave the old one as it was.
@@ -93,6 +96,7 @@ type pastEpoch struct {
 	ended      int64 // seconds since 1970
 	context    []byte
 	senderData []byte
+	resumption []byte // empty where pre-shared keys are refused
 	own        mls.LeafIndex
 	tree       *secretTree
 	members    []pastMember // by leaf index; blank ones have no key
@@ -176,6 +180,7 @@ func (s *State) Erase() {
 	s.own.erase()
 	for _, p := range s.past {
 		erase(p.senderData)
+		erase(p.resumption)
 		p.tree.erase()
 	}
 }
@@ -223,6 +228,9 @@ func (s *State) retire() []*pastEpoch {
 	p := &pastEpoch{
 		epoch: s.Epoch(), ended: s.cfg.now().Unix(), context: s.pub.Context(), senderData: s.secrets.senderData,
 		own: s.priv.leaf, tree: s.tree, members: make([]pastMember, s.pub.RatchetTree().Width()),
+	}
+	if s.cfg.PSK != nil {
+		p.resumption = s.secrets.resumption
 	}
 	for _, m := range s.Members() {
 		p.members[m.Leaf] = pastMember{key: m.Node.SignatureKey, credential: m.Node.Credential}

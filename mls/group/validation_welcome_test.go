@@ -136,7 +136,7 @@ func init() {
 		negative(r.name, "peek", func(t *testing.T) {
 			msg, x := r.message(t, theWorld(t))
 			before := string(x.kps.Marshal())
-			info, err := PeekWelcome(msg, x.kps)
+			info, err := PeekWelcome(x.cfg, msg, x.kps)
 			r.want.check(t, err)
 			if info != nil || string(x.kps.Marshal()) != before {
 				t.Fatal("an error came with something")
@@ -149,7 +149,7 @@ func init() {
 func TestAWelcomeThatIsRightIsJoinedBy(t *testing.T) {
 	w := theWorld(t)
 	msg, x := welcomeRule{}.message(t, w)
-	if _, err := PeekWelcome(msg, x.kps); err != nil {
+	if _, err := PeekWelcome(x.cfg, msg, x.kps); err != nil {
 		t.Fatal(err)
 	}
 	must(t, tryJoin(t, x, msg, nil))

@@ -3,7 +3,6 @@ package group
 import (
 	"bytes"
 	"crypto/ed25519"
-	"errors"
 	"maps"
 	"testing"
 	"time"
@@ -338,7 +337,7 @@ func TestVectorsWelcome(t *testing.T) {
 		n++
 		kp, err := mls.ParseKeyPackage(v.KeyPackage)
 		must(t, err)
-		o, err := openWelcome(v.Welcome, &KeyPackageSecrets{KeyPackage: v.KeyPackage, Ref: kp.Ref(), init: v.InitPriv})
+		o, err := openWelcome(Config{}, v.Welcome, &KeyPackageSecrets{KeyPackage: v.KeyPackage, Ref: kp.Ref(), init: v.InitPriv})
 		must(t, err)
 		must(t, o.info.VerifySignature(s, v.SignerPub))
 		e := fromJoiner(s, o.secrets.JoinerSecret, noPSK(s), o.info.Context.Encode())
@@ -350,7 +349,7 @@ func TestVectorsWelcome(t *testing.T) {
 }
 
 func TestVectorsPassiveClients(t *testing.T) {
-	for _, family := range []string{"passive-client-welcome", "passive-client-random"} {
+	for _, family := range []string{"passive-client-welcome", "passive-client-handling-commit", "passive-client-random"} {
 		t.Run(family, func(t *testing.T) { passiveClients(t, family) })
 	}
 }
@@ -365,7 +364,11 @@ func passiveClients(t *testing.T, family string) {
 		Welcome    hexBytes
 		Tree       hexBytes `json:"ratchet_tree"`
 		Auth       hexBytes `json:"initial_epoch_authenticator"`
-		Epochs     []struct {
+		External   []struct {
+			ID     hexBytes `json:"psk_id"`
+			Secret hexBytes `json:"psk"`
+		} `json:"external_psks"`
+		Epochs []struct {
 			Proposals []hexBytes
 			Commit    hexBytes
 			Auth      hexBytes `json:"epoch_authenticator"`
@@ -380,21 +383,28 @@ func passiveClients(t *testing.T, family string) {
 		kp, err := mls.ParseKeyPackage(v.KeyPackage)
 		must(t, err)
 		c := &client{t: t, cfg: Config{Validator: openValidator{}, Signer: ed25519.NewKeyFromSeed(v.SigPriv)}}
-		keys := &KeyPackageSecrets{KeyPackage: v.KeyPackage, Ref: kp.Ref(), init: v.InitPriv, encryption: v.EncPriv}
-		c.st, _, err = Join(c.cfg, v.Welcome, v.Tree, keys)
-		if errors.Is(err, mls.ErrPolicy) { // with a pre-shared key: refused by policy
-			psk++
-			continue
+		c.cfg.PSK = func(id mls.PreSharedKeyID) []byte {
+			for _, p := range v.External {
+				if !id.Resumption && bytes.Equal(p.ID, id.ID) {
+					return bytes.Clone(p.Secret) // it will be erased
+				}
+			}
+			return nil
 		}
+		keys := storedKeys(t, &KeyPackageSecrets{KeyPackage: v.KeyPackage, Ref: kp.Ref(), init: v.InitPriv, encryption: v.EncPriv})
+		c.st, _, err = Join(c.cfg, v.Welcome, v.Tree, keys)
 		if err != nil {
 			t.Fatalf("entry %d: %v", i, err)
 		}
+		c.reload()
 		eq(t, "first authenticator", c.st.EpochAuthenticator(), v.Auth)
 		n++
+		if len(v.External) > 0 {
+			psk++
+		}
 		for j, e := range v.Epochs {
-			if !passiveEpoch(t, c, e.Proposals, e.Commit) {
-				psk++
-				break
+			for _, msg := range append(e.Proposals, e.Commit) {
+				c.process(msg) // reloads
 			}
 			epochs++
 			if !bytes.Equal(c.st.EpochAuthenticator(), e.Auth) {
@@ -402,24 +412,46 @@ func passiveClients(t *testing.T, family string) {
 			}
 		}
 	}
-	t.Logf("%d joined, %d epochs, %d stopped at a pre-shared key", n, epochs, psk)
+	t.Logf("%d joined, %d of them with pre-shared keys at hand, %d epochs", n, psk, epochs)
 	ran(t, n)
 }
 
-// passiveEpoch is false when the epoch needs a pre-shared key or a ReInit, which
-// policy refuses.
-func passiveEpoch(t *testing.T, c *client, proposals []hexBytes, commit []byte) bool {
+// storedKeys are the secrets as read back from the disk.
+func storedKeys(t *testing.T, k *KeyPackageSecrets) *KeyPackageSecrets {
 	t.Helper()
-	for _, p := range append(proposals, commit) {
-		n, _, err := c.st.Process(p)
-		if errors.Is(err, mls.ErrPolicy) {
-			return false
+	k, err := UnmarshalKeyPackageSecrets(k.Marshal())
+	must(t, err)
+	return k
+}
+
+func TestVectorsPSKSecret(t *testing.T) {
+	var list []struct {
+		Suite uint16 `json:"cipher_suite"`
+		PSKs  []struct {
+			ID    hexBytes `json:"psk_id"`
+			PSK   hexBytes
+			Nonce hexBytes `json:"psk_nonce"`
 		}
-		must(t, err)
-		c.st = n
-		c.reload()
+		Secret hexBytes `json:"psk_secret"`
 	}
-	return true
+	vectors.Load(t, "psk_secret", &list)
+	n := 0
+	for _, v := range list {
+		s := implemented(v.Suite)
+		if s == nil {
+			continue
+		}
+		n++
+		var ids []*mls.PreSharedKeyID
+		for _, p := range v.PSKs {
+			ids = append(ids, &mls.PreSharedKeyID{ID: p.ID, Nonce: p.Nonce})
+		}
+		next := 0
+		got, err := pskSecret(s, ids, func(*mls.PreSharedKeyID) []byte { next++; return bytes.Clone(v.PSKs[next-1].PSK) })
+		must(t, err)
+		eq(t, "psk_secret", got, v.Secret)
+	}
+	ran(t, n)
 }
 
 type openValidator struct{}
