@@ -4,7 +4,8 @@ import "slices"
 
 // CommittablePending lists the pending proposals that a member can put into one
 // Commit: valid ones, one for each leaf with Removes before Updates, none about
-// the committer's own leaf, no client added twice (RFC 9420 §12.2).
+// the committer's own leaf, no client added twice (RFC 9420 §12.2), and none that
+// spoils the tree.
 func (g *PublicGroup) CommittablePending(committer LeafIndex) []Sent {
 	touched := map[LeafIndex]bool{committer: true}
 	signers := map[string]bool{}
@@ -51,7 +52,26 @@ func (g *PublicGroup) CommittablePending(committer LeafIndex) []Sent {
 			out = append(out, Sent{Proposal: c.Proposal, Sender: c.Sender, Ref: p.ref})
 		}
 	}
-	return out
+	return g.fitting(nil, out, committer)
+}
+
+// fitting takes from a list what fits with what is taken already. A proposal may
+// be right by itself and wrong among the others (a key that is in use, a
+// capability that the group requires): whoever sends it must not keep the
+// others from committing. The cost grows with the number of such proposals.
+func (g *PublicGroup) fitting(taken, list []Sent, committer LeafIndex) []Sent {
+	if len(list) == 0 {
+		return taken
+	}
+	all := slices.Concat(taken, list)
+	if a, err := g.Apply(all, Sender{Type: SenderMember, Index: uint32(committer)}); err == nil && a.Tree.checkMembers(a.Extensions) == nil {
+		return all
+	}
+	if len(list) == 1 {
+		return taken
+	}
+	half := len(list) / 2
+	return g.fitting(g.fitting(taken, list[:half], committer), list[half:], committer)
 }
 
 // CheckOwnLeaf asks the same of a committer's own new leaf that members will

@@ -28,13 +28,21 @@ type Applied struct {
 	resync     *LeafNode // removed by an external Commit
 }
 
-// checkProposal checks one proposal by itself (RFC 9420 §12.1): received alone,
-// or in a Commit.
+// checkProposal checks one proposal by itself (RFC 9420 §12.1), received alone:
+// a new member must fit into the group as it is.
 func (g *PublicGroup) checkProposal(p *Proposal, by Sender) error {
-	return g.checkProposalWith(p, by, nil)
+	if err := g.checkProposalWith(p, by, nil); err != nil || p.Type != ProposalAdd {
+		return err
+	}
+	rc, err := requiredCapabilities(g.ctx.Extensions)
+	if err != nil {
+		return err
+	}
+	return p.Add.Leaf.checkContext(g.ctx.Extensions, rc)
 }
 
-// checkProposalWith is checkProposal with what is known already of the
+// checkProposalWith is checkProposal in a Commit, whose extensions count for its
+// Adds (§12.3): Finish compares. known is what is known already of the
 // KeyPackages of a whole list; see signedKeyPackages.
 func (g *PublicGroup) checkProposalWith(p *Proposal, by Sender, known map[*KeyPackage]error) error {
 	if by.Type == SenderExternal && p.Type != ProposalRemove {
@@ -83,13 +91,6 @@ func (g *PublicGroup) checkAdd(k *KeyPackage, known map[*KeyPackage]error) error
 		if err := k.Leaf.checkLifetime(g.opts.Now()); err != nil {
 			return err
 		}
-	}
-	rc, err := requiredCapabilities(g.ctx.Extensions)
-	if err != nil {
-		return err
-	}
-	if err := k.Leaf.checkContext(g.ctx.Extensions, rc); err != nil {
-		return err
 	}
 	return askValidator(g.opts.Validator, LeafCheck{Entry: EntryAdd, GroupID: g.ctx.GroupID, New: k.Leaf})
 }

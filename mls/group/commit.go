@@ -126,7 +126,10 @@ func (s *State) proposals(p CommitParams) (list []mls.Sent, entries []mls.Propos
 				}
 			case mls.ProposalRemove:
 				touched[sent.Proposal.Remove] = true
-			case mls.ProposalUpdate:
+			case mls.ProposalUpdate: // gives way to our Remove of the same leaf
+				if slices.Contains(p.Removes, mls.LeafIndex(sent.Sender.Index)) {
+					continue
+				}
 				touched[mls.LeafIndex(sent.Sender.Index)] = true
 			}
 			list = append(list, sent)

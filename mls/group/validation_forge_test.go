@@ -165,7 +165,7 @@ func (w *world) forge(t testing.TB, p plan) *forged {
 	if p.context != nil {
 		p.context(&f.ctx)
 	}
-	f.epoch = advance(s, initSecret, commitSecret, noPSK(s), f.ctx.Encode())
+	f.epoch = advance(s, initSecret, commitSecret, make([]byte, s.HashLen()), f.ctx.Encode())
 	f.content.ConfirmationTag = s.MAC(f.epoch.confirmation, f.ctx.ConfirmedTranscriptHash)
 	if p.signed != nil {
 		p.signed(f.content)
