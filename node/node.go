@@ -93,6 +93,10 @@ type Node struct {
 	places   chan struct{}  // bounds background work
 }
 
+// Wrong says how this build breaks its promises on purpose, for tests; empty in every
+// build for use (store/wrong.go).
+const Wrong = store.Wrong
+
 // maxBackground bounds what runs beside the calls: fetching trees and chains.
 const maxBackground = 16
 
@@ -374,6 +378,9 @@ func (n *Node) partnerMembers(room wire.RoomID, partner wire.OrganizationID) []w
 func (n *Node) problems() []string {
 	s := n.store.Status()
 	var out []string
+	if Wrong != "" {
+		out = append(out, "this build loses mail on purpose and is for tests only: it "+Wrong)
+	}
 	if s.Recovering {
 		out = append(out, fmt.Sprintf("the store has lost %d records: the node takes and orders nothing until it is started with --accept-loss", s.Lost))
 	}

@@ -84,7 +84,7 @@ type Options struct {
 }
 
 // hooks are the wrong engines that the fault checks must catch. They cannot be
-// reached from another package.
+// reached from another package, but for builds that say so (wrong.go).
 type hooks struct {
 	answerBeforeSync  bool
 	answerBeforeWrite func()       // called between answer and write

@@ -75,6 +75,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.hooks.spoil(); Wrong != "" && o.Logger != nil {
+		o.Logger.Error("THIS BUILD LOSES MAIL ON PURPOSE AND IS FOR TESTS ONLY", "it", Wrong)
+	}
 	if err := os.MkdirAll(filepath.Join(o.Dir, "log"), 0o700); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,11 +17,11 @@ import (
 	"github.com/entente-im/entente/node"
 )
 
-// buildBinary builds the program under test once.
-func buildBinary(t *testing.T) string {
+// buildBinary builds the program under test, with build tags if any.
+func buildBinary(t *testing.T, tags ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "entente")
-	cmd := exec.Command("go", "build", "-o", path, "./cmd/entente")
+	cmd := exec.Command("go", "build", "-tags", strings.Join(tags, ","), "-o", path, "./cmd/entente")
 	cmd.Dir = ".."
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building: %v\n%s", err, out)
@@ -37,11 +38,54 @@ func cycles(variable string, fallback int) int {
 
 var raised = node.LimitConfig{DeviceRate: 1e6, DeviceBurst: 1e6, PartnerRate: 1e6, PartnerBurst: 1e6, PartnerBytes: 1 << 30}
 
-// TestNodeSurvivesKillsUnderLoad is P1 and P2 with a real node, devices and MLS: a
-// node is killed with SIGKILL at random moments while alice sends through it. What
-// was sequenced is shown to bob once; nothing is shown twice.
-func TestNodeSurvivesKillsUnderLoad(t *testing.T) {
-	binary, root := buildBinary(t), t.TempDir()
+// ledger is what alice was told was sequenced, and how often bob was shown what.
+type ledger struct {
+	sequenced map[string]bool
+	shown     map[string]int
+}
+
+func newLedger() *ledger {
+	return &ledger{sequenced: make(map[string]bool), shown: make(map[string]int)}
+}
+
+// receive has bob fetch all that waits for him.
+func (l *ledger) receive(ctx context.Context, bob *device.Device) error {
+	unreadable := ""
+	err := bob.Receive(ctx, false, func(s device.Shown) error {
+		switch s.Event {
+		case "message":
+			l.shown[s.Text]++
+		case "unreadable":
+			unreadable = s.Reason
+		}
+		return nil
+	})
+	if err == nil && unreadable != "" {
+		err = fmt.Errorf("unreadable: %s", unreadable)
+	}
+	return err
+}
+
+// broken lists what a node that lost nothing and repeated nothing would not show.
+func (l *ledger) broken() (out []string) {
+	for text := range l.sequenced {
+		if l.shown[text] == 0 {
+			out = append(out, fmt.Sprintf("lost: %q was sequenced", text))
+		}
+	}
+	for text, n := range l.shown {
+		if n > 1 {
+			out = append(out, fmt.Sprintf("%q was shown %d times", text, n))
+		}
+	}
+	return out
+}
+
+// killNode kills a node with SIGKILL at random moments while alice sends through it,
+// and returns what was broken at bob's.
+func killNode(t *testing.T, binary string, rounds int) (*ledger, []string) {
+	t.Helper()
+	root, l := t.TempDir(), newLedger()
 	acme, err := NewOrganization(t.Context(), binary, root, "acme.example", time.Hour)
 	if err == nil {
 		err = acme.setLimits(raised)
@@ -54,50 +98,95 @@ func TestNodeSurvivesKillsUnderLoad(t *testing.T) {
 	}
 	t.Cleanup(acme.Stop)
 	alice, bob := openNew(t, acme, root, "alice"), openNew(t, acme, root, "bob")
-	ledger, shown := make(map[string]bool), make(map[string]int)
-	receive := func() {
-		err := bob.Receive(t.Context(), false, func(s device.Shown) error {
-			if s.Event == "message" {
-				shown[s.Text]++
-			} else if s.Event == "unreadable" {
-				t.Errorf("unreadable: %s", s.Reason)
-			}
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err := l.settle(t.Context(), alice, bob); err != nil {
+		t.Fatal(err)
 	}
 	sent := 0
-	rounds := cycles("ENTENTE_KILLS", 8)
 	for round := range rounds {
-		sent += sendUntilKilled(t, acme, alice, bob, ledger, sent)
-		if err := acme.Start(t.Context()); err != nil {
-			t.Fatal(err)
+		n, err := sendUntilKilled(t, acme, alice, bob, l, sent)
+		sent += n
+		if err == nil {
+			err = acme.Start(t.Context())
 		}
-		if round%5 == 4 {
-			receive() // a mailbox takes 500 of one sender
+		if err == nil && round%5 == 4 {
+			err = l.receive(t.Context(), bob) // a mailbox takes 500 of one sender
+		}
+		if err != nil {
+			return l, []string{fmt.Sprintf("after kill %d: %v", round+1, err)}
 		}
 		if round%25 == 24 {
-			t.Logf("%d kills, %d messages sequenced", round+1, len(ledger))
+			t.Logf("%d kills, %d messages sequenced", round+1, len(l.sequenced))
 		}
 	}
-	send(t.Context(), t, alice, bob, "the last one", ledger) // and everything before it that waits
-	receive()
-	for text := range ledger {
-		if shown[text] == 0 {
-			t.Errorf("lost: %q was sequenced", text)
+	if err := l.last(t.Context(), alice, bob); err != nil {
+		return l, []string{err.Error()}
+	}
+	return l, l.broken()
+}
+
+// settle has the room made and written, whatever the node is like: the answer to the
+// second message comes after the first one's writing.
+func (l *ledger) settle(ctx context.Context, alice, bob *device.Device) error {
+	return errors.Join(l.send(ctx, alice, bob, "the first one"), l.send(ctx, alice, bob, "the second one"))
+}
+
+// last sends one more message, and everything before it that waits, and receives all.
+func (l *ledger) last(ctx context.Context, alice, bob *device.Device) error {
+	if err := l.send(ctx, alice, bob, "the last one"); err != nil {
+		return err
+	}
+	return l.receive(ctx, bob)
+}
+
+func (l *ledger) send(ctx context.Context, alice, bob *device.Device, text string) error {
+	err := alice.Send(ctx, bob.Address(), text, device.SendOptions{}, func(device.Progress) {})
+	if err == nil {
+		l.sequenced[text] = true
+	}
+	return err
+}
+
+// TestNodeSurvivesKillsUnderLoad is P1 and P2 with a real node, devices and MLS: what
+// was sequenced is shown to bob once; nothing is shown twice.
+func TestNodeSurvivesKillsUnderLoad(t *testing.T) {
+	rounds := cycles("ENTENTE_KILLS", 8)
+	l, broken := killNode(t, buildBinary(t), rounds)
+	for _, b := range broken {
+		t.Error(b)
+	}
+	t.Logf("%d kills, %d messages sequenced, %d shown", rounds, len(l.sequenced), len(l.shown))
+	if len(l.sequenced) < rounds {
+		t.Errorf("only %d messages in %d rounds: this shows little", len(l.sequenced), rounds)
+	}
+}
+
+// TestTheKillCheckCatchesANodeThatAnswersBeforeItWrites is its positive control.
+func TestTheKillCheckCatchesANodeThatAnswersBeforeItWrites(t *testing.T) {
+	binary := buildBinary(t, "answer_before_write")
+	warnsOfItself(t, binary, "answers before it writes")
+	l, broken := killNode(t, binary, 6)
+	caught(t, l, broken)
+}
+
+// warnsOfItself checks that a wrong build cannot be taken for a right one.
+func warnsOfItself(t *testing.T, binary, how string) {
+	t.Helper()
+	out, err := exec.Command(binary, "--version").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "NOT FOR USE") || !strings.Contains(string(out), how) {
+		t.Errorf("its version is %q, %v", out, err)
+	}
+}
+
+// caught checks that a wrong node was seen to lose what it had promised.
+func caught(t *testing.T, l *ledger, broken []string) {
+	t.Helper()
+	for _, b := range broken {
+		if strings.HasPrefix(b, "lost:") {
+			t.Logf("%d sequenced, %d broken, for instance: %s", len(l.sequenced), len(broken), b)
+			return
 		}
 	}
-	for text, n := range shown {
-		if n > 1 {
-			t.Errorf("%q was shown %d times", text, n)
-		}
-	}
-	t.Logf("%d kills, %d messages sequenced, %d shown", rounds, len(ledger), len(shown))
-	if len(ledger) < rounds {
-		t.Errorf("only %d messages in %d rounds: this shows little", len(ledger), rounds)
-	}
+	t.Errorf("%d messages were sequenced and the check saw no loss: %q", len(l.sequenced), broken)
 }
 
 func openNew(t *testing.T, o *Organization, root, name string) *device.Device {
@@ -116,7 +205,7 @@ func openNew(t *testing.T, o *Organization, root, name string) *device.Device {
 
 // sendUntilKilled sends one message after another until the node is killed, and
 // writes down those that were sequenced.
-func sendUntilKilled(t *testing.T, o *Organization, alice, bob *device.Device, ledger map[string]bool, first int) (n int) {
+func sendUntilKilled(t *testing.T, o *Organization, alice, bob *device.Device, l *ledger, first int) (n int, err error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -127,29 +216,21 @@ func sendUntilKilled(t *testing.T, o *Organization, alice, bob *device.Device, l
 		o.Kill()
 		cancel()
 	}()
+	defer func() { <-killed }()
 	sender, err := alice.Sender(ctx)
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
+	defer sender.Close()
 	for ctx.Err() == nil {
 		text := fmt.Sprintf("message %d", first+n)
 		n++
 		if err := sender.Send(ctx, bob.Address(), text, device.SendOptions{}, func(device.Progress) {}); err == nil {
-			ledger[text] = true
+			l.sequenced[text] = true
 		} else if ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			t.Logf("sending: %v", err)
 			break // the node is gone before we are told so
 		}
 	}
-	sender.Close()
-	<-killed
-	return n
-}
-
-func send(ctx context.Context, t *testing.T, from, to *device.Device, text string, ledger map[string]bool) {
-	t.Helper()
-	if err := from.Send(ctx, to.Address(), text, device.SendOptions{}, func(device.Progress) {}); err != nil {
-		t.Fatal(err)
-	}
-	ledger[text] = true
+	return n, nil
 }

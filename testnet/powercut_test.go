@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/entente-im/entente/device"
+	"golang.org/x/sys/unix"
 )
 
 // disk is an ext4 file system in a file, mounted by a loop device: what the file
@@ -75,11 +76,11 @@ func (d *disk) cut(o *Organization, round int) {
 	d.mount(false)
 }
 
-// TestNodeSurvivesPowerCutsUnderLoad: the disk of a node is cut off at random moments
-// while alice sends through it. What was sequenced before is shown to bob once.
-func TestNodeSurvivesPowerCutsUnderLoad(t *testing.T) {
-	d := newDisk(t)
-	binary, root := buildBinary(t), t.TempDir()
+// cutNode cuts the disk of a node off at random moments while alice sends through it,
+// and returns what was broken at bob's.
+func cutNode(t *testing.T, binary string, rounds int) (*ledger, []string) {
+	t.Helper()
+	d, root, l := newDisk(t), t.TempDir(), newLedger()
 	acme, err := NewOrganization(t.Context(), binary, d.at, "acme.example", time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -93,36 +94,44 @@ func TestNodeSurvivesPowerCutsUnderLoad(t *testing.T) {
 	}
 	t.Cleanup(acme.Stop)
 	alice, bob := openNew(t, acme, root, "alice"), openNew(t, acme, root, "bob")
-	ledger := make(map[string]bool)
-	rounds := cycles("ENTENTE_POWERCUTS", 1)
-	for round := range rounds {
-		sendFor(t, time.Duration(200+100*round)*time.Millisecond, alice, bob, round, ledger, func() { d.cut(acme, round+1) })
-		if err := acme.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	send(t.Context(), t, alice, bob, "the last one", ledger)
-	shown := make(map[string]int)
-	err = bob.Receive(t.Context(), false, func(s device.Shown) error {
-		if s.Event == "message" {
-			shown[s.Text]++
-		}
-		return nil
-	})
-	if err != nil {
+	if err := l.settle(t.Context(), alice, bob); err != nil {
 		t.Fatal(err)
 	}
-	for text := range ledger {
-		if shown[text] != 1 {
-			t.Errorf("%q was sequenced and shown %d times", text, shown[text])
+	unix.Sync() // of a node that does not: what is cut off is messages
+	for round := range rounds {
+		sendFor(t, time.Duration(200+100*round)*time.Millisecond, alice, bob, round, l, func() { d.cut(acme, round+1) })
+		if err := acme.Start(t.Context()); err != nil {
+			return l, []string{fmt.Sprintf("after cut %d: %v", round+1, err)}
 		}
 	}
-	t.Logf("%d power cuts, %d messages sequenced, %d shown", rounds, len(ledger), len(shown))
+	if err := l.last(t.Context(), alice, bob); err != nil {
+		return l, []string{err.Error()}
+	}
+	return l, l.broken()
+}
+
+// TestNodeSurvivesPowerCutsUnderLoad: what was sequenced before the disk was cut off
+// is shown to bob once.
+func TestNodeSurvivesPowerCutsUnderLoad(t *testing.T) {
+	rounds := cycles("ENTENTE_POWERCUTS", 1)
+	l, broken := cutNode(t, buildBinary(t), rounds)
+	for _, b := range broken {
+		t.Error(b)
+	}
+	t.Logf("%d power cuts, %d messages sequenced, %d shown", rounds, len(l.sequenced), len(l.shown))
+}
+
+// TestThePowerCutCheckCatchesANodeThatAnswersBeforeItSyncs is its positive control.
+func TestThePowerCutCheckCatchesANodeThatAnswersBeforeItSyncs(t *testing.T) {
+	binary := buildBinary(t, "answer_before_sync")
+	warnsOfItself(t, binary, "answers before it syncs")
+	l, broken := cutNode(t, binary, 1)
+	caught(t, l, broken)
 }
 
 // sendFor sends until a time has passed, then cuts while the next message may be on
 // its way.
-func sendFor(t *testing.T, length time.Duration, alice, bob *device.Device, round int, ledger map[string]bool, cut func()) {
+func sendFor(t *testing.T, length time.Duration, alice, bob *device.Device, round int, l *ledger, cut func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -148,6 +157,6 @@ func sendFor(t *testing.T, length time.Duration, alice, bob *device.Device, roun
 	sender.Close()
 	close(accepted)
 	for text := range accepted {
-		ledger[text] = true
+		l.sequenced[text] = true
 	}
 }
