@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/mls/group"
+	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
@@ -53,20 +55,32 @@ func (d *Device) hasPending() bool {
 
 // pending reports whether proposals wait for a Commit and none of ours is under way.
 func (r *room) pending() bool {
-	return r.state != nil && !r.Ended && !r.Behind && !r.stalled() && r.Committing == 0 && len(r.state.Public().PendingRefs()) > 0
+	return r.state != nil && !r.Ended && !r.Leaving && !r.Behind && !r.stalled() && r.Committing == 0 && len(r.state.Public().PendingRefs()) > 0
 }
 
-// commitRoom commits the proposals received in a room. The staged Commit is stored
-// with its counter before it leaves; both states are kept until the hub has answered.
+// commitRoom commits the proposals received in a room.
 func (d *Device) commitRoom(ctx context.Context, id wire.RoomID) error {
+	_, err := d.commitWith(ctx, id, group.CommitParams{})
+	return err
+}
+
+// commitWith makes a Commit, of the proposals received too, and hands it over. The
+// staged Commit is stored with its counter before it leaves; both states are kept until
+// the hub has answered. It returns the Commit's counter.
+func (d *Device) commitWith(ctx context.Context, id wire.RoomID, p group.CommitParams) (uint64, error) {
 	r := *d.rooms[id]
+	p.ByReference = true
 	var staged *group.Staged
 	err := d.withChains(ctx, func() (err error) {
-		r.state, staged, err = d.rooms[id].state.Stage(group.CommitParams{ByReference: true})
+		r.state, staged, err = d.rooms[id].state.Stage(p)
 		return err
 	})
+	if err == nil {
+		// What we would refuse of others we do not ask of the hub either.
+		err = policy.Check(d.rooms[id].state.Public(), staged.Effects)
+	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	err = d.vault.update(func(t *txn) (err error) {
 		if r.Committing, err = t.nextCounter(); err != nil {
@@ -76,11 +90,11 @@ func (d *Device) commitRoom(ctx context.Context, id wire.RoomID) error {
 		return errors.Join(r.save(t, true), t.putState(roomKey("stage/", id), staged.Marshal()))
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	d.rooms[id] = &r
 	failpoint("staged")
-	return d.submitStaged(ctx, id)
+	return r.Committing, d.submitStaged(ctx, id)
 }
 
 // finishCommitting hands over the Commits whose answer this device never got, under
@@ -148,6 +162,7 @@ func (b *batch) committed(r *room, st *pb.Status) error {
 		return nil
 	}
 	staged, err := b.d.staged(r.ID)
+	b.d.keepOutcome(r.Committing, st)
 	r.Committing, r.Handed = 0, false
 	b.touch(r.ID, true)
 	if r.Resyncing {
@@ -166,11 +181,32 @@ func (b *batch) committed(r *room, st *pb.Status) error {
 	return b.apply(r, staged, st.Seq)
 }
 
+// maxOutcomes bounds the answers that nobody asks for.
+const maxOutcomes = 256
+
+func (d *Device) keepOutcome(counter uint64, st *pb.Status) {
+	if len(d.outcomes) >= maxOutcomes {
+		clear(d.outcomes)
+	}
+	d.outcomes[counter] = st
+}
+
+// outcome is the hub's answer to a Commit of this run of the device, once.
+func (d *Device) outcome(counter uint64) *pb.Status {
+	st := d.outcomes[counter]
+	delete(d.outcomes, counter)
+	return st
+}
+
 // apply goes over to the epoch of a Commit of ours. Entries before its place may be
 // still to come, and nobody delivers it to us: its place is noted, not passed.
 func (b *batch) apply(r *room, staged *group.Staged, seq uint64) (err error) {
-	if r.state, err = staged.Apply(r.state); err != nil {
+	before := r.state
+	if r.state, err = staged.Apply(before); err != nil {
 		return err
+	}
+	if before != nil {
+		b.showDifference(r, before)
 	}
 	b.writes = append(b.writes, func(t *txn) error {
 		return t.putHistory(placeKey(r.ID, seq), b.d.now().Add(HistoryLife), []byte("Commit"))
@@ -180,6 +216,33 @@ func (b *batch) apply(r *room, staged *group.Staged, seq uint64) (err error) {
 	}
 	b.renew = true
 	return nil
+}
+
+// showDifference says who came and went by a Commit of ours.
+func (b *batch) showDifference(r *room, before *group.State) {
+	had, has := leafKeys(before), leafKeys(r.state)
+	for key, m := range had {
+		if _, ok := has[key]; !ok {
+			b.showMember(r, "device removed", m)
+		}
+	}
+	for key, m := range has {
+		if _, ok := had[key]; !ok {
+			b.showMember(r, "added", m)
+		}
+	}
+	if rules, err := policy.Of(r.state.Extensions()); err == nil && rules.Room.Ended && !r.Ended {
+		r.Ended = true
+		b.show(Shown{Event: "room", State: "ended", Room: r.ID.String(), RoomName: r.Name, From: b.d.Address().String(), At: b.d.now()})
+	}
+}
+
+func leafKeys(s *group.State) map[string]mls.Member {
+	out := make(map[string]mls.Member)
+	for _, m := range s.Members() {
+		out[string(m.Node.SignatureKey)] = m
+	}
+	return out
 }
 
 // ownCommit applies an entry of the room log that is the Commit of ours whose answer

@@ -36,6 +36,8 @@ const (
 	cardinalitySingle  = 1
 	contentMarkdown    = "text/markdown;variant=GFM-MIMI"
 	contentPlain       = "text/plain;charset=utf-8"
+	contentRoomName    = "application/vnd.entente.room-name" // what a room calls itself, UTF-8
+	maxRoomName        = 128                                 // bytes
 	maxContent         = 200 << 10
 	messageIDAlgorithm = 0x01 // SHA-256, first 31 bytes
 )
@@ -58,11 +60,15 @@ func mustMode[T any](v T, err error) T {
 // newContent encodes a text as a MIMI message and names it. Sender and room are the
 // URIs of docs/protocol.md 1.3.
 func newContent(sender, room, text string) (encoded []byte, id MessageID, err error) {
+	return newPart(sender, room, contentMarkdown, text)
+}
+
+func newPart(sender, room, kind, text string) (encoded []byte, id MessageID, err error) {
 	if len(text) > maxContent {
 		return nil, id, fmt.Errorf("device: a text of %d bytes: at most %d are allowed", len(text), maxContent)
 	}
 	c := content{Salt: make([]byte, saltLen), TopicID: []byte{}, Extensions: map[any]any{},
-		Nested: []any{dispositionRender, "", cardinalitySingle, contentMarkdown, []byte(text)}}
+		Nested: []any{dispositionRender, "", cardinalitySingle, kind, []byte(text)}}
 	rand.Read(c.Salt)
 	if encoded, err = contentEncoder.Marshal(c); err != nil {
 		return nil, id, fmt.Errorf("device: encoding a message: %w", err)
@@ -87,22 +93,38 @@ func messageID(sender, room string, message, salt []byte) (id MessageID) {
 
 var errContent = errors.New("device: a message whose content is not understood")
 
-// parseContent reads a MIMI message with one text part.
-func parseContent(sender, room string, b []byte) (text string, id MessageID, err error) {
+// message is what a MIMI message says.
+type message struct {
+	ID   MessageID
+	Text string
+	Name string // of the room, when that is what it says
+}
+
+// parseContent reads a MIMI message with one part.
+func parseContent(sender, room string, b []byte) (m message, err error) {
 	var c content
 	if len(b) > maxContent+4<<10 || contentDecoder.Unmarshal(b, &c) != nil || len(c.Salt) != saltLen {
-		return "", id, errContent
+		return m, errContent
 	}
-	id = messageID(sender, room, b, c.Salt)
+	m.ID = messageID(sender, room, b, c.Salt)
 	if len(c.Nested) != 5 {
-		return "", id, errContent
+		return m, errContent
 	}
 	kind, ok := c.Nested[3].(string)
 	body, ok2 := c.Nested[4].([]byte)
-	if !ok || !ok2 || !isText(kind) {
-		return "", id, errContent
+	if !ok || !ok2 {
+		return m, errContent
 	}
-	return string(bytes.ToValidUTF8(body, []byte("\uFFFD"))), id, nil
+	text := string(bytes.ToValidUTF8(body, []byte("\uFFFD")))
+	switch {
+	case isText(kind):
+		m.Text = text
+	case kind == contentRoomName && len(body) > 0 && len(body) <= maxRoomName:
+		m.Name = text
+	default:
+		return m, errContent
+	}
+	return m, nil
 }
 
 func isText(kind string) bool {

@@ -100,8 +100,8 @@ func madeVectors(t *testing.T) []contentVector {
 			b = encodeContent(t, i.in)
 		}
 		v := contentVector{Name: i.name, Sender: sender, Room: room, Content: hex.EncodeToString(b), Status: "refused"}
-		if text, id, err := parseContent(sender, room, b); err == nil {
-			v.Status, v.Text, v.ID = "accepted", text, id.String()
+		if m, err := parseContent(sender, room, b); err == nil {
+			v.Status, v.Text, v.ID = "accepted", m.Text, m.ID.String()
 		}
 		out = append(out, v)
 	}
@@ -122,7 +122,7 @@ func TestCommittedContentVectorsHold(t *testing.T) {
 	for _, v := range vectors {
 		content, err := hex.DecodeString(v.Content)
 		must(t, err)
-		text, id, err := parseContent(v.Sender, v.Room, content)
+		text, id, err := parseText(v.Sender, v.Room, content)
 		if (err == nil) != (v.Status == "accepted") {
 			t.Errorf("%s: %v, want %s", v.Name, err, v.Status)
 			continue
@@ -147,17 +147,17 @@ func TestAMessageIDNamesContentSenderAndRoom(t *testing.T) {
 	sender, room := testURIs()
 	b, id, err := newContent(sender, room, "hello")
 	must(t, err)
-	text, again, err := parseContent(sender, room, b)
+	text, again, err := parseText(sender, room, b)
 	if text != "hello" || again != id || err != nil {
 		t.Fatalf("%q %s %v, want %s", text, again, err, id)
 	}
 	if id[0] != messageIDAlgorithm {
 		t.Errorf("an ID of algorithm %d", id[0])
 	}
-	if _, other, _ := parseContent(sender+"x", room, b); other == id {
+	if _, other, _ := parseText(sender+"x", room, b); other == id {
 		t.Error("another sender, the same ID")
 	}
-	if _, other, _ := parseContent(sender, room+"x", b); other == id {
+	if _, other, _ := parseText(sender, room+"x", b); other == id {
 		t.Error("another room, the same ID")
 	}
 	if messageID("ab", "c", b, nil) == messageID("a", "bc", b, nil) {
@@ -174,7 +174,7 @@ func TestATextIsBoundedBeforeItIsEncoded(t *testing.T) {
 	sender, room := testURIs()
 	b, _, err := newContent(sender, room, strings.Repeat("x", maxContent))
 	must(t, err)
-	if text, _, err := parseContent(sender, room, b); len(text) != maxContent || err != nil {
+	if text, _, err := parseText(sender, room, b); len(text) != maxContent || err != nil {
 		t.Errorf("the longest text: %d, %v", len(text), err)
 	}
 	if _, _, err := newContent(sender, room, strings.Repeat("x", maxContent+1)); err == nil {
@@ -182,7 +182,7 @@ func TestATextIsBoundedBeforeItIsEncoded(t *testing.T) {
 	}
 	long := encodeContent(t, []any{bytes.Repeat([]byte{1}, saltLen), nil, []byte{}, nil, nil, map[any]any{},
 		[]any{1, "", 1, contentPlain, make([]byte, maxContent+4<<10)}})
-	if _, _, err := parseContent(sender, room, long); !errors.Is(err, errContent) {
+	if _, _, err := parseText(sender, room, long); !errors.Is(err, errContent) {
 		t.Errorf("a longer text from elsewhere: %v", err)
 	}
 }
@@ -216,7 +216,7 @@ func FuzzParseContent(f *testing.F) {
 	}
 	sender, room := testURIs()
 	f.Fuzz(func(t *testing.T, b []byte) {
-		text, id, err := parseContent(sender, room, b)
+		text, id, err := parseText(sender, room, b)
 		if err != nil {
 			if text != "" {
 				t.Fatal("a text beside a refusal")
@@ -231,7 +231,7 @@ func FuzzParseContent(f *testing.F) {
 			t.Fatal(err)
 		}
 		again := encodeContent(t, c)
-		round, _, err := parseContent(sender, room, again)
+		round, _, err := parseText(sender, room, again)
 		if err != nil || round != text {
 			t.Fatalf("encoded again: %q, %v, want %q", round, err, text)
 		}
@@ -239,4 +239,10 @@ func FuzzParseContent(f *testing.F) {
 			t.Fatal("another ID")
 		}
 	})
+}
+
+// parseText is parseContent of a message that is a text.
+func parseText(sender, room string, b []byte) (string, MessageID, error) {
+	m, err := parseContent(sender, room, b)
+	return m.Text, m.ID, err
 }

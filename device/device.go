@@ -52,9 +52,11 @@ type Device struct {
 	chains  *chains
 	now     func() time.Time
 
-	mu     sync.Mutex // guards all below and every write to the vault
-	rooms  map[wire.RoomID]*room
-	events chan struct{} // poked when something to show was stored
+	mu    sync.Mutex // guards all below and every write to the vault
+	rooms map[wire.RoomID]*room
+	// outcomes are the hub's answers to Commits that somebody waits for, by counter.
+	outcomes map[uint64]*pb.Status
+	events   chan struct{} // poked when something to show was stored
 	// opened is the submission counter that the files had; compared, that the node had
 	// no higher one.
 	opened   uint64
@@ -93,7 +95,7 @@ func openFolder(dir string, passphrase []byte) (*Device, error) {
 		return nil, err
 	}
 	debug.FreeOSMemory() // what Argon2id took
-	d := &Device{vault: v, now: time.Now, rooms: make(map[wire.RoomID]*room), events: make(chan struct{}, 1)}
+	d := &Device{vault: v, now: time.Now, rooms: make(map[wire.RoomID]*room), outcomes: make(map[uint64]*pb.Status), events: make(chan struct{}, 1)}
 	err = v.view(func(t *txn) error { return t.metaJSON(accountKey, &d.account) })
 	if err != nil && !errors.Is(err, errNoRecord) {
 		v.close()

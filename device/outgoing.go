@@ -23,6 +23,7 @@ type outgoing struct {
 	Epoch    uint64 // that it was encrypted for last
 	Core     []byte
 	Accepted bool // at the home node; the hub's answer is still to come
+	Silent   bool // about the room itself: nobody is told what becomes of it
 	Queued   time.Time
 }
 
@@ -128,6 +129,13 @@ func (d *Device) settled(t *txn, counter uint64, st *pb.Status, o *outgoing) (ag
 		return false, nil // answered before
 	}
 	state, reason := wire.CodeName(st.Code), ""
+	tell := func(change func(*Sent)) error {
+		if o.Silent {
+			return nil
+		}
+		_, err := t.changeSent(o.ID, change)
+		return err
+	}
 	switch {
 	case st.Code == pb.Code_CODE_SEQUENCED || st.Code == pb.Code_CODE_DUPLICATE:
 		if err := t.deleteState(append([]byte(outPrefix), o.ID[:]...)); err != nil {
@@ -147,17 +155,16 @@ func (d *Device) settled(t *txn, counter uint64, st *pb.Status, o *outgoing) (ag
 		if err := o.save(t); err != nil || st.Code == pb.Code_CODE_WRONG_EPOCH {
 			return true, err
 		}
-		_, err := t.changeSent(o.ID, func(s *Sent) {
+		return true, tell(func(s *Sent) {
 			s.State, s.Code, s.Reason = stateWaiting, st.Code, (&wire.StatusError{Status: st}).Error()
 		})
-		return true, err
 	default:
 		if err := t.deleteState(append([]byte(outPrefix), o.ID[:]...)); err != nil {
 			return false, err
 		}
 		state, reason = "refused", (&wire.StatusError{Status: st}).Error()
 	}
-	_, err = t.changeSent(o.ID, func(s *Sent) {
+	return false, tell(func(s *Sent) {
 		s.State, s.Reason = state, reason
 		if state == "refused" {
 			s.Code = st.Code
@@ -166,5 +173,4 @@ func (d *Device) settled(t *txn, counter uint64, st *pb.Status, o *outgoing) (ag
 			s.Seq = st.Seq
 		}
 	})
-	return false, err
 }

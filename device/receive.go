@@ -20,16 +20,18 @@ import (
 // Shown is one thing for people: a message, what became of a sent one, or something
 // about a room.
 type Shown struct {
-	Event  string    `json:"event"` // message, notice, room, unreadable
-	ID     string    `json:"id,omitempty"`
-	From   string    `json:"from,omitempty"`
-	To     string    `json:"to,omitempty"`
-	Text   string    `json:"text,omitempty"`
-	State  string    `json:"state,omitempty"`
-	Reason string    `json:"reason,omitempty"`
-	Room   string    `json:"room,omitempty"`
-	Seq    uint64    `json:"seq,omitempty"`
-	At     time.Time `json:"at"`
+	Event  string `json:"event"` // message, notice, room, unreadable
+	ID     string `json:"id,omitempty"`
+	From   string `json:"from,omitempty"`
+	To     string `json:"to,omitempty"`
+	Text   string `json:"text,omitempty"`
+	State  string `json:"state,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Room   string `json:"room,omitempty"`
+	// RoomName is what the room calls itself, when it has more than two people.
+	RoomName string    `json:"room_name,omitempty"`
+	Seq      uint64    `json:"seq,omitempty"`
+	At       time.Time `json:"at"`
 }
 
 // batch is the work on one batch of deliveries: rooms as they will be, and the
@@ -256,13 +258,20 @@ func (b *batch) welcome(core *pb.EnvelopeCore) error {
 	if err != nil {
 		return err
 	}
-	r.Peer = memberKey{inviter.Organization, inviter.Member}
+	rules, err := policy.Of(r.state.Extensions())
+	if err != nil {
+		return err
+	}
+	by := memberKey{inviter.Organization, inviter.Member}
+	if rules.Roles == nil {
+		r.Peer = by
+	}
 	b.rooms[id], b.joined, b.renew = r, true, true
 	b.touch(id, true)
 	if !info.LastResort {
 		b.writes = append(b.writes, func(t *txn) error { return t.deleteState(append([]byte(kpPrefix), secrets.Ref...)) })
 	}
-	b.show(Shown{Event: "room", State: "joined", Room: id.String(), From: b.d.nameOf(r.Peer), At: b.d.now()})
+	b.show(Shown{Event: "room", State: "joined", Room: id.String(), From: b.d.nameOf(by), At: b.d.now()})
 	return nil
 }
 
@@ -423,7 +432,7 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	if effects.SelfRemoved {
 		r.Ended = true
 		b.touch(r.ID, false)
-		b.show(Shown{Event: "room", State: "removed", Room: r.ID.String(), At: b.d.now()})
+		b.show(Shown{Event: "room", State: "removed", Room: r.ID.String(), RoomName: r.Name, At: b.d.now()})
 		return nil
 	}
 	r.state = next
@@ -435,6 +444,7 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 			b.writes = append(b.writes, func(t *txn) error { return t.deleteState(roomKey("stage/", r.ID)) })
 		}
 		b.showChanges(r, effects)
+		return b.rulesChanged(r, effects)
 	}
 	return nil
 }
@@ -485,7 +495,7 @@ func (b *batch) showMember(r *room, state string, m mls.Member) {
 	if err != nil {
 		return
 	}
-	b.show(Shown{Event: "room", State: state, Room: r.ID.String(), From: b.d.nameOf(memberKey{c.Organization, c.Member}),
+	b.show(Shown{Event: "room", State: state, Room: r.ID.String(), RoomName: r.Name, From: b.d.nameOf(memberKey{c.Organization, c.Member}),
 		Reason: c.Device.String(), At: b.d.now()})
 }
 
@@ -512,11 +522,16 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 		return err
 	}
 	from := memberKey{sender.Organization, sender.Member}
-	text, id, err := parseContent(wire.MemberURI(from.Org, from.Member), wire.RoomURI(r.Hub, r.ID), got.Data)
+	m, err := parseContent(wire.MemberURI(from.Org, from.Member), wire.RoomURI(r.Hub, r.ID), got.Data)
 	if err != nil {
 		return err
 	}
-	s := Shown{Event: "message", ID: id.String(), From: b.d.nameOf(from), Text: text, Room: r.ID.String(), Seq: env.Seq,
+	if m.Name != "" {
+		b.named(r, from, m.Name)
+		return nil
+	}
+	id := m.ID
+	s := Shown{Event: "message", ID: id.String(), From: b.d.nameOf(from), Text: m.Text, Room: r.ID.String(), RoomName: r.Name, Seq: env.Seq,
 		At: time.UnixMilli(env.AcceptedMs)}
 	b.writes = append(b.writes, func(t *txn) error {
 		seen := append([]byte("d/"), id[:]...)

@@ -19,6 +19,10 @@ func (b *batch) result(core *pb.EnvelopeCore) error {
 	if r := b.room(wire.RoomID(core.Room)); r != nil && r.Committing == res.Counter && r.Committing > 0 {
 		return b.committed(r, res.Status)
 	}
+	if res.Status.Seq > 0 {
+		// Whatever it was: nobody delivers it to us, and its place is no gap.
+		b.ownPlace(wire.RoomID(core.Room), res.Status.Seq)
+	}
 	waiting, err := b.d.waiting()
 	if err != nil {
 		return err
@@ -38,6 +42,20 @@ func (b *batch) result(core *pb.EnvelopeCore) error {
 		}
 	}
 	return nil
+}
+
+// ownPlace notes an entry of our own in a room's sequence; that of a message is
+// replaced by its ID when it is settled.
+func (b *batch) ownPlace(room wire.RoomID, seq uint64) {
+	b.writes = append(b.writes, func(t *txn) error { return t.ownPlace(room, seq) })
+}
+
+func (t *txn) ownPlace(room wire.RoomID, seq uint64) error {
+	key := placeKey(room, seq)
+	if _, err := t.history(key); err == nil {
+		return nil
+	}
+	return t.putHistory(key, t.v.now().Add(HistoryLife), []byte("handshake"))
 }
 
 // notice notes what an organization states about messages of ours.

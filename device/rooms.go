@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/entente-im/entente/identity"
@@ -23,9 +24,13 @@ type room struct {
 	ID         wire.RoomID
 	Generation uint32
 	Hub        wire.OrganizationID
-	Peer       memberKey // whom we talk to in a room of two
-	Seq        uint64    // last entry of the room's sequence that we have seen
-	Ended      bool      // we were removed
+	Peer       memberKey // whom we talk to in a room of two; zero in larger ones
+	Name       string    // of a room of more than two: encrypted content, no node sees it
+	Announce   bool      // the name is to be said to the room
+	Leaving    bool
+	LeaveEpoch uint64 // in which we have proposed it last
+	Seq        uint64 // last entry of the room's sequence that we have seen
+	Ended      bool   // we were removed
 	Resynced   time.Time
 	Creating   []byte // CreateRoomRequest that waits for the hub's answer
 	Committing uint64 // counter of a staged Commit that waits for the hub's answer
@@ -134,30 +139,41 @@ func (d *Device) ensureRoom(ctx context.Context, m *identity.Member) (*room, err
 	return nil, errors.New("device: the room was not made")
 }
 
-// beginRoom makes a group of epoch 0 and the Commit that brings the member's devices
-// in, and stores both before anything is sent.
+// beginRoom makes a room of two with a member.
 func (d *Device) beginRoom(ctx context.Context, k memberKey) error {
 	var id wire.RoomID
 	rand.Read(id[:])
+	adds, err := d.claim(ctx, id, k)
+	if err != nil {
+		return err
+	}
+	extensions, err := d.roomExtensions(ctx, id, []wire.OrganizationID{d.account.Organization, k.Org}, nil)
+	if err != nil {
+		return err
+	}
+	return d.begin(ctx, &room{ID: id, Peer: k}, extensions, adds)
+}
+
+// claim gets a KeyPackage of each of a member's devices.
+func (d *Device) claim(ctx context.Context, id wire.RoomID, k memberKey) ([][]byte, error) {
 	claimed, err := call(ctx, d.home.Device.ClaimKeyPackages, &pb.ClaimKeyPackagesRequest{
 		Organization: k.Org[:], Member: k.Member[:], Room: id[:], Suites: []uint32{uint32(Suite)}})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if m, err := d.learn(k.Org, claimed.Chain); err != nil || m.ID != k.Member {
-		return errors.Join(errors.New("device: KeyPackages with certificates that do not stand"), err)
+		return nil, errors.Join(errors.New("device: KeyPackages with certificates that do not stand"), err)
 	}
-	adds, err := d.checkClaimed(claimed.Packages, k)
-	if err != nil {
-		return err
-	}
-	extensions, err := d.roomExtensions(ctx, id, k.Org)
-	if err != nil {
-		return err
-	}
+	return d.checkClaimed(claimed.Packages, k)
+}
+
+// begin makes a group of epoch 0 and the Commit that brings the first others in, and
+// stores both before anything is sent.
+func (d *Device) begin(ctx context.Context, r *room, extensions []mls.Extension, adds [][]byte) error {
+	id := r.ID
 	var zero, next *group.State
 	var staged *group.Staged
-	err = d.withChains(ctx, func() (err error) {
+	err := d.withChains(ctx, func() (err error) {
 		zero, err = group.Create(d.config(), group.CreateParams{Suite: Suite, GroupID: wire.GroupID(id, 0), Credential: d.credential(), Extensions: extensions})
 		if err != nil {
 			return err
@@ -181,7 +197,7 @@ func (d *Device) beginRoom(ctx context.Context, k memberKey) error {
 		return err
 	}
 	zero.Erase()
-	r := &room{ID: id, Hub: d.account.Organization, Peer: k, Creating: request, state: next}
+	r.Hub, r.Creating, r.state = d.account.Organization, request, next
 	if err := d.vault.update(func(t *txn) error { return r.save(t, true) }); err != nil {
 		return err
 	}
@@ -215,28 +231,41 @@ func (d *Device) checkClaimed(packages []*pb.ClaimedKeyPackage, k memberKey) ([]
 	return adds, nil
 }
 
-// roomExtensions are the GroupContext of a new room (docs/protocol.md 1.6).
-func (d *Device) roomExtensions(ctx context.Context, id wire.RoomID, other wire.OrganizationID) ([]mls.Extension, error) {
+// roomExtensions are the GroupContext of a new room (docs/protocol.md 1.6, 1.8); roles
+// is nil in a room of two.
+func (d *Device) roomExtensions(ctx context.Context, id wire.RoomID, orgs []wire.OrganizationID, roles *wire.Roles) ([]mls.Extension, error) {
 	self, err := d.self(ctx)
 	if err != nil {
 		return nil, err
 	}
-	orgs := []wire.RoomMember{{Organization: d.account.Organization[:]}}
-	if other != d.account.Organization {
-		orgs = append(orgs, wire.RoomMember{Organization: other[:]})
-		if bytes.Compare(orgs[0].Organization, orgs[1].Organization) > 0 {
-			orgs[0], orgs[1] = orgs[1], orgs[0]
-		}
-	}
-	ext, err := wire.Room{ID: id[:], Hub: d.account.Organization[:], HubNode: d.account.Pin[:], MinVersion: wire.ProtocolVersion,
+	description := wire.Room{ID: id[:], Hub: d.account.Organization[:], HubNode: d.account.Pin[:], MinVersion: wire.ProtocolVersion,
 		SuiteFloor: uint32(Suite), DeadlineMin: 1, DeadlineDefault: int64(wire.DefaultRetention / time.Second),
-		DeadlineMax: int64(wire.RetentionCeiling / time.Second), Organizations: orgs, Transit: "none", Resync: wire.ResyncOwnLeaf}.Encode()
-	if err != nil {
+		DeadlineMax: int64(wire.RetentionCeiling / time.Second), Transit: "none", Resync: wire.ResyncOwnLeaf}
+	for _, o := range orgs {
+		description.Organizations = append(description.Organizations, wire.RoomMember{Organization: bytes.Clone(o[:])})
+	}
+	description.Organizations = sortedOrgs(description.Organizations)
+	required := mls.RequiredCapabilities{Extensions: []mls.ExtensionType{mls.ExtensionRoom}, Credentials: []mls.CredentialType{mls.CredentialEntente}}
+	out := []mls.Extension{{Type: mls.ExtensionRoom}}
+	if roles != nil {
+		encoded, err := roles.Encode()
+		if err != nil {
+			return nil, err
+		}
+		description.Roles = wire.RolesDigest(encoded)
+		required.Extensions = append(required.Extensions, mls.ExtensionRoles)
+		out = append(out, mls.Extension{Type: mls.ExtensionRoles, Data: encoded})
+	}
+	if out[0].Data, err = description.Encode(); err != nil {
 		return nil, err
 	}
-	required := mls.RequiredCapabilities{Extensions: []mls.ExtensionType{mls.ExtensionRoom}, Credentials: []mls.CredentialType{mls.CredentialEntente}}
-	return []mls.Extension{{Type: mls.ExtensionRoom, Data: ext}, required.Extension(),
-		policy.HubSender(self.Organization.ID, self.Organization.Manifest.Hub)}, nil
+	return append(out, required.Extension(), policy.HubSender(self.Organization.ID, self.Organization.Manifest.Hub)), nil
+}
+
+// sortedOrgs are a room's organizations in order, each once.
+func sortedOrgs(list []wire.RoomMember) []wire.RoomMember {
+	slices.SortFunc(list, func(a, b wire.RoomMember) int { return bytes.Compare(a.Organization, b.Organization) })
+	return slices.CompactFunc(list, func(a, b wire.RoomMember) bool { return bytes.Equal(a.Organization, b.Organization) })
 }
 
 // self is this member as the directory has it.
@@ -286,39 +315,4 @@ func (d *Device) dropRoom(id wire.RoomID) error {
 	})
 	delete(d.rooms, id)
 	return err
-}
-
-// RoomInfo is what a listing shows of a room.
-type RoomInfo struct {
-	ID      string `json:"id"`
-	With    string `json:"with"`
-	Epoch   uint64 `json:"epoch"`
-	Devices int    `json:"devices"`
-	Code    string `json:"code"` // epoch authenticator: equal for all members in one epoch
-	Ended   bool   `json:"ended"`
-}
-
-// Rooms lists the rooms of this device.
-func (d *Device) Rooms() []RoomInfo {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var out []RoomInfo
-	for _, r := range d.rooms {
-		i := RoomInfo{ID: r.ID.String(), With: d.nameOf(r.Peer), Ended: r.Ended}
-		if r.state != nil {
-			i.Epoch, i.Devices = r.state.Epoch(), len(r.state.Members())
-			i.Code = fmt.Sprintf("%x", r.state.EpochAuthenticator()[:8])
-		}
-		out = append(out, i)
-	}
-	return out
-}
-
-// nameOf is a member's address, as last verified, or the member ID.
-func (d *Device) nameOf(k memberKey) string {
-	m, err := d.chains.get(k)
-	if err != nil {
-		return k.Member.String()
-	}
-	return m.Address().String()
 }

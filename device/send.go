@@ -66,20 +66,41 @@ func (s *Sender) Close() { s.l.close() }
 
 // Send is Device.Send over this session.
 func (s *Sender) Send(ctx context.Context, to wire.Address, text string, o SendOptions, report func(Progress)) error {
-	if o.Expires <= 0 {
-		o.Expires = wire.DefaultRetention
-	}
-	if o.Expires < time.Second || o.Expires > wire.RetentionCeiling {
-		return wire.Refuse(pb.Code_CODE_MALFORMED, "a message expires after a second at least and 30 days at most")
-	}
-	if o.Wait <= 0 {
-		o.Wait = DefaultWait
+	o, err := o.orDefault()
+	if err != nil {
+		return err
 	}
 	id, err := s.l.d.queue(ctx, to, text, o)
 	if err != nil {
 		return err
 	}
 	return s.l.await(ctx, id, o.Wait, report)
+}
+
+// SendRoom is Send to a room that this device is in.
+func (s *Sender) SendRoom(ctx context.Context, room wire.RoomID, text string, o SendOptions, report func(Progress)) error {
+	o, err := o.orDefault()
+	if err != nil {
+		return err
+	}
+	id, err := s.l.d.queueRoom(room, text, o)
+	if err != nil {
+		return err
+	}
+	return s.l.await(ctx, id, o.Wait, report)
+}
+
+func (o SendOptions) orDefault() (SendOptions, error) {
+	if o.Expires <= 0 {
+		o.Expires = wire.DefaultRetention
+	}
+	if o.Expires < time.Second || o.Expires > wire.RetentionCeiling {
+		return o, wire.Refuse(pb.Code_CODE_MALFORMED, "a message expires after a second at least and 30 days at most")
+	}
+	if o.Wait <= 0 {
+		o.Wait = DefaultWait
+	}
+	return o, nil
 }
 
 // queue stores a message with the room that it goes to.
@@ -94,6 +115,27 @@ func (d *Device) queue(ctx context.Context, to wire.Address, text string, o Send
 	if err != nil {
 		return id, err
 	}
+	return d.queueIn(r, to.String(), text, o)
+}
+
+// queueRoom stores a message for a room that exists.
+func (d *Device) queueRoom(room wire.RoomID, text string, o SendOptions) (id MessageID, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.rooms[room]
+	switch {
+	case r == nil || r.state == nil:
+		return id, wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "this device is not in that room")
+	case r.Ended:
+		return id, wire.Refuse(pb.Code_CODE_FORBIDDEN, "the room has ended, or this device was taken out of it")
+	}
+	return d.queueIn(r, d.titleOf(r), text, o)
+}
+
+func (d *Device) queueIn(r *room, to, text string, o SendOptions) (id MessageID, err error) {
+	if r.Leaving {
+		return id, wire.Refuse(pb.Code_CODE_FORBIDDEN, "you are leaving this room")
+	}
 	encoded, id, err := newContent(wire.MemberURI(d.account.Organization, d.account.Member), wire.RoomURI(r.Hub, r.ID), text)
 	if err != nil {
 		return id, err
@@ -101,7 +143,7 @@ func (d *Device) queue(ctx context.Context, to wire.Address, text string, o Send
 	now := d.now()
 	out := &outgoing{ID: id, Room: r.ID, Content: encoded, Deadline: now.Add(o.Expires).Unix(), Queued: now}
 	// Encrypted at once when nothing waits before it: one transaction instead of two.
-	return id, d.store(out, Sent{ID: id.String(), To: to.String(), Room: r.ID.String(), Text: text, At: now,
+	return id, d.store(out, Sent{ID: id.String(), To: to, Room: r.ID.String(), Text: text, At: now,
 		Deadline: time.Unix(out.Deadline, 0), State: "queued"})
 }
 

@@ -3,6 +3,7 @@ package device
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
@@ -20,6 +21,7 @@ type link struct {
 	welcomed chan struct{} // closed when the node has welcomed this device
 	ended    chan error    // Run has returned
 	stop     context.CancelFunc
+	open     atomic.Int32 // proposals without an answer
 }
 
 // connectSession starts a session and hands over what waits.
@@ -98,6 +100,12 @@ func (l *link) submitWaiting(ctx context.Context) error {
 		return err
 	}
 	if err := l.d.mend(ctx); err != nil {
+		return err
+	}
+	if err := l.d.announce(); err != nil {
+		return err
+	}
+	if err := l.leave(ctx); err != nil {
 		return err
 	}
 	waiting, err := l.d.waiting()

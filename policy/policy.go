@@ -106,9 +106,10 @@ func (p Rules) MayRemove(by, whom Person) error {
 }
 
 // MayChange says whether by may replace the policy with next. Who may invite may add
-// the organizations of those invited; all else is an administrator's. What names the
+// the organizations of those invited, and have them as guests; all else is an
+// administrator's. What names the
 // room and its hub never changes, and a room that has ended stays so.
-func (p Rules) MayChange(by Person, next Rules) error {
+func (p Rules) MayChange(by Person, next Rules, invited []Person) error {
 	if err := p.MayBecome(next); err != nil {
 		return err
 	}
@@ -122,16 +123,22 @@ func (p Rules) MayChange(by Person, next Rules) error {
 		return forbidden("a %s changes nothing in this room", p.Role(by))
 	}
 	same := next.Room
-	same.Organizations = p.Room.Organizations
-	before, err := p.Room.Encode()
+	same.Organizations, same.Roles = p.Room.Organizations, p.Room.Roles
+	roles := *next.Roles
+	for _, who := range invited {
+		if roles.Of(who.Organization, who.Member) == wire.RoleGuest {
+			roles = roles.With(who.Organization, who.Member, p.Role(who))
+		}
+	}
+	room, err := sameEncoding(p.Room, same)
 	if err != nil {
 		return err
 	}
-	after, err := same.Encode()
+	list, err := sameEncoding(*p.Roles, roles)
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(before, after) {
+	if !room || !list {
 		return forbidden("a %s changes nothing in this room but whom it invites", p.Role(by))
 	}
 	for _, o := range p.Room.Organizations {
@@ -140,6 +147,15 @@ func (p Rules) MayChange(by Person, next Rules) error {
 		}
 	}
 	return nil
+}
+
+func sameEncoding[T interface{ Encode() ([]byte, error) }](a, b T) (bool, error) {
+	before, err := a.Encode()
+	if err != nil {
+		return false, err
+	}
+	after, err := b.Encode()
+	return bytes.Equal(before, after), err
 }
 
 // MayBecome holds what nobody may change, whoever asks.
@@ -188,7 +204,7 @@ func (p Rules) Check(list []Proposal, present map[Person]bool) error {
 	}
 	for _, c := range list {
 		if c.Kind == ChangePolicy {
-			if err := p.MayChange(c.By, c.Next); err != nil {
+			if err := p.MayChange(c.By, c.Next, invitedBy(c.By, list, present)); err != nil {
 				return err
 			}
 			after = c.Next
@@ -217,4 +233,14 @@ func (p Rules) Check(list []Proposal, present map[Person]bool) error {
 		}
 	}
 	return nil
+}
+
+// invitedBy lists the new people whom somebody adds.
+func invitedBy(by Person, list []Proposal, present map[Person]bool) (out []Person) {
+	for _, c := range list {
+		if c.Kind == ChangeAdd && c.By == by && !present[c.Whom] {
+			out = append(out, c.Whom)
+		}
+	}
+	return out
 }

@@ -69,6 +69,8 @@ func TestEachRoleMayDoWhatItMayAndNothingElse(t *testing.T) {
 	wider := rulesOf(t, description(false, acme, globex, hooli), house(wire.RoleMember))
 	promoted := house(wire.RoleMember).With(member.Organization, member.Member, wire.RoleAdmin)
 	coup := rulesOf(t, description(false, acme, globex), &promoted)
+	guests, admins := house(wire.RoleMember).With(stranger.Organization, stranger.Member, wire.RoleGuest), house(wire.RoleMember).With(stranger.Organization, stranger.Member, wire.RoleAdmin)
+	withGuest, strangerAdmin := rulesOf(t, description(false, acme, globex), &guests), rulesOf(t, description(false, acme, globex), &admins)
 	narrower := rulesOf(t, description(false, acme), house(wire.RoleMember))
 	otherHub := open
 	otherHub.Room.HubNode = bytes.Repeat([]byte{9}, 32)
@@ -92,6 +94,9 @@ func TestEachRoleMayDoWhatItMayAndNothingElse(t *testing.T) {
 		{"who is not in the room brings itself", closed, everybody, []Proposal{add(stranger, stranger)}, false},
 		{"an organization that is not listed", open, everybody, []Proposal{add(admin, foreigner)}, false},
 		{"it is listed in the same Commit", open, everybody, []Proposal{add(member, foreigner), change(member, wider)}, true},
+		{"a member invites a guest", open, everybody, []Proposal{add(member, stranger), change(member, withGuest)}, true},
+		{"a member makes a guest of somebody", open, everybody, []Proposal{change(member, withGuest)}, false},
+		{"a member invites an admin", open, everybody, []Proposal{add(member, stranger), change(member, strangerAdmin)}, false},
 		{"an admin removes", open, everybody, []Proposal{remove(admin, guest)}, true},
 		{"a member removes another", open, everybody, []Proposal{remove(member, guest)}, false},
 		{"a member leaves", open, everybody, []Proposal{remove(member, member)}, true},

@@ -1,9 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/entente-im/entente/device"
@@ -55,7 +56,7 @@ func deviceError(dir string, err error) error {
 
 func deviceCommand() *cobra.Command {
 	c := group("device", "This member's device: enrol it, look at it, revoke another")
-	c.AddCommand(deviceEnroll(), deviceShow(), deviceRevoke(), deviceRooms(), deviceSent(), deviceHistory())
+	c.AddCommand(deviceEnroll(), deviceShow(), deviceRevoke(), deviceHistory())
 	return c
 }
 
@@ -157,21 +158,8 @@ member's, signed by this device.`,
 	return c
 }
 
-func deviceRooms() *cobra.Command {
-	c := &cobra.Command{Use: "rooms", Short: "List this device's rooms", Example: "  entente device rooms --device alice", Args: exactArgs()}
-	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		return withDevice(c, *dir, *pass, func(d *device.Device) error {
-			return printList(c, d.Rooms(), *asJSON, "WITH DEVICES EPOCH CODE ROOM", func(r device.RoomInfo) []string {
-				return []string{r.With, strconv.Itoa(r.Devices), strconv.FormatUint(r.Epoch, 10), r.Code, r.ID}
-			})
-		})
-	}
-	return c
-}
-
-func deviceSent() *cobra.Command {
-	c := &cobra.Command{Use: "sent", Short: "List what was sent, and what became of it", Example: "  entente device sent --device alice", Args: exactArgs()}
+func sentCommand() *cobra.Command {
+	c := &cobra.Command{Use: "sent", Short: "List what you sent, and what became of it", Example: "  entente sent --device alice", Args: exactArgs()}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return withDevice(c, *dir, *pass, func(d *device.Device) error {
@@ -226,27 +214,32 @@ func printList[T any](c *cobra.Command, list []T, asJSON bool, header string, ro
 
 func sendCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:     "send ADDRESS TEXT",
-		Short:   "Send a text to a member, here or at a partner organization",
-		Example: "  entente send bob@globex.example 'Good morning' --device alice\n  entente send bob@globex.example 'Gone by noon' --expires 4h",
-		Args:    exactArgs("ADDRESS", "TEXT"),
+		Use:     "send ADDRESS|ROOM TEXT",
+		Short:   "Send a text to a member, here or at a partner organization, or to a room",
+		Example: "  entente send bob@globex.example 'Good morning' --device alice\n  entente send bob@globex.example 'Gone by noon' --expires 4h\n  entente send Harbour 'All hands' --device alice",
+		Args:    exactArgs("ADDRESS|ROOM", "TEXT"),
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	expires := c.Flags().Duration("expires", 0, "how long it is kept undelivered (default 7 days, at most 720h)")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		say := func(p device.Progress) {
+			if *asJSON {
+				_ = printJSON(c.OutOrStdout(), p)
+				return
+			}
+			_, _ = fmt.Fprintln(c.OutOrStdout(), progressText(p))
+		}
+		o := device.SendOptions{Expires: *expires}
+		if !strings.Contains(args[0], "@") {
+			return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
+				return s.SendRoom(ctx, id, args[1], o, say)
+			})
+		}
 		to, err := wire.ParseAddress(args[0])
 		if err != nil {
 			return &usageError{fmt.Errorf("%q is no address, such as bob@globex.example", args[0])}
 		}
-		return withDevice(c, *dir, *pass, func(d *device.Device) error {
-			return d.Send(c.Context(), to, args[1], device.SendOptions{Expires: *expires}, func(p device.Progress) {
-				if *asJSON {
-					_ = printJSON(c.OutOrStdout(), p)
-					return
-				}
-				_, _ = fmt.Fprintln(c.OutOrStdout(), progressText(p))
-			})
-		})
+		return withDevice(c, *dir, *pass, func(d *device.Device) error { return d.Send(c.Context(), to, args[1], o, say) })
 	}
 	return c
 }
@@ -307,16 +300,47 @@ func shownText(s device.Shown) string {
 	}
 	switch s.Event {
 	case "message":
+		if s.RoomName != "" {
+			return fmt.Sprintf("%s  [%s] %s: %s", at, oneLine(s.RoomName, 40), s.From, safe(s.Text))
+		}
 		return fmt.Sprintf("%s  %s: %s", at, s.From, safe(s.Text))
 	case "notice":
 		return fmt.Sprintf("%s  to %s: %s (%s)", at, s.To, noticeText(s), oneLine(s.Text, 40))
 	case "unreadable":
 		return fmt.Sprintf("%s  a message could not be opened: %s", at, safe(s.Reason))
 	}
-	if s.State == "joined" {
-		return fmt.Sprintf("%s  in a room with %s", at, s.From)
+	return at + "  " + roomText(s)
+}
+
+// roomText says what happened in a room.
+func roomText(s device.Shown) string {
+	room := "the room"
+	if s.RoomName != "" {
+		room = oneLine(s.RoomName, 40)
 	}
-	return fmt.Sprintf("%s  room: %s %s %s", at, s.State, s.From, safe(s.Reason))
+	switch s.State {
+	case "joined":
+		return "in a room with " + s.From + "; you read what is said from now on"
+	case "named":
+		return s.From + " calls the room " + oneLine(s.RoomName, 40)
+	case "added":
+		return s.From + " came into " + room
+	case "came back":
+		return s.From + " came back into " + room
+	case "device removed":
+		return "a device of " + s.From + " is out of " + room
+	case "removed":
+		return "you are out of " + room
+	case "ended":
+		return s.From + " ended " + room
+	case "rules changed":
+		return s.From + " changed the rules of " + room + ": see entente room members"
+	case "stopped":
+		return "stopped in " + room + ": " + safe(s.Reason)
+	case "restored":
+		return safe(s.Reason)
+	}
+	return fmt.Sprintf("%s: %s %s %s", room, s.State, s.From, safe(s.Reason))
 }
 
 func noticeText(s device.Shown) string {

@@ -91,7 +91,7 @@ var hints = map[pb.Code]string{
 	pb.Code_CODE_RATE_LIMITED:    "wait a moment and repeat the command",
 	pb.Code_CODE_NO_KEY_PACKAGE:  "the recipient has to come online once: entente receive",
 	pb.Code_CODE_FULL:            "the recipient has to fetch messages first; try again later",
-	pb.Code_CODE_ROLLED_BACK:     "do not restore a device's folder from a backup: enrol it anew",
+	pb.Code_CODE_ROLLED_BACK:     "repeat the command: this device was set back to an older copy and makes new keys",
 	pb.Code_CODE_UNAUTHENTICATED: "check the device's clock and sign in again",
 }
 

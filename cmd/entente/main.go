@@ -39,7 +39,7 @@ func rootCommand() *cobra.Command {
 		Long: `Each organization runs its own node. People's devices hold the keys; nodes hold
 ciphertext, for as long as the organization allows and no longer.
 
-Operators: node, member, partner. Members: device, send, receive.
+Operators: node, member, partner. Members: device, room, send, receive, sent.
 Try it all on one machine: entente testnet walk`,
 		Version:       Version,
 		SilenceUsage:  true,
@@ -48,7 +48,7 @@ Try it all on one machine: entente testnet walk`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w\nSee `%s --help`", err, c.CommandPath())}
 	})
-	root.AddCommand(nodeCommand(), memberCommand(), deviceCommand(), partnerCommand(),
-		sendCommand(), receiveCommand(), testnetCommand(), benchCommand(), doctorCommand())
+	root.AddCommand(nodeCommand(), memberCommand(), deviceCommand(), roomCommand(), partnerCommand(),
+		sendCommand(), receiveCommand(), sentCommand(), testnetCommand(), benchCommand(), doctorCommand())
 	return root
 }

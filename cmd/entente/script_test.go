@@ -31,7 +31,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
-			ports, err := freePorts(4)
+			ports, err := freePorts(6)
 			for i, p := range ports {
 				e.Setenv("PORT"+strconv.Itoa(i+1), p)
 			}

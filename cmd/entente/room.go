@@ -1,0 +1,301 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/entente-im/entente/device"
+	"github.com/entente-im/entente/wire"
+	"github.com/spf13/cobra"
+)
+
+func roomCommand() *cobra.Command {
+	c := group("room", "Rooms for more than two: make them, invite, leave, end")
+	c.AddCommand(roomCreate(), roomInvite(), roomRemove(), roomRole(), roomLeave(), roomEnd(), roomList(), roomMembers(), roomShow())
+	return c
+}
+
+// inSession opens the device and a session with its node for one change.
+func inSession(c *cobra.Command, dir, pass string, f func(context.Context, *device.Device, *device.Sender) error) error {
+	return withDevice(c, dir, pass, func(d *device.Device) error {
+		s, err := d.Sender(c.Context())
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		return f(c.Context(), d, s)
+	})
+}
+
+// inRoom is inSession with a room that the command line names.
+func inRoom(c *cobra.Command, dir, pass, room string, f func(context.Context, *device.Sender, wire.RoomID) error) error {
+	return inSession(c, dir, pass, func(ctx context.Context, d *device.Device, s *device.Sender) error {
+		id, err := d.FindRoom(room)
+		if err != nil {
+			return err
+		}
+		return f(ctx, s, id)
+	})
+}
+
+func parseAddresses(list []string) ([]wire.Address, error) {
+	var out []wire.Address
+	for _, text := range list {
+		a, err := wire.ParseAddress(text)
+		if err != nil {
+			return nil, &usageError{fmt.Errorf("%q is no address, such as bob@globex.example", text)}
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+func parseRole(text string) (wire.Role, error) {
+	role, ok := wire.ParseRole(text)
+	if !ok {
+		return 0, &usageError{fmt.Errorf("%q is no role: admin, member or guest", text)}
+	}
+	return role, nil
+}
+
+// done says in one line what was done, or its JSON.
+func done(c *cobra.Command, asJSON bool, room wire.RoomID, event, text string, args ...any) error {
+	if asJSON {
+		return printJSON(c.OutOrStdout(), map[string]string{"event": event, "room": room.String()})
+	}
+	_, err := fmt.Fprintf(c.OutOrStdout(), text+"\n", args...)
+	return err
+}
+
+func roomCreate() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "create NAME [ADDRESS…]",
+		Short: "Make a room and invite people to it",
+		Long: `Make a room. You are its administrator and your organization's node orders it. The name is
+said inside the room: no node learns it. Members may invite others unless --admins-invite is given.`,
+		Example: "  entente room create Harbour bob@globex.example claire@hooli.example --device alice",
+		Args:    cobra.MinimumNArgs(1),
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	admins := c.Flags().Bool("admins-invite", false, "only administrators invite")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		members, err := parseAddresses(args[1:])
+		if err != nil {
+			return err
+		}
+		return inSession(c, *dir, *pass, func(ctx context.Context, _ *device.Device, s *device.Sender) error {
+			id, err := s.CreateRoom(ctx, args[0], device.RoomOptions{Members: members, AdminInvite: *admins})
+			if err != nil {
+				return err
+			}
+			return done(c, *asJSON, id, "created", "room %s made, with %d invited\n%s", args[0], len(members), id)
+		})
+	}
+	return c
+}
+
+func roomInvite() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "invite ROOM ADDRESS",
+		Short:   "Bring somebody into a room; they read what is said from then on",
+		Example: "  entente room invite Harbour claire@hooli.example --as guest --device alice",
+		Args:    exactArgs("ROOM", "ADDRESS"),
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	as := c.Flags().String("as", "member", "role: admin, member or guest")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		role, err := parseRole(*as)
+		if err != nil {
+			return err
+		}
+		to, err := parseAddresses(args[1:])
+		if err != nil {
+			return err
+		}
+		return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
+			if err := s.Invite(ctx, id, to[0], role); err != nil {
+				return err
+			}
+			return done(c, *asJSON, id, "invited", "%s is in the room, as %s", to[0], role)
+		})
+	}
+	return c
+}
+
+func roomRemove() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "remove ROOM ADDRESS",
+		Short:   "Take somebody out of a room (administrators)",
+		Example: "  entente room remove Harbour bob@globex.example --device alice",
+		Args:    exactArgs("ROOM", "ADDRESS"),
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		who, err := parseAddresses(args[1:])
+		if err != nil {
+			return err
+		}
+		return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
+			if err := s.RemoveMember(ctx, id, who[0]); err != nil {
+				return err
+			}
+			return done(c, *asJSON, id, "removed", "%s is out of the room and reads nothing that follows", who[0])
+		})
+	}
+	return c
+}
+
+func roomRole() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "role ROOM ADDRESS ROLE",
+		Short:   "Make somebody admin, member or guest (administrators)",
+		Example: "  entente room role Harbour bob@globex.example admin --device alice",
+		Args:    exactArgs("ROOM", "ADDRESS", "ROLE"),
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		role, err := parseRole(args[2])
+		if err != nil {
+			return err
+		}
+		who, err := parseAddresses(args[1:2])
+		if err != nil {
+			return err
+		}
+		return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
+			if err := s.SetRole(ctx, id, who[0], role); err != nil {
+				return err
+			}
+			return done(c, *asJSON, id, "role", "%s is now %s", who[0], role)
+		})
+	}
+	return c
+}
+
+func roomLeave() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "leave ROOM",
+		Short:   "Leave a room; another member's device takes yours out",
+		Example: "  entente room leave Harbour --device bob",
+		Args:    exactArgs("ROOM"),
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
+			if err := s.Leave(ctx, id); err != nil {
+				return err
+			}
+			return done(c, *asJSON, id, "leaving", "you say nothing more in it; you are out as soon as another member's device is there")
+		})
+	}
+	return c
+}
+
+func roomEnd() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "end ROOM",
+		Short:   "End a room for everybody (administrators)",
+		Example: "  entente room end Harbour --device alice",
+		Args:    exactArgs("ROOM"),
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
+			if err := s.EndRoom(ctx, id); err != nil {
+				return err
+			}
+			return done(c, *asJSON, id, "ended", "the room has ended: nothing more is taken in it")
+		})
+	}
+	return c
+}
+
+func roomList() *cobra.Command {
+	c := &cobra.Command{Use: "list", Short: "List this device's rooms", Example: "  entente room list --device alice", Args: exactArgs()}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			return printList(c, d.Rooms(), *asJSON, "ROOM STATE ROLE PEOPLE DEVICES HUB ID", func(r device.RoomInfo) []string {
+				title := r.Name
+				if title == "" {
+					title = "with " + r.With
+				}
+				return []string{oneLine(title, 40), r.State, r.Role, strconv.Itoa(r.People), strconv.Itoa(r.Devices), r.Hub, r.ID[:min(len(r.ID), 12)]}
+			})
+		})
+	}
+	return c
+}
+
+func roomMembers() *cobra.Command {
+	c := &cobra.Command{Use: "members ROOM", Short: "List who is in a room, and with which devices", Example: "  entente room members Harbour --device alice", Args: exactArgs("ROOM")}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			id, err := d.FindRoom(args[0])
+			if err != nil {
+				return err
+			}
+			list, err := d.RoomMembers(id)
+			if err != nil {
+				return err
+			}
+			return printList(c, list, *asJSON, "ADDRESS ROLE DEVICES", func(m device.RoomMember) []string {
+				return []string{m.Address, m.Role, strings.Join(m.Devices, " ")}
+			})
+		})
+	}
+	return c
+}
+
+func roomShow() *cobra.Command {
+	c := &cobra.Command{
+		Use:     "show ROOM",
+		Short:   "Show a room: its hub, its rules, and the code to compare with others",
+		Example: "  entente room show Harbour --device alice",
+		Args:    exactArgs("ROOM"),
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			id, err := d.FindRoom(args[0])
+			if err != nil {
+				return err
+			}
+			for _, r := range d.Rooms() {
+				if r.ID == id.String() {
+					return showRoom(c, r, *asJSON)
+				}
+			}
+			return nil
+		})
+	}
+	return c
+}
+
+func showRoom(c *cobra.Command, r device.RoomInfo, asJSON bool) error {
+	if asJSON {
+		return printJSON(c.OutOrStdout(), r)
+	}
+	title, invite := r.Name, "whoever is "+r.Invite+" or more"
+	if title == "" {
+		title, invite = "with "+r.With, "nobody: it is a room of two"
+	}
+	state := r.State
+	if r.Reason != "" {
+		state += ": " + safe(r.Reason)
+	}
+	_, err := fmt.Fprintf(c.OutOrStdout(), `room      %s
+state     %s
+hub       %s
+people    %d, with %d devices
+your role %s
+inviting  %s
+epoch     %d
+code      %s
+ID        %s
+`, oneLine(title, 128), state, r.Hub, r.People, r.Devices, r.Role, invite, r.Epoch, r.Code, r.ID)
+	return err
+}

@@ -1,0 +1,180 @@
+package device
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/entente-im/entente/policy"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// RoomInfo is what a listing shows of a room.
+type RoomInfo struct {
+	ID      string `json:"id"`
+	Name    string `json:"name,omitempty"` // of a room for more than two
+	With    string `json:"with,omitempty"` // in a room of two
+	Hub     string `json:"hub"`
+	Role    string `json:"role"` // ours
+	Invite  string `json:"invite,omitempty"`
+	People  int    `json:"people"`
+	Devices int    `json:"devices"`
+	Epoch   uint64 `json:"epoch"`
+	Code    string `json:"code"`  // epoch authenticator: equal for all members in one epoch
+	State   string `json:"state"` // open, leaving, ended, behind, stopped
+	Ended   bool   `json:"ended"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+// RoomMember is a person in a room.
+type RoomMember struct {
+	Address string   `json:"address"`
+	Role    string   `json:"role"`
+	Devices []string `json:"devices"`
+	Self    bool     `json:"self,omitempty"`
+}
+
+// Rooms lists the rooms of this device, those with names first.
+func (d *Device) Rooms() []RoomInfo {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []RoomInfo
+	for _, r := range d.rooms {
+		out = append(out, d.infoOf(r))
+	}
+	slices.SortFunc(out, func(a, b RoomInfo) int {
+		return cmp.Or(strings.Compare(b.Name, a.Name), strings.Compare(a.With, b.With), strings.Compare(a.ID, b.ID))
+	})
+	return out
+}
+
+func (d *Device) infoOf(r *room) RoomInfo {
+	i := RoomInfo{ID: r.ID.String(), Name: r.Name, Hub: r.Hub.String(), State: "open", Ended: r.Ended, Reason: r.Stopped}
+	if r.Peer != (memberKey{}) {
+		i.With = d.nameOf(r.Peer)
+	}
+	switch {
+	case r.Ended:
+		i.State = "ended"
+	case r.Stopped != "":
+		i.State = "stopped"
+	case r.Leaving:
+		i.State = "leaving"
+	case r.Behind || r.Lost || r.Resyncing:
+		i.State = "behind"
+	}
+	if r.state == nil {
+		return i
+	}
+	i.Epoch, i.Devices, i.People = r.state.Epoch(), len(r.state.Members()), len(r.people())
+	i.Code = fmt.Sprintf("%x", r.state.EpochAuthenticator()[:8])
+	if rules, err := policy.Of(r.state.Extensions()); err == nil {
+		i.Role = rules.Role(policy.Person{Organization: d.account.Organization, Member: d.account.Member}).String()
+		if rules.Roles != nil {
+			i.Invite = rules.Roles.Invite.String()
+		}
+	}
+	if m, err := d.chains.get(memberKey{d.account.Organization, d.account.Member}); err == nil && r.Hub == m.Organization.ID {
+		i.Hub = m.Organization.Manifest.Name
+	} else if name := d.organizationName(r); name != "" {
+		i.Hub = name
+	}
+	return i
+}
+
+// organizationName is the name of the hub's organization, by a member of it in the room.
+func (d *Device) organizationName(r *room) string {
+	for _, k := range r.people() {
+		if k.Org != r.Hub {
+			continue
+		}
+		if m, err := d.chains.get(k); err == nil {
+			return m.Organization.Manifest.Name
+		}
+	}
+	return ""
+}
+
+// titleOf is what people call a room: its name, who is at the other end, or its ID.
+func (d *Device) titleOf(r *room) string {
+	switch {
+	case r.Name != "":
+		return r.Name
+	case r.Peer != (memberKey{}):
+		return d.nameOf(r.Peer)
+	}
+	return r.ID.String()
+}
+
+// RoomMembers lists who is in a room, each person once, with all their devices.
+func (d *Device) RoomMembers(id wire.RoomID) ([]RoomMember, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.rooms[id]
+	if r == nil || r.state == nil {
+		return nil, wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "this device is not in that room")
+	}
+	rules, err := policy.Of(r.state.Extensions())
+	if err != nil {
+		return nil, err
+	}
+	at := make(map[memberKey]int)
+	var out []RoomMember
+	for _, m := range r.state.Members() {
+		c, err := policy.CredentialOf(m.Node)
+		if err != nil {
+			continue
+		}
+		k := memberKey{c.Organization, c.Member}
+		i, ok := at[k]
+		if !ok {
+			i = len(out)
+			at[k] = i
+			out = append(out, RoomMember{Address: d.nameOf(k), Role: rules.Role(policy.PersonOf(c)).String(),
+				Self: k == memberKey{d.account.Organization, d.account.Member}})
+		}
+		out[i].Devices = append(out[i].Devices, c.Device.String())
+	}
+	return out, nil
+}
+
+// FindRoom finds a room by its ID, the beginning of it (at least 6 characters), its
+// name, or the address of who is at the other end.
+func (d *Device) FindRoom(text string) (wire.RoomID, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var found []wire.RoomID
+	for id, r := range d.rooms {
+		if r.state == nil {
+			continue
+		}
+		title := d.titleOf(r)
+		if id.String() == text {
+			return id, nil
+		}
+		if title == text || len(text) >= 6 && strings.HasPrefix(id.String(), text) {
+			found = append(found, id)
+		}
+	}
+	if len(found) > 1 {
+		found = slices.DeleteFunc(found, func(id wire.RoomID) bool { return d.rooms[id].Ended })
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return wire.RoomID{}, wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "no room is called %q: see entente room list (an address has an @)", text)
+	}
+	return wire.RoomID{}, wire.Refuse(pb.Code_CODE_MALFORMED, "%d rooms are called %q: use the beginning of an ID (entente room list)", len(found), text)
+}
+
+// nameOf is a member's address, as last verified, or the member ID.
+func (d *Device) nameOf(k memberKey) string {
+	m, err := d.chains.get(k)
+	if err != nil {
+		return k.Member.String()
+	}
+	return m.Address().String()
+}
