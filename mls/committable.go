@@ -3,56 +3,27 @@ package mls
 import "slices"
 
 // CommittablePending lists the pending proposals that a member can put into one
-// Commit: valid ones, one for each leaf with Removes before Updates, none about
-// the committer's own leaf, no client added twice (RFC 9420 §12.2), and none that
-// spoils the tree.
+// Commit: valid ones, one for each leaf with Removes before Updates and the last
+// Update of several, none about the committer's own leaf, no client added twice
+// (RFC 9420 §12.2). One that would make the Commit invalid together with the
+// others is left out: no member can stop all Commits by what it proposes.
 func (g *PublicGroup) CommittablePending(committer LeafIndex) []Sent {
-	touched := map[LeafIndex]bool{committer: true}
-	signers := map[string]bool{}
-	extensions := false
-	var psks []*PreSharedKeyID
-	var out []Sent
-	take := func(p pendingProposal) bool {
-		q := p.content.Proposal
-		switch q.Type {
-		case ProposalRemove, ProposalUpdate:
-			l := q.Remove
-			if q.Type == ProposalUpdate {
-				l = LeafIndex(p.content.Sender.Index)
+	p := picker{g: g, touched: map[LeafIndex]bool{committer: true}, signers: map[string]bool{}}
+	byType := func(want func(ProposalType) bool) {
+		for _, q := range g.pending {
+			if want(q.content.Proposal.Type) {
+				p.consider(q)
 			}
-			if touched[l] {
-				return false
-			}
-			touched[l] = true
-		case ProposalAdd:
-			k := string(q.Add.Leaf.SignatureKey)
-			if _, member := g.tree.FindLeaf(q.Add.Leaf.SignatureKey); member || signers[k] {
-				return false
-			}
-			signers[k] = true
-		case ProposalPSK:
-			if len(psks) == MaxPSKs || slices.ContainsFunc(psks, q.PSK.same) {
-				return false
-			}
-			psks = append(psks, q.PSK)
-		case ProposalGroupContextExtensions:
-			if extensions {
-				return false
-			}
-			extensions = true
-		}
-		return true
-	}
-	for _, removes := range [2]bool{true, false} {
-		for _, p := range g.pending {
-			c := p.content
-			if (c.Proposal.Type == ProposalRemove) != removes || g.checkProposal(c.Proposal, c.Sender) != nil || !take(p) {
-				continue
-			}
-			out = append(out, Sent{Proposal: c.Proposal, Sender: c.Sender, Ref: p.ref})
 		}
 	}
-	return g.fitting(nil, out, committer)
+	byType(func(t ProposalType) bool { return t == ProposalRemove })
+	for _, q := range slices.Backward(g.pending) {
+		if q.content.Proposal.Type == ProposalUpdate {
+			p.consider(q)
+		}
+	}
+	byType(func(t ProposalType) bool { return t != ProposalRemove && t != ProposalUpdate })
+	return g.fitting(nil, p.out, committer)
 }
 
 // fitting takes from a list what fits with what is taken already. A proposal may
@@ -72,6 +43,57 @@ func (g *PublicGroup) fitting(taken, list []Sent, committer LeafIndex) []Sent {
 	}
 	half := len(list) / 2
 	return g.fitting(g.fitting(taken, list[:half], committer), list[half:], committer)
+}
+
+// picker chooses proposals that do not contradict each other.
+type picker struct {
+	g          *PublicGroup
+	touched    map[LeafIndex]bool
+	signers    map[string]bool
+	extensions bool
+	psks       []*PreSharedKeyID
+	out        []Sent
+}
+
+func (p *picker) consider(q pendingProposal) {
+	c := q.content
+	if p.g.checkProposal(c.Proposal, c.Sender) == nil && p.take(c.Proposal, c.Sender) {
+		p.out = append(p.out, Sent{Proposal: c.Proposal, Sender: c.Sender, Ref: q.ref})
+	}
+}
+
+func (p *picker) take(q *Proposal, by Sender) bool {
+	switch q.Type {
+	case ProposalRemove:
+		return p.touch(q.Remove)
+	case ProposalUpdate:
+		return p.touch(LeafIndex(by.Index))
+	case ProposalAdd:
+		k := string(q.Add.Leaf.SignatureKey)
+		if _, member := p.g.tree.FindLeaf(q.Add.Leaf.SignatureKey); member || p.signers[k] {
+			return false
+		}
+		p.signers[k] = true
+	case ProposalPSK:
+		if len(p.psks) == MaxPSKs || slices.ContainsFunc(p.psks, q.PSK.same) {
+			return false
+		}
+		p.psks = append(p.psks, q.PSK)
+	case ProposalGroupContextExtensions:
+		if p.extensions {
+			return false
+		}
+		p.extensions = true
+	}
+	return true
+}
+
+func (p *picker) touch(l LeafIndex) bool {
+	if p.touched[l] {
+		return false
+	}
+	p.touched[l] = true
+	return true
 }
 
 // CheckOwnLeaf asks the same of a committer's own new leaf that members will

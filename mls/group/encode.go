@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	groupVersion    = 2 // 1, without resumption secrets of past epochs, is still read
+	groupVersion    = 2 // 1, without resumption secrets and Updates of our own, is still read
 	ratchetsVersion = 1
 	stagedVersion   = 1
 )
@@ -39,6 +39,7 @@ func (s *State) EncodeGroup() []byte {
 			p.write(w, s.pub.RatchetTree())
 		}
 	})
+	s.writeUpdates(&w)
 	return w.B
 }
 
@@ -229,6 +230,9 @@ func Decode(cfg Config, group, ratchets []byte) (*State, error) {
 		}
 	}
 	r.Each(func(r *tls.Reader) { s.past = append(s.past, readPast(r, pub.RatchetTree(), version)) })
+	if version > 1 {
+		s.readUpdates(r)
+	}
 	if err := r.Done(); err != nil {
 		return nil, err
 	}

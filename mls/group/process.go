@@ -99,11 +99,32 @@ func (s *State) processCommit(c *mls.Content) (*State, *mls.Effects, error) {
 			return s, staged.Effects, nil
 		}
 	}
+	priv, e, err := s.nextEpoch(staged)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !s.pub.Suite().VerifyMAC(e.confirmation, staged.Next.GroupContext().ConfirmedTranscriptHash, c.ConfirmationTag) {
+		return nil, nil, mls.ErrCrypto
+	}
+	n, err := enter(s.cfg, staged.Next, priv, e, s.retire())
+	if err != nil {
+		return nil, nil, err
+	}
+	return n, staged.Effects, nil
+}
+
+// nextEpoch runs the key schedule for a Commit of somebody else: our private
+// keys and the secrets afterwards, not confirmed yet.
+func (s *State) nextEpoch(staged *mls.StagedCommit) (priv privateTree, e *newEpoch, err error) {
 	suite := s.pub.Suite()
-	priv, commitSecret := s.priv.clone(), make([]byte, suite.HashLen())
+	own, err := s.ownKeys(staged)
+	if err != nil {
+		return priv, nil, err
+	}
+	priv, commitSecret := own.clone(), make([]byte, suite.HashLen())
 	if staged.Path != nil {
-		if priv, commitSecret, err = s.priv.openPath(suite, staged); err != nil {
-			return nil, nil, err
+		if priv, commitSecret, err = own.openPath(suite, staged); err != nil {
+			return priv, nil, err
 		}
 	} else {
 		priv.prune(suite, staged.Next.RatchetTree())
@@ -112,24 +133,17 @@ func (s *State) processCommit(c *mls.Content) (*State, *mls.Effects, error) {
 	initSecret := s.secrets.initSecret
 	if staged.Effects.External {
 		if initSecret, err = suite.ExternalInitReceive(s.secrets.external, staged.Applied.KEMOutput); err != nil {
-			return nil, nil, err
+			return priv, nil, err
 		}
 		defer erase(initSecret)
 	}
 	psk, err := pskSecret(suite, staged.Applied.PSKs, s.psk)
 	if err != nil {
-		return nil, nil, err
+		return priv, nil, err
 	}
 	defer erase(psk)
-	e := advance(suite, initSecret, commitSecret, psk, staged.Next.Context())
+	e = advance(suite, initSecret, commitSecret, psk, staged.Next.Context())
 	erase(e.joiner)
 	erase(e.welcome)
-	if !suite.VerifyMAC(e.confirmation, staged.Next.GroupContext().ConfirmedTranscriptHash, c.ConfirmationTag) {
-		return nil, nil, mls.ErrCrypto
-	}
-	n, err := enter(s.cfg, staged.Next, priv, e, s.retire())
-	if err != nil {
-		return nil, nil, err
-	}
-	return n, staged.Effects, nil
+	return priv, e, nil
 }

@@ -21,6 +21,9 @@ func (c *client) tellsNoSecret(err error) {
 	for _, k := range c.st.priv.keys {
 		secrets = append(secrets, k)
 	}
+	for _, u := range c.st.updates {
+		secrets = append(secrets, u.private)
+	}
 	for _, s := range secrets {
 		for _, form := range []string{string(s), hex.EncodeToString(s), strings.ToLower(base64.StdEncoding.EncodeToString(s)), strings.Trim(fmt.Sprint(s), "[]")} {
 			if strings.Contains(text, form) {

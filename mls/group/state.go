@@ -87,6 +87,7 @@ type State struct {
 	tree    *secretTree
 	own     sending
 	past    []*pastEpoch // newest first
+	updates []ownUpdate  // of this epoch, not committed yet
 }
 
 // pastEpoch is what it takes to open late messages of an epoch that is over:
@@ -175,6 +176,9 @@ func (s *State) Erase() {
 	}
 	for _, k := range s.priv.keys {
 		erase(k)
+	}
+	for _, u := range s.updates {
+		erase(u.private)
 	}
 	s.tree.erase()
 	s.own.erase()
