@@ -3,6 +3,7 @@ package group
 import (
 	"bytes"
 	"crypto"
+	"slices"
 	"testing"
 
 	"github.com/entente-im/entente/mls"
@@ -87,9 +88,10 @@ type plan struct {
 	signed    func(*mls.Content)                // before the membership tag
 	public    func(*mls.PublicMessage)          // at the end
 	private   bool
-	signer    crypto.Signer                     // of the message, when not the sender's
-	init      []byte                            // the init secret, when not the right one
-	place     func(*mls.Applied, *mls.LeafNode) // of an external joiner, when not the leftmost blank leaf
+	signer    crypto.Signer                                     // of the message, when not the sender's
+	init      []byte                                            // the init secret, when not the right one
+	psks      func([]*mls.PreSharedKeyID) []*mls.PreSharedKeyID // those of psk_secret, when not the list's
+	place     func(*mls.Applied, *mls.LeafNode)                 // of an external joiner, when not the leftmost blank leaf
 }
 
 // forged is a Commit that was made without looking, and the epoch after it.
@@ -103,6 +105,7 @@ type forged struct {
 	ctx     mls.GroupContext
 	epoch   *newEpoch
 	signer  crypto.Signer // of the committer's leaf
+	psks    []*mls.PreSharedKeyID
 }
 
 // forge makes the Commit of a plan, as who checks nothing.
@@ -165,13 +168,35 @@ func (w *world) forge(t testing.TB, p plan) *forged {
 	if p.context != nil {
 		p.context(&f.ctx)
 	}
-	f.epoch = advance(s, initSecret, commitSecret, make([]byte, s.HashLen()), f.ctx.Encode())
+	f.epoch = advance(s, initSecret, commitSecret, f.pskSecret(t, p), f.ctx.Encode())
 	f.content.ConfirmationTag = s.MAC(f.epoch.confirmation, f.ctx.ConfirmedTranscriptHash)
 	if p.signed != nil {
 		p.signed(f.content)
 	}
 	f.msg = f.by.wrap(f.content, p.public)
 	return f
+}
+
+// pskSecret is psk_secret of the Commit's pre-shared keys (§8.4).
+func (f *forged) pskSecret(t testing.TB, p plan) []byte {
+	t.Helper()
+	for _, q := range p.list {
+		if q.Proposal.PSK != nil {
+			f.psks = append(f.psks, q.Proposal.PSK)
+		}
+	}
+	list := f.psks
+	if p.psks != nil {
+		list = p.psks(list)
+	}
+	secret, err := pskSecret(f.by.st.pub.Suite(), list, func(id *mls.PreSharedKeyID) []byte {
+		if key := f.by.st.psk(id); key != nil {
+			return key
+		}
+		return []byte("a key that nobody has")
+	})
+	must(t, err)
+	return secret
 }
 
 // applyUnchecked applies a list of proposals as §12.3 has it, and checks none.
@@ -374,7 +399,7 @@ func (f *forged) welcome(t testing.TB, to *client, p welcomePlan) []byte {
 	m := &mls.Welcome{Suite: s.ID}
 	m.GroupInfo, err = s.Seal(key, nonce, nil, info)
 	must(t, err)
-	secrets := &mls.GroupSecrets{JoinerSecret: bytes.Clone(f.epoch.joiner)}
+	secrets := &mls.GroupSecrets{JoinerSecret: bytes.Clone(f.epoch.joiner), PSKs: slices.Clone(f.psks)}
 	if f.path != nil {
 		secrets.PathSecret = bytes.Clone(f.path.forNewMember(l))
 	}

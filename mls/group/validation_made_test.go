@@ -1,8 +1,13 @@
 package group
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/entente-im/entente/mls"
 )
@@ -153,5 +158,30 @@ func TestAHubsProposalIsPublic(t *testing.T) {
 	must(t, err)
 	if m.PublicMessage == nil || m.PublicMessage.Content.Sender.Type != mls.SenderExternal {
 		t.Fatal("not a public message of an external sender")
+	}
+}
+
+func TestNobodyMakesOrJoinsAGroupWithAKeyOfAnotherScheme(t *testing.T) {
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	w := theWorld(t)
+	info, err := w.at(t, forger).st.GroupInfo(true)
+	must(t, err)
+	for name, signer := range map[string]crypto.Signer{"none": nil, "P-256": other} {
+		cfg := Config{Validator: ruleValidator{}, Signer: signer, PSK: worldKeys}
+		if st, err := Create(cfg, CreateParams{Suite: testSuite, GroupID: []byte("g"), Credential: credential("x")}); err == nil || st != nil {
+			t.Fatalf("%s: created", name)
+		}
+		if st, err := ExternalJoin(cfg, info, nil, ExternalParams{Credential: credential("x")}); err == nil || st != nil {
+			t.Fatalf("%s: joined from outside", name)
+		}
+		msg, x := welcomeRule{}.message(t, w)
+		x.cfg.Signer = signer
+		if err := tryJoin(t, x, msg, nil); err == nil {
+			t.Fatalf("%s: joined", name)
+		}
+		if b, k, err := NewKeyPackage(KeyPackageParams{Suite: testSuite, Signer: signer, Credential: credential("x"), NotBefore: time.Now(), NotAfter: time.Now()}); err == nil || b != nil || k != nil {
+			t.Fatalf("%s: made a key package", name)
+		}
 	}
 }

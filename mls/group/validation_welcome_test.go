@@ -114,8 +114,10 @@ func (r welcomeRule) message(t *testing.T, w *world) ([]byte, *client) {
 	return msg, x
 }
 
-func init() {
-	for _, r := range welcomeRules {
+func init() { registerWelcomes(welcomeRules) }
+
+func registerWelcomes(rules []welcomeRule) {
+	for _, r := range rules {
 		negative(r.name, "join", func(t *testing.T) {
 			msg, x := r.message(t, theWorld(t))
 			r.want.check(t, tryJoin(t, x, msg, nil))

@@ -89,12 +89,20 @@ func worldExtensions(hub crypto.Signer) []mls.Extension {
 	}
 }
 
+// worldKeys are the pre-shared keys that everybody has.
+func worldKeys(id mls.PreSharedKeyID) []byte {
+	if name := string(id.ID); name == "coffee" || name == "tea" {
+		return []byte("a pre-shared key of " + name)
+	}
+	return nil
+}
+
 // newcomer is a client that may join a world.
 func newcomer(t testing.TB, name string) *client {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(nil)
 	must(t, err)
-	c := &client{t: t, name: name, cfg: Config{Validator: ruleValidator{}, Signer: key}}
+	c := &client{t: t, name: name, cfg: Config{Validator: ruleValidator{}, Signer: key, PSK: worldKeys}}
 	caps, now := worldCapabilities(), time.Now()
 	c.kp, c.kps, err = NewKeyPackage(KeyPackageParams{
 		Suite: testSuite, Signer: key, Credential: credential(name), Capabilities: &caps,
@@ -133,7 +141,7 @@ func (w *world) observe(t testing.TB) *mls.PublicGroup {
 	t.Helper()
 	info, err := w.members[forger].st.GroupInfo(true)
 	must(t, err)
-	hub, err := mls.NewPublicGroup(info, nil, mls.PublicOptions{Validator: ruleValidator{}, Now: time.Now})
+	hub, err := mls.NewPublicGroup(info, nil, mls.PublicOptions{Validator: ruleValidator{}, Now: time.Now, PSKs: true})
 	must(t, err)
 	return hub
 }
