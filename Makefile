@@ -24,6 +24,7 @@ test: ## everything, with the race detector
 
 bench: ## the figures of RESULTS.md
 	$(GO) run ./cmd/entente bench
+	$(GO) run ./mls/growth
 
 generate: $(PROTO) ## protobuf code from wire/proto
 	$(GO) run ./wire/gen

@@ -87,8 +87,8 @@ func ParseProposal(b []byte) (*Proposal, error) {
 	return p, r.Done()
 }
 
-// MaxProposals bounds the proposals of one Commit: 1,024 Adds and 64 others.
-const MaxProposals = 1024 + 64
+// MaxProposals bounds the proposals of one Commit: 2,048 Adds and 64 others.
+const MaxProposals = 2048 + 64
 
 // ProposalOrRef is an entry of a Commit (§12.4): one of the two.
 type ProposalOrRef struct {
