@@ -383,11 +383,6 @@ func TestACommitThatAddsWhomItMayNotIsRefused(t *testing.T) {
 			caps.Credentials = append(caps.Credentials, mls.CredentialEntente)
 			p.Capabilities = &caps
 		})},
-		{"a device that does not know rooms", invalidCommit, "extension", added(w.carol, func(p *group.KeyPackageParams) {
-			caps := mls.DefaultCapabilities(mls.CredentialEntente)
-			caps.Extensions = nil
-			p.Capabilities = &caps
-		})},
 		{"an expired KeyPackage", invalidCommit, "lifetime", added(w.carol, func(p *group.KeyPackageParams) {
 			p.NotBefore, p.NotAfter = time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
 		})},
