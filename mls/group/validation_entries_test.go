@@ -26,7 +26,8 @@ const (
 	kTreeAdded                   // a tree on joining: a leaf of a KeyPackage
 	kTreeUpdate                  // a leaf of an Update
 	kTreePath                    // the leaf of a committer
-	kCreate                      // making a group
+	kTreeOwn                     // one's own leaf
+	kCreate                      // making a group, or a way into one
 )
 
 // The usual sets. What a leaf has to be by itself shows at every entry; what it
@@ -35,7 +36,7 @@ const (
 const (
 	kSends   = kVerify | kPropose | kStage | kHubAddProp | kHubAdd // who checks lifetimes
 	kPackage = kVerify | kPropose | kStage | kAddProp | kAddCommit | kHubAddProp | kHubAdd
-	kTrees   = kTreeAdded | kTreeUpdate | kTreePath
+	kTrees   = kTreeAdded | kTreeUpdate | kTreePath | kTreeOwn
 	kBound   = kUpdateProp | kPath | kExternal | kResync | kTreeUpdate | kTreePath // signed for a place
 	kAlone   = kPackage | kUpdateProp | kPath | kExternal | kResync | kTrees
 	kContext = kAlone&^kVerify&^kUpdateProp | kUpdate
@@ -114,7 +115,15 @@ var leafEntries = []wayIn{
 	treeEntry("committer-leaf-join", kTreePath, joins, withPathLeaf),
 	treeEntry("committer-leaf-external-join", kTreePath, joinsFromOutside, withPathLeaf),
 	treeEntry("committer-leaf-observe", kTreePath, observes, withPathLeaf),
+	{"own-leaf-join", kTreeOwn, func(t *testing.T, w *world, edit func(*world, *draft)) error {
+		x := newcomer(t, "x")
+		kp := packed(t, x, w, edit)
+		x.kp, x.kps.KeyPackage, x.kps.Ref = kp.Encode(), kp.Encode(), kp.Ref()
+		f := w.forge(t, plan{list: []mls.Sent{byForger(add(kp))}})
+		return tryJoin(t, x, f.welcomeOf(t, kp, welcomePlan{}), nil)
+	}},
 	{"create", kCreate, creates},
+	{"external-join-with", kCreate, joinsWith},
 }
 
 // stages makes the victim stage a Commit.
@@ -259,6 +268,22 @@ func creates(t *testing.T, w *world, edit func(*world, *draft)) error {
 	})
 	if err != nil && st != nil {
 		t.Fatal("an error came with a state")
+	}
+	return err
+}
+
+// joinsWith makes an external Commit; the leaf is made of what can be edited.
+func joinsWith(t *testing.T, w *world, edit func(*world, *draft)) error {
+	c := newcomer(t, "x")
+	d := &draft{leaf: mls.LeafNode{Capabilities: worldCapabilities(), Credential: credential("x")}}
+	edit(w, d)
+	info, err := w.at(t, forger).st.GroupInfo(true)
+	must(t, err)
+	st, err := ExternalJoin(c.cfg, info, nil, ExternalParams{
+		Credential: d.leaf.Credential, Capabilities: &d.leaf.Capabilities, Extensions: d.leaf.Extensions,
+	})
+	if err != nil && st != nil {
+		t.Fatal("an error came with a staged commit")
 	}
 	return err
 }

@@ -381,9 +381,14 @@ type welcomePlan struct {
 // welcome makes the Welcome for one of those who were added.
 func (f *forged) welcome(t testing.TB, to *client, p welcomePlan) []byte {
 	t.Helper()
+	return f.welcomeOf(t, to.keyPackageOf(), p)
+}
+
+// welcomeOf makes the Welcome for the client of a KeyPackage, which may be one
+// that cannot be parsed.
+func (f *forged) welcomeOf(t testing.TB, kp *mls.KeyPackage, p welcomePlan) []byte {
+	t.Helper()
 	s := f.by.st.pub.Suite()
-	kp, err := mls.ParseKeyPackage(to.kp)
-	must(t, err)
 	l, ok := f.applied.Tree.FindLeaf(kp.Leaf.SignatureKey)
 	if !ok {
 		t.Fatal("not in the tree")
@@ -397,6 +402,7 @@ func (f *forged) welcome(t testing.TB, to *client, p welcomePlan) []byte {
 		info = p.reseal(info)
 	}
 	m := &mls.Welcome{Suite: s.ID}
+	var err error
 	m.GroupInfo, err = s.Seal(key, nonce, nil, info)
 	must(t, err)
 	secrets := &mls.GroupSecrets{JoinerSecret: bytes.Clone(f.epoch.joiner), PSKs: slices.Clone(f.psks)}
