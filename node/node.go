@@ -144,7 +144,10 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if err := n.eraseRevoked(ctx); err != nil {
 		return nil, err
 	}
-	return n, n.openDoors(o, keys, registry)
+	if err := n.openDoors(o, keys, registry); err != nil {
+		return nil, err
+	}
+	return n, n.finishRevocations(ctx)
 }
 
 // openIdentity opens the sealed keys and verifies who we are.

@@ -92,14 +92,6 @@ func (a operatorAPI) DisableDevice(ctx context.Context, r *connect.Request[pb.Di
 	return answer(&pb.DisableDeviceResponse{Rooms: uint32(rooms)}, err)
 }
 
-// revoke records a revocation in the directory and follows it up.
-func (n *Node) revoke(ctx context.Context, note string, r *identity.Revocation) (int, error) {
-	if err := n.dir.RevokeDevice(ctx, note); err != nil {
-		return 0, err
-	}
-	return n.removeEverywhere(ctx, r, note)
-}
-
 func (a operatorAPI) ListLinks(context.Context, *connect.Request[pb.ListLinksRequest]) (*connect.Response[pb.ListLinksResponse], error) {
 	links, err := a.n.dir.Links()
 	out := &pb.ListLinksResponse{}

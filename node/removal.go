@@ -104,24 +104,28 @@ func (n *Node) removeEverywhere(ctx context.Context, r *identity.Revocation, rev
 		return 0, err
 	}
 	count := 0
-	for _, id := range ids {
-		c, err := n.begin(id)
-		if err != nil {
-			return count, err
-		}
-		concerned, err := c.removeFrom(c.room(id), r, revocation)
-		if err != nil {
-			c.abandon()
-			return count, err
-		}
-		if err := c.commit(ctx); err != nil {
-			return count, err
-		}
+	var failed []error
+	for _, id := range ids { // one room that fails keeps no other from being told
+		concerned, err := n.removeIn(ctx, id, r, revocation)
 		if concerned {
 			count++
 		}
+		failed = append(failed, err)
 	}
-	return count, nil
+	return count, errors.Join(failed...)
+}
+
+func (n *Node) removeIn(ctx context.Context, id wire.RoomID, r *identity.Revocation, revocation string) (bool, error) {
+	c, err := n.begin(id)
+	if err != nil {
+		return false, err
+	}
+	concerned, err := c.removeFrom(c.room(id), r, revocation)
+	if err != nil {
+		c.abandon()
+		return false, err
+	}
+	return concerned, c.commit(ctx)
 }
 
 // removeFrom proposes the removal where we are the hub, and tells the hub where
@@ -143,7 +147,10 @@ func (c *change) removeFrom(d *draft, r *identity.Revocation, revocation string)
 	if err != nil {
 		return true, err
 	}
-	_, err = c.stage(mailbox.Delivery{Sender: "revocations", Partners: []wire.OrganizationID{d.row.Hub},
+	staged, err := c.stage(mailbox.Delivery{Sender: "revocations", Partners: []wire.OrganizationID{d.row.Hub},
 		Item: &pb.Item{Kind: pb.ItemKind_ITEM_KIND_CONTROL, Envelope: &pb.Envelope{Core: core}}})
+	if err == nil && staged.Accepted() == 0 {
+		return true, &wire.StatusError{Status: firstRefusal(staged)} // the hub is to be told
+	}
 	return true, err
 }

@@ -46,23 +46,30 @@ func newSite(t testing.TB, name string) *site {
 	c.Listen, c.Federation, c.TrustClock = "127.0.0.1:0", []string{"/ip4/127.0.0.1/tcp/0"}, true
 	_, err := Init(s.dir, name, worldPass, c)
 	must(t, err)
-	s.Node, err = Open(t.Context(), Options{Dir: s.dir, Passphrase: worldPass, Configure: func(c *Config) {
+	s.start()
+	t.Cleanup(func() { s.halt() })
+	return s
+}
+
+// start opens and runs the node; again after halt.
+func (s *site) start() {
+	s.t.Helper()
+	var err error
+	s.Node, err = Open(s.t.Context(), Options{Dir: s.dir, Passphrase: worldPass, Configure: func(c *Config) {
 		c.Limits = LimitConfig{DeviceRate: 10_000, DeviceBurst: 10_000, PartnerRate: 10_000, PartnerBurst: 10_000, PartnerBytes: 1 << 30}
 	}})
-	must(t, err)
+	must(s.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	go func(n *Node) { done <- n.Run(ctx) }(s.Node)
 	s.halt = func() {
 		if s.halt = func() {}; true {
 			cancel()
 			if err := errors.Join(<-done, s.Close()); err != nil {
-				t.Errorf("%s: %v", name, err)
+				s.t.Errorf("%s: %v", s.dir, err)
 			}
 		}
 	}
-	t.Cleanup(func() { s.halt() })
-	return s
 }
 
 // agree makes two sites partners over their real federation.

@@ -1,0 +1,73 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/store"
+	"github.com/entente-im/entente/wire"
+)
+
+// Revocations of devices of ours that are under way: "nd/gone/" ‖ device ID, the note
+// as value. The row is written before the directory changes and goes when every room
+// has been told, so that a crash between the two leaves nobody in a room.
+const gonePrefix = "nd/gone/"
+
+func goneKey(d wire.DeviceID) []byte { return append([]byte(gonePrefix), d[:]...) }
+
+// revoke records a revocation in the directory and follows it up. When it returns
+// nil the device is gone from the directory, and every hub of a room with its leaf is
+// told; what failed is done again at the next start. It returns how many rooms those
+// are.
+func (n *Node) revoke(ctx context.Context, note string, r *identity.Revocation) (int, error) {
+	var b store.Batch
+	b.Put(goneKey(r.Device), []byte(note))
+	if _, err := n.store.Commit(ctx, &b); err != nil {
+		return 0, fmt.Errorf("node: revoking: %w", err)
+	}
+	return n.followUp(ctx, note, r)
+}
+
+func (n *Node) followUp(ctx context.Context, note string, r *identity.Revocation) (count int, err error) {
+	err = n.dir.RevokeDevice(ctx, note)
+	if err == nil {
+		if count, err = n.removeEverywhere(ctx, r, note); err != nil {
+			return count, err
+		}
+	} else if wire.ClassOf(wire.StatusOf(err).Code) == wire.Temporary {
+		return 0, err
+	}
+	// Done, or not a revocation that stands.
+	var b store.Batch
+	b.Delete(goneKey(r.Device))
+	_, e := n.store.Commit(ctx, &b)
+	return count, errors.Join(err, e)
+}
+
+// finishRevocations follows up what a crash or a full outbox has left. A node that is
+// recovering orders nothing: it does so at its next start.
+func (n *Node) finishRevocations(ctx context.Context) error {
+	if n.store.Status().Recovering {
+		return nil
+	}
+	var after []byte
+	for {
+		page, err := n.store.Scan([]byte(gonePrefix), after, 100)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for _, kv := range page {
+			after = kv.Key
+			note := string(kv.Value)
+			r, err := identity.ReadRevocation(note)
+			if err != nil {
+				return fmt.Errorf("node: a stored revocation: %w", err)
+			}
+			if _, err := n.followUp(ctx, note, r); err != nil {
+				n.log.Error("a revocation was not told everywhere", "device", r.Device, "error", err)
+			}
+		}
+	}
+}
