@@ -39,7 +39,7 @@ func twoOf(f func(t *testing.T, w *world) *mls.Proposal) func(*testing.T, *world
 var (
 	twice     = fault{mls.ErrCommit, "two proposals for leaf"}
 	itself    = fault{mls.ErrCommit, "committer updates or removes itself"}
-	byValueUp = fault{mls.ErrCommit, "update by value"}
+	byValueUp = fault{mls.ErrCommit, "by value"}
 	excluded  = fault{mls.ErrCommit, "proposals that exclude each other"}
 	already   = fault{mls.ErrCommit, "client is a member already"}
 )

@@ -85,7 +85,7 @@ var proposalRules = []proposalRule{
 		inCommit: fault{mls.ErrLeaf, "lacks required credential"}, outside: notOutside, fromHub: notFromHub},
 	// §12.1.8, and ours: the external sender removes, and does nothing else
 	{name: "add-of-the-external-sender", make: addOfX, outside: notOutside, fromHub: notFromHub},
-	{name: "update-of-the-external-sender", make: updateOfThird, outside: fault{mls.ErrCommit, "update by value"}, fromHub: notFromHub},
+	{name: "update-of-the-external-sender", make: updateOfThird, outside: fault{mls.ErrCommit, "by value"}, fromHub: notFromHub},
 }
 
 func addOfX(t *testing.T, _ *world) *mls.Proposal { return add(newcomer(t, "x").keyPackageOf()) }

@@ -89,88 +89,113 @@ func (w *world) welcomeWith(t *testing.T, x *client, list ...*mls.Proposal) []by
 }
 
 // Of several keys at once (§8.4, §12.2, §12.4.3.1).
-func init() {
-	coffee, tea := mixing("coffee", nil), mixing("tea", nil)
-	both := func(t *testing.T, w *world) []*mls.Proposal { return []*mls.Proposal{coffee(t, w), tea(t, w)} }
-	again := func(t *testing.T, w *world) []*mls.Proposal { return []*mls.Proposal{coffee(t, w), coffee(t, w)} }
-	many := func(t *testing.T, w *world) (out []*mls.Proposal) {
-		for i := range mls.MaxPSKs + 1 {
-			out = append(out, mixing(string(rune('a'+i)), nil)(t, w))
+type keyList = func(*testing.T, *world) []*mls.Proposal
+
+var coffee, tea = mixing("coffee", nil), mixing("tea", nil)
+
+func noKeys(*testing.T, *world) []*mls.Proposal { return nil }
+
+func bothKeys(t *testing.T, w *world) []*mls.Proposal {
+	return []*mls.Proposal{coffee(t, w), tea(t, w)}
+}
+
+func oneKeyTwice(t *testing.T, w *world) []*mls.Proposal {
+	return []*mls.Proposal{coffee(t, w), coffee(t, w)}
+}
+
+func tooManyKeys(t *testing.T, w *world) (out []*mls.Proposal) {
+	for i := range mls.MaxPSKs + 1 {
+		out = append(out, mixing(string(rune('a'+i)), nil)(t, w))
+	}
+	return out
+}
+
+// Other lists of keys than the Commit's.
+func backwards(l []*mls.PreSharedKeyID) []*mls.PreSharedKeyID {
+	l = slices.Clone(l)
+	slices.Reverse(l)
+	return l
+}
+
+func onlyTheFirst(l []*mls.PreSharedKeyID) []*mls.PreSharedKeyID { return l[:1] }
+
+func oneUnasked([]*mls.PreSharedKeyID) []*mls.PreSharedKeyID {
+	return []*mls.PreSharedKeyID{{ID: []byte("coffee"), Nonce: make([]byte, 32)}}
+}
+
+func otherNonce(l []*mls.PreSharedKeyID) []*mls.PreSharedKeyID {
+	id := *l[0]
+	id.Nonce = mls.Random(32)
+	return append([]*mls.PreSharedKeyID{&id}, l[1:]...)
+}
+
+func otherKey(l []*mls.PreSharedKeyID) []*mls.PreSharedKeyID {
+	id := *l[0]
+	id.ID = []byte("milk")
+	return append([]*mls.PreSharedKeyID{&id}, l[1:]...)
+}
+
+// scheduled is a Commit whose psk_secret is of another list than its proposals.
+func scheduled(make keyList, psks func([]*mls.PreSharedKeyID) []*mls.PreSharedKeyID) func(*testing.T, *world) attack {
+	return func(t *testing.T, w *world) attack {
+		a := commits(make)(t, w)
+		a.plan.psks = psks
+		return a
+	}
+}
+
+// welcomed is a Welcome whose GroupSecrets name another list than the Commit.
+func welcomed(make keyList, psks func([]*mls.PreSharedKeyID) []*mls.PreSharedKeyID) func(*testing.T, *world, *client) ([]byte, *client) {
+	return func(t *testing.T, w *world, x *client) ([]byte, *client) {
+		p := plan{list: []mls.Sent{byForger(add(x.keyPackageOf()))}}
+		for _, q := range make(t, w) {
+			p.list = append(p.list, byForger(q))
 		}
-		return out
-	}
-	of := func(make func(*testing.T, *world) []*mls.Proposal, psks func([]*mls.PreSharedKeyID) []*mls.PreSharedKeyID) func(*testing.T, *world) attack {
-		return func(t *testing.T, w *world) attack {
-			a := commits(make)(t, w)
-			a.plan.psks = psks
-			return a
-		}
-	}
-	reversed := func(l []*mls.PreSharedKeyID) []*mls.PreSharedKeyID {
-		l = slices.Clone(l)
-		slices.Reverse(l)
-		return l
-	}
-	registerMessages([]messageRule{
-		{name: "psk-twice", entry: "commit", routes: rAll, want: pskTwice, make: commits(again)},
-		{name: "psk-twice", entry: "external-commit", routes: rOpen, want: pskTwice, make: comes(again)},
-		{name: "psk-by-reference-and-value", entry: "commit", routes: rAll, want: pskTwice, make: func(t *testing.T, w *world) attack {
-			msg, sent := w.received(t, third, coffee(t, w))
-			return attack{plan: plan{list: []mls.Sent{sent, byForger(coffee(t, w))}}, before: [][]byte{msg}}
-		}},
-		{name: "psk-too-many", entry: "commit", routes: rAll, want: fault{mls.ErrLimit, "pre-shared keys"}, make: commits(many)},
-		{name: "psk-too-many", entry: "external-commit", routes: rOpen, want: fault{mls.ErrLimit, "pre-shared keys"}, make: comes(many)},
-		{name: "psk-of-the-external-sender", entry: "external-proposal", routes: rOpen, want: notFromHub,
-			make: func(t *testing.T, w *world) attack { return attack{plan: w.fromHub(coffee(t, w))} }},
-		// psk_secret is in the confirmation tag
-		{name: "psk-in-another-order", entry: "commit", routes: memberOnly, want: badTag, make: of(both, reversed)},
-		{name: "psk-left-out", entry: "commit", routes: memberOnly, want: badTag,
-			make: of(both, func(l []*mls.PreSharedKeyID) []*mls.PreSharedKeyID { return l[:1] })},
-		{name: "psk-not-in-the-list", entry: "commit", routes: memberOnly, want: badTag,
-			make: of(func(*testing.T, *world) []*mls.Proposal { return nil }, func([]*mls.PreSharedKeyID) []*mls.PreSharedKeyID {
-				return []*mls.PreSharedKeyID{{ID: []byte("coffee"), Nonce: make([]byte, 32)}}
-			})},
-		{name: "psk-with-another-nonce", entry: "commit", routes: memberOnly, want: badTag,
-			make: of(both, func(l []*mls.PreSharedKeyID) []*mls.PreSharedKeyID {
-				id := *l[0]
-				id.Nonce = mls.Random(32)
-				return []*mls.PreSharedKeyID{&id, l[1]}
-			})},
-		{name: "psk-with-another-key", entry: "commit", routes: memberOnly, want: badTag,
-			make: of(both, func(l []*mls.PreSharedKeyID) []*mls.PreSharedKeyID {
-				id := *l[0]
-				id.ID = []byte("tea")
-				return []*mls.PreSharedKeyID{&id, l[1]}
-			})},
-	})
-	welcomed := func(make func(*testing.T, *world) []*mls.Proposal, edit func(*mls.GroupSecrets)) func(*testing.T, *world, *client) ([]byte, *client) {
-		return func(t *testing.T, w *world, x *client) ([]byte, *client) {
-			p := plan{list: []mls.Sent{byForger(add(x.keyPackageOf()))}}
-			for _, q := range make(t, w) {
-				p.list = append(p.list, byForger(q))
+		edit := func(g *mls.GroupSecrets) {
+			if psks != nil {
+				g.PSKs = psks(g.PSKs)
 			}
-			return w.forge(t, p).welcome(t, x, welcomePlan{secrets: edit}), x
 		}
+		return w.forge(t, p).welcome(t, x, welcomePlan{secrets: edit}), x
 	}
-	registerWelcomes([]welcomeRule{
-		{name: "psk-twice", peeks: true, want: pskTwice, make: welcomed(again, nil)},
-		{name: "psk-too-many", peeks: true, want: fault{mls.ErrLimit, "pre-shared keys"}, make: welcomed(many, nil)},
-		{name: "psk-in-another-order", peeks: true, want: welcomeCrypto, make: welcomed(both, func(g *mls.GroupSecrets) { slices.Reverse(g.PSKs) })},
-		{name: "psk-left-out", peeks: true, want: welcomeCrypto, make: welcomed(both, func(g *mls.GroupSecrets) { g.PSKs = g.PSKs[:1] })},
-		{name: "psk-not-in-the-list", peeks: true, want: welcomeCrypto, make: welcomed(func(*testing.T, *world) []*mls.Proposal { return nil }, func(g *mls.GroupSecrets) {
-			g.PSKs = []*mls.PreSharedKeyID{{ID: []byte("coffee"), Nonce: make([]byte, 32)}}
-		})},
-		{name: "psk-with-another-nonce", peeks: true, want: welcomeCrypto, make: welcomed(both, func(g *mls.GroupSecrets) {
-			id := *g.PSKs[0]
-			id.Nonce = mls.Random(32)
-			g.PSKs[0] = &id
-		})},
-		{name: "psk-without-a-policy", peeks: true, want: noPolicy, make: func(t *testing.T, w *world, x *client) ([]byte, *client) {
-			msg := w.welcomeWith(t, x, coffee(t, w))
-			x.cfg.PSK = nil
-			return msg, x
-		}},
-	})
+}
+
+var keyListRules = []messageRule{
+	{name: "psk-twice", entry: "commit", routes: rAll, want: pskTwice, make: commits(oneKeyTwice)},
+	{name: "psk-twice", entry: "external-commit", routes: rOpen, want: pskTwice, make: comes(oneKeyTwice)},
+	{name: "psk-by-reference-and-value", entry: "commit", routes: rAll, want: pskTwice, make: func(t *testing.T, w *world) attack {
+		msg, sent := w.received(t, third, coffee(t, w))
+		return attack{plan: plan{list: []mls.Sent{sent, byForger(coffee(t, w))}}, before: [][]byte{msg}}
+	}},
+	{name: "psk-too-many", entry: "commit", routes: rAll, want: fault{mls.ErrLimit, "pre-shared keys"}, make: commits(tooManyKeys)},
+	{name: "psk-too-many", entry: "external-commit", routes: rOpen, want: fault{mls.ErrLimit, "pre-shared keys"}, make: comes(tooManyKeys)},
+	{name: "psk-of-the-external-sender", entry: "external-proposal", routes: rOpen, want: notFromHub,
+		make: func(t *testing.T, w *world) attack { return attack{plan: w.fromHub(coffee(t, w))} }},
+	// psk_secret is in the confirmation tag
+	{name: "psk-in-another-order", entry: "commit", routes: memberOnly, want: badTag, make: scheduled(bothKeys, backwards)},
+	{name: "psk-left-out", entry: "commit", routes: memberOnly, want: badTag, make: scheduled(bothKeys, onlyTheFirst)},
+	{name: "psk-not-in-the-list", entry: "commit", routes: memberOnly, want: badTag, make: scheduled(noKeys, oneUnasked)},
+	{name: "psk-with-another-nonce", entry: "commit", routes: memberOnly, want: badTag, make: scheduled(bothKeys, otherNonce)},
+	{name: "psk-with-another-key", entry: "commit", routes: memberOnly, want: badTag, make: scheduled(bothKeys, otherKey)},
+}
+
+var welcomeKeyRules = []welcomeRule{
+	{name: "psk-twice", peeks: true, want: pskTwice, make: welcomed(oneKeyTwice, nil)},
+	{name: "psk-too-many", peeks: true, want: fault{mls.ErrLimit, "pre-shared keys"}, make: welcomed(tooManyKeys, nil)},
+	{name: "psk-in-another-order", peeks: true, want: welcomeCrypto, make: welcomed(bothKeys, backwards)},
+	{name: "psk-left-out", peeks: true, want: welcomeCrypto, make: welcomed(bothKeys, onlyTheFirst)},
+	{name: "psk-not-in-the-list", peeks: true, want: welcomeCrypto, make: welcomed(noKeys, oneUnasked)},
+	{name: "psk-with-another-nonce", peeks: true, want: welcomeCrypto, make: welcomed(bothKeys, otherNonce)},
+	{name: "psk-without-a-policy", peeks: true, want: noPolicy, make: func(t *testing.T, w *world, x *client) ([]byte, *client) {
+		msg := w.welcomeWith(t, x, coffee(t, w))
+		x.cfg.PSK = nil
+		return msg, x
+	}},
+}
+
+func init() {
+	registerMessages(keyListRules)
+	registerWelcomes(welcomeKeyRules)
 	for entry, p := range map[string]func(t *testing.T, w *world) plan{
 		"proposal": func(t *testing.T, w *world) plan { return plan{proposal: coffee(t, w)} },
 		"commit":   func(t *testing.T, w *world) plan { return plan{list: []mls.Sent{byForger(coffee(t, w))}} },
