@@ -150,6 +150,26 @@ func TestAMessageOfTheEpochBeforeIsTakenWhileNobodyCameOrWent(t *testing.T) {
 	w.takes()
 }
 
+func TestNoCopyIsKeptLongerThanItsRoomAllows(t *testing.T) {
+	w := newWorld(t) // its room allows two hours
+	at := time.Now()
+	if st := w.alice.submit(w.alice.message(w.room, "for a month", func(c *pb.EnvelopeCore) { c.Deadline = at.Add(30 * 24 * time.Hour).Unix() })); st.Code != sequenced {
+		t.Fatalf("%s %s", wire.CodeName(st.Code), st.Detail)
+	}
+	got, err := w.acme.mail.Fetch(t.Context(), w.bob.id, 0, 10, 1<<20)
+	if err != nil || len(got) == 0 {
+		t.Fatalf("bob has %d entries, %v", len(got), err)
+	}
+	// A bucket is an hour: the copy ends with the one that its deadline is in.
+	if last := got[len(got)-1]; last.Deadline.After(at.Add(2*time.Hour+DefaultConfig().Bucket+time.Minute)) || last.Deadline.Before(at.Add(time.Hour)) {
+		t.Errorf("kept until %s, it is %s", last.Deadline, at)
+	}
+	out, err := w.acme.mail.Outbox(w.globex.org.ID).Fetch(t.Context(), 0, 10, 1<<20)
+	if err != nil || len(out) == 0 || out[len(out)-1].Deadline.After(at.Add(3*time.Hour+time.Minute)) {
+		t.Errorf("%d items for the partner, %v", len(out), err)
+	}
+}
+
 // TestNothingOfARoomGoesToWhoIsNoLongerInIt: from a removal on (P4).
 func TestNothingOfARoomGoesToWhoIsNoLongerInIt(t *testing.T) {
 	w := newWorld(t)

@@ -98,7 +98,8 @@ func (c *change) orderMessage(d *draft, s submission) *pb.Status {
 	if !d.takes(s.parsed.Epoch) {
 		return d.wrongEpoch()
 	}
-	if d.over() {
+	terms := d.now()
+	if terms.ended {
 		return wire.Status(pb.Code_CODE_FORBIDDEN, "the room has ended")
 	}
 	if err := checkPrivateMessage(s.parsed); err != nil {
@@ -112,7 +113,8 @@ func (c *change) orderMessage(d *draft, s submission) *pb.Status {
 		d.place = before
 		return refused[0].Status
 	}
-	staged, err := c.stage(mailbox.Delivery{Item: item, From: s.from, Sender: s.quotaKey(), Devices: local, Partners: partners})
+	staged, err := c.stage(mailbox.Delivery{Item: item, From: s.from, Sender: s.quotaKey(), Devices: local, Partners: partners,
+		Deadline: c.n.clock.Now().Add(terms.keep)})
 	if err != nil {
 		d.place = before
 		return wire.StatusOf(err)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/policy"
@@ -81,7 +82,7 @@ type room struct {
 	group *mls.PublicGroup // nil where we are not the hub
 
 	leaves atomic.Pointer[[]wire.Credential] // of group, readable without mu
-	ended  bool                              // the group's room extension says so
+	terms  terms                             // of the group's room extension
 }
 
 // draft is a room as a change would leave it.
@@ -134,20 +135,33 @@ func (d *draft) publish() {
 func (r *room) show() {
 	leaves := members(r.group)
 	r.leaves.Store(&leaves)
-	r.ended = hasEnded(r.group)
+	r.terms = termsOf(r.group)
 }
 
-// over reports whether the room has ended for what comes now.
-func (d *draft) over() bool {
-	if d.group == d.room.group {
-		return d.room.ended
-	}
-	return hasEnded(d.group)
+// terms are what a room's description says about its messages.
+type terms struct {
+	ended bool
+	keep  time.Duration // the hub's copies are kept no longer than this
 }
 
-func hasEnded(g *mls.PublicGroup) bool {
+func termsOf(g *mls.PublicGroup) terms {
 	rules, err := policy.Of(g.Extensions())
-	return err == nil && rules.Room.Ended
+	if err != nil {
+		return terms{} // not let in; see checkNewRoom and policy.CheckExtensions
+	}
+	keep := rules.Room.DeadlineMax
+	if rules.Room.Retention > 0 {
+		keep = min(keep, rules.Room.Retention)
+	}
+	return terms{rules.Room.Ended, time.Duration(keep) * time.Second}
+}
+
+// now returns the terms for what comes now.
+func (d *draft) now() terms {
+	if d.group == d.room.group {
+		return d.room.terms
+	}
+	return termsOf(d.group)
 }
 
 // committed returns the leaves of a room that is ordered here, as last committed.
