@@ -40,7 +40,7 @@ func commitNow(ctx context.Context, d *Device) error {
 func nothingLost(t *testing.T, shown []Shown) {
 	t.Helper()
 	for _, s := range shown {
-		if s.Event == "unreadable" || s.State == "gap" || s.State == "resynced" {
+		if s.Event == "unreadable" || s.State == "gap" || s.State == "forked" || s.State == "resynced" {
 			t.Errorf("lost on the way: %+v", s)
 		}
 	}

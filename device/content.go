@@ -18,6 +18,15 @@ type MessageID [32]byte
 
 func (id MessageID) String() string { return hex.EncodeToString(id[:]) }
 
+// ParseMessageID is the inverse of String.
+func ParseMessageID(s string) (id MessageID, err error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(id) || b[0] != messageIDAlgorithm {
+		return id, errors.New("device: a message ID that does not parse")
+	}
+	return MessageID(b), nil
+}
+
 // content is a MIMI message (draft-ietf-mimi-content-08 §4): an array of seven.
 type content struct {
 	_          struct{} `cbor:",toarray"`
@@ -31,15 +40,18 @@ type content struct {
 }
 
 const (
-	saltLen            = 16
-	dispositionRender  = 1
-	cardinalitySingle  = 1
-	contentMarkdown    = "text/markdown;variant=GFM-MIMI"
-	contentPlain       = "text/plain;charset=utf-8"
-	contentRoomName    = "application/vnd.entente.room-name" // what a room calls itself, UTF-8
-	maxRoomName        = 128                                 // bytes
-	maxContent         = 200 << 10
-	messageIDAlgorithm = 0x01 // SHA-256, first 31 bytes
+	saltLen             = 16
+	dispositionRender   = 1
+	dispositionReaction = 2
+	cardinalityNull     = 0
+	cardinalitySingle   = 1
+	maxReaction         = 64 // bytes
+	contentMarkdown     = "text/markdown;variant=GFM-MIMI"
+	contentPlain        = "text/plain;charset=utf-8"
+	contentRoomName     = "application/vnd.entente.room-name" // what a room calls itself, UTF-8
+	maxRoomName         = 128                                 // bytes
+	maxContent          = 200 << 10
+	messageIDAlgorithm  = 0x01 // SHA-256, first 31 bytes
 )
 
 var (
@@ -57,18 +69,54 @@ func mustMode[T any](v T, err error) T {
 	return v
 }
 
-// newContent encodes a text as a MIMI message and names it. Sender and room are the
-// URIs of docs/protocol.md 1.3.
-func newContent(sender, room, text string) (encoded []byte, id MessageID, err error) {
-	return newPart(sender, room, contentMarkdown, text)
+// message is what a MIMI message says.
+type message struct {
+	ID       MessageID
+	Text     string
+	Name     string     // of the room, when that is what it says
+	Replaces *MessageID // an edit, or with Deleted a deletion, of an own earlier message
+	Deleted  bool
+	ReplyTo  *MessageID
+	Reaction bool // Text is a reaction to ReplyTo
+	Expires  expiry
 }
 
-func newPart(sender, room, kind, text string) (encoded []byte, id MessageID, err error) {
-	if len(text) > maxContent {
-		return nil, id, fmt.Errorf("device: a text of %d bytes: at most %d are allowed", len(text), maxContent)
+// expiry is until when a message may be read (§4.2.4 of the draft); zero: as long as
+// the history is kept.
+type expiry struct {
+	Relative bool  // Seconds after it was read first; otherwise since 1970
+	Seconds  int64 // at most 2^32-1
+}
+
+const maxExpiry = 1<<32 - 1
+
+// newContent encodes a message and names it. Sender and room are the URIs of
+// docs/protocol.md 1.3.
+func newContent(sender, room string, m message) (encoded []byte, id MessageID, err error) {
+	if len(m.Text) > maxContent {
+		return nil, id, fmt.Errorf("device: a text of %d bytes: at most %d are allowed", len(m.Text), maxContent)
 	}
-	c := content{Salt: make([]byte, saltLen), TopicID: []byte{}, Extensions: map[any]any{},
-		Nested: []any{dispositionRender, "", cardinalitySingle, kind, []byte(text)}}
+	c := content{Salt: make([]byte, saltLen), TopicID: []byte{}, Extensions: map[any]any{}}
+	disposition, kind, body := dispositionRender, contentMarkdown, m.Text
+	switch {
+	case m.Reaction:
+		disposition, kind = dispositionReaction, contentPlain
+	case m.Name != "":
+		kind, body = contentRoomName, m.Name
+	}
+	c.Nested = []any{disposition, "", cardinalitySingle, kind, []byte(body)}
+	if m.Deleted {
+		c.Nested = []any{disposition, "", cardinalityNull}
+	}
+	if m.Replaces != nil {
+		c.Replaces = m.Replaces[:]
+	}
+	if m.ReplyTo != nil {
+		c.InReplyTo = m.ReplyTo[:]
+	}
+	if m.Expires.Seconds > 0 {
+		c.Expires = []any{m.Expires.Relative, uint64(m.Expires.Seconds)}
+	}
 	rand.Read(c.Salt)
 	if encoded, err = contentEncoder.Marshal(c); err != nil {
 		return nil, id, fmt.Errorf("device: encoding a message: %w", err)
@@ -93,38 +141,85 @@ func messageID(sender, room string, message, salt []byte) (id MessageID) {
 
 var errContent = errors.New("device: a message whose content is not understood")
 
-// message is what a MIMI message says.
-type message struct {
-	ID   MessageID
-	Text string
-	Name string // of the room, when that is what it says
-}
-
-// parseContent reads a MIMI message with one part.
+// parseContent reads a MIMI message with one part or none.
 func parseContent(sender, room string, b []byte) (m message, err error) {
 	var c content
 	if len(b) > maxContent+4<<10 || contentDecoder.Unmarshal(b, &c) != nil || len(c.Salt) != saltLen {
 		return m, errContent
 	}
 	m.ID = messageID(sender, room, b, c.Salt)
-	if len(c.Nested) != 5 {
-		return m, errContent
+	if m.Replaces, err = reference(c.Replaces); err != nil {
+		return message{ID: m.ID}, err
 	}
-	kind, ok := c.Nested[3].(string)
-	body, ok2 := c.Nested[4].([]byte)
-	if !ok || !ok2 {
-		return m, errContent
+	if m.ReplyTo, err = reference(c.InReplyTo); err != nil {
+		return message{ID: m.ID}, err
+	}
+	if m.Expires, err = parseExpiry(c.Expires); err != nil {
+		return message{ID: m.ID}, err
+	}
+	if err := m.part(c.Nested); err != nil {
+		return message{ID: m.ID}, err
+	}
+	return m, nil
+}
+
+// part reads the nested part: a text, a reaction, a room's name, or none in a deletion.
+func (m *message) part(p []any) error {
+	if len(p) == 3 && p[2] == uint64(cardinalityNull) && m.Replaces != nil {
+		m.Deleted = true
+		return nil
+	}
+	if len(p) != 5 {
+		return errContent
+	}
+	disposition, ok := p[0].(uint64)
+	kind, ok2 := p[3].(string)
+	body, ok3 := p[4].([]byte)
+	if !ok || !ok2 || !ok3 {
+		return errContent
 	}
 	text := string(bytes.ToValidUTF8(body, []byte("\uFFFD")))
 	switch {
-	case isText(kind):
-		m.Text = text
 	case kind == contentRoomName && len(body) > 0 && len(body) <= maxRoomName:
 		m.Name = text
+	case !isText(kind):
+		return errContent
+	case disposition == dispositionReaction:
+		if m.ReplyTo == nil || len(text) == 0 || len(text) > maxReaction {
+			return errContent
+		}
+		m.Text, m.Reaction = text, true
 	default:
-		return m, errContent
+		m.Text = text
 	}
-	return m, nil
+	return nil
+}
+
+// reference reads a message ID, or null.
+func reference(b []byte) (*MessageID, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	if len(b) != len(MessageID{}) || b[0] != messageIDAlgorithm {
+		return nil, errContent
+	}
+	id := MessageID(b)
+	return &id, nil
+}
+
+func parseExpiry(v []any) (e expiry, err error) {
+	if len(v) == 0 {
+		return e, nil
+	}
+	if len(v) != 2 {
+		return e, errContent
+	}
+	relative, ok := v[0].(bool)
+	seconds, ok2 := v[1].(uint64)
+	if !ok || !ok2 || seconds == 0 || seconds > maxExpiry {
+		return e, errContent
+	}
+	return expiry{relative, int64(seconds)}, nil
 }
 
 func isText(kind string) bool {

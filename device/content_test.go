@@ -51,10 +51,10 @@ func madeVectors(t *testing.T) []contentVector {
 	body := func(kind string, text []byte) []any {
 		return []any{dispositionRender, "", cardinalitySingle, kind, text}
 	}
-	message := func(nested any) []any { return []any{salt, nil, []byte{}, nil, nil, map[any]any{}, nested} }
-	plain := encodeContent(t, message(body(contentPlain, []byte("plain"))))
+	plainMessage := func(nested any) []any { return []any{salt, nil, []byte{}, nil, nil, map[any]any{}, nested} }
+	plain := encodeContent(t, plainMessage(body(contentPlain, []byte("plain"))))
 	with := func(at int, v any) []any {
-		m := message(body(contentMarkdown, []byte("text")))
+		m := plainMessage(body(contentMarkdown, []byte("text")))
 		m[at] = v
 		return m
 	}
@@ -66,24 +66,36 @@ func madeVectors(t *testing.T) []contentVector {
 		name string
 		in   any
 	}{
-		{"markdown", message(body(contentMarkdown, []byte("**hello**")))},
+		{"markdown", plainMessage(body(contentMarkdown, []byte("**hello**")))},
 		{"plain text", plain},
-		{"an empty text", message(body(contentMarkdown, []byte{}))},
-		{"text/plain without a charset", message(body("text/plain", []byte("x")))},
-		{"a text that is not UTF-8 is repaired", message(body(contentMarkdown, []byte("a\xff\xfeb")))},
+		{"an empty text", plainMessage(body(contentMarkdown, []byte{}))},
+		{"text/plain without a charset", plainMessage(body("text/plain", []byte("x")))},
+		{"a text that is not UTF-8 is repaired", plainMessage(body(contentMarkdown, []byte("a\xff\xfeb")))},
 		{"an expiry, relative", with(3, []any{true, 3600})},
 		{"a reply", with(4, bytes.Repeat([]byte{1}, 32))},
+		{"an edit", with(1, bytes.Repeat([]byte{1}, 32))},
+		{"an expiry, absolute", with(3, []any{false, 1_900_000_000})},
+		{"a reaction", []any{salt, nil, []byte{}, nil, bytes.Repeat([]byte{1}, 32), map[any]any{}, []any{dispositionReaction, "", cardinalitySingle, contentPlain, []byte("\U0001F44D")}}},
+		{"a deletion", []any{salt, bytes.Repeat([]byte{1}, 32), []byte{}, nil, nil, map[any]any{}, []any{dispositionRender, "", cardinalityNull}}},
+		{"a deletion of nothing", []any{salt, nil, []byte{}, nil, nil, map[any]any{}, []any{dispositionRender, "", cardinalityNull}}},
+		{"a reaction to nothing", plainMessage([]any{dispositionReaction, "", cardinalitySingle, contentPlain, []byte("+1")})},
+		{"a reaction that is a text", []any{salt, nil, []byte{}, nil, bytes.Repeat([]byte{1}, 32), map[any]any{}, []any{dispositionReaction, "", cardinalitySingle, contentPlain, make([]byte, maxReaction+1)}}},
+		{"an edit of a short ID", with(1, bytes.Repeat([]byte{1}, 31))},
+		{"a reply to an ID of another algorithm", with(4, bytes.Repeat([]byte{2}, 32))},
+		{"an expiry of nothing", with(3, []any{true, 0})},
+		{"an expiry beyond 32 bits", with(3, []any{true, uint64(1) << 32})},
+		{"an expiry that is text", with(3, []any{"true", 5})},
 		{"an unknown extension", with(5, map[any]any{"x": 1})},
 		{"no bytes", []byte{}},
 		{"a salt of 15 bytes", with(0, salt[:15])},
 		{"a salt of 17 bytes", with(0, append(bytes.Clone(salt), 1))},
-		{"six fields", message(nil)[:6]},
-		{"eight fields", append(message(body(contentPlain, []byte("x"))), 1)},
-		{"no part", message(nil)},
-		{"a part of four fields", message(body(contentPlain, []byte("x"))[:4])},
-		{"a body that is a text string", message([]any{1, "", 1, contentPlain, "x"})},
-		{"a content type that is a number", message([]any{1, "", 1, 7, []byte("x")})},
-		{"another content type", message(body("image/png", []byte("x")))},
+		{"six fields", plainMessage(nil)[:6]},
+		{"eight fields", append(plainMessage(body(contentPlain, []byte("x"))), 1)},
+		{"no part", plainMessage(nil)},
+		{"a part of four fields", plainMessage(body(contentPlain, []byte("x"))[:4])},
+		{"a body that is a text string", plainMessage([]any{1, "", 1, contentPlain, "x"})},
+		{"a content type that is a number", plainMessage([]any{1, "", 1, 7, []byte("x")})},
+		{"another content type", plainMessage(body("image/png", []byte("x")))},
 		{"a byte after the end", append(bytes.Clone(plain), 0)},
 		{"cut short", plain[:len(plain)-1]},
 		{"an array without a length", append(append([]byte{0x9f}, plain[1:]...), 0xff)},
@@ -138,14 +150,14 @@ func TestCommittedContentVectorsHold(t *testing.T) {
 			t.Errorf("%s: %q %s, want %q %s", v.Name, text, id, v.Text, v.ID)
 		}
 	}
-	if accepted != 8 || len(vectors)-accepted != 17 {
+	if accepted != 12 || len(vectors)-accepted != 25 {
 		t.Errorf("%d vectors accept, %d refuse", accepted, len(vectors)-accepted)
 	}
 }
 
 func TestAMessageIDNamesContentSenderAndRoom(t *testing.T) {
 	sender, room := testURIs()
-	b, id, err := newContent(sender, room, "hello")
+	b, id, err := newContent(sender, room, message{Text: "hello"})
 	must(t, err)
 	text, again, err := parseText(sender, room, b)
 	if text != "hello" || again != id || err != nil {
@@ -163,7 +175,7 @@ func TestAMessageIDNamesContentSenderAndRoom(t *testing.T) {
 	if messageID("ab", "c", b, nil) == messageID("a", "bc", b, nil) {
 		t.Error("a border between sender and room that does not count")
 	}
-	_, second, err := newContent(sender, room, "hello")
+	_, second, err := newContent(sender, room, message{Text: "hello"})
 	must(t, err)
 	if second == id {
 		t.Error("the same text twice has one ID: the salt is not fresh")
@@ -172,12 +184,12 @@ func TestAMessageIDNamesContentSenderAndRoom(t *testing.T) {
 
 func TestATextIsBoundedBeforeItIsEncoded(t *testing.T) {
 	sender, room := testURIs()
-	b, _, err := newContent(sender, room, strings.Repeat("x", maxContent))
+	b, _, err := newContent(sender, room, message{Text: strings.Repeat("x", maxContent)})
 	must(t, err)
 	if text, _, err := parseText(sender, room, b); len(text) != maxContent || err != nil {
 		t.Errorf("the longest text: %d, %v", len(text), err)
 	}
-	if _, _, err := newContent(sender, room, strings.Repeat("x", maxContent+1)); err == nil {
+	if _, _, err := newContent(sender, room, message{Text: strings.Repeat("x", maxContent+1)}); err == nil {
 		t.Error("a longer text was taken")
 	}
 	long := encodeContent(t, []any{bytes.Repeat([]byte{1}, saltLen), nil, []byte{}, nil, nil, map[any]any{},

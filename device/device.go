@@ -81,6 +81,10 @@ func Open(dir string, passphrase []byte) (*Device, error) {
 		d.Close()
 		return nil, err
 	}
+	if err := d.sweep(); err != nil {
+		d.Close()
+		return nil, err
+	}
 	err = d.vault.view(func(t *txn) (err error) { d.opened, err = t.number(counterName); return err })
 	if err != nil {
 		d.Close()

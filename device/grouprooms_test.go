@@ -282,3 +282,38 @@ func TestACommitAgainstTheRulesStopsTheRoom(t *testing.T) {
 		t.Error("alice still sends")
 	}
 }
+
+func TestAHubThatShowsAnotherOrderIsFoundOut(t *testing.T) {
+	p := newPair(t)
+	for i := range 3 {
+		send(t, p.alice, p.bob.Address(), fmt.Sprint(i), SendOptions{})
+	}
+	shown := receiveUntil(t, p.bob, "the messages", hasTexts(3))
+	nothingLost(t, shown)
+	id, r := onlyRoom(t, p.bob)
+	if r.HeadSeq == 0 || r.HeadSeq != r.Seq {
+		t.Fatalf("the order was not followed: %+v", r)
+	}
+	deliver := func(previous []byte) []Shown {
+		core, err := wire.EncodeCore(&pb.EnvelopeCore{Version: wire.ProtocolVersion, Class: pb.Class_CLASS_MESSAGE, Kind: pb.Kind_KIND_APPLICATION,
+			Room: id[:], Epoch: 1, Deadline: time.Now().Add(time.Hour).Unix(), Body: []byte("of another order")})
+		must(t, err)
+		p.bob.mu.Lock()
+		seq, mark := p.bob.rooms[id].Seq, p.bob.mark()
+		p.bob.mu.Unlock()
+		_, err = p.bob.handle(t.Context(), []*pb.Deliver{{Seq: mark + 1, Envelope: &pb.Envelope{Core: core, Seq: seq + 1, Previous: previous, AcceptedMs: time.Now().UnixMilli()}}})
+		must(t, err)
+		var out []Shown
+		must(t, p.bob.showNew(func(s Shown) error { out = append(out, s); return nil }))
+		return out
+	}
+	p.bob.mu.Lock()
+	honest := p.bob.rooms[id].Head
+	p.bob.mu.Unlock()
+	if slices.ContainsFunc(deliver(honest), hasState("forked")) {
+		t.Error("an entry that names the one before it is taken for a fork")
+	}
+	if !slices.ContainsFunc(deliver(make([]byte, 32)), hasState("forked")) {
+		t.Error("an entry that names another order goes unnoticed")
+	}
+}

@@ -90,7 +90,12 @@ type Sent struct {
 	Text     string    `json:"text"`
 	At       time.Time `json:"at"`
 	Deadline time.Time `json:"deadline"`
-	State    string    `json:"state"` // queued, waiting, accepted, sequenced, then what notices say
+	Edited   bool      `json:"edited,omitempty"`
+	Deleted  bool      `json:"deleted,omitempty"`
+	Expiring bool      `json:"expiring,omitempty"` // the text lies apart and ends; Gone: it has
+	Gone     bool      `json:"gone,omitempty"`
+	Hidden   bool      `json:"hidden,omitempty"` // an edit or deletion: what it did stands with the message
+	State    string    `json:"state"`            // queued, waiting, accepted, sequenced, then what notices say
 	Reason   string    `json:"reason,omitempty"`
 	Code     pb.Code   `json:"code,omitempty"` // of the refusal for now
 }

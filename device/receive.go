@@ -1,6 +1,7 @@
 package device
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -20,7 +21,7 @@ import (
 // Shown is one thing for people: a message, what became of a sent one, or something
 // about a room.
 type Shown struct {
-	Event  string `json:"event"` // message, notice, room, unreadable
+	Event  string `json:"event"` // message, edited, deleted, reaction, notice, room, unreadable
 	ID     string `json:"id,omitempty"`
 	From   string `json:"from,omitempty"`
 	To     string `json:"to,omitempty"`
@@ -29,7 +30,16 @@ type Shown struct {
 	Reason string `json:"reason,omitempty"`
 	Room   string `json:"room,omitempty"`
 	// RoomName is what the room calls itself, when it has more than two people.
-	RoomName string    `json:"room_name,omitempty"`
+	RoomName string `json:"room_name,omitempty"`
+	ReplyTo  string `json:"reply_to,omitempty"` // message ID
+	Edited   bool   `json:"edited,omitempty"`
+	Deleted  bool   `json:"deleted,omitempty"` // by its sender
+	// Expiring: the text lies apart and ends before the history does. Burns is how long
+	// after it was shown first, Ends when, Gone that it has.
+	Expiring bool      `json:"expiring,omitempty"`
+	Burns    string    `json:"burns,omitempty"`
+	Ends     time.Time `json:"ends,omitzero"`
+	Gone     bool      `json:"gone,omitempty"`
 	Seq      uint64    `json:"seq,omitempty"`
 	At       time.Time `json:"at"`
 }
@@ -345,6 +355,23 @@ func (b *batch) advanceSeq(r *room, seq uint64) bool {
 	return true
 }
 
+// chain holds an entry against the one before it, where we were delivered that one: the
+// hub gives every entry the hash of its predecessor (docs/protocol.md 3.4), and two
+// that name another order for one place are a fork that people are told of. Entries of
+// our own are not delivered to us and leave a hole in what we can check.
+func (b *batch) chain(r *room, env *pb.Envelope) {
+	if len(env.Previous) != 32 || env.Seq == 0 {
+		return // from the room log of a page that was checked by MLS
+	}
+	if r.HeadSeq > 0 && r.HeadSeq+1 == env.Seq && !bytes.Equal(r.Head, env.Previous) {
+		b.show(Shown{Event: "room", State: "forked", Room: r.ID.String(), RoomName: r.Name, Seq: env.Seq, At: b.d.now(),
+			Reason: "its hub names another order than before: compare the room's code with others (entente room show)"})
+	}
+	head := wire.SequenceHash(r.ID, env.Seq, [32]byte(env.Previous), wire.IDOf(env.Core), env.AcceptedMs)
+	r.Head, r.HeadSeq = head[:], env.Seq
+	b.touch(r.ID, false)
+}
+
 // ownBetween reports whether all entries between are our own: nobody delivers
 // these to us.
 func (b *batch) ownBetween(r *room, seq uint64) bool {
@@ -376,7 +403,9 @@ func (b *batch) handshake(env *pb.Envelope, core *pb.EnvelopeCore) error {
 		return nil // of a room that we are not, or no longer, in
 	}
 	if core.Epoch < r.state.Epoch() {
-		b.advanceSeq(r, env.Seq)
+		if b.advanceSeq(r, env.Seq) {
+			b.chain(r, env)
+		}
 		return nil // processed before, from the room log
 	}
 	if core.Epoch > r.state.Epoch() {
@@ -428,7 +457,9 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	if err := policy.Check(r.state.Public(), effects); err != nil {
 		return &policyError{err}
 	}
-	b.advanceSeq(r, env.Seq)
+	if b.advanceSeq(r, env.Seq) {
+		b.chain(r, env)
+	}
 	if effects.SelfRemoved {
 		r.Ended = true
 		b.touch(r.ID, false)
@@ -511,6 +542,7 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	if !b.advanceSeq(r, env.Seq) {
 		return nil // a repeated place
 	}
+	b.chain(r, env)
 	next, got, err := r.state.Decrypt(core.Body)
 	if err != nil {
 		return err
@@ -530,18 +562,7 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 		b.named(r, from, m.Name)
 		return nil
 	}
-	id := m.ID
-	s := Shown{Event: "message", ID: id.String(), From: b.d.nameOf(from), Text: m.Text, Room: r.ID.String(), RoomName: r.Name, Seq: env.Seq,
-		At: time.UnixMilli(env.AcceptedMs)}
-	b.writes = append(b.writes, func(t *txn) error {
-		seen := append([]byte("d/"), id[:]...)
-		if _, err := t.history(seen); err == nil {
-			return nil // one message ID is shown once
-		}
-		if err := t.putHistory(seen, b.d.now().Add(HistoryLife), []byte{1}); err != nil {
-			return err
-		}
-		return t.show(s)
-	})
+	b.take(r, from, m, Shown{Event: "message", ID: m.ID.String(), From: b.d.nameOf(from), Text: m.Text, Room: r.ID.String(), RoomName: r.Name,
+		Seq: env.Seq, At: time.UnixMilli(env.AcceptedMs)})
 	return nil
 }

@@ -19,7 +19,7 @@ func (d *Device) announce() error {
 		}
 		c := *r
 		c.Announce = false
-		encoded, mid, err := newPart(wire.MemberURI(d.account.Organization, d.account.Member), wire.RoomURI(r.Hub, r.ID), contentRoomName, r.Name)
+		encoded, mid, err := newContent(wire.MemberURI(d.account.Organization, d.account.Member), wire.RoomURI(r.Hub, r.ID), message{Name: r.Name})
 		if err != nil {
 			return err
 		}

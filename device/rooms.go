@@ -30,7 +30,9 @@ type room struct {
 	Leaving    bool
 	LeaveEpoch uint64 // in which we have proposed it last
 	Seq        uint64 // last entry of the room's sequence that we have seen
-	Ended      bool   // we were removed
+	Head       []byte // hash of entry HeadSeq: what the one after it has to name
+	HeadSeq    uint64
+	Ended      bool // we were removed
 	Resynced   time.Time
 	Creating   []byte // CreateRoomRequest that waits for the hub's answer
 	Committing uint64 // counter of a staged Commit that waits for the hub's answer

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/entente-im/entente/identity"
@@ -19,7 +20,27 @@ type SendOptions struct {
 	// Wait is how long to wait for the hub's answer when another organization orders
 	// the room; 0: DefaultWait.
 	Wait time.Duration
+	// Burn: the text is destroyed on every device so long after it was read there.
+	// Until: it is destroyed then. At most one of both.
+	Burn  time.Duration
+	Until time.Time
+	// Action says what the message does to the one that About names.
+	Action Action
+	About  MessageID
 }
+
+// Action is what a message is.
+type Action int
+
+// A text of its own, or one about another message. Edits and deletions stand for own
+// messages only.
+const (
+	ActionSay Action = iota
+	ActionReply
+	ActionReact
+	ActionEdit
+	ActionDelete
+)
 
 // DefaultWait is how long Send waits for a hub elsewhere.
 const DefaultWait = 5 * time.Second
@@ -136,23 +157,23 @@ func (d *Device) queueIn(r *room, to, text string, o SendOptions) (id MessageID,
 	if r.Leaving {
 		return id, wire.Refuse(pb.Code_CODE_FORBIDDEN, "you are leaving this room")
 	}
-	encoded, id, err := newContent(wire.MemberURI(d.account.Organization, d.account.Member), wire.RoomURI(r.Hub, r.ID), text)
+	m, err := d.compose(r, text, o)
+	if err != nil {
+		return id, err
+	}
+	encoded, id, err := newContent(wire.MemberURI(d.account.Organization, d.account.Member), wire.RoomURI(r.Hub, r.ID), m)
 	if err != nil {
 		return id, err
 	}
 	now := d.now()
-	out := &outgoing{ID: id, Room: r.ID, Content: encoded, Deadline: now.Add(o.Expires).Unix(), Queued: now}
+	deadline := now.Add(o.Expires).Unix()
+	if !o.Until.IsZero() {
+		deadline = min(deadline, o.Until.Unix())
+	}
+	out := &outgoing{ID: id, Room: r.ID, Content: encoded, Deadline: deadline, Queued: now}
 	// Encrypted at once when nothing waits before it: one transaction instead of two.
-	return id, d.store(out, Sent{ID: id.String(), To: to, Room: r.ID.String(), Text: text, At: now,
-		Deadline: time.Unix(out.Deadline, 0), State: "queued"})
-}
-
-// store writes a new outgoing message, already with its counter and bytes where the
-// room's state allows, and what is known of it.
-func (d *Device) store(o *outgoing, s Sent) error {
-	return d.encryptWith(o, func(t *txn) error {
-		_, err := t.changeSent(o.ID, func(x *Sent) { *x = s })
-		return err
+	return id, d.encryptWith(out, func(t *txn) error {
+		return t.putSent(out, m, Sent{ID: id.String(), To: to, Room: r.ID.String(), Text: text, At: now, Deadline: time.Unix(deadline, 0), State: "queued"})
 	})
 }
 
@@ -336,6 +357,8 @@ func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) erro
 	}
 	renew := time.NewTicker(time.Minute)
 	defer renew.Stop()
+	ends := time.NewTicker(time.Second)
+	defer ends.Stop()
 	for done := false; ; {
 		if err := d.showNew(show); err != nil {
 			return err
@@ -357,6 +380,10 @@ func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) erro
 			}
 		case <-renew.C:
 			if err := d.renewKeys(); err != nil {
+				return err
+			}
+		case <-ends.C:
+			if err := d.Sweep(); err != nil {
 				return err
 			}
 		case <-l.drained:
@@ -423,6 +450,9 @@ func (d *Device) showNew(show func(Shown) error) error {
 				if err := json.Unmarshal(v, &s); err != nil {
 					return err
 				}
+				if err := t.withText(&s); err != nil {
+					return err
+				}
 				rows = append(rows, row{append([]byte(nil), k...), s})
 				return nil
 			})
@@ -439,7 +469,7 @@ func (d *Device) showNew(show func(Shown) error) error {
 		d.mu.Lock()
 		err = d.vault.update(func(t *txn) error {
 			for _, r := range rows {
-				v, err := json.Marshal(r.s)
+				v, err := t.shownRow(r.s)
 				if err != nil {
 					return err
 				}
@@ -459,13 +489,37 @@ func (d *Device) showNew(show func(Shown) error) error {
 	}
 }
 
+// shownRow starts the clock of a message that ends and returns its row without the
+// text, which lies apart.
+func (t *txn) shownRow(s Shown) ([]byte, error) {
+	if s.Expiring {
+		id, err := ParseMessageID(s.ID)
+		if err == nil {
+			err = t.read(id)
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.Text, s.Burns, s.Ends, s.Gone = "", "", time.Time{}, false
+	}
+	if s.Event == "edited" {
+		s.Text = ""
+	}
+	return json.Marshal(s)
+}
+
 // History lists what was shown before, oldest first.
-func (d *Device) History() ([]Shown, error) { return list[Shown](d, "m/") }
+func (d *Device) History() ([]Shown, error) {
+	return list(d, "m/", func(t *txn, s *Shown) error { return t.withText(s) })
+}
 
 // Sent lists what this member sent and what became of it.
-func (d *Device) Sent() ([]Sent, error) { return list[Sent](d, "s/") }
+func (d *Device) Sent() ([]Sent, error) {
+	all, err := list(d, "s/", func(t *txn, s *Sent) error { return t.withSentText(s) })
+	return slices.DeleteFunc(all, func(s Sent) bool { return s.Hidden }), err
+}
 
-func list[T any](d *Device, prefix string) ([]T, error) {
+func list[T any](d *Device, prefix string, complete func(*txn, *T) error) ([]T, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var out []T
@@ -473,6 +527,9 @@ func list[T any](d *Device, prefix string) ([]T, error) {
 		return t.eachHistory(prefix, func(_, v []byte) error {
 			var x T
 			if err := json.Unmarshal(v, &x); err != nil {
+				return err
+			}
+			if err := complete(t, &x); err != nil {
 				return err
 			}
 			out = append(out, x)

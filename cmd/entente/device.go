@@ -167,8 +167,17 @@ func sentCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printList(c, sent, *asJSON, "AT TO STATE UNTIL TEXT", func(s device.Sent) []string {
-				return []string{when(s.At.Unix()), s.To, s.State, when(s.Deadline.Unix()), oneLine(s.Text, 40)}
+			return printList(c, sent, *asJSON, "ID AT TO STATE UNTIL TEXT", func(s device.Sent) []string {
+				text := oneLine(s.Text, 40)
+				switch {
+				case s.Gone:
+					text = "(gone)"
+				case s.Deleted:
+					text = "(deleted)"
+				case s.Edited:
+					text += " (edited)"
+				}
+				return []string{short(s.ID), when(s.At.Unix()), oneLine(s.To, 40), s.State, when(s.Deadline.Unix()), text}
 			})
 		})
 	}
@@ -185,6 +194,11 @@ func deviceHistory() *cobra.Command {
 				return err
 			}
 			for _, s := range all {
+				if s.Event == "message" && !*asJSON {
+					if _, err := fmt.Fprint(c.OutOrStdout(), short(s.ID), "  "); err != nil {
+						return err
+					}
+				}
 				if err := printShown(c, s, *asJSON); err != nil {
 					return err
 				}
@@ -221,15 +235,14 @@ func sendCommand() *cobra.Command {
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	expires := c.Flags().Duration("expires", 0, "how long it is kept undelivered (default 7 days, at most 720h)")
+	burn := c.Flags().Duration("burn", 0, "destroy the text on every device so long after it was read there")
+	until := c.Flags().Duration("until", 0, "destroy the text everywhere after so long, read or not")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		say := func(p device.Progress) {
-			if *asJSON {
-				_ = printJSON(c.OutOrStdout(), p)
-				return
-			}
-			_, _ = fmt.Fprintln(c.OutOrStdout(), progressText(p))
+		say := sayProgress(c, *asJSON)
+		o := device.SendOptions{Expires: *expires, Burn: *burn}
+		if *until > 0 {
+			o.Until = time.Now().Add(*until)
 		}
-		o := device.SendOptions{Expires: *expires}
 		if !strings.Contains(args[0], "@") {
 			return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
 				return s.SendRoom(ctx, id, args[1], o, say)
@@ -300,16 +313,38 @@ func shownText(s device.Shown) string {
 	}
 	switch s.Event {
 	case "message":
-		if s.RoomName != "" {
-			return fmt.Sprintf("%s  [%s] %s: %s", at, oneLine(s.RoomName, 40), s.From, safe(s.Text))
-		}
-		return fmt.Sprintf("%s  %s: %s", at, s.From, safe(s.Text))
+		return at + "  " + messageText(s)
+	case "edited":
+		return fmt.Sprintf("%s  %s edited %s: %s%s", at, s.From, short(s.ID), safe(s.Text), endText(s))
+	case "deleted":
+		return fmt.Sprintf("%s  %s deleted %s", at, s.From, short(s.ID))
+	case "reaction":
+		return fmt.Sprintf("%s  %s: %s to %s", at, s.From, oneLine(s.Text, 16), short(s.ReplyTo))
 	case "notice":
 		return fmt.Sprintf("%s  to %s: %s (%s)", at, s.To, noticeText(s), oneLine(s.Text, 40))
 	case "unreadable":
 		return fmt.Sprintf("%s  a message could not be opened: %s", at, safe(s.Reason))
 	}
 	return at + "  " + roomText(s)
+}
+
+// messageText is a message on one line or more.
+func messageText(s device.Shown) string {
+	out := s.From
+	if s.RoomName != "" {
+		out = "[" + oneLine(s.RoomName, 40) + "] " + s.From
+	}
+	if s.ReplyTo != "" {
+		out += " (to " + short(s.ReplyTo) + ")"
+	}
+	out += ": " + safe(s.Text)
+	switch {
+	case s.Deleted:
+		out = s.From + " deleted a message"
+	case s.Edited:
+		out += " (edited)"
+	}
+	return out + endText(s)
 }
 
 // roomText says what happened in a room.

@@ -39,7 +39,7 @@ func rootCommand() *cobra.Command {
 		Long: `Each organization runs its own node. People's devices hold the keys; nodes hold
 ciphertext, for as long as the organization allows and no longer.
 
-Operators: node, member, partner. Members: device, room, send, receive, sent.
+Operators: node, member, partner. Members: device, room, send, receive, sent, message.
 Try it all on one machine: entente testnet walk`,
 		Version:       Version,
 		SilenceUsage:  true,
@@ -49,6 +49,6 @@ Try it all on one machine: entente testnet walk`,
 		return &usageError{fmt.Errorf("%w\nSee `%s --help`", err, c.CommandPath())}
 	})
 	root.AddCommand(nodeCommand(), memberCommand(), deviceCommand(), roomCommand(), partnerCommand(),
-		sendCommand(), receiveCommand(), sentCommand(), testnetCommand(), benchCommand(), doctorCommand())
+		sendCommand(), receiveCommand(), sentCommand(), messageCommand(), testnetCommand(), benchCommand(), doctorCommand())
 	return root
 }

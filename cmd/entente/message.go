@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/entente-im/entente/device"
+	"github.com/spf13/cobra"
+)
+
+func messageCommand() *cobra.Command {
+	c := group("message", "Answer, edit, delete or react to a message")
+	c.AddCommand(
+		messageAction("reply MESSAGE TEXT", "Answer a message, in its room", "  entente message reply 01f3ab92c4 'On my way' --device bob", device.ActionReply),
+		messageAction("react MESSAGE EMOJI", "React to a message", "  entente message react 01f3ab92c4 👍 --device bob", device.ActionReact),
+		messageAction("edit MESSAGE TEXT", "Change the text of a message of your own", "  entente message edit 01f3ab92c4 'Meet at one' --device alice", device.ActionEdit),
+		messageAction("delete MESSAGE", "Delete a message of your own from every device that shows it", "  entente message delete 01f3ab92c4 --device alice", device.ActionDelete),
+	)
+	return c
+}
+
+// messageAction is a command about a message, which is named by the beginning of its ID.
+func messageAction(use, short, example string, action device.Action) *cobra.Command {
+	names := []string{"MESSAGE", "TEXT"}
+	if action == device.ActionDelete {
+		names = names[:1]
+	}
+	c := &cobra.Command{
+		Use: use, Short: short, Example: example, Args: exactArgs(names...),
+		Long: short + ". A message is named by the beginning of its ID, at least 6 characters: `entente device history` and `entente sent` show them.",
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return inSession(c, *dir, *pass, func(ctx context.Context, d *device.Device, s *device.Sender) error {
+			id, room, err := d.FindMessage(args[0])
+			if err != nil {
+				return err
+			}
+			text := ""
+			if len(args) > 1 {
+				text = args[1]
+			}
+			return s.SendRoom(ctx, room, text, device.SendOptions{Action: action, About: id}, sayProgress(c, *asJSON))
+		})
+	}
+	return c
+}
+
+// sayProgress prints the steps of a message on its way.
+func sayProgress(c *cobra.Command, asJSON bool) func(device.Progress) {
+	return func(p device.Progress) {
+		if asJSON {
+			_ = printJSON(c.OutOrStdout(), p)
+			return
+		}
+		_, _ = fmt.Fprintln(c.OutOrStdout(), progressText(p))
+	}
+}
+
+// endText says when a message ends, for a person.
+func endText(s device.Shown) string {
+	switch {
+	case s.Gone:
+		return " (gone)"
+	case s.Burns != "":
+		return " (burns " + s.Burns + " after reading)"
+	case !s.Ends.IsZero():
+		return " (until " + s.Ends.Local().Format(time.DateTime) + ")"
+	}
+	return ""
+}
+
+// short is the beginning of an ID that is enough to name it by.
+func short(id string) string { return id[:min(len(id), 10)] }

@@ -1,0 +1,133 @@
+package device
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// expiring is the text of a message that ends before the history does; state record
+// "x/" ‖ message ID. It lies under the state key and nowhere else: when it ends, the
+// record goes and the key is replaced in place, so that what the file still holds of it
+// opens with nothing.
+type expiring struct {
+	Text    string
+	Seconds int64 // after it was read first; 0: End stands from the beginning
+	End     int64 // Unix; 0: not read yet
+}
+
+const expiringPrefix = "x/"
+
+func expiringKey(id MessageID) []byte { return append([]byte(expiringPrefix), id[:]...) }
+
+// until turns an expiry into a record. read says that its clock starts now.
+func (e expiry) record(text string, now time.Time, read bool) expiring {
+	x := expiring{Text: text}
+	switch {
+	case !e.Relative:
+		x.End = e.Seconds
+	case read:
+		x.End = now.Unix() + e.Seconds
+	default:
+		x.Seconds = e.Seconds
+	}
+	// Never longer than the history.
+	if last := now.Add(HistoryLife).Unix(); x.End > last {
+		x.End = last
+	}
+	return x
+}
+
+func (t *txn) putExpiring(id MessageID, x expiring) error {
+	b, err := json.Marshal(x)
+	if err != nil {
+		return err
+	}
+	return t.putState(expiringKey(id), b)
+}
+
+// expiringText is the text of a message that ends, as long as it has not.
+func (t *txn) expiringText(id MessageID) (x expiring, ok bool, err error) {
+	b, err := t.state(expiringKey(id))
+	if errors.Is(err, errNoRecord) {
+		return x, false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &x)
+	}
+	if err == nil && x.End > 0 && x.End <= t.v.now().Unix() {
+		return expiring{}, false, nil // its sweep is still to come
+	}
+	return x, err == nil, err
+}
+
+// read starts the clock of a message that was shown.
+func (t *txn) read(id MessageID) error {
+	x, ok, err := t.expiringText(id)
+	if err != nil || !ok || x.End > 0 {
+		return err
+	}
+	x.End = min(t.v.now().Unix()+x.Seconds, t.v.now().Add(HistoryLife).Unix())
+	return t.putExpiring(id, x)
+}
+
+// Sweep destroys what has ended. It is called by Open and while a device stays open;
+// a device that is off destroys it when it is opened next.
+func (d *Device) Sweep() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sweep()
+}
+
+func (d *Device) sweep() error {
+	now := d.now().Unix()
+	var ended [][]byte
+	err := d.vault.view(func(t *txn) error {
+		return t.eachState(expiringPrefix, func(k, v []byte) error {
+			var x expiring
+			if err := json.Unmarshal(v, &x); err != nil {
+				return err
+			}
+			if x.End > 0 && x.End <= now {
+				ended = append(ended, bytes.Clone(k))
+			}
+			return nil
+		})
+	})
+	if err != nil || len(ended) == 0 {
+		return err
+	}
+	err = d.vault.update(func(t *txn) error {
+		for _, k := range ended {
+			if err := t.deleteState(k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return d.vault.rotate()
+}
+
+// checkExpiry bounds what a sender asks for.
+func (o SendOptions) expiry(now time.Time) (expiry, error) {
+	switch {
+	case o.Burn != 0 && !o.Until.IsZero():
+		return expiry{}, wire.Refuse(pb.Code_CODE_MALFORMED, "a message ends some time after it was read, or at a time: not both")
+	case o.Burn < 0 || o.Burn > HistoryLife || o.Burn > 0 && o.Burn < time.Second:
+		return expiry{}, wire.Refuse(pb.Code_CODE_MALFORMED, "a message burns between a second and 30 days after it was read")
+	case o.Burn > 0:
+		return expiry{Relative: true, Seconds: int64(o.Burn / time.Second)}, nil
+	case o.Until.IsZero():
+		return expiry{}, nil
+	case !o.Until.After(now) || o.Until.After(now.Add(HistoryLife)):
+		return expiry{}, wire.Refuse(pb.Code_CODE_MALFORMED, "a message ends in the future, within 30 days")
+	}
+	return expiry{Seconds: o.Until.Unix()}, nil
+}

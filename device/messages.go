@@ -1,0 +1,231 @@
+package device
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// seen is what is remembered of a message that was stored, by its ID: who may change
+// it, and where its row is. Key "d/" ‖ message ID.
+type seen struct {
+	From  memberKey
+	Room  wire.RoomID
+	Event uint64
+}
+
+func seenKey(id MessageID) []byte { return append([]byte("d/"), id[:]...) }
+
+// take stores a message for people, or changes one that they have. One message ID is
+// shown once.
+func (b *batch) take(r *room, from memberKey, m message, s Shown) {
+	now := b.d.now()
+	if m.Expires.Seconds > 0 && !m.Expires.Relative && m.Expires.Seconds <= now.Unix() {
+		return // it ended before it came
+	}
+	b.writes = append(b.writes, func(t *txn) error {
+		if _, err := t.history(seenKey(m.ID)); err == nil {
+			return nil
+		}
+		if m.Replaces != nil {
+			if err := t.remember(m.ID, from, r.ID, 0); err != nil {
+				return err
+			}
+			return t.replace(from, r.ID, m, s)
+		}
+		n, err := t.number("events")
+		if err != nil {
+			return err
+		}
+		if err := t.remember(m.ID, from, r.ID, n+1); err != nil {
+			return err
+		}
+		if m.ReplyTo != nil {
+			s.ReplyTo = m.ReplyTo.String()
+		}
+		if m.Reaction {
+			s.Event = "reaction"
+		}
+		if m.Expires.Seconds > 0 {
+			if err := t.putExpiring(m.ID, m.Expires.record(m.Text, now, false)); err != nil {
+				return err
+			}
+			s.Text, s.Expiring = "", true
+		}
+		return t.show(s)
+	})
+}
+
+func (t *txn) remember(id MessageID, from memberKey, room wire.RoomID, event uint64) error {
+	v, err := json.Marshal(seen{from, room, event})
+	if err != nil {
+		return err
+	}
+	return t.putHistory(seenKey(id), t.v.now().Add(HistoryLife), v)
+}
+
+// replace edits or deletes a message of the same sender in the same room; anything else
+// changes nothing.
+func (t *txn) replace(from memberKey, room wire.RoomID, m message, s Shown) error {
+	raw, err := t.history(seenKey(*m.Replaces))
+	if err != nil {
+		return nil // not here, or not any more
+	}
+	var was seen
+	if err := json.Unmarshal(raw, &was); err != nil || was.From != from || was.Room != room || was.Event == 0 {
+		return nil
+	}
+	ended := false
+	if _, err := t.state(expiringKey(*m.Replaces)); err == nil {
+		x, ok, err := t.expiringText(*m.Replaces)
+		if err != nil {
+			return err
+		}
+		ended = !ok
+		if x.Text = m.Text; m.Deleted || !ok {
+			err = t.deleteState(expiringKey(*m.Replaces))
+		} else {
+			err = t.putExpiring(*m.Replaces, x)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	row, key, err := t.event(was.Event)
+	if err != nil || ended || row.Deleted {
+		return err
+	}
+	if row.Deleted, row.Edited = m.Deleted, !m.Deleted; !row.Expiring || m.Deleted {
+		row.Text = m.Text
+	}
+	row.Expiring = row.Expiring && !m.Deleted
+	v, err := json.Marshal(row)
+	if err != nil {
+		return err
+	}
+	if err := t.putHistory(key, t.v.now().Add(HistoryLife), v); err != nil {
+		return err
+	}
+	if string(key[:2]) == "n/" {
+		return nil // not shown yet: it is shown as it is now
+	}
+	// The text stands with the message and nowhere else, or a deletion would miss it.
+	s.Event, s.ID, s.Text, s.Expiring = "edited", row.ID, "", row.Expiring
+	if m.Deleted {
+		s.Event = "deleted"
+	}
+	return t.show(s)
+}
+
+// event finds a row of the history, new or shown.
+func (t *txn) event(n uint64) (s Shown, key []byte, err error) {
+	for _, prefix := range []string{"n/", "m/"} {
+		key = append([]byte(prefix), newKey(n)[2:]...)
+		raw, e := t.history(key)
+		if errors.Is(e, errNoRecord) {
+			continue
+		}
+		if e != nil {
+			return s, nil, e
+		}
+		return s, key, json.Unmarshal(raw, &s)
+	}
+	return s, nil, errNoRecord
+}
+
+// withText puts the text of a message that ends into its row, or says that it is gone.
+func (t *txn) withText(s *Shown) error {
+	if s.Event == "edited" && !s.Expiring {
+		return t.editedText(s)
+	}
+	if !s.Expiring {
+		return nil
+	}
+	id, err := ParseMessageID(s.ID)
+	if err != nil {
+		return err
+	}
+	x, ok, err := t.expiringText(id)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		s.Gone = true
+		return nil
+	}
+	s.Text = x.Text
+	switch {
+	case x.End > 0:
+		s.Ends = time.Unix(x.End, 0)
+	default:
+		s.Burns = time.Duration(x.Seconds * int64(time.Second)).String()
+	}
+	return nil
+}
+
+// editedText is the text that an edited message has now.
+func (t *txn) editedText(s *Shown) error {
+	id, err := ParseMessageID(s.ID)
+	if err != nil {
+		return err
+	}
+	raw, err := t.history(seenKey(id))
+	if err != nil {
+		return nil // its day is over
+	}
+	var was seen
+	if err := json.Unmarshal(raw, &was); err != nil {
+		return err
+	}
+	row, _, err := t.event(was.Event)
+	if errors.Is(err, errNoRecord) {
+		return nil
+	}
+	s.Text = row.Text
+	return err
+}
+
+// FindMessage finds a message of a room's history, received or sent, by the beginning
+// of its ID (at least 6 characters), and the room that it is in.
+func (d *Device) FindMessage(text string) (id MessageID, room wire.RoomID, err error) {
+	if len(text) < 6 {
+		return id, room, wire.Refuse(pb.Code_CODE_MALFORMED, "name a message by at least 6 characters of its ID")
+	}
+	all := make(map[string]string)
+	received, err := d.History()
+	if err != nil {
+		return id, room, err
+	}
+	for _, s := range received {
+		if s.Event == "message" {
+			all[s.ID] = s.Room
+		}
+	}
+	sent, err := d.Sent()
+	if err != nil {
+		return id, room, err
+	}
+	for _, s := range sent {
+		all[s.ID] = s.Room
+	}
+	found := ""
+	for k := range all {
+		if len(k) >= len(text) && k[:len(text)] == text {
+			if found != "" {
+				return id, room, wire.Refuse(pb.Code_CODE_MALFORMED, "several messages begin with %q", text)
+			}
+			found = k
+		}
+	}
+	if found == "" {
+		return id, room, wire.Refuse(pb.Code_CODE_MALFORMED, "no message here begins with %q: entente device history shows them", text)
+	}
+	if id, err = ParseMessageID(found); err != nil {
+		return id, room, err
+	}
+	room, err = wire.ParseRoomID(all[found])
+	return id, room, err
+}
