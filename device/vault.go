@@ -124,12 +124,8 @@ func openVault(dir string, passphrase []byte, now func() time.Time) (*vault, err
 	if v.master, err = chacha20poly1305.NewX(master); err != nil {
 		return nil, err
 	}
-	v.db, err = bolt.Open(filepath.Join(dir, dbFile), 0o600, &bolt.Options{Timeout: 200 * time.Millisecond})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("%w: %s", ErrLocked, dir)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("device: opening the store: %w", err)
+	if v.db, err = openDB(dir); err != nil {
+		return nil, err
 	}
 	if v.slots, err = slot.Open(filepath.Join(dir, slotFile), slotCount); err != nil {
 		_ = v.db.Close()
@@ -140,6 +136,18 @@ func openVault(dir string, passphrase []byte, now func() time.Time) (*vault, err
 		return nil, err
 	}
 	return v, nil
+}
+
+// openDB opens the database, which only one process may have open.
+func openDB(dir string) (*bolt.DB, error) {
+	db, err := bolt.Open(filepath.Join(dir, dbFile), 0o600, &bolt.Options{Timeout: 200 * time.Millisecond})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("%w: %s", ErrLocked, dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("device: opening the store: %w", err)
+	}
+	return db, nil
 }
 
 // start finds the state key, or makes the first one, and drops what has expired.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -302,5 +303,39 @@ func TestAValueOpensInItsOwnPlaceOnly(t *testing.T) {
 	// Between buckets, under one key: both sealed by the master key.
 	if _, err := open(v.master, stateBucket, []byte("a"), raw(t, v, metaBucket, "a")); !errors.Is(err, errSealed) {
 		t.Errorf("a row of another bucket: %v", err)
+	}
+}
+
+func TestAWipedDeviceOpensWithNothing(t *testing.T) {
+	dir, v, _ := newVault(t)
+	putState(t, v, "room", "ratchet")
+	sealed := raw(t, v, stateBucket, "room")
+	if err := Wipe(dir); !errors.Is(err, ErrLocked) {
+		t.Fatalf("an open device was wiped: %v", err)
+	}
+	v.close()
+	// What the disk holds under the names may outlive them: look at the inodes.
+	linked := filepath.Join(t.TempDir(), "inodes")
+	must(t, os.Mkdir(linked, 0o700))
+	for _, name := range []string{masterFile, slotFile, dbFile} {
+		must(t, os.Link(filepath.Join(dir, name), filepath.Join(linked, name)))
+	}
+	if !opens(t, linked, stateBucket, "room", sealed) {
+		t.Fatal("the hunt does not find the key that is there: it proves nothing")
+	}
+	must(t, Wipe(dir))
+	if opens(t, linked, stateBucket, "room", sealed) {
+		t.Error("a record opens with what the wiped files hold")
+	}
+	master, err := os.ReadFile(filepath.Join(linked, masterFile))
+	must(t, err)
+	if slices.ContainsFunc(master, func(b byte) bool { return b != 0 }) {
+		t.Error("the sealed master key is still there")
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	if err := Wipe(dir); !errors.Is(err, ErrNotEnroled) {
+		t.Errorf("again: %v", err)
 	}
 }

@@ -56,7 +56,7 @@ func deviceError(dir string, err error) error {
 
 func deviceCommand() *cobra.Command {
 	c := group("device", "This member's device: enrol it, look at it, revoke another")
-	c.AddCommand(deviceEnroll(), deviceShow(), deviceRevoke(), deviceHistory())
+	c.AddCommand(deviceEnroll(), deviceShow(), deviceRevoke(), deviceHistory(), deviceWipe())
 	return c
 }
 
@@ -180,6 +180,37 @@ func sentCommand() *cobra.Command {
 				return []string{short(s.ID), when(s.At.Unix()), oneLine(s.To, 40), s.State, when(s.Deadline.Unix()), text}
 			})
 		})
+	}
+	return c
+}
+
+func deviceWipe() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "wipe",
+		Short: "Destroy this device: its keys, rooms and history",
+		Long: `Overwrite the device's keys in place and delete its files. There is no way back. With --revoke the
+organization is told first, so that nothing more is delivered to it; that needs the passphrase and the node.`,
+		Example: "  entente device wipe --yes --device bob\n  entente device wipe --yes --revoke --device bob",
+		Args:    exactArgs(),
+	}
+	dir, pass := deviceFlag(c), passphraseFlag(c)
+	yes := c.Flags().Bool("yes", false, "really destroy it")
+	revoke := c.Flags().Bool("revoke", false, "revoke the device at its organization first")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if !*yes {
+			return &usageError{fmt.Errorf("this destroys the device in %s for good: repeat it with --yes", *dir)}
+		}
+		if *revoke {
+			err := withDevice(c, *dir, *pass, func(d *device.Device) error { return d.Revoke(c.Context(), d.ID()) })
+			if err != nil {
+				return err
+			}
+		}
+		if err := device.Wipe(*dir); err != nil {
+			return deviceError(*dir, err)
+		}
+		_, err := fmt.Fprintln(c.OutOrStdout(), "destroyed")
+		return err
 	}
 	return c
 }
