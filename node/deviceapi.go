@@ -266,6 +266,23 @@ func (a deviceAPI) roomOf(ctx context.Context, hub, room []byte) (h wire.Organiz
 	return h, r, a.n.inRoom(device, r)
 }
 
+// Submit, Fetch and Ack stand for the session where no WebSocket passes; they are the
+// gate's, with the same Backend behind them.
+func (a deviceAPI) Submit(ctx context.Context, r *connect.Request[pb.SubmitRequest]) (*connect.Response[pb.SubmitResponse], error) {
+	c, _ := gate.CallerOf(ctx)
+	return answer(a.n.gate.Submit(ctx, c, r.Msg))
+}
+
+func (a deviceAPI) Fetch(ctx context.Context, r *connect.Request[pb.FetchRequest]) (*connect.Response[pb.FetchResponse], error) {
+	c, _ := gate.CallerOf(ctx)
+	return answer(a.n.gate.Fetch(ctx, c, r.Msg))
+}
+
+func (a deviceAPI) Ack(ctx context.Context, r *connect.Request[pb.AckRequest]) (*connect.Response[pb.AckResponse], error) {
+	c, _ := gate.CallerOf(ctx)
+	return answer(a.n.gate.Ack(ctx, c, r.Msg))
+}
+
 func hubAndRoom(hub, room []byte) (h wire.OrganizationID, r wire.RoomID, err error) {
 	if h, err = wire.Bytes32(hub); err == nil {
 		r, err = wire.Bytes32(room)

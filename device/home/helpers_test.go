@@ -62,6 +62,7 @@ type box struct {
 	acked     uint64
 	unread    []uint64
 	submitted []uint64
+	failPull  error
 	hold      bool // submissions stay without a result
 	wake      chan struct{}
 	event     chan struct{} // pulsed at every change
@@ -97,6 +98,9 @@ func (b *box) Submit(_ context.Context, counter uint64, _ []byte, done func(*pb.
 func (b *box) Pull(after uint64, n, _ int) ([]*pb.Deliver, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.failPull != nil {
+		return nil, b.failPull
+	}
 	var out []*pb.Deliver
 	for _, d := range b.mail {
 		if d.Seq > after && len(out) < n {
@@ -157,6 +161,7 @@ type node struct {
 	id      wire.DeviceID
 	calls   atomic.Int64 // runs of Resolve's handler
 	auths   atomic.Int64 // requests at /auth
+	fetches atomic.Int64 // runs of Fetch's handler
 	bodies  atomic.Int64 // bytes of bodies received by anything
 	encoded atomic.Value // Content-Encoding of the last answer
 	stop    func()
@@ -169,6 +174,25 @@ func (n *node) OpenSession(ctx context.Context, r *connect.Request[pb.OpenSessio
 		return nil, session.ConnectError(err)
 	}
 	return connect.NewResponse(resp), nil
+}
+
+func (n *node) Submit(ctx context.Context, r *connect.Request[pb.SubmitRequest]) (*connect.Response[pb.SubmitResponse], error) {
+	c, _ := gate.CallerOf(ctx)
+	resp, err := n.gate.Submit(ctx, c, r.Msg)
+	return connect.NewResponse(resp), session.ConnectError(err)
+}
+
+func (n *node) Fetch(ctx context.Context, r *connect.Request[pb.FetchRequest]) (*connect.Response[pb.FetchResponse], error) {
+	n.fetches.Add(1)
+	c, _ := gate.CallerOf(ctx)
+	resp, err := n.gate.Fetch(ctx, c, r.Msg)
+	return connect.NewResponse(resp), session.ConnectError(err)
+}
+
+func (n *node) Ack(ctx context.Context, r *connect.Request[pb.AckRequest]) (*connect.Response[pb.AckResponse], error) {
+	c, _ := gate.CallerOf(ctx)
+	resp, err := n.gate.Ack(ctx, c, r.Msg)
+	return connect.NewResponse(resp), session.ConnectError(err)
 }
 
 func (n *node) Resolve(ctx context.Context, r *connect.Request[pb.ResolveRequest]) (*connect.Response[pb.ResolveResponse], error) {

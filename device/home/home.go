@@ -23,6 +23,9 @@ type Options struct {
 	WebPKI bool               // the node has a certificate of a web CA; the pin is still checked, in the sign-in
 	Origin string             // web origin, in a browser
 	Timing session.Timing
+	// Detour, if set, is called when sessions begin to go by calls because no WebSocket
+	// gets through (why), and when they go by WebSocket again (nil). It must not block.
+	Detour func(why error)
 }
 
 // Home is a client. Calls may overlap.
@@ -35,6 +38,8 @@ type Home struct {
 	base   *http.Transport // HTTP/2 for calls
 	upward *http.Transport // HTTP/1.1 for the session
 	auth   *signer
+
+	carrier carrier
 }
 
 // maxAnswer bounds one answer: a tree, or a page of a room's log.

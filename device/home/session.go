@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/coder/websocket"
@@ -51,18 +52,24 @@ func (h *Home) dial(ctx context.Context) (session.Conn, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	c, err := h.open(ctx)
+	return c, ticket, err
+}
+
+// upgrade opens a WebSocket.
+func (h *Home) upgrade(ctx context.Context, limit time.Duration) (session.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	ws, resp, err := websocket.Dial(ctx, "wss"+strings.TrimPrefix(h.o.URL, "https")+session.Path, dialOptions(h))
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols {
-			return nil, nil, fmt.Errorf("home: the session was answered with %d", resp.StatusCode)
+			return nil, fmt.Errorf("home: the WebSocket was answered with %d", resp.StatusCode)
 		}
-		return nil, nil, fmt.Errorf("home: opening a session: %w", err)
+		return nil, fmt.Errorf("home: opening a WebSocket: %w", err)
 	}
 	if ws.Subprotocol() != session.Subprotocol {
 		_ = ws.CloseNow()
-		return nil, nil, errors.New("home: the server does not speak " + session.Subprotocol)
+		return nil, errors.New("home: the server does not speak " + session.Subprotocol)
 	}
-	return session.WebSocket(ws, session.MaxMessage), ticket, nil
+	return session.WebSocket(ws, session.MaxMessage), nil
 }

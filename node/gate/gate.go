@@ -53,8 +53,9 @@ type Gate struct {
 	stop context.CancelCauseFunc
 	wg   sync.WaitGroup
 
-	mu       sync.Mutex // guards sessions and closed
-	sessions map[wire.DeviceID]*live
+	mu       sync.Mutex // guards all below
+	held     map[heldBy]*live
+	sessions int // of them
 	closed   bool
 }
 
@@ -76,7 +77,7 @@ func New(o Options) (*Gate, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	g := &Gate{o: o, sessions: make(map[wire.DeviceID]*live)}
+	g := &Gate{o: o, held: make(map[heldBy]*live)}
 	g.tickets.made = make(map[[session.TicketLen]byte]ticket)
 	g.tickets.each = make(map[wire.DeviceID]*ofDevice)
 	g.limiter.open = make(map[string]int)

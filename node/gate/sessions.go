@@ -47,14 +47,10 @@ func (l *limiter) leave(addr string) {
 
 // serveSession upgrades and runs a session until it ends.
 func (g *Gate) serveSession(w http.ResponseWriter, r *http.Request) {
-	g.mu.Lock()
-	if g.closed {
-		g.mu.Unlock()
+	if !g.enter() {
 		http.Error(w, "the node is stopping", http.StatusServiceUnavailable)
 		return
 	}
-	g.wg.Add(1)
-	g.mu.Unlock()
 	defer g.wg.Done()
 
 	origin := r.Header.Get("Origin")
@@ -107,7 +103,7 @@ func (g *Gate) greet(c session.Conn, origin string, leave func()) {
 		session.Refuse(c, refusal(err), g.o.Timing)
 		return
 	}
-	ctx, end, ok := g.register(t.device)
+	ctx, end, ok := g.register(t.device, sessionCall)
 	if !ok {
 		session.Refuse(c, &session.CloseError{Code: session.CodeRevoked, Reason: "this device was revoked"}, g.o.Timing)
 		return
@@ -135,15 +131,18 @@ func refusal(err error) *session.CloseError {
 	return &session.CloseError{Code: session.CodeExpired, Reason: "the ticket does not stand"}
 }
 
-// register makes the device's session known, after the one before has ended. It
-// asks the directory once more after that: a revocation between redeem and here
-// would have found nothing to end.
-func (g *Gate) register(d wire.DeviceID) (ctx context.Context, end func(), ok bool) {
+// register makes what a device holds known, after the one of that kind before has
+// ended. It asks the directory once more after that: a revocation between redeem and
+// here would have found nothing to end.
+func (g *Gate) register(d wire.DeviceID, kind callKind) (ctx context.Context, end func(), ok bool) {
 	ctx, cancel := context.WithCancelCause(g.ctx)
-	l := &live{cancel: cancel, done: make(chan struct{})}
+	l, key := &live{cancel: cancel, done: make(chan struct{})}, heldBy{d, kind}
 	g.mu.Lock()
-	old := g.sessions[d]
-	g.sessions[d] = l
+	old := g.held[key]
+	g.held[key] = l
+	if kind == sessionCall && old == nil {
+		g.sessions++
+	}
 	g.mu.Unlock()
 	if old != nil {
 		old.cancel(&session.CloseError{Code: session.CodeReplaced, Reason: "a newer session of this device"})
@@ -152,8 +151,11 @@ func (g *Gate) register(d wire.DeviceID) (ctx context.Context, end func(), ok bo
 	end = func() {
 		cancel(nil)
 		g.mu.Lock()
-		if g.sessions[d] == l {
-			delete(g.sessions, d)
+		if g.held[key] == l {
+			delete(g.held, key)
+			if kind == sessionCall {
+				g.sessions--
+			}
 		}
 		g.mu.Unlock()
 		close(l.done)
@@ -165,31 +167,38 @@ func (g *Gate) register(d wire.DeviceID) (ctx context.Context, end func(), ok bo
 	return ctx, end, true
 }
 
-// End closes a device's session with 4403 and returns when it has ended; from the
-// call on none of its submissions counts. The directory must say "not active"
+// End closes a device's session with 4403, and its calls of that kind, and returns
+// when they have ended; from the call on none of its submissions counts. The directory must say "not active"
 // before. Its tickets die with it: redeeming asks the directory.
 func (g *Gate) End(d wire.DeviceID) {
+	var ends []*live
 	g.mu.Lock()
-	l := g.sessions[d]
+	for _, kind := range []callKind{sessionCall, submitCall, ackCall} {
+		if l := g.held[heldBy{d, kind}]; l != nil {
+			ends = append(ends, l)
+		}
+	}
 	g.mu.Unlock()
-	if l != nil {
+	for _, l := range ends {
 		l.cancel(&session.CloseError{Code: session.CodeRevoked, Reason: "this device was revoked"})
+	}
+	for _, l := range ends {
 		<-l.done
 	}
 }
 
-// Online reports whether the device has a session.
+// Online reports whether the device has a session, or waits in a Fetch.
 func (g *Gate) Online(d wire.DeviceID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.sessions[d] != nil
+	return g.held[heldBy{d, sessionCall}] != nil
 }
 
 // Sessions counts the devices that have a session.
 func (g *Gate) Sessions() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.sessions)
+	return g.sessions
 }
 
 // reauth answers Reauth with the gate's own tickets.

@@ -1530,12 +1530,368 @@ func (x *AccountResponse) GetMailboxBytes() uint64 {
 	return 0
 }
 
+type Submission struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Counter       uint64                 `protobuf:"varint,1,opt,name=counter,proto3" json:"counter,omitempty"` // as Submit.counter
+	Envelope      []byte                 `protobuf:"bytes,2,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Submission) Reset() {
+	*x = Submission{}
+	mi := &file_entente_v1_device_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Submission) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Submission) ProtoMessage() {}
+
+func (x *Submission) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Submission.ProtoReflect.Descriptor instead.
+func (*Submission) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Submission) GetCounter() uint64 {
+	if x != nil {
+		return x.Counter
+	}
+	return 0
+}
+
+func (x *Submission) GetEnvelope() []byte {
+	if x != nil {
+		return x.Envelope
+	}
+	return nil
+}
+
+type SubmitRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Submissions   []*Submission          `protobuf:"bytes,1,rep,name=submissions,proto3" json:"submissions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitRequest) Reset() {
+	*x = SubmitRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitRequest) ProtoMessage() {}
+
+func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
+func (*SubmitRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *SubmitRequest) GetSubmissions() []*Submission {
+	if x != nil {
+		return x.Submissions
+	}
+	return nil
+}
+
+type SubmitResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Statuses      []*Status              `protobuf:"bytes,1,rep,name=statuses,proto3" json:"statuses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitResponse) Reset() {
+	*x = SubmitResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitResponse) ProtoMessage() {}
+
+func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
+func (*SubmitResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *SubmitResponse) GetStatuses() []*Status {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
+type FetchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	After         uint64                 `protobuf:"varint,1,opt,name=after,proto3" json:"after,omitempty"`                 // the highest seq that the device was handed or has stored
+	Envelopes     uint32                 `protobuf:"varint,2,opt,name=envelopes,proto3" json:"envelopes,omitempty"`         // at most so many, and 64
+	Bytes         uint32                 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`                 // about so many, and 512 KiB; one whatever its size
+	WaitMs        uint32                 `protobuf:"varint,4,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"` // how long to wait for the first, at most 20 s
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FetchRequest) Reset() {
+	*x = FetchRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FetchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FetchRequest) ProtoMessage() {}
+
+func (x *FetchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
+func (*FetchRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *FetchRequest) GetAfter() uint64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
+}
+
+func (x *FetchRequest) GetEnvelopes() uint32 {
+	if x != nil {
+		return x.Envelopes
+	}
+	return 0
+}
+
+func (x *FetchRequest) GetBytes() uint32 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *FetchRequest) GetWaitMs() uint32 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+type FetchResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deliveries    []*Deliver             `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"` // none: nothing came
+	Close         *Close                 `protobuf:"bytes,2,opt,name=close,proto3" json:"close,omitempty"`           // why the device shall not go on, as a session would say it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FetchResponse) Reset() {
+	*x = FetchResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FetchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FetchResponse) ProtoMessage() {}
+
+func (x *FetchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FetchResponse.ProtoReflect.Descriptor instead.
+func (*FetchResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *FetchResponse) GetDeliveries() []*Deliver {
+	if x != nil {
+		return x.Deliveries
+	}
+	return nil
+}
+
+func (x *FetchResponse) GetClose() *Close {
+	if x != nil {
+		return x.Close
+	}
+	return nil
+}
+
+type AckRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Through       uint64                 `protobuf:"varint,1,opt,name=through,proto3" json:"through,omitempty"` // as Ack
+	Unreadable    []uint64               `protobuf:"varint,2,rep,packed,name=unreadable,proto3" json:"unreadable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AckRequest) Reset() {
+	*x = AckRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AckRequest) ProtoMessage() {}
+
+func (x *AckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
+func (*AckRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *AckRequest) GetThrough() uint64 {
+	if x != nil {
+		return x.Through
+	}
+	return 0
+}
+
+func (x *AckRequest) GetUnreadable() []uint64 {
+	if x != nil {
+		return x.Unreadable
+	}
+	return nil
+}
+
+type AckResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SubmitMark    uint64                 `protobuf:"varint,1,opt,name=submit_mark,json=submitMark,proto3" json:"submit_mark,omitempty"` // as Welcome.submit_mark
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AckResponse) Reset() {
+	*x = AckResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AckResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AckResponse) ProtoMessage() {}
+
+func (x *AckResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
+func (*AckResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *AckResponse) GetSubmitMark() uint64 {
+	if x != nil {
+		return x.SubmitMark
+	}
+	return 0
+}
+
 var File_entente_v1_device_proto protoreflect.FileDescriptor
 
 const file_entente_v1_device_proto_rawDesc = "" +
 	"\n" +
 	"\x17entente/v1/device.proto\x12\n" +
-	"entente.v1\x1a\x19entente/v1/envelope.proto\x1a\x1bentente/v1/federation.proto\"*\n" +
+	"entente.v1\x1a\x19entente/v1/envelope.proto\x1a\x1bentente/v1/federation.proto\x1a\x18entente/v1/session.proto\"*\n" +
 	"\x0fDescribeRequest\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\fR\x06linkId\"\x92\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
@@ -1636,10 +1992,37 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\x10node_certificate\x18\x02 \x01(\tR\x0fnodeCertificate\x12!\n" +
 	"\fkey_packages\x18\x03 \x01(\rR\vkeyPackages\x12#\n" +
 	"\rmailbox_count\x18\x04 \x01(\x04R\fmailboxCount\x12#\n" +
-	"\rmailbox_bytes\x18\x05 \x01(\x04R\fmailboxBytes2\x9a\x01\n" +
+	"\rmailbox_bytes\x18\x05 \x01(\x04R\fmailboxBytes\"B\n" +
+	"\n" +
+	"Submission\x12\x18\n" +
+	"\acounter\x18\x01 \x01(\x04R\acounter\x12\x1a\n" +
+	"\benvelope\x18\x02 \x01(\fR\benvelope\"I\n" +
+	"\rSubmitRequest\x128\n" +
+	"\vsubmissions\x18\x01 \x03(\v2\x16.entente.v1.SubmissionR\vsubmissions\"@\n" +
+	"\x0eSubmitResponse\x12.\n" +
+	"\bstatuses\x18\x01 \x03(\v2\x12.entente.v1.StatusR\bstatuses\"q\n" +
+	"\fFetchRequest\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x1c\n" +
+	"\tenvelopes\x18\x02 \x01(\rR\tenvelopes\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\rR\x05bytes\x12\x17\n" +
+	"\await_ms\x18\x04 \x01(\rR\x06waitMs\"m\n" +
+	"\rFetchResponse\x123\n" +
+	"\n" +
+	"deliveries\x18\x01 \x03(\v2\x13.entente.v1.DeliverR\n" +
+	"deliveries\x12'\n" +
+	"\x05close\x18\x02 \x01(\v2\x11.entente.v1.CloseR\x05close\"F\n" +
+	"\n" +
+	"AckRequest\x12\x18\n" +
+	"\athrough\x18\x01 \x01(\x04R\athrough\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\x02 \x03(\x04R\n" +
+	"unreadable\".\n" +
+	"\vAckResponse\x12\x1f\n" +
+	"\vsubmit_mark\x18\x01 \x01(\x04R\n" +
+	"submitMark2\x9a\x01\n" +
 	"\x10EnrolmentService\x12E\n" +
 	"\bDescribe\x12\x1b.entente.v1.DescribeRequest\x1a\x1c.entente.v1.DescribeResponse\x12?\n" +
-	"\x06Enroll\x12\x19.entente.v1.EnrollRequest\x1a\x1a.entente.v1.EnrollResponse2\xc0\a\n" +
+	"\x06Enroll\x12\x19.entente.v1.EnrollRequest\x1a\x1a.entente.v1.EnrollResponse2\xf7\b\n" +
 	"\rDeviceService\x12N\n" +
 	"\vOpenSession\x12\x1e.entente.v1.OpenSessionRequest\x1a\x1f.entente.v1.OpenSessionResponse\x12B\n" +
 	"\aResolve\x12\x1a.entente.v1.ResolveRequest\x1a\x1b.entente.v1.ResolveResponse\x12<\n" +
@@ -1654,7 +2037,10 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\n" +
 	"GetRoomLog\x12\x1d.entente.v1.GetRoomLogRequest\x1a\x1e.entente.v1.GetRoomLogResponse\x12Q\n" +
 	"\fRevokeDevice\x12\x1f.entente.v1.RevokeDeviceRequest\x1a .entente.v1.RevokeDeviceResponse\x12B\n" +
-	"\aAccount\x12\x1a.entente.v1.AccountRequest\x1a\x1b.entente.v1.AccountResponseB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
+	"\aAccount\x12\x1a.entente.v1.AccountRequest\x1a\x1b.entente.v1.AccountResponse\x12?\n" +
+	"\x06Submit\x12\x19.entente.v1.SubmitRequest\x1a\x1a.entente.v1.SubmitResponse\x12<\n" +
+	"\x05Fetch\x12\x18.entente.v1.FetchRequest\x1a\x19.entente.v1.FetchResponse\x126\n" +
+	"\x03Ack\x12\x16.entente.v1.AckRequest\x1a\x17.entente.v1.AckResponseB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
 
 var (
 	file_entente_v1_device_proto_rawDescOnce sync.Once
@@ -1668,7 +2054,7 @@ func file_entente_v1_device_proto_rawDescGZIP() []byte {
 	return file_entente_v1_device_proto_rawDescData
 }
 
-var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_entente_v1_device_proto_goTypes = []any{
 	(*DescribeRequest)(nil),            // 0: entente.v1.DescribeRequest
 	(*DescribeResponse)(nil),           // 1: entente.v1.DescribeResponse
@@ -1698,59 +2084,78 @@ var file_entente_v1_device_proto_goTypes = []any{
 	(*RevokeDeviceResponse)(nil),       // 25: entente.v1.RevokeDeviceResponse
 	(*AccountRequest)(nil),             // 26: entente.v1.AccountRequest
 	(*AccountResponse)(nil),            // 27: entente.v1.AccountResponse
-	(*MemberChain)(nil),                // 28: entente.v1.MemberChain
-	(*ClaimedKeyPackage)(nil),          // 29: entente.v1.ClaimedKeyPackage
-	(*Bundle)(nil),                     // 30: entente.v1.Bundle
-	(*Status)(nil),                     // 31: entente.v1.Status
-	(*GroupInfoAnswer)(nil),            // 32: entente.v1.GroupInfoAnswer
-	(*Envelope)(nil),                   // 33: entente.v1.Envelope
+	(*Submission)(nil),                 // 28: entente.v1.Submission
+	(*SubmitRequest)(nil),              // 29: entente.v1.SubmitRequest
+	(*SubmitResponse)(nil),             // 30: entente.v1.SubmitResponse
+	(*FetchRequest)(nil),               // 31: entente.v1.FetchRequest
+	(*FetchResponse)(nil),              // 32: entente.v1.FetchResponse
+	(*AckRequest)(nil),                 // 33: entente.v1.AckRequest
+	(*AckResponse)(nil),                // 34: entente.v1.AckResponse
+	(*MemberChain)(nil),                // 35: entente.v1.MemberChain
+	(*ClaimedKeyPackage)(nil),          // 36: entente.v1.ClaimedKeyPackage
+	(*Bundle)(nil),                     // 37: entente.v1.Bundle
+	(*Status)(nil),                     // 38: entente.v1.Status
+	(*GroupInfoAnswer)(nil),            // 39: entente.v1.GroupInfoAnswer
+	(*Envelope)(nil),                   // 40: entente.v1.Envelope
+	(*Deliver)(nil),                    // 41: entente.v1.Deliver
+	(*Close)(nil),                      // 42: entente.v1.Close
 }
 var file_entente_v1_device_proto_depIdxs = []int32{
-	28, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
-	28, // 1: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
-	28, // 2: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
-	29, // 3: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
-	28, // 4: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
-	30, // 5: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
-	31, // 6: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
-	30, // 7: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
-	31, // 8: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
-	32, // 9: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
-	33, // 10: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
-	28, // 11: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
-	0,  // 12: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
-	2,  // 13: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
-	4,  // 14: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
-	6,  // 15: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
-	8,  // 16: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
-	10, // 17: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
-	12, // 18: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
-	14, // 19: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
-	16, // 20: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
-	18, // 21: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
-	20, // 22: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
-	22, // 23: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
-	24, // 24: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
-	26, // 25: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
-	1,  // 26: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
-	3,  // 27: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
-	5,  // 28: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
-	7,  // 29: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
-	9,  // 30: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
-	11, // 31: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
-	13, // 32: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
-	15, // 33: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
-	17, // 34: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
-	19, // 35: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
-	21, // 36: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
-	23, // 37: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
-	25, // 38: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
-	27, // 39: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
-	26, // [26:40] is the sub-list for method output_type
-	12, // [12:26] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	35, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
+	35, // 1: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
+	35, // 2: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
+	36, // 3: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
+	35, // 4: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
+	37, // 5: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
+	38, // 6: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
+	37, // 7: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
+	38, // 8: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
+	39, // 9: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
+	40, // 10: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
+	35, // 11: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
+	28, // 12: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
+	38, // 13: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
+	41, // 14: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
+	42, // 15: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
+	0,  // 16: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
+	2,  // 17: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
+	4,  // 18: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
+	6,  // 19: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
+	8,  // 20: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
+	10, // 21: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
+	12, // 22: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
+	14, // 23: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
+	16, // 24: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
+	18, // 25: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
+	20, // 26: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
+	22, // 27: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
+	24, // 28: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
+	26, // 29: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
+	29, // 30: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
+	31, // 31: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
+	33, // 32: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
+	1,  // 33: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
+	3,  // 34: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
+	5,  // 35: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
+	7,  // 36: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
+	9,  // 37: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
+	11, // 38: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
+	13, // 39: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
+	15, // 40: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
+	17, // 41: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
+	19, // 42: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
+	21, // 43: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
+	23, // 44: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
+	25, // 45: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
+	27, // 46: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
+	30, // 47: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
+	32, // 48: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
+	34, // 49: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
+	33, // [33:50] is the sub-list for method output_type
+	16, // [16:33] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_device_proto_init() }
@@ -1760,13 +2165,14 @@ func file_entente_v1_device_proto_init() {
 	}
 	file_entente_v1_envelope_proto_init()
 	file_entente_v1_federation_proto_init()
+	file_entente_v1_session_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_device_proto_rawDesc), len(file_entente_v1_device_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -74,6 +74,12 @@ const (
 	DeviceServiceRevokeDeviceProcedure = "/entente.v1.DeviceService/RevokeDevice"
 	// DeviceServiceAccountProcedure is the fully-qualified name of the DeviceService's Account RPC.
 	DeviceServiceAccountProcedure = "/entente.v1.DeviceService/Account"
+	// DeviceServiceSubmitProcedure is the fully-qualified name of the DeviceService's Submit RPC.
+	DeviceServiceSubmitProcedure = "/entente.v1.DeviceService/Submit"
+	// DeviceServiceFetchProcedure is the fully-qualified name of the DeviceService's Fetch RPC.
+	DeviceServiceFetchProcedure = "/entente.v1.DeviceService/Fetch"
+	// DeviceServiceAckProcedure is the fully-qualified name of the DeviceService's Ack RPC.
+	DeviceServiceAckProcedure = "/entente.v1.DeviceService/Ack"
 )
 
 // EnrolmentServiceClient is a client for the entente.v1.EnrolmentService service.
@@ -186,6 +192,10 @@ type DeviceServiceClient interface {
 	GetRoomLog(context.Context, *connect.Request[ententev1.GetRoomLogRequest]) (*connect.Response[ententev1.GetRoomLogResponse], error)
 	RevokeDevice(context.Context, *connect.Request[ententev1.RevokeDeviceRequest]) (*connect.Response[ententev1.RevokeDeviceResponse], error)
 	Account(context.Context, *connect.Request[ententev1.AccountRequest]) (*connect.Response[ententev1.AccountResponse], error)
+	// The session as calls, where no WebSocket passes: docs/protocol.md 6.6.
+	Submit(context.Context, *connect.Request[ententev1.SubmitRequest]) (*connect.Response[ententev1.SubmitResponse], error)
+	Fetch(context.Context, *connect.Request[ententev1.FetchRequest]) (*connect.Response[ententev1.FetchResponse], error)
+	Ack(context.Context, *connect.Request[ententev1.AckRequest]) (*connect.Response[ententev1.AckResponse], error)
 }
 
 // NewDeviceServiceClient constructs a client for the entente.v1.DeviceService service. By default,
@@ -271,6 +281,24 @@ func NewDeviceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(deviceServiceMethods.ByName("Account")),
 			connect.WithClientOptions(opts...),
 		),
+		submit: connect.NewClient[ententev1.SubmitRequest, ententev1.SubmitResponse](
+			httpClient,
+			baseURL+DeviceServiceSubmitProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("Submit")),
+			connect.WithClientOptions(opts...),
+		),
+		fetch: connect.NewClient[ententev1.FetchRequest, ententev1.FetchResponse](
+			httpClient,
+			baseURL+DeviceServiceFetchProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("Fetch")),
+			connect.WithClientOptions(opts...),
+		),
+		ack: connect.NewClient[ententev1.AckRequest, ententev1.AckResponse](
+			httpClient,
+			baseURL+DeviceServiceAckProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("Ack")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -288,6 +316,9 @@ type deviceServiceClient struct {
 	getRoomLog         *connect.Client[ententev1.GetRoomLogRequest, ententev1.GetRoomLogResponse]
 	revokeDevice       *connect.Client[ententev1.RevokeDeviceRequest, ententev1.RevokeDeviceResponse]
 	account            *connect.Client[ententev1.AccountRequest, ententev1.AccountResponse]
+	submit             *connect.Client[ententev1.SubmitRequest, ententev1.SubmitResponse]
+	fetch              *connect.Client[ententev1.FetchRequest, ententev1.FetchResponse]
+	ack                *connect.Client[ententev1.AckRequest, ententev1.AckResponse]
 }
 
 // OpenSession calls entente.v1.DeviceService.OpenSession.
@@ -350,6 +381,21 @@ func (c *deviceServiceClient) Account(ctx context.Context, req *connect.Request[
 	return c.account.CallUnary(ctx, req)
 }
 
+// Submit calls entente.v1.DeviceService.Submit.
+func (c *deviceServiceClient) Submit(ctx context.Context, req *connect.Request[ententev1.SubmitRequest]) (*connect.Response[ententev1.SubmitResponse], error) {
+	return c.submit.CallUnary(ctx, req)
+}
+
+// Fetch calls entente.v1.DeviceService.Fetch.
+func (c *deviceServiceClient) Fetch(ctx context.Context, req *connect.Request[ententev1.FetchRequest]) (*connect.Response[ententev1.FetchResponse], error) {
+	return c.fetch.CallUnary(ctx, req)
+}
+
+// Ack calls entente.v1.DeviceService.Ack.
+func (c *deviceServiceClient) Ack(ctx context.Context, req *connect.Request[ententev1.AckRequest]) (*connect.Response[ententev1.AckResponse], error) {
+	return c.ack.CallUnary(ctx, req)
+}
+
 // DeviceServiceHandler is an implementation of the entente.v1.DeviceService service.
 type DeviceServiceHandler interface {
 	OpenSession(context.Context, *connect.Request[ententev1.OpenSessionRequest]) (*connect.Response[ententev1.OpenSessionResponse], error)
@@ -364,6 +410,10 @@ type DeviceServiceHandler interface {
 	GetRoomLog(context.Context, *connect.Request[ententev1.GetRoomLogRequest]) (*connect.Response[ententev1.GetRoomLogResponse], error)
 	RevokeDevice(context.Context, *connect.Request[ententev1.RevokeDeviceRequest]) (*connect.Response[ententev1.RevokeDeviceResponse], error)
 	Account(context.Context, *connect.Request[ententev1.AccountRequest]) (*connect.Response[ententev1.AccountResponse], error)
+	// The session as calls, where no WebSocket passes: docs/protocol.md 6.6.
+	Submit(context.Context, *connect.Request[ententev1.SubmitRequest]) (*connect.Response[ententev1.SubmitResponse], error)
+	Fetch(context.Context, *connect.Request[ententev1.FetchRequest]) (*connect.Response[ententev1.FetchResponse], error)
+	Ack(context.Context, *connect.Request[ententev1.AckRequest]) (*connect.Response[ententev1.AckResponse], error)
 }
 
 // NewDeviceServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -445,6 +495,24 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(deviceServiceMethods.ByName("Account")),
 		connect.WithHandlerOptions(opts...),
 	)
+	deviceServiceSubmitHandler := connect.NewUnaryHandler(
+		DeviceServiceSubmitProcedure,
+		svc.Submit,
+		connect.WithSchema(deviceServiceMethods.ByName("Submit")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServiceFetchHandler := connect.NewUnaryHandler(
+		DeviceServiceFetchProcedure,
+		svc.Fetch,
+		connect.WithSchema(deviceServiceMethods.ByName("Fetch")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServiceAckHandler := connect.NewUnaryHandler(
+		DeviceServiceAckProcedure,
+		svc.Ack,
+		connect.WithSchema(deviceServiceMethods.ByName("Ack")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/entente.v1.DeviceService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case DeviceServiceOpenSessionProcedure:
@@ -471,6 +539,12 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 			deviceServiceRevokeDeviceHandler.ServeHTTP(w, r)
 		case DeviceServiceAccountProcedure:
 			deviceServiceAccountHandler.ServeHTTP(w, r)
+		case DeviceServiceSubmitProcedure:
+			deviceServiceSubmitHandler.ServeHTTP(w, r)
+		case DeviceServiceFetchProcedure:
+			deviceServiceFetchHandler.ServeHTTP(w, r)
+		case DeviceServiceAckProcedure:
+			deviceServiceAckHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -526,4 +600,16 @@ func (UnimplementedDeviceServiceHandler) RevokeDevice(context.Context, *connect.
 
 func (UnimplementedDeviceServiceHandler) Account(context.Context, *connect.Request[ententev1.AccountRequest]) (*connect.Response[ententev1.AccountResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.Account is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) Submit(context.Context, *connect.Request[ententev1.SubmitRequest]) (*connect.Response[ententev1.SubmitResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.Submit is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) Fetch(context.Context, *connect.Request[ententev1.FetchRequest]) (*connect.Response[ententev1.FetchResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.Fetch is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) Ack(context.Context, *connect.Request[ententev1.AckRequest]) (*connect.Response[ententev1.AckResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.Ack is not implemented"))
 }
