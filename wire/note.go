@@ -306,12 +306,26 @@ func openNote(signed string, keys []NoteKey) (*note.Note, error) {
 	if err != nil || len(keys) == 0 {
 		return nil, fmt.Errorf("%w: a note without a valid signature of %s", ErrMalformed, names(keys))
 	}
+	for _, sigs := range [][]note.Signature{n.Sigs, n.UnverifiedSigs} {
+		for _, s := range sigs {
+			if !canonicalBase64(s.Base64) {
+				return nil, malformed("a signature with spare bits or line breaks")
+			}
+		}
+	}
 	for _, k := range keys {
 		if !signedBy(n, k) {
 			return nil, fmt.Errorf("%w: a note without a valid signature of %s", ErrMalformed, k.Owner)
 		}
 	}
 	return n, nil
+}
+
+// canonicalBase64 reports whether s is what its bytes encode to. The note package reads
+// base64 with spare bits in the last digit, which would give one signed note several texts.
+func canonicalBase64(s string) bool {
+	b, err := base64.StdEncoding.Strict().DecodeString(s)
+	return err == nil && base64.StdEncoding.EncodeToString(b) == s
 }
 
 func signedBy(n *note.Note, k NoteKey) bool {

@@ -105,6 +105,20 @@ func testKey(seed byte, owner string) NoteKey {
 	return NoteKey{Owner: owner, Public: k.Public().(ed25519.PublicKey), Private: k}
 }
 
+// The vectors are signed by the Ed25519 seed of 32 bytes 0x01, as acme.example/node;
+// 0x02 signs as globex.example/node, whom the reader does not know.
+func TestSignedNoteVectors(t *testing.T) {
+	for _, v := range readVectors(t, "notes.json") {
+		text, err := OpenNote(v.Input, testKey(1, "acme.example/node"))
+		if (err == nil) != v.Accept {
+			t.Errorf("%s: error %v, accept %v", v.Name, err, v.Accept)
+		}
+		if err == nil && text != "entente.im/test/v1\nname alice\n" {
+			t.Errorf("%s: opens as %q", v.Name, text)
+		}
+	}
+}
+
 func TestNoteNeedsEveryKeyThatIsAskedFor(t *testing.T) {
 	a, b := testKey(1, "acme.example/node"), testKey(2, "globex.example/node")
 	var r Record
