@@ -2,7 +2,9 @@ package federation
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -16,7 +18,7 @@ import (
 // Accept turns a partner's token into an agreement: it dials the token's peer, learns
 // and verifies who that is, signs the token's terms and has them countersigned. When
 // it returns without an error the partner is stored on both sides. After any error
-// it may be called again with the same token.
+// it may be called again with the same token; after success that changes nothing.
 func (f *Federation) Accept(ctx context.Context, token string) (PartnerInfo, error) {
 	t, err := f.Preview(token)
 	if err != nil {
@@ -49,12 +51,47 @@ func (f *Federation) Accept(ctx context.Context, token string) (PartnerInfo, err
 	}
 	f.making.Lock()
 	defer f.making.Unlock()
-	rec := f.newRecord(answer.Agreement, manifests, certificate, t.Peer)
+	if p, err := f.concluded(t.Organization, answer.Agreement, t.ID); p != nil || err != nil {
+		return infoOf(p, f.clock.Now()), err
+	}
+	rec := f.newRecord(answer.Agreement, manifests, certificate, t.Peer, t.ID)
 	if err := f.become(ctx, &store.Batch{}, t.Organization, rec); err != nil {
 		return PartnerInfo{}, err
 	}
 	f.log.Info("agreement concluded", "partner", t.Organization.String(), "peer", t.Peer.String())
 	return f.find(t.Organization).info(f.clock.Now()), nil
+}
+
+// concluded returns the partner with whom this token made this agreement before: a
+// repeated Accept changes nothing of it, neither the link nor what the operator has decided
+// since, and wakes the worker. An agreement that was ended stays so. f.making is held.
+func (f *Federation) concluded(id wire.OrganizationID, agreement string, token [16]byte) (*partner, error) {
+	p := f.find(id)
+	if p == nil {
+		return nil, nil
+	}
+	p.mu.Lock()
+	rec := p.record
+	p.mu.Unlock()
+	switch {
+	case rec.Agreement != agreement, rec.Token != "" && rec.Token != hex.EncodeToString(token[:]):
+		return nil, nil
+	case rec.Ended:
+		return nil, errEnded()
+	}
+	p.wake()
+	return p, nil
+}
+
+func infoOf(p *partner, now time.Time) PartnerInfo {
+	if p == nil {
+		return PartnerInfo{}
+	}
+	return p.info(now)
+}
+
+func errEnded() error {
+	return wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "the agreement has been ended: a new one takes a new token")
 }
 
 // introduce learns the inviter's manifests and node certificate and verifies them

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"encoding/hex"
 	"fmt"
 
 	pb "github.com/entente-im/entente/wire/ententev1"
@@ -102,11 +103,11 @@ func (f *Federation) verify(id wire.OrganizationID, rec partnerRecord) (standing
 }
 
 // newRecord is the record of an agreement that is concluded now.
-func (f *Federation) newRecord(agreement string, manifests []string, certificate string, device wire.DeviceID) partnerRecord {
+func (f *Federation) newRecord(agreement string, manifests []string, certificate string, device wire.DeviceID, token [16]byte) partnerRecord {
 	now := f.clock.Now().UTC()
 	return partnerRecord{
 		Version: recordVersion, Agreement: agreement, Manifests: manifests, Certificate: certificate,
-		Peer: device.String(), Checked: now, Since: now,
+		Peer: device.String(), Checked: now, Since: now, Token: hex.EncodeToString(token[:]),
 		OurManifests: len(f.opts.Organization.Notes), TheirManifests: len(manifests),
 	}
 }

@@ -44,42 +44,51 @@ func (f *Federation) change(ctx context.Context, id wire.OrganizationID, why str
 	if err := checkWhy(why); err != nil {
 		return err
 	}
-	f.making.Lock()
-	defer f.making.Unlock()
 	p := f.find(id)
 	if p == nil {
 		return wire.Refuse(pb.Code_CODE_UNKNOWN_ORGANIZATION, "no such partner")
 	}
+	stopped, err := f.changeRecord(ctx, p, why, with)
+	if err != nil || stopped == nil {
+		return err
+	}
+	<-stopped
+	p.dropLinks()
+	f.host.Network().ClosePeer(p.standing().peer) // a gater closes nothing that is open
+	return nil
+}
+
+// changeRecord writes the new state and starts or stops the worker; then stopped is
+// closed when it has ended.
+func (f *Federation) changeRecord(ctx context.Context, p *partner, why string, with func(*partnerRecord) error) (stopped <-chan struct{}, err error) {
+	f.making.Lock()
+	defer f.making.Unlock()
 	p.mu.Lock()
 	rec := p.record
 	p.mu.Unlock()
 	before := rec
 	if err := with(&rec); err != nil {
-		return err
+		return nil, err
 	}
 	if rec.Suspended != before.Suspended || rec.Ended != before.Ended {
 		rec.Why, rec.Changed = why, f.clock.Now().UTC()
-		if err := f.put(ctx, partnerKey(id), rec); err != nil {
-			return err
+		if err := f.put(ctx, partnerKey(p.id), rec); err != nil {
+			return nil, err
 		}
 	}
-	st := p.standing()
-	if _, err := f.install(id, rec, st); err != nil {
-		return err
+	if _, err := f.install(p.id, rec, p.standing()); err != nil {
+		return nil, err
 	}
 	if !rec.Suspended && !rec.Ended {
 		f.startWorker(p)
-		return nil
+		return nil, nil
 	}
-	p.stopWorker()
-	p.dropLinks()
-	f.host.Network().ClosePeer(st.peer) // a gater closes nothing that is open
-	return nil
+	return p.stopWorker(), nil
 }
 
 func (r *partnerRecord) suspend(suspended bool) error {
 	if r.Ended {
-		return wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "the agreement has been ended: a new one takes a new token")
+		return errEnded()
 	}
 	r.Suspended = suspended
 	return nil

@@ -51,7 +51,7 @@ func TestALostAnswerDoesNotMakeASecondCopy(t *testing.T) {
 	b.handler.set(func(h *handler) {
 		h.judge = func(it *pb.Item) *pb.Status {
 			// The link is lost between the commit and the answer.
-			a.fed.find(b.org.ID).stopWorker()
+			<-a.fed.find(b.org.ID).stopWorker()
 			return sequenced
 		}
 	})

@@ -102,7 +102,7 @@ func (f *Federation) conclude(ctx context.Context, q *pb.LobbyRequest, rec token
 		if rec.UsedBy != org.ID.String() || rec.UsedPeer != acceptor.String() {
 			return "", wire.Refuse(pb.Code_CODE_LINK_USED, "the token was used: ask for a new one")
 		}
-		return rec.Agreement, nil
+		return rec.Agreement, f.stillMade(org.ID, rec.Agreement, token.ID)
 	}
 	if err := f.checkAcceptor(org, rec.Partner); err != nil {
 		return "", err
@@ -120,12 +120,22 @@ func (f *Federation) conclude(ctx context.Context, q *pb.LobbyRequest, rec token
 	if err := add(&b, tokenKey(token.ID), rec); err != nil {
 		return "", err
 	}
-	partner := f.newRecord(agreement, manifests, q.NodeCertificate, acceptor)
+	partner := f.newRecord(agreement, manifests, q.NodeCertificate, acceptor, token.ID)
 	if err := f.become(ctx, &b, org.ID, partner); err != nil {
 		return "", err
 	}
 	f.log.Info("agreement concluded", "partner", org.ID.String(), "peer", acceptor.String())
 	return agreement, nil
+}
+
+// stillMade refuses to answer again with an agreement that was ended, or replaced by a
+// later one: the acceptor would go back to it alone.
+func (f *Federation) stillMade(id wire.OrganizationID, agreement string, token [16]byte) error {
+	p, err := f.concluded(id, agreement, token)
+	if err == nil && p == nil {
+		err = wire.Refuse(pb.Code_CODE_LINK_USED, "the token was used, and another agreement made since: ask for a new one")
+	}
+	return err
 }
 
 // checkAcceptor refuses ourselves and whoever the token was not made for.

@@ -36,7 +36,7 @@ type partner struct {
 	link      linkState
 	inbound   network.Stream     // the deliver stream that we believe
 	stop      context.CancelFunc // of the worker
-	stopped   chan struct{}      // closed when the worker has returned
+	stopped   chan struct{}      // closed when the last worker has returned; nil: there was none
 	refreshed time.Time          // when the manifest was last asked for
 }
 

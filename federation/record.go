@@ -39,6 +39,7 @@ type partnerRecord struct {
 	Peer        string    `json:"peer"`
 	Checked     time.Time `json:"checked"` // when the certificate was last seen valid
 	Since       time.Time `json:"since"`
+	Token       string    `json:"token,omitempty"` // hex: the ID of the token that made the agreement
 
 	// How many manifests each side had when the agreement was signed.
 	OurManifests   int `json:"ourManifests"`

@@ -38,24 +38,33 @@ func (f *Federation) startWorker(p *partner) {
 	}
 	ctx, cancel := context.WithCancel(f.ctx)
 	done := make(chan struct{})
+	before := p.stopped
 	p.stop, p.stopped = cancel, done
 	go func() {
 		defer f.running.Done()
 		defer close(done)
+		if before != nil {
+			<-before // told to stop: a partner has one worker
+		}
 		f.work(ctx, p)
 	}()
 }
 
-// stopWorker ends the worker and returns when it has.
-func (p *partner) stopWorker() {
+// stopWorker tells the worker to end and returns what is closed when it has. The
+// caller waits without f.making: the worker may be waiting for that.
+func (p *partner) stopWorker() <-chan struct{} {
 	p.mu.Lock()
-	stop, stopped := p.stop, p.stopped
-	p.stop, p.stopped = nil, nil
-	p.mu.Unlock()
-	if stop != nil {
-		stop()
-		<-stopped
+	defer p.mu.Unlock()
+	if p.stop != nil {
+		p.stop()
+		p.stop = nil
 	}
+	if p.stopped == nil {
+		never := make(chan struct{})
+		close(never)
+		return never
+	}
+	return p.stopped
 }
 
 // work links with the partner again and again. A back-off ends at once when the
