@@ -22,6 +22,8 @@ var mayImport = map[string][]string{
 	"mls/driver": {"mls", "mls/group"},
 	// Growth measures.
 	"mls/growth": {"mls", "mls/group"},
+	// A program for pages, no part of the binary.
+	"mls/wasm":   {"mls", "mls/group"},
 	"store":      {"store", "store/slot"},
 	"store/slot": {"store/slot"},
 	// What devices share of identity opens no store.

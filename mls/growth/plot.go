@@ -9,7 +9,7 @@ import (
 // The plot is logarithmic on both sides: a straight line at 45 degrees is linear
 // growth, a level one is none.
 const (
-	plotWidth, plotHeight = 720, 420
+	plotWidth, plotHeight = 780, 420
 	plotLeft, plotTop     = 70, 40
 	plotRight, plotBottom = 560, 370
 )
@@ -65,8 +65,15 @@ func plot(rows []row) []byte {
 		}
 		end := l.of(rows[len(rows)-1])
 		p(`<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`, d, l.colour)
-		p(`<text x="%d" y="%.1f" fill="%s">%s, %.2g ms</text>`, plotRight+8, up(end)+4, l.colour, l.name, end)
+		p(`<text x="%d" y="%.1f" fill="%s">%s, %s</text>`, plotRight+8, up(end)+4, l.colour, l.name, inWords(end))
 	}
 	p(`</svg>`)
 	return b.Bytes()
+}
+
+func inWords(ms float64) string {
+	if ms < 1 {
+		return fmt.Sprintf("%.0f us", ms*1000)
+	}
+	return fmt.Sprintf("%.3g ms", ms)
 }
