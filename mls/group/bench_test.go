@@ -3,6 +3,8 @@ package group
 import (
 	"fmt"
 	"testing"
+
+	"github.com/entente-im/entente/mls"
 )
 
 var benchSizes = []int{2, 100, 500}
@@ -106,4 +108,51 @@ func BenchmarkCommit(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkAllHaveSent is the dearest case of a message: everybody in the room has
+// sent in this epoch, and the record holds the ratchets of each.
+func BenchmarkAllHaveSent(b *testing.B) {
+	for _, n := range []int{100, 500, 2000} {
+		first, second := benchRoom(b, n)
+		everybodyHasSent(b, first, n)
+		everybodyHasSent(b, second, n)
+		data := make([]byte, 200)
+		b.Run(fmt.Sprintf("receive/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				next, msg, err := first.st.Encrypt(nil, data, 0)
+				must(b, err)
+				first.st = next
+				b.StartTimer()
+				second.st, _, err = second.st.Decrypt(msg)
+				must(b, err)
+				second.st.EncodeRatchets()
+			}
+		})
+		b.Run(fmt.Sprintf("send/%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				next, _, err := first.st.Encrypt(nil, data, 0)
+				must(b, err)
+				next.EncodeRatchets()
+				first.st = next
+			}
+		})
+	}
+}
+
+// everybodyHasSent expands the ratchets of all others.
+func everybodyHasSent(b testing.TB, c *client, n int) {
+	b.Helper()
+	st := *c.st
+	for l := range mls.LeafIndex(n) {
+		if l != st.priv.leaf {
+			t, err := st.tree.expand(l)
+			must(b, err)
+			st.tree = t
+		}
+	}
+	c.st = &st
 }

@@ -113,7 +113,7 @@ func readPast(r *tls.Reader, t *mls.Tree, version uint8) *pastEpoch {
 // reserved), and the ratchets and skipped keys of who has sent, for this epoch and
 // the past ones. Its size grows with those, not with the group.
 func (s *State) EncodeRatchets() []byte {
-	w := tls.NewWriter(1024)
+	w := tls.NewWriter(s.ratchetsSize())
 	w.U8(ratchetsVersion)
 	w.Vec(s.binding())
 	s.own.hs.write(w)
@@ -127,6 +127,26 @@ func (s *State) EncodeRatchets() []byte {
 	})
 	return w.B
 }
+
+// ratchetsSize is a little more than EncodeRatchets needs: when everybody has sent
+// the record is long, and growing it would copy secrets about.
+func (s *State) ratchetsSize() int {
+	n := 512 + s.own.hs.size() + s.own.reserved.size() + s.tree.size()
+	for _, p := range s.past {
+		n += 16 + p.tree.size()
+	}
+	return n
+}
+
+func (t *secretTree) size() int {
+	n := 16 + 38*len(t.frontier)
+	for _, l := range t.leaves {
+		n += 4 + l.hs.size() + l.app.size()
+	}
+	return n
+}
+
+func (r *ratchet) size() int { return 42 + (14+32+12)*len(r.skipped) }
 
 // binding ties the ratchets to the epoch they belong to.
 func (s *State) binding() []byte { return s.pub.Suite().Hash(s.pub.Context()) }
@@ -193,7 +213,7 @@ func readSecretTree(r *tls.Reader, s *mls.Suite) *secretTree {
 		t.frontier = append(t.frontier, f)
 	})
 	r.Each(func(r *tls.Reader) {
-		l := leafRatchets{leaf: mls.LeafIndex(r.U32())}
+		l := &leafRatchets{leaf: mls.LeafIndex(r.U32())}
 		l.hs.read(r, s)
 		l.app.read(r, s)
 		if n := len(t.leaves); uint32(l.leaf) >= t.width || n > 0 && t.leaves[n-1].leaf >= l.leaf {

@@ -29,8 +29,8 @@ var (
 type secretTree struct {
 	suite    *mls.Suite
 	width    uint32
-	frontier []frontierNode // by node index
-	leaves   []leafRatchets // by leaf
+	frontier []frontierNode  // by node index
+	leaves   []*leafRatchets // by leaf, shared and never changed
 }
 
 type frontierNode struct {
@@ -63,7 +63,7 @@ func newSecretTree(s *mls.Suite, width uint32, encryptionSecret []byte) *secretT
 }
 
 func (t *secretTree) find(l mls.LeafIndex) (int, bool) {
-	return slices.BinarySearchFunc(t.leaves, l, func(r leafRatchets, l mls.LeafIndex) int { return int(r.leaf) - int(l) })
+	return slices.BinarySearchFunc(t.leaves, l, func(r *leafRatchets, l mls.LeafIndex) int { return int(r.leaf) - int(l) })
 }
 
 // expand makes sure that leaf l has its ratchets: every secret between the
@@ -97,7 +97,7 @@ func (t *secretTree) expand(l mls.LeafIndex) (*secretTree, error) {
 		}
 	}
 	slices.SortFunc(c.frontier, func(a, b frontierNode) int { return int(a.node) - int(b.node) })
-	r := leafRatchets{leaf: l}
+	r := &leafRatchets{leaf: l}
 	r.hs.secret = s.ExpandWithLabel(secret, "handshake", nil, n)
 	r.app.secret = s.ExpandWithLabel(secret, "application", nil, n)
 	erase(secret)
@@ -158,11 +158,13 @@ func (t *secretTree) take(l mls.LeafIndex, handshake bool, generation uint32, no
 func (t *secretTree) with(at int, handshake bool, r ratchet) *secretTree {
 	c := *t
 	c.leaves = slices.Clone(t.leaves)
+	l := *t.leaves[at]
 	if handshake {
-		c.leaves[at].hs = r
+		l.hs = r
 	} else {
-		c.leaves[at].app = r
+		l.app = r
 	}
+	c.leaves[at] = &l
 	return &c
 }
 
