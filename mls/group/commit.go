@@ -47,7 +47,7 @@ func (st *Staged) Apply(cur *State) (*State, error) {
 	n := *st.next
 	if st.base == nil {
 		if cur != nil { // a resync: late messages of the epochs that we were in
-			n.past = cur.tidy().retire()
+			n.past = before(cur.tidy().retire(), n.Epoch())
 		}
 		return &n, nil
 	}
@@ -59,6 +59,12 @@ func (st *Staged) Apply(cur *State) (*State, error) {
 	}
 	n.past = cur.tidy().retire()
 	return &n, nil
+}
+
+// before leaves out the epochs that cannot be past: who was led aside may have
+// been further on than the group, and epochs are kept by number.
+func before(past []*pastEpoch, epoch uint64) []*pastEpoch {
+	return slices.DeleteFunc(past, func(p *pastEpoch) bool { return p.epoch >= epoch })
 }
 
 // Stage makes a Commit (RFC 9420 §12.4.1). The State returned is the one to go

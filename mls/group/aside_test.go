@@ -1,0 +1,52 @@
+package group
+
+import "testing"
+
+// A server that equivocates leads a member aside, further than the group is. What
+// the member keeps of that side must not stand beside the group's own epochs of
+// the same numbers: records name past epochs by number.
+func TestWhoComesBackFromAheadKeepsOneEpochOfEachNumber(t *testing.T) {
+	for ahead := 1; ahead <= 3; ahead++ {
+		comeBackFromAhead(t, ahead)
+	}
+}
+
+func comeBackFromAhead(t *testing.T, ahead int) {
+	room := newRoom(t, 4)
+	aside := room[3]
+	info, err := room[0].st.GroupInfo(true)
+	must(t, err)
+	for range ahead {
+		aside.commit(CommitParams{}) // told that it was accepted
+	}
+	st, err := ExternalJoin(aside.cfg, info, nil, ExternalParams{Credential: credential(aside.name), ResyncOwn: true})
+	must(t, err)
+	for _, c := range room[:3] {
+		c.process(st.Commit)
+	}
+	aside.st, err = st.Apply(aside.st)
+	must(t, err)
+	for range 3 {
+		aside.keepsOneOfEach()
+		late := room[0].send("late")
+		st := room[1].commit(CommitParams{})
+		for _, c := range []*client{room[0], room[2], aside} {
+			c.process(st.Commit)
+		}
+		if got := aside.recv(late); got != "late" {
+			t.Fatalf("got %q", got)
+		}
+	}
+	everybodyTalks(t, room)
+}
+
+func (c *client) keepsOneOfEach() {
+	c.t.Helper()
+	seen := map[uint64]bool{}
+	for _, p := range c.st.past {
+		if seen[p.epoch] || p.epoch >= c.st.Epoch() {
+			c.t.Fatalf("epoch %d is kept twice, or is to come", p.epoch)
+		}
+		seen[p.epoch] = true
+	}
+}
