@@ -102,7 +102,7 @@ func TestDeviceEndsTheConnectionOfANodeThatBreaksTheRules(t *testing.T) {
 		"more deliveries than the window": {flood, CodeFlow},
 		"more bytes than the window":      {[]*pb.Frame{deliver(1, 600), deliver(2, 600)}, CodeFlow},
 		"a delivery twice":                {[]*pb.Frame{deliver(1, 1), deliver(1, 1)}, CodeMalformed},
-		"a delivery of nothing":           {[]*pb.Frame{{Frame: &pb.Frame_Deliver{Deliver: &pb.Deliver{Seq: 1}}}}, CodeMalformed},
+		"a delivery numbered zero":        {[]*pb.Frame{deliver(0, 1)}, CodeMalformed},
 		"a result of nothing":             {[]*pb.Frame{result(1, 1)}, CodeMalformed},
 		"a frame of the device's":         {[]*pb.Frame{ping()}, CodeMalformed},
 	} {

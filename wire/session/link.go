@@ -154,12 +154,13 @@ func (l *link) handle(f *pb.Frame) error {
 	return malformed("a frame that a node does not send here")
 }
 
-// receive holds the node to the window: its queue here never grows beyond.
+// receive holds the node to the window: its queue here never grows beyond. A delivery
+// without envelope is one that the node can no longer read: the handler says so.
 func (l *link) receive(d *pb.Deliver) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if d.Seq <= l.lastSeq || d.Envelope == nil {
-		return malformed("a delivery out of order or empty")
+	if d.Seq <= l.lastSeq {
+		return malformed("a delivery out of order")
 	}
 	size := proto.Size(d)
 	if l.heldN >= l.c.o.WindowEnvelopes || l.heldN > 0 && l.heldBytes+size > l.c.o.WindowBytes {

@@ -1,0 +1,118 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// What a device acknowledged with its goodbye is dropped at the node, so that it is
+// not delivered again; a device that was revoked or replaced has no word left.
+func TestTheNodeTakesTheLastAcknowledgementOfADeviceThatMaySpeak(t *testing.T) {
+	for name, c := range map[string]struct {
+		why   error
+		ackTo uint64
+		want  uint64 // what the Backend drops; 0: it is not asked
+	}{
+		"the device leaves":     {&CloseError{Code: CodeGoingAway}, 5, 5},
+		"the connection is cut": {errors.New("reset"), 5, 5},
+		"the sign-in ends":      {&CloseError{Code: CodeExpired}, 5, 5},
+		"nothing new":           {&CloseError{Code: CodeGoingAway}, 3, 0},
+		"revoked":               {&CloseError{Code: CodeRevoked}, 5, 0},
+		"replaced":              {&CloseError{Code: CodeReplaced}, 5, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			live, end := context.WithCancelCause(context.Background())
+			b := &living{}
+			s := &server{backend: b, o: ServeOptions{}.orDefault(), live: live, acked: 3, ackTo: c.ackTo, unreadable: []uint64{4}}
+			end(c.why)
+			if err := s.lastAck(); err != nil {
+				t.Fatal(err)
+			}
+			if b.acked != c.want {
+				t.Errorf("dropped up to %d, want %d", b.acked, c.want)
+			}
+			if c.want != 0 && !slices.Equal(b.unread, []uint64{4}) {
+				t.Errorf("unreadable: %v", b.unread)
+			}
+		})
+	}
+}
+
+// living is a backend that refuses a context that has ended, and one without end.
+type living struct{ backend }
+
+func (b *living) Ack(ctx context.Context, through uint64, unreadable []uint64) error {
+	if _, bounded := ctx.Deadline(); !bounded || ctx.Err() != nil {
+		return errors.New("a context that has ended, or never does")
+	}
+	return b.backend.Ack(ctx, through, unreadable)
+}
+
+func TestADeviceThatLeavesAcknowledgesWhatItHasStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHome()
+		o := h.options()
+		o.Timing.AckDelay = time.Hour // it would not do so for long
+		_, cancel, end := runClient(t, o)
+		p, _ := h.accept(t, 64, 1<<20)
+		p.send(deliver(3, 1), deliver(9, 1))
+		synctest.Wait()
+		cancel()
+		if a := p.read().Frames[0].GetAck(); a.GetThrough() != 9 {
+			t.Errorf("acknowledged %v", a)
+		}
+		if c := p.read().Frames[0].GetClose(); c.GetCode() != CodeGoingAway {
+			t.Errorf("left with %v", c)
+		}
+		<-end
+	})
+}
+
+func TestADeviceThatLeavesAcknowledgesNothingThatItHasNotStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHome()
+		h.block = make(chan struct{})
+		_, cancel, end := runClient(t, h.options())
+		p, _ := h.accept(t, 64, 1<<20)
+		p.send(deliver(3, 1))
+		synctest.Wait()
+		cancel()
+		if f := p.read().Frames[0]; f.GetClose().GetCode() != CodeGoingAway {
+			t.Errorf("said %v", f)
+		}
+		<-end
+	})
+}
+
+// The node's copy is damaged: it says the number alone. The device goes on, and says
+// that it could not read it, so that the sender learns of it.
+func TestADeliveryThatTheNodeCannotReadIsAcknowledgedAsUnreadable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHome()
+		o := h.options()
+		store := o.Handler
+		o.Handler = func(ctx context.Context, ds []*pb.Deliver) (unreadable []uint64, err error) {
+			for _, d := range ds {
+				if d.Envelope == nil {
+					unreadable = append(unreadable, d.Seq)
+				}
+			}
+			_, err = store(ctx, ds)
+			return unreadable, err
+		}
+		_, cancel, end := runClient(t, o)
+		p, _ := h.accept(t, 64, 1<<20)
+		p.send(deliver(1, 1), &pb.Frame{Frame: &pb.Frame_Deliver{Deliver: &pb.Deliver{Seq: 2}}}, deliver(3, 1))
+		if a := p.read().Frames[0].GetAck(); a.GetThrough() != 3 || !slices.Equal(a.GetUnreadable(), []uint64{2}) {
+			t.Errorf("acknowledged %v", a)
+		}
+		cancel()
+		<-end
+	})
+}
