@@ -20,6 +20,9 @@ import (
 // it returns without an error the partner is stored on both sides. After any error
 // it may be called again with the same token; after success that changes nothing.
 func (f *Federation) Accept(ctx context.Context, token string) (PartnerInfo, error) {
+	if err := f.opts.Signs(); err != nil {
+		return PartnerInfo{}, err
+	}
 	t, err := f.Preview(token)
 	if err != nil {
 		return PartnerInfo{}, err

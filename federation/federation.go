@@ -96,8 +96,9 @@ type Options struct {
 	Store           *store.Store
 	Outbox          Outbox
 	Handler         Handler
-	Clock           Clock  // nil: the system's
-	Incarnation     uint64 // of this node's numbers; raised after a restore
+	Signs           func() error // nil, or why no agreement may be signed now (a status); nil: always
+	Clock           Clock        // nil: the system's
+	Incarnation     uint64       // of this node's numbers; raised after a restore
 	Limits          Limits
 	Logger          *slog.Logger          // nil: none
 	Registerer      prometheus.Registerer // nil: none
@@ -112,6 +113,9 @@ func (o *Options) fill() error {
 	}
 	if o.Clock == nil {
 		o.Clock = systemClock{}
+	}
+	if o.Signs == nil {
+		o.Signs = func() error { return nil }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -40,6 +40,9 @@ func (f *Federation) consider(ctx context.Context, in *frames, q *pb.LobbyReques
 	if len(q.TokenId) != 16 || len(q.Proof) != 32 {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a token ID of %d bytes, a proof of %d", len(q.TokenId), len(q.Proof))
 	}
+	if err := f.opts.Signs(); err != nil {
+		return nil, err
+	}
 	acceptor, err := keyOf(in.s.Conn().RemotePeer())
 	if err != nil {
 		return nil, err

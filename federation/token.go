@@ -40,6 +40,9 @@ type tokenRecord struct {
 // terms by Accept: one use, until ttl has passed (0: DefaultTokenLifetime). It is a
 // secret: whoever has it may become the partner. An empty name lets anybody.
 func (f *Federation) Invite(ctx context.Context, partnerName string, terms identity.Terms, ttl time.Duration) (string, error) {
+	if err := f.opts.Signs(); err != nil {
+		return "", err
+	}
 	if ttl == 0 {
 		ttl = DefaultTokenLifetime
 	}
@@ -102,6 +105,22 @@ func (f *Federation) Preview(token string) (*identity.Token, error) {
 		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "this token is our own: give it to the partner")
 	}
 	return t, nil
+}
+
+// ForgetTokens makes every token unknown, for a node that has lost records: one of them
+// may have been used in what is lost.
+func (f *Federation) ForgetTokens(ctx context.Context) error {
+	f.making.Lock()
+	defer f.making.Unlock()
+	var b store.Batch
+	err := f.scan(tokenPrefix, func(key, _ []byte) error {
+		b.Delete(append([]byte(tokenPrefix), key...))
+		return nil
+	})
+	if err != nil || b.Len() == 0 {
+		return err
+	}
+	return f.write(ctx, &b)
 }
 
 // sweepTokens forgets tokens whose time is over, used or not.

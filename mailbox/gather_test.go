@@ -14,7 +14,12 @@ import (
 )
 
 func TestGatherMakesRangesOfWhatBelongsTogether(t *testing.T) {
-	member := func(d wire.DeviceID) (wire.MemberID, bool) { return wire.MemberID{d[0] / 10}, d[0] < 90 }
+	member := func(d wire.DeviceID) wire.MemberID {
+		if d[0] >= 90 {
+			return wire.MemberID{}
+		}
+		return wire.MemberID{d[0] / 10}
+	}
 	e := func(state State, seq uint64, d byte, room byte) Event {
 		return Event{State: state, Seq: seq, Device: dev(d), Room: roomID(room), Origin: partner('a'), Return: handle(seq)}
 	}
@@ -29,7 +34,7 @@ func TestGatherMakesRangesOfWhatBelongsTogether(t *testing.T) {
 	}
 	now := time.Unix(1_800_000_000, 5)
 	rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
-	got := Gather(partner('b'), now, events, member)
+	got := Gather(partner('b'), now, sayings(events, member))
 	h := func(n ...uint64) (out [][wire.ReturnHandleLen]byte) {
 		for _, x := range n {
 			out = append(out, [wire.ReturnHandleLen]byte(handle(x)))
@@ -53,6 +58,15 @@ func TestGatherMakesRangesOfWhatBelongsTogether(t *testing.T) {
 	}
 }
 
+func sayings(events []Event, member func(wire.DeviceID) wire.MemberID) (out []Saying) {
+	for _, e := range events {
+		if s, ok := e.Say(member(e.Device)); ok {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // Whatever is gathered can be signed, and says everything that was to be said.
 func TestGatheredNoticesKeepToTheLimits(t *testing.T) {
 	key := noteKey(1, "globex.example/node")
@@ -65,7 +79,7 @@ func TestGatheredNoticesKeepToTheLimits(t *testing.T) {
 		events = append(events, Event{State: state, Status: status, Seq: seq + 1, Device: dev(byte(seq / 5000)), Room: roomID(1), Return: handle(seq)})
 	}
 	said := 0
-	for _, n := range Gather(partner('b'), time.Now(), events, func(d wire.DeviceID) (wire.MemberID, bool) { return wire.MemberID(d), true }) {
+	for _, n := range Gather(partner('b'), time.Now(), sayings(events, func(d wire.DeviceID) wire.MemberID { d[31] = 1; return wire.MemberID(d) })) {
 		signed, err := notice.New(n, key)
 		if err != nil {
 			t.Fatal(err)

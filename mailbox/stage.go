@@ -108,7 +108,7 @@ func openDelivery(d Delivery) (*pb.EnvelopeCore, []byte, error) {
 	}
 	item := &pb.Item{
 		Kind: d.Item.Kind, Envelope: d.Item.Envelope, Change: d.Item.Change,
-		Recipients: d.Item.Recipients, Bundle: d.Item.Bundle, Origin: d.Item.Origin,
+		Recipients: d.Item.Recipients, Bundle: d.Item.Bundle, Origin: d.Item.Origin, Members: d.Item.Members,
 	}
 	item.ProtoReflect().SetUnknown(d.Item.ProtoReflect().GetUnknown())
 	if size := proto.Size(item); size > MaxItem {

@@ -135,6 +135,7 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 		hash: wire.SequenceHash(d.id, env.Seq, [32]byte(env.Previous), wire.IDOf(env.Core), env.AcceptedMs)}
 	d.dirty.place = true
 	d.leave(item.Change, c.n.org.ID)
+	d.told(item.Members)
 	return wire.Status(pb.Code_CODE_ACCEPTED, "")
 }
 

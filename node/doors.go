@@ -164,6 +164,9 @@ func (n *Node) healthHandlers(mux *http.ServeMux) {
 
 // enroll checks what a link's holder hands over and redeems the link.
 func (n *Node) enroll(ctx context.Context, m *pb.EnrollRequest) (*pb.MemberChain, error) {
+	if err := n.signs(); err != nil {
+		return nil, err
+	}
 	if len(m.Secret) != wire.DefaultLinkSecretLen {
 		return nil, wire.Refuse(pb.Code_CODE_LINK_UNKNOWN, "")
 	}

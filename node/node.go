@@ -76,6 +76,7 @@ type Node struct {
 	rooms     *rooms
 	results   *results
 	numbers   *numbers
+	told      *told
 	rates     *rates
 	resyncs   *resyncs
 	chains    *chains
@@ -141,6 +142,11 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if err := n.openServices(ctx, keys, registry); err != nil {
 		return nil, err
 	}
+	if o.AcceptLoss {
+		if err := n.fed.ForgetTokens(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := n.eraseRevoked(ctx); err != nil {
 		return nil, err
 	}
@@ -201,13 +207,16 @@ func (n *Node) openStore(ctx context.Context, o Options, keys *identity.NodeKeys
 	if n.numbers, err = openNumbers(n.store); err != nil {
 		return err
 	}
+	if n.told, err = openTold(n.store); err != nil {
+		return err
+	}
 	n.dir, err = directory.Open(ctx, n.store, directory.Options{Organization: n.org, Directory: keys.Directory, VRF: keys.VRF, Clock: n.clock})
 	if err != nil {
 		return err
 	}
 	if o.AcceptLoss {
-		// They may have been handed out before the loss: never twice.
-		if err := n.dir.DeleteKeyPackages(ctx); err != nil {
+		// They may have been handed out or used before the loss: never twice.
+		if err := errors.Join(n.dir.DeleteKeyPackages(ctx), n.revokeLinks(ctx)); err != nil {
 			return err
 		}
 	}
@@ -230,7 +239,7 @@ func (n *Node) openServices(_ context.Context, keys *identity.NodeKeys, registry
 	l := n.config.Limits
 	n.fed, err = federation.New(federation.Options{
 		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
-		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Clock: n.clock,
+		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Clock: n.clock,
 		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry,
 		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes},
 	})
@@ -254,6 +263,7 @@ func (n *Node) Run(ctx context.Context) error {
 	start("trees", n.sweepTrees)
 	start("clock", n.watchClock)
 	start("partners", n.sweepPartners)
+	start("notices", n.tellLater)
 	n.doors.serve(start)
 	n.ready.Store(true)
 	n.log.Info("ready", "organization", n.org.Manifest.Name, "id", n.org.ID, "peer", n.peer, "api", n.apiURL)

@@ -21,6 +21,9 @@ func (a operatorAPI) AddMember(ctx context.Context, r *connect.Request[pb.AddMem
 }
 
 func (n *Node) addMember(ctx context.Context, m *pb.AddMemberRequest) (*pb.AddMemberResponse, error) {
+	if err := n.signs(); err != nil {
+		return nil, err
+	}
 	if err := wire.CheckMemberName(m.Name); err != nil {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "member names are 1 to 64 of a-z 0-9 . - _, beginning and ending with a letter or digit")
 	}

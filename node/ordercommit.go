@@ -79,6 +79,7 @@ func (c *change) acceptCommit(d *draft, s submission, next *mls.PublicGroup, eff
 	local, partners := c.recipients(d, s) // of the epoch that the Commit ends
 	item := c.entry(d, s, raw)
 	partners, _ = c.takers(partners, eventOf(d, s, item))
+	item.Members = uint32(countMembers(members(next)))
 	item.Change = &pb.LeafChange{Added: refs(added), Removed: refs(removed)}
 	if _, err := c.stage(mailbox.Delivery{Item: item, From: s.from, Devices: local, Partners: partners, Log: &d.id}); err != nil {
 		*d = before
@@ -119,7 +120,8 @@ func (c *change) welcome(d *draft, s submission, welcomed []wire.Credential) err
 	}
 	for org, list := range byOrg {
 		delivery := mailbox.Delivery{From: s.from, Sender: s.quotaKey(), Item: &pb.Item{Kind: pb.ItemKind_ITEM_KIND_CONTROL,
-			Envelope: &pb.Envelope{Core: core}, Recipients: refs(list), Origin: bytes.Clone(origin[:])}}
+			Envelope: &pb.Envelope{Core: core}, Recipients: refs(list), Origin: bytes.Clone(origin[:]),
+			Members: uint32(countMembers(members(d.group)))}}
 		if org == c.n.org.ID {
 			for _, w := range list {
 				delivery.Devices = append(delivery.Devices, w.Device)

@@ -77,6 +77,9 @@ func (a operatorAPI) SuspendPartner(ctx context.Context, r *connect.Request[pb.C
 }
 
 func (a operatorAPI) ResumePartner(ctx context.Context, r *connect.Request[pb.ChangePartnerRequest]) (*connect.Response[pb.ChangePartnerResponse], error) {
+	if err := a.n.signs(); err != nil { // the word that suspended it may be among what is lost
+		return answer[pb.ChangePartnerResponse](nil, err)
+	}
 	return answer(a.n.changePartner(ctx, r.Msg, a.n.fed.Resume))
 }
 
@@ -93,9 +96,6 @@ func (n *Node) changePartner(ctx context.Context, m *pb.ChangePartnerRequest, ch
 		return nil, err
 	}
 	ctx = context.WithoutCancel(ctx) // half a change is none that an operator asked for
-	if n.store.Status().Recovering {
-		return nil, wire.Refuse(pb.Code_CODE_RECOVERING, "the node is recovering: it changes no agreement; see entente node status")
-	}
 	dropped := 0
 	if p.State == "suspended" { // what slipped in while it was being suspended is not sent on resume
 		if dropped, err = n.dropFor(ctx, p); err != nil {

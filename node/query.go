@@ -70,6 +70,9 @@ func (n *Node) resolveLocal(q *pb.ResolveQuery) (*pb.MemberChain, error) {
 
 // claimLocal hands out one KeyPackage of each device of a member of ours.
 func (n *Node) claimLocal(ctx context.Context, from wire.OrganizationID, q *pb.ClaimQuery) (*pb.ClaimAnswer, error) {
+	if err := n.signs(); err != nil { // what was handed out before the loss looks unused
+		return nil, err
+	}
 	id, err := wire.Bytes32(q.Member)
 	if err != nil {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a claim without a member")

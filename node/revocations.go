@@ -27,6 +27,10 @@ func (n *Node) revoke(ctx context.Context, note string, r *identity.Revocation) 
 	if _, err := n.store.Commit(ctx, &b); err != nil {
 		return 0, fmt.Errorf("node: revoking: %w", err)
 	}
+	if err := n.signs(); err != nil { // it is followed up once the node has recovered
+		n.gate.End(r.Device)
+		return 0, err
+	}
 	return n.followUp(ctx, note, r)
 }
 
@@ -49,7 +53,7 @@ func (n *Node) followUp(ctx context.Context, note string, r *identity.Revocation
 // finishRevocations follows up what a crash or a full outbox has left. A node that is
 // recovering orders nothing: it does so at its next start.
 func (n *Node) finishRevocations(ctx context.Context) error {
-	if n.store.Status().Recovering {
+	if n.recovering() {
 		return nil
 	}
 	var after []byte

@@ -37,6 +37,7 @@ type roomRow struct {
 	Hub        wire.OrganizationID `json:"hub"`
 	Generation uint32              `json:"generation"`
 	Devices    []wire.DeviceID     `json:"devices,omitempty"` // ours, where another organization's node is the hub
+	Members    uint32              `json:"members,omitempty"` // in the room, by the hub's word; 0: not said
 }
 
 const roomRowVersion = 1
@@ -82,6 +83,7 @@ type room struct {
 	group *mls.PublicGroup // nil where we are not the hub
 
 	leaves atomic.Pointer[[]wire.Credential] // of group, readable without mu
+	count  atomic.Uint32                     // of members, readable without mu; 0: not known
 	terms  terms                             // of the group's room extension
 }
 
@@ -128,6 +130,8 @@ func (d *draft) publish() {
 	d.room.known, d.room.row, d.room.place, d.room.group = d.known, d.row, d.place, d.group
 	if d.dirty.group {
 		d.room.show()
+	} else if d.dirty.row && d.group == nil {
+		d.room.count.Store(d.row.Members)
 	}
 }
 
@@ -135,6 +139,7 @@ func (d *draft) publish() {
 func (r *room) show() {
 	leaves := members(r.group)
 	r.leaves.Store(&leaves)
+	r.count.Store(uint32(countMembers(leaves)))
 	r.terms = termsOf(r.group)
 }
 
@@ -164,12 +169,59 @@ func (d *draft) now() terms {
 	return termsOf(d.group)
 }
 
-// committed returns the leaves of a room that is ordered here, as last committed.
+// committed returns the leaves of a room that is ordered here, as last committed. The
+// room may be locked by whoever asks.
 func (rs *rooms) committed(id wire.RoomID) []wire.Credential {
-	if leaves := rs.entry(id).leaves.Load(); leaves != nil {
+	r := rs.entry(id)
+	if leaves := r.leaves.Load(); leaves != nil {
 		return *leaves
 	}
-	return nil
+	b, err := rs.store.Get(roomKey(groupPrefix, id))
+	if err != nil {
+		return nil
+	}
+	group, err := mls.UnmarshalPublicGroup(b, rs.options)
+	if err != nil {
+		return nil
+	}
+	leaves := members(group)
+	r.leaves.CompareAndSwap(nil, &leaves) // a change that was committed meanwhile knows better
+	return *r.leaves.Load()
+}
+
+// size returns how many members a room has, as last committed; 0: not known. The room
+// may be locked by whoever asks.
+func (rs *rooms) size(id wire.RoomID) int {
+	if n := rs.entry(id).count.Load(); n > 0 {
+		return int(n)
+	}
+	if leaves := rs.committed(id); leaves != nil {
+		return countMembers(leaves)
+	}
+	row, err := rs.row(id)
+	if err != nil {
+		return 0
+	}
+	return int(row.Members)
+}
+
+func countMembers(leaves []wire.Credential) int {
+	type member struct {
+		organization wire.OrganizationID
+		id           wire.MemberID
+	}
+	seen := make(map[member]bool, len(leaves))
+	for _, l := range leaves {
+		seen[member{l.Organization, l.Member}] = true
+	}
+	return len(seen)
+}
+
+// told notes how many members the hub says that the room has.
+func (d *draft) told(members uint32) {
+	if members = min(members, wire.MaxRoomDevices); members > 0 && members != d.row.Members {
+		d.row.Members, d.dirty.row = members, true
+	}
 }
 
 func roomKey(prefix string, id wire.RoomID) []byte { return append([]byte(prefix), id[:]...) }
@@ -256,6 +308,8 @@ func (rs *rooms) load(r *room) error {
 	r.known = true
 	if r.group != nil {
 		r.show()
+	} else {
+		r.count.Store(r.row.Members)
 	}
 	return nil
 }

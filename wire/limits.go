@@ -55,6 +55,8 @@ const (
 	RetentionCeiling    = 30 * 24 * time.Hour
 	WelcomeDeadline     = 30 * 24 * time.Hour
 	NoticeDeadline      = 30 * 24 * time.Hour
+	NoticeGather        = time.Second // how long notices of larger rooms are gathered
+	NoticeRoom          = 50          // members; above, only expired and refused are told of
 	HandshakeRetention  = 30 * 24 * time.Hour
 	DefaultBucket       = time.Hour
 	KeyPackageLifetime  = 30 * 24 * time.Hour

@@ -85,6 +85,7 @@ type Item struct {
 	Recipients    []*DeviceRef           `protobuf:"bytes,5,rep,name=recipients,proto3" json:"recipients,omitempty"` // CONTROL: for whom at the receiving organization
 	Bundle        *Bundle                `protobuf:"bytes,6,opt,name=bundle,proto3" json:"bundle,omitempty"`         // SUBMIT of a Commit: the envelope's body is empty
 	Origin        []byte                 `protobuf:"bytes,7,opt,name=origin,proto3" json:"origin,omitempty"`         // FANOUT, CONTROL: organization whose node resolves the return handle
+	Members       uint32                 `protobuf:"varint,8,opt,name=members,proto3" json:"members,omitempty"`      // FANOUT of a Commit, Welcome: members in the room after it; 0: not said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -166,6 +167,13 @@ func (x *Item) GetOrigin() []byte {
 		return x.Origin
 	}
 	return nil
+}
+
+func (x *Item) GetMembers() uint32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
 }
 
 type DeliverFrame struct {
@@ -1956,7 +1964,7 @@ var File_entente_v1_federation_proto protoreflect.FileDescriptor
 const file_entente_v1_federation_proto_rawDesc = "" +
 	"\n" +
 	"\x1bentente/v1/federation.proto\x12\n" +
-	"entente.v1\x1a\x19entente/v1/envelope.proto\"\xa5\x02\n" +
+	"entente.v1\x1a\x19entente/v1/envelope.proto\"\xbf\x02\n" +
 	"\x04Item\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12(\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x14.entente.v1.ItemKindR\x04kind\x120\n" +
@@ -1966,7 +1974,8 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"recipients\x18\x05 \x03(\v2\x15.entente.v1.DeviceRefR\n" +
 	"recipients\x12*\n" +
 	"\x06bundle\x18\x06 \x01(\v2\x12.entente.v1.BundleR\x06bundle\x12\x16\n" +
-	"\x06origin\x18\a \x01(\fR\x06origin\"\xe8\x01\n" +
+	"\x06origin\x18\a \x01(\fR\x06origin\x12\x18\n" +
+	"\amembers\x18\b \x01(\rR\amembers\"\xe8\x01\n" +
 	"\fDeliverFrame\x120\n" +
 	"\x05hello\x18\x01 \x01(\v2\x18.entente.v1.DeliverHelloH\x00R\x05hello\x126\n" +
 	"\awelcome\x18\x02 \x01(\v2\x1a.entente.v1.DeliverWelcomeH\x00R\awelcome\x120\n" +
