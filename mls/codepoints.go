@@ -32,8 +32,12 @@ const (
 	ExtensionRequiredCapabilities ExtensionType = 3
 	ExtensionExternalPub          ExtensionType = 4
 	ExtensionExternalSenders      ExtensionType = 5
+	// ExtensionAppDataDictionary is app_data_dictionary of
+	// draft-ietf-mls-extensions: application components' data.
+	ExtensionAppDataDictionary ExtensionType = 0x0006
 	// ExtensionLastResort marks a KeyPackage that may be used more than once
-	// (draft-ietf-mls-extensions, last_resort).
+	// (last_resort of the IANA registry, from earlier drafts of
+	// draft-ietf-mls-extensions); ComponentLastResort says the same.
 	ExtensionLastResort ExtensionType = 0x000A
 	// ExtensionRoom is entente_room: a room's description in the GroupContext,
 	// opaque to this package. Private use.
@@ -52,6 +56,16 @@ const (
 	ProposalReInit                 ProposalType = 5
 	ProposalExternalInit           ProposalType = 6
 	ProposalGroupContextExtensions ProposalType = 7
+	// ProposalSelfRemove is self_remove of draft-ietf-mls-extensions: its sender
+	// leaves. Unlike the others it counts only where every member lists it.
+	ProposalSelfRemove ProposalType = 0x000A
+)
+
+// Component IDs (draft-ietf-mls-extensions, MLS Component Types).
+const (
+	ComponentSafeAAD    ComponentID = 2 // safe_aad: in GroupContext and LeafNode
+	ComponentLastResort ComponentID = 4 // last_resort_key_package: in KeyPackage
+	ComponentAppAck     ComponentID = 5 // app_ack: in authenticated data
 )
 
 // Credential types (§17.5).

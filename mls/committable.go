@@ -16,13 +16,16 @@ func (g *PublicGroup) CommittablePending(committer LeafIndex) []Sent {
 			}
 		}
 	}
+	byType(func(t ProposalType) bool { return t == ProposalSelfRemove })
 	byType(func(t ProposalType) bool { return t == ProposalRemove })
 	for _, q := range slices.Backward(g.pending) {
 		if q.content.Proposal.Type == ProposalUpdate {
 			p.consider(q)
 		}
 	}
-	byType(func(t ProposalType) bool { return t != ProposalRemove && t != ProposalUpdate })
+	byType(func(t ProposalType) bool {
+		return t != ProposalSelfRemove && t != ProposalRemove && t != ProposalUpdate
+	})
 	return g.fitting(nil, p.out, committer)
 }
 
@@ -64,10 +67,8 @@ func (p *picker) consider(q pendingProposal) {
 
 func (p *picker) take(q *Proposal, by Sender) bool {
 	switch q.Type {
-	case ProposalRemove:
-		return p.touch(q.Remove)
-	case ProposalUpdate:
-		return p.touch(LeafIndex(by.Index))
+	case ProposalRemove, ProposalUpdate, ProposalSelfRemove:
+		return p.touch(Sent{Proposal: q, Sender: by}.leaf())
 	case ProposalAdd:
 		k := string(q.Add.Leaf.SignatureKey)
 		if _, member := p.g.tree.FindLeaf(q.Add.Leaf.SignatureKey); member || p.signers[k] {
@@ -75,7 +76,7 @@ func (p *picker) take(q *Proposal, by Sender) bool {
 		}
 		p.signers[k] = true
 	case ProposalPSK:
-		if len(p.psks) == MaxPSKs || slices.ContainsFunc(p.psks, q.PSK.same) {
+		if len(p.psks) == MaxPSKs || slices.ContainsFunc(p.psks, q.PSK.Same) {
 			return false
 		}
 		p.psks = append(p.psks, q.PSK)
@@ -99,7 +100,7 @@ func (p *picker) touch(l LeafIndex) bool {
 // CheckOwnLeaf asks the same of a committer's own new leaf that members will
 // ask: a Commit that they would refuse is not made.
 func (g *PublicGroup) CheckOwnLeaf(leaf *LeafNode, a *Applied) error {
-	if a.resync != nil || g.tree.Leaf(a.Committer) == nil {
+	if a.external {
 		return g.checkReplacement(leaf, a.Committer, a.resync, EntryExternalCommit)
 	}
 	return g.checkReplacement(leaf, a.Committer, g.tree.Leaf(a.Committer), EntryPath)

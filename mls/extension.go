@@ -155,6 +155,18 @@ func ExternalPub(list []Extension) ([]byte, error) {
 	return pub, nil
 }
 
+// checkKnown checks that the extensions of a GroupContext that are known here can
+// be read.
+func checkKnown(list []Extension) error {
+	if _, err := externalSenders(list); err != nil {
+		return err
+	}
+	if _, err := requiredCapabilities(list); err != nil {
+		return err
+	}
+	return checkAppData(list)
+}
+
 func writeU16s[T ~uint16](w *tls.Writer, list []T) {
 	w.Vector(func(w *tls.Writer) {
 		for _, v := range list {

@@ -76,7 +76,8 @@ func (k *KeyPackage) Ref() []byte {
 // LastResort says whether the package may be handed out more than once.
 func (k *KeyPackage) LastResort() bool {
 	_, ok := FindExtension(k.Extensions, ExtensionLastResort)
-	return ok
+	_, component, err := FindComponent(k.Extensions, ComponentLastResort)
+	return ok || component && err == nil
 }
 
 // Sign fills in the signature.
@@ -131,6 +132,9 @@ func (k *KeyPackage) check() (*Suite, error) {
 		if !k.Leaf.Capabilities.hasExtension(e.Type) {
 			return nil, refuse(ErrKeyPackage, "extension %d not among the capabilities", e.Type)
 		}
+	}
+	if _, _, err := FindComponent(k.Extensions, ComponentLastResort); err != nil {
+		return nil, err
 	}
 	if s.CheckPublicKey(k.InitKey) != nil || bytes.Equal(k.InitKey, k.Leaf.EncryptionKey) {
 		return nil, refuse(ErrKeyPackage, "init key")

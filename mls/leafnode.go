@@ -63,6 +63,7 @@ func DefaultCapabilities(credential CredentialType) Capabilities {
 	c := Capabilities{
 		Versions:    []uint16{ProtocolVersion},
 		Extensions:  []ExtensionType{ExtensionLastResort, ExtensionRoom, ExtensionRoles},
+		Proposals:   []ProposalType{ProposalSelfRemove},
 		Credentials: []CredentialType{credential},
 	}
 	for _, s := range suites {

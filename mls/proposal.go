@@ -65,6 +65,7 @@ func readProposal(r *tls.Reader) *Proposal {
 		p.ReInit = &ReInit{GroupID: r.Vec(), Version: r.U16(), Suite: SuiteID(r.U16()), Extensions: readExtensions(r)}
 	case ProposalExternalInit:
 		p.KEMOutput = r.Vec()
+	case ProposalSelfRemove: // empty
 	case ProposalGroupContextExtensions:
 		p.Extensions = readExtensions(r)
 	default: // no length: the rest cannot be found

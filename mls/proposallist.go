@@ -25,6 +25,7 @@ type Applied struct {
 	KEMOutput  []byte            // of ExternalInit
 	PSKs       []*PreSharedKeyID // in the order of the Commit (§12.1.4)
 	effects    Effects
+	external   bool      // the committer joins by this Commit
 	resync     *LeafNode // removed by an external Commit
 }
 
@@ -75,6 +76,8 @@ func (g *PublicGroup) checkProposalWith(p *Proposal, by Sender, known map[*KeyPa
 		return p.PSK.check(g.suite)
 	case ProposalReInit:
 		return ErrReInit
+	case ProposalSelfRemove:
+		return g.checkSelfRemove(by)
 	}
 	return refuse(ErrPolicy, "type %d", p.Type)
 }
@@ -149,10 +152,7 @@ func (g *PublicGroup) checkReplacement(n *LeafNode, l LeafIndex, old *LeafNode, 
 }
 
 func (g *PublicGroup) checkExtensions(list []Extension) error {
-	if _, err := externalSenders(list); err != nil {
-		return err
-	}
-	if _, err := requiredCapabilities(list); err != nil {
+	if err := checkKnown(list); err != nil {
 		return err
 	}
 	v, ok := g.opts.Validator.(ExtensionsValidator)
@@ -176,7 +176,7 @@ func (g *PublicGroup) Apply(list []Sent, by Sender) (*Applied, error) {
 	if err := g.checkList(list, by, external); err != nil {
 		return nil, err
 	}
-	a := &Applied{Tree: g.tree.Copy(), Extensions: g.ctx.Extensions, Committer: LeafIndex(by.Index)}
+	a := &Applied{Tree: g.tree.Copy(), Extensions: g.ctx.Extensions, Committer: LeafIndex(by.Index), external: external}
 	a.effects.Proposals = slices.Clone(list)
 	known := g.signedKeyPackages(list)
 	for _, s := range list {
@@ -243,6 +243,8 @@ func (g *PublicGroup) applyInPlace(a *Applied, s Sent, external bool) {
 		if external {
 			a.resync = old
 		}
+	case ProposalSelfRemove:
+		a.effects.Removed = append(a.effects.Removed, Member{Leaf: s.leaf(), Node: g.tree.Leaf(s.leaf())})
 	case ProposalExternalInit:
 		a.KEMOutput = p.KEMOutput
 	case ProposalPSK:
@@ -258,13 +260,13 @@ func (g *PublicGroup) checkList(list []Sent, by Sender, external bool) error {
 		p := s.Proposal
 		count[p.Type]++
 		switch p.Type {
-		case ProposalUpdate, ProposalRemove:
-			l := p.Remove
-			if p.Type == ProposalUpdate {
-				l = LeafIndex(s.Sender.Index)
-				if s.Ref == nil {
-					return refuse(ErrCommit, "update by value")
-				}
+		case ProposalUpdate, ProposalRemove, ProposalSelfRemove:
+			l := s.leaf()
+			if p.Type == ProposalUpdate && s.Ref == nil {
+				return refuse(ErrCommit, "update by value")
+			}
+			if p.Type == ProposalSelfRemove && s.Ref == nil {
+				return refuse(ErrCommit, "self-remove by value")
 			}
 			if !external && l == LeafIndex(by.Index) {
 				return refuse(ErrCommit, "committer updates or removes itself")
@@ -274,7 +276,7 @@ func (g *PublicGroup) checkList(list []Sent, by Sender, external bool) error {
 			}
 			touched[l] = true
 		case ProposalPSK:
-			if slices.ContainsFunc(list[:i], func(o Sent) bool { return o.Proposal.PSK != nil && o.Proposal.PSK.same(p.PSK) }) {
+			if slices.ContainsFunc(list[:i], func(o Sent) bool { return o.Proposal.PSK != nil && o.Proposal.PSK.Same(p.PSK) }) {
 				return refuse(ErrCommit, "pre-shared key twice")
 			}
 			if count[ProposalPSK] > MaxPSKs {
@@ -283,7 +285,7 @@ func (g *PublicGroup) checkList(list []Sent, by Sender, external bool) error {
 		case ProposalReInit: // alone or among others, by whomever
 			return ErrReInit
 		}
-		if external && s.Ref != nil {
+		if external && s.Ref != nil && p.Type != ProposalSelfRemove {
 			return refuse(ErrCommit, "proposal by reference in an external commit")
 		}
 	}
@@ -296,7 +298,7 @@ func (g *PublicGroup) checkList(list []Sent, by Sender, external bool) error {
 		}
 		return nil
 	}
-	others := len(list) - count[ProposalExternalInit] - count[ProposalRemove] - count[ProposalPSK]
+	others := len(list) - count[ProposalExternalInit] - count[ProposalRemove] - count[ProposalPSK] - count[ProposalSelfRemove]
 	if count[ProposalExternalInit] != 1 || count[ProposalRemove] > 1 || others > 0 {
 		return refuse(ErrCommit, "proposals not allowed in an external commit")
 	}

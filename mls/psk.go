@@ -69,9 +69,9 @@ func (p *PreSharedKeyID) Label(index, count int) []byte {
 	return w.B
 }
 
-// same says whether both name one key. Nonces do not count: they are fresh for
+// Same says whether both name one key. Nonces do not count: they are fresh for
 // each use, so with them no list could ever name a key twice.
-func (p *PreSharedKeyID) same(o *PreSharedKeyID) bool {
+func (p *PreSharedKeyID) Same(o *PreSharedKeyID) bool {
 	return p.Resumption == o.Resumption && p.Usage == o.Usage && p.Epoch == o.Epoch &&
 		bytes.Equal(p.ID, o.ID) && bytes.Equal(p.GroupID, o.GroupID)
 }
@@ -98,7 +98,7 @@ func (s *Suite) CheckPSKs(list []*PreSharedKeyID) error {
 			return err
 		}
 		for _, o := range list[:i] {
-			if o.same(p) {
+			if o.Same(p) {
 				return refuse(ErrCommit, "pre-shared key twice")
 			}
 		}

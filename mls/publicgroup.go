@@ -79,7 +79,7 @@ func OpenGroupInfo(gi *GroupInfo, tree []byte, opts PublicOptions) (*PublicGroup
 	if len(gi.ConfirmationTag) != hashLen {
 		return nil, refuse(ErrGroupInfo, "confirmation tag length")
 	}
-	if _, err := externalSenders(gi.Context.Extensions); err != nil {
+	if err := checkKnown(gi.Context.Extensions); err != nil {
 		return nil, err
 	}
 	if err := t.Verify(gi.Context.GroupID, gi.Context.Extensions, opts.Validator); err != nil {
@@ -97,7 +97,7 @@ func NewEpochZero(ctx GroupContext, leaf *LeafNode, opts PublicOptions) (*Public
 	}
 	t := NewTree(s, leaf)
 	ctx.Epoch, ctx.TreeHash, ctx.ConfirmedTranscriptHash = 0, t.Hash(), nil
-	if _, err := externalSenders(ctx.Extensions); err != nil {
+	if err := checkKnown(ctx.Extensions); err != nil {
 		return nil, err
 	}
 	if err := leaf.checkAlone(s); err != nil {

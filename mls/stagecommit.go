@@ -29,7 +29,10 @@ func (g *PublicGroup) VerifyContent(c *Content) error {
 	if err != nil {
 		return err
 	}
-	return c.VerifySignature(g.suite, key, g.encoded)
+	if err := c.VerifySignature(g.suite, key, g.encoded); err != nil {
+		return err
+	}
+	return CheckAAD(g.ctx.Extensions, c.AAD)
 }
 
 // senderKey holds the table of §6: which sender may send what, and whose key
@@ -73,6 +76,11 @@ func (g *PublicGroup) AddProposal(c *Content) (*PublicGroup, *Effects, error) {
 	e := &Effects{Epoch: c.Epoch, Sender: c.Sender, AAD: c.AAD, Proposal: c.Proposal, ProposalRef: ref}
 	if g.findPending(ref) != nil {
 		return g, e, nil
+	}
+	if c.Proposal.Type == ProposalSelfRemove {
+		if err := g.checkSelfRemoveMessage(c); err != nil {
+			return nil, nil, err
+		}
 	}
 	if len(g.pending) >= MaxPending {
 		return nil, nil, refuse(ErrLimit, "more than %d pending proposals", MaxPending)

@@ -71,7 +71,7 @@ func before(past []*pastEpoch, epoch uint64) []*pastEpoch {
 // on with whether or not the Commit is accepted: it differs from s when
 // handshakes are private, by the key that the Commit used.
 func (s *State) Stage(p CommitParams) (*State, *Staged, error) {
-	list, entries, err := s.proposals(p)
+	list, err := s.proposals(p)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -86,7 +86,7 @@ func (s *State) Stage(p CommitParams) (*State, *Staged, error) {
 	}
 	c := &mls.Content{
 		WireFormat: mls.WirePublicMessage, GroupID: s.GroupID(), Epoch: s.Epoch(), Sender: by,
-		AAD: bytes.Clone(p.AAD), Type: mls.ContentCommit, Commit: &mls.Commit{Proposals: entries},
+		AAD: bytes.Clone(p.AAD), Type: mls.ContentCommit, Commit: commitOf(list),
 	}
 	if s.cfg.Private {
 		c.WireFormat = mls.WirePrivateMessage
@@ -115,71 +115,6 @@ func (st *Staged) describe(withTree bool) (err error) {
 	st.Tree = st.next.Tree()
 	st.GroupInfo, err = st.next.GroupInfo(withTree)
 	return err
-}
-
-// proposals turns the parameters into the list of a Commit, proposals by
-// reference first.
-func (s *State) proposals(p CommitParams) (list []mls.Sent, entries []mls.ProposalOrRef, err error) {
-	touched := map[mls.LeafIndex]bool{s.priv.leaf: true}
-	if p.ByReference {
-		for _, sent := range s.pub.CommittablePending(s.priv.leaf) {
-			switch sent.Proposal.Type {
-			case mls.ProposalPSK: // we cannot take what we have not
-				key := s.psk(sent.Proposal.PSK)
-				erase(key)
-				if len(key) == 0 {
-					continue
-				}
-			case mls.ProposalRemove:
-				touched[sent.Proposal.Remove] = true
-			case mls.ProposalUpdate: // gives way to our Remove of the same leaf
-				if slices.Contains(p.Removes, mls.LeafIndex(sent.Sender.Index)) {
-					continue
-				}
-				touched[mls.LeafIndex(sent.Sender.Index)] = true
-			}
-			list = append(list, sent)
-			entries = append(entries, mls.ProposalOrRef{Ref: sent.Ref})
-		}
-	}
-	self := mls.Sender{Type: mls.SenderMember, Index: uint32(s.priv.leaf)}
-	value := func(q *mls.Proposal) {
-		list = append(list, mls.Sent{Proposal: q, Sender: self})
-		entries = append(entries, mls.ProposalOrRef{Proposal: q})
-	}
-	for _, l := range p.Removes {
-		if l != s.priv.leaf && touched[l] {
-			continue // somebody proposed it already
-		}
-		value(&mls.Proposal{Type: mls.ProposalRemove, Remove: l})
-	}
-	for _, b := range p.Adds {
-		kp, err := s.sendableKeyPackage(b)
-		if err != nil {
-			return nil, nil, err
-		}
-		value(&mls.Proposal{Type: mls.ProposalAdd, Add: kp})
-	}
-	for _, q := range freshPSKs(s.pub.Suite(), p.PSKs) {
-		value(q)
-	}
-	if p.Extensions != nil {
-		value(&mls.Proposal{Type: mls.ProposalGroupContextExtensions, Extensions: p.Extensions})
-	}
-	return list, entries, nil
-}
-
-// sendableKeyPackage reads a KeyPackage that we are about to send: its lifetime
-// is ours to check (§7.3).
-func (s *State) sendableKeyPackage(b []byte) (*mls.KeyPackage, error) {
-	kp, err := mls.ParseKeyPackage(b)
-	if err != nil {
-		return nil, err
-	}
-	if now := s.cfg.now().Unix(); now < 0 || uint64(now) < kp.Leaf.NotBefore || uint64(now) > kp.Leaf.NotAfter {
-		return nil, mls.ErrLifetime
-	}
-	return kp, nil
 }
 
 // builder makes the path, the signature, the key schedule and the Welcome of a
@@ -211,6 +146,9 @@ func (b *builder) build() (err error) {
 	}
 	b.staged.Path = b.path.update
 	b.content.Commit.Path = b.path.update
+	if err := mls.CheckAAD(b.pub.GroupContext().Extensions, b.content.AAD); err != nil {
+		return err
+	}
 	if err := b.content.Sign(s, b.cfg.Signer, b.pub.Context()); err != nil {
 		return err
 	}
@@ -288,39 +226,4 @@ func (s *State) frame(c *mls.Content) (*State, []byte, error) {
 		return nil, nil, err
 	}
 	return &n, p.Encode(), nil
-}
-
-// ProposeAdd makes a proposal to add the client of a KeyPackage (an MLSMessage),
-// and the state that knows of it.
-func (s *State) ProposeAdd(keyPackage, aad []byte) (*State, []byte, error) {
-	kp, err := s.sendableKeyPackage(keyPackage)
-	if err != nil {
-		return nil, nil, err
-	}
-	return s.propose(&mls.Proposal{Type: mls.ProposalAdd, Add: kp}, aad)
-}
-
-// ProposeRemove makes a proposal to remove a member; it may be ourselves.
-func (s *State) ProposeRemove(leaf mls.LeafIndex, aad []byte) (*State, []byte, error) {
-	return s.propose(&mls.Proposal{Type: mls.ProposalRemove, Remove: leaf}, aad)
-}
-
-func (s *State) propose(p *mls.Proposal, aad []byte) (*State, []byte, error) {
-	c := &mls.Content{
-		WireFormat: mls.WirePublicMessage, GroupID: s.GroupID(), Epoch: s.Epoch(), AAD: slices.Clone(aad),
-		Sender: mls.Sender{Type: mls.SenderMember, Index: uint32(s.priv.leaf)}, Type: mls.ContentProposal, Proposal: p,
-	}
-	if s.cfg.Private {
-		c.WireFormat = mls.WirePrivateMessage
-	}
-	if err := c.Sign(s.pub.Suite(), s.cfg.Signer, s.pub.Context()); err != nil {
-		return nil, nil, err
-	}
-	pub, _, err := s.pub.AddProposal(c)
-	if err != nil {
-		return nil, nil, err
-	}
-	n := *s
-	n.pub = pub
-	return n.frame(c)
 }

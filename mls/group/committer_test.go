@@ -83,13 +83,13 @@ func TestAWelcomeWithWrongSecretsOrTagIsRefused(t *testing.T) {
 	x := newClient(t, "x")
 	stage := func(edit func(*builder)) ([]byte, []byte) {
 		s := room[0].st
-		list, entries, err := s.proposals(CommitParams{Adds: [][]byte{x.kp}})
+		list, err := s.proposals(CommitParams{Adds: [][]byte{x.kp}})
 		must(t, err)
 		by := mls.Sender{Type: mls.SenderMember}
 		a, err := s.pub.Apply(list, by)
 		must(t, err)
 		c := &mls.Content{WireFormat: mls.WirePublicMessage, GroupID: s.GroupID(), Epoch: s.Epoch(), Sender: by,
-			Type: mls.ContentCommit, Commit: &mls.Commit{Proposals: entries}}
+			Type: mls.ContentCommit, Commit: commitOf(list)}
 		b := &builder{cfg: s.cfg, pub: s.pub, old: s.priv, init: s.secrets.initSecret, content: c, applied: a, leaf: *s.pub.Member(0)}
 		must(t, b.build())
 		edit(b)

@@ -18,6 +18,10 @@ type ExternalParams struct {
 	// ResyncOwn removes the leaf with our signature key, wherever it is; without
 	// one the error is ErrNotMember.
 	ResyncOwn bool
+	// SelfRemoves are the SelfRemove proposals (MLSMessages) of this epoch that the
+	// Delivery Service has: the Commit takes them, in place of Resync for a leaf of
+	// ours that has one.
+	SelfRemoves [][]byte
 	// PSKs are mixed in, by value and with fresh nonces; Config.PSK must have them.
 	PSKs []mls.PreSharedKeyID
 	// InfoTree puts the tree into the new GroupInfo.
@@ -39,21 +43,11 @@ func FindOwnLeaf(cfg Config, g *mls.PublicGroup) (mls.LeafIndex, bool) {
 // are verified as on joining by Welcome, but for the confirmation tag, which
 // nobody outside can: members refuse our Commit when it was wrong.
 func ExternalJoin(cfg Config, groupInfo, tree []byte, p ExternalParams) (*Staged, error) {
-	m, err := mls.ParseMessage(groupInfo)
-	if err != nil {
-		return nil, err
-	}
-	if m.GroupInfo == nil {
-		return nil, mls.ErrWireFormat
-	}
-	g, err := mls.OpenGroupInfo(m.GroupInfo, tree, cfg.public())
+	g, extensions, err := openGroup(cfg, groupInfo, tree)
 	if err != nil {
 		return nil, err
 	}
 	s := g.Suite()
-	if err := cfg.check(s); err != nil {
-		return nil, err
-	}
 	if p.ResyncOwn {
 		own, ok := FindOwnLeaf(cfg, g)
 		if !ok {
@@ -61,7 +55,7 @@ func ExternalJoin(cfg Config, groupInfo, tree []byte, p ExternalParams) (*Staged
 		}
 		p.Resync = &own
 	}
-	externalPub, err := mls.ExternalPub(m.GroupInfo.Extensions)
+	externalPub, err := mls.ExternalPub(extensions)
 	if err != nil {
 		return nil, err
 	}
@@ -71,16 +65,9 @@ func ExternalJoin(cfg Config, groupInfo, tree []byte, p ExternalParams) (*Staged
 	}
 	defer erase(initSecret)
 	by := mls.Sender{Type: mls.SenderNewMemberCommit}
-	list := []*mls.Proposal{{Type: mls.ProposalExternalInit, KEMOutput: kemOutput}}
-	if p.Resync != nil {
-		list = append(list, &mls.Proposal{Type: mls.ProposalRemove, Remove: *p.Resync})
-	}
-	list = append(list, freshPSKs(s, p.PSKs)...)
-	commit := &mls.Commit{}
-	var sent []mls.Sent
-	for _, q := range list {
-		commit.Proposals = append(commit.Proposals, mls.ProposalOrRef{Proposal: q})
-		sent = append(sent, mls.Sent{Proposal: q, Sender: by})
+	sent, err := p.proposals(g, by, kemOutput)
+	if err != nil {
+		return nil, err
 	}
 	a, err := g.Apply(sent, by)
 	if err != nil {
@@ -95,7 +82,7 @@ func ExternalJoin(cfg Config, groupInfo, tree []byte, p ExternalParams) (*Staged
 	}
 	c := &mls.Content{
 		WireFormat: mls.WirePublicMessage, GroupID: g.GroupID(), Epoch: g.Epoch(), Sender: by,
-		AAD: bytes.Clone(p.AAD), Type: mls.ContentCommit, Commit: commit,
+		AAD: bytes.Clone(p.AAD), Type: mls.ContentCommit, Commit: commitOf(sent),
 	}
 	b := &builder{cfg: cfg, pub: g, init: initSecret, content: c, applied: a, leaf: *leaf, psk: cfg.psk}
 	if err := b.build(); err != nil {
@@ -104,4 +91,42 @@ func ExternalJoin(cfg Config, groupInfo, tree []byte, p ExternalParams) (*Staged
 	defer b.finish()
 	st := &Staged{next: b.next, Effects: b.staged.Effects, Commit: (&mls.PublicMessage{Content: c}).Encode()}
 	return st, st.describe(p.InfoTree)
+}
+
+// openGroup verifies a GroupInfo with its tree; the extensions are the GroupInfo's.
+func openGroup(cfg Config, groupInfo, tree []byte) (*mls.PublicGroup, []mls.Extension, error) {
+	m, err := mls.ParseMessage(groupInfo)
+	if err != nil {
+		return nil, nil, err
+	}
+	if m.GroupInfo == nil {
+		return nil, nil, mls.ErrWireFormat
+	}
+	g, err := mls.OpenGroupInfo(m.GroupInfo, tree, cfg.public())
+	if err != nil {
+		return nil, nil, err
+	}
+	return g, m.GroupInfo.Extensions, cfg.check(g.Suite())
+}
+
+// proposals lists what an external Commit has (§12.4.3.2, and the SelfRemoves of
+// draft-ietf-mls-extensions, by reference).
+func (p ExternalParams) proposals(g *mls.PublicGroup, by mls.Sender, kemOutput []byte) ([]mls.Sent, error) {
+	list := []*mls.Proposal{{Type: mls.ProposalExternalInit, KEMOutput: kemOutput}}
+	var sent []mls.Sent
+	for _, msg := range p.SelfRemoves {
+		var q *mls.Sent
+		var err error
+		if g, q, err = g.OpenSelfRemove(msg); err != nil {
+			return nil, err
+		}
+		sent = append(sent, *q)
+	}
+	if p.Resync != nil && !g.IsLeaving(*p.Resync) {
+		list = append(list, &mls.Proposal{Type: mls.ProposalRemove, Remove: *p.Resync})
+	}
+	for _, q := range append(list, freshPSKs(g.Suite(), p.PSKs)...) {
+		sent = append(sent, mls.Sent{Proposal: q, Sender: by})
+	}
+	return sent, nil
 }

@@ -73,6 +73,9 @@ func (s *State) Encrypt(aad, data []byte, padTo int) (*State, []byte, error) {
 		WireFormat: mls.WirePrivateMessage, GroupID: s.pub.GroupContext().GroupID, Epoch: s.Epoch(), AAD: aad,
 		Sender: mls.Sender{Type: mls.SenderMember, Index: uint32(s.priv.leaf)}, Type: mls.ContentApplication, Application: data,
 	}
+	if err := mls.CheckAAD(s.pub.GroupContext().Extensions, aad); err != nil {
+		return nil, nil, err
+	}
 	if err := c.Sign(s.pub.Suite(), s.cfg.Signer, s.pub.Context()); err != nil {
 		return nil, nil, err
 	}
@@ -250,12 +253,23 @@ func (s *State) decryptPast(p *mls.PrivateMessage) (*State, *Received, error) {
 	if err := c.VerifySignature(suite, sender.key, e.context); err != nil {
 		return nil, nil, err
 	}
+	if err := e.checkAAD(c.AAD); err != nil {
+		return nil, nil, err
+	}
 	n := *s
 	q := *e
 	q.tree = t
 	n.past = slices.Clone(s.past)
 	n.past[at] = &q
 	return &n, received(c, generation, sender.credential, sender.key), nil
+}
+
+func (p *pastEpoch) checkAAD(aad []byte) error {
+	c, err := mls.ParseGroupContext(p.context)
+	if err != nil {
+		return err
+	}
+	return mls.CheckAAD(c.Extensions, aad)
 }
 
 func received(c *mls.Content, generation uint32, cred mls.Credential, key []byte) *Received {

@@ -86,9 +86,3 @@ func (s *State) readUpdates(r *tls.Reader) {
 		s.updates = append(s.updates, u)
 	})
 }
-
-// ProposeExtensions makes a proposal to replace the GroupContext's extensions
-// (§12.1.7), and the state that knows of it.
-func (s *State) ProposeExtensions(list []mls.Extension, aad []byte) (*State, []byte, error) {
-	return s.propose(&mls.Proposal{Type: mls.ProposalGroupContextExtensions, Extensions: list}, aad)
-}
