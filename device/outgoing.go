@@ -98,6 +98,31 @@ type Sent struct {
 	State    string    `json:"state"`            // queued, waiting, accepted, sequenced, then what notices say
 	Reason   string    `json:"reason,omitempty"`
 	Code     pb.Code   `json:"code,omitempty"` // of the refusal for now
+	// Of is how many others were in the room; Members, what their organizations have said
+	// of the message at each. In a room of two State says the same.
+	Of      int           `json:"of,omitempty"`
+	Members []MemberState `json:"members,omitempty"`
+}
+
+// MemberState is what became of a message at one member: stored (until when), delivered,
+// acknowledged, unreadable, expired, refused, dropped; signed by the member's
+// organization.
+type MemberState struct {
+	Address string    `json:"address"`
+	State   string    `json:"state"`
+	Reason  string    `json:"reason,omitempty"`
+	Until   time.Time `json:"until,omitzero"`
+	At      time.Time `json:"at"`
+}
+
+// Acknowledged counts the members with a device that has stored the message.
+func (s *Sent) Acknowledged() (n int) {
+	for _, m := range s.Members {
+		if m.State == "acknowledged" {
+			n++
+		}
+	}
+	return n
 }
 
 // stateWaiting is a message that was refused for now: it goes out again with the

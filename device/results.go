@@ -2,6 +2,7 @@ package device
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
@@ -108,6 +109,7 @@ func (d *Device) nodeKey(org wire.OrganizationID, id wire.RoomID) (wire.NoteKey,
 const maxRange = 10_000
 
 func (b *batch) noticeRange(said *notice.Notice, r notice.Range) {
+	who := memberKey{said.Organization, r.Member}
 	for seq := r.From; seq <= r.To && seq-r.From < maxRange; seq++ {
 		b.writes = append(b.writes, func(t *txn) error {
 			raw, err := t.history(placeKey(said.Room, seq))
@@ -115,20 +117,44 @@ func (b *batch) noticeRange(said *notice.Notice, r notice.Range) {
 				return nil // not ours
 			}
 			changed := false
-			s, err := t.changeSent(MessageID(raw), func(s *Sent) {
-				if s.State == "acknowledged" || s.State == r.State.String() {
-					return
-				}
-				s.State, changed = r.State.String(), true
-				if r.Reason != 0 {
-					s.Reason = wire.CodeName(r.Reason)
-				}
-			})
+			s, err := t.changeSent(MessageID(raw), func(s *Sent) { changed = s.state(b.d.nameOf(who), said, r) })
 			if err != nil || !changed || r.State == notice.StateAcknowledged || r.State == notice.StateDelivered || r.State == notice.StateStored {
 				return err
 			}
-			return t.show(Shown{Event: "notice", ID: s.ID, To: s.To, Text: s.Text, State: r.State.String(),
+			to := s.To
+			if s.Of > 1 {
+				to = b.d.nameOf(who) + " in " + s.To
+			}
+			if err := t.withSentText(s); err != nil {
+				return err
+			}
+			return t.show(Shown{Event: "notice", ID: s.ID, To: to, Text: s.Text, State: r.State.String(),
 				Reason: s.Reason, Room: said.Room.String(), Seq: seq, At: said.Issued})
 		})
 	}
+}
+
+// state notes what an organization says of a message at one of its members, and
+// whether that is news. What one device has acknowledged was shown, whatever becomes of
+// the copies for the member's others.
+func (s *Sent) state(member string, said *notice.Notice, r notice.Range) bool {
+	m := MemberState{Address: member, State: r.State.String(), At: said.Issued, Until: r.Until}
+	if r.Reason != 0 {
+		m.Reason = wire.CodeName(r.Reason)
+	}
+	at := slices.IndexFunc(s.Members, func(x MemberState) bool { return x.Address == member })
+	switch {
+	case at < 0 && len(s.Members) >= wire.MaxRoomDevices:
+		return false
+	case at < 0:
+		s.Members = append(s.Members, m)
+	case s.Members[at].State == notice.StateAcknowledged.String() || s.Members[at].State == m.State:
+		return false
+	default:
+		s.Members[at] = m
+	}
+	if s.Of <= 1 {
+		s.State, s.Reason = m.State, m.Reason
+	}
+	return true
 }

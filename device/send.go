@@ -173,8 +173,16 @@ func (d *Device) queueIn(r *room, to, text string, o SendOptions) (id MessageID,
 	out := &outgoing{ID: id, Room: r.ID, Content: encoded, Deadline: deadline, Queued: now}
 	// Encrypted at once when nothing waits before it: one transaction instead of two.
 	return id, d.encryptWith(out, func(t *txn) error {
-		return t.putSent(out, m, Sent{ID: id.String(), To: to, Room: r.ID.String(), Text: text, At: now, Deadline: time.Unix(deadline, 0), State: "queued"})
+		return t.putSent(out, m, Sent{ID: id.String(), To: to, Room: r.ID.String(), Text: text, At: now, Deadline: time.Unix(deadline, 0), State: "queued", Of: others(r)})
 	})
+}
+
+// others is how many people besides us are in a room.
+func others(r *room) int {
+	if r.state == nil {
+		return 0
+	}
+	return len(r.people()) - 1
 }
 
 // resolve asks the home node who an address is and verifies the answer.
