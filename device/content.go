@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/fxamacker/cbor/v2"
 )
 
@@ -94,7 +96,7 @@ const maxExpiry = 1<<32 - 1
 // docs/protocol.md 1.3.
 func newContent(sender, room string, m message) (encoded []byte, id MessageID, err error) {
 	if len(m.Text) > maxContent {
-		return nil, id, fmt.Errorf("device: a text of %d bytes: at most %d are allowed", len(m.Text), maxContent)
+		return nil, id, wire.Refuse(pb.Code_CODE_TOO_LARGE, "a text of %d bytes: at most %d are allowed", len(m.Text), maxContent)
 	}
 	c := content{Salt: make([]byte, saltLen), TopicID: []byte{}, Extensions: map[any]any{}}
 	disposition, kind, body := dispositionRender, contentMarkdown, m.Text

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -294,10 +295,26 @@ func printList[T any](c *cobra.Command, list []T, asJSON bool, header string, ro
 	return table(c.OutOrStdout(), header, rows)
 }
 
+// maxTextRead bounds what is read as a text; what is over the device's own limit is
+// refused there.
+const maxTextRead = 1 << 20
+
+// textOf is the text of an argument: itself, or standard input for "-".
+func textOf(c *cobra.Command, arg string) (string, error) {
+	if arg != "-" {
+		return arg, nil
+	}
+	b, err := io.ReadAll(io.LimitReader(c.InOrStdin(), maxTextRead))
+	if err != nil {
+		return "", fmt.Errorf("reading the text: %w", err)
+	}
+	return strings.TrimSuffix(string(b), "\n"), nil
+}
+
 func sendCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "send ADDRESS|ROOM TEXT",
-		Short:   "Send a text to a member, here or at a partner organization, or to a room",
+		Short:   "Send a text to a member, here or at a partner organization, or to a room; - reads it from standard input",
 		Example: "  entente send bob@globex.example 'Good morning' --device alice\n  entente send bob@globex.example 'Gone by noon' --expires 4h\n  entente send Harbour 'All hands' --device alice",
 		Args:    exactArgs("ADDRESS|ROOM", "TEXT"),
 	}
@@ -306,6 +323,10 @@ func sendCommand() *cobra.Command {
 	burn := c.Flags().Duration("burn", 0, "destroy the text on every device so long after it was read there")
 	until := c.Flags().Duration("until", 0, "destroy the text everywhere after so long, read or not")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		text, err := textOf(c, args[1])
+		if err != nil {
+			return err
+		}
 		say := sayProgress(c, *asJSON)
 		o := device.SendOptions{Expires: *expires, Burn: *burn}
 		if *until > 0 {
@@ -313,14 +334,14 @@ func sendCommand() *cobra.Command {
 		}
 		if !strings.Contains(args[0], "@") {
 			return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
-				return s.SendRoom(ctx, id, args[1], o, say)
+				return s.SendRoom(ctx, id, text, o, say)
 			})
 		}
 		to, err := wire.ParseAddress(args[0])
 		if err != nil {
 			return &usageError{fmt.Errorf("%q is no address, such as bob@globex.example", args[0])}
 		}
-		return withDevice(c, *dir, *pass, func(d *device.Device) error { return d.Send(c.Context(), to, args[1], o, say) })
+		return withDevice(c, *dir, *pass, func(d *device.Device) error { return d.Send(c.Context(), to, text, o, say) })
 	}
 	return c
 }

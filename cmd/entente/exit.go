@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
@@ -90,6 +92,7 @@ var hints = map[pb.Code]string{
 	pb.Code_CODE_REVOKED:         "enrol this device anew with a link from your operator",
 	pb.Code_CODE_RATE_LIMITED:    "wait a moment and repeat the command",
 	pb.Code_CODE_NO_KEY_PACKAGE:  "the recipient has to come online once: entente receive",
+	pb.Code_CODE_TOO_LARGE:       "shorten the text, or send it in parts",
 	pb.Code_CODE_FULL:            "the recipient has to fetch messages first; try again later",
 	pb.Code_CODE_ROLLED_BACK:     "repeat the command: this device was set back to an older copy and makes new keys",
 	pb.Code_CODE_UNAUTHENTICATED: "check the device's clock and sign in again",
@@ -99,6 +102,10 @@ func statusHint(err error) string {
 	var status *wire.StatusError
 	if errors.As(err, &status) {
 		return hints[status.Status.Code]
+	}
+	var path *fs.PathError
+	if errors.As(err, &path) && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
+		return "name a folder that you may write to, or have its owner changed"
 	}
 	return ""
 }
