@@ -213,8 +213,14 @@ func applyUnchecked(g *mls.PublicGroup, list []mls.Sent, by mls.LeafIndex) *mls.
 		}
 	}
 	for _, q := range list {
-		if q.Proposal.Type == mls.ProposalRemove && q.Proposal.Remove != by && a.Tree.Leaf(q.Proposal.Remove) != nil {
-			a.Tree.Remove(q.Proposal.Remove)
+		l := q.Proposal.Remove
+		if q.Proposal.Type == mls.ProposalSelfRemove {
+			l = mls.LeafIndex(q.Sender.Index)
+		} else if q.Proposal.Type != mls.ProposalRemove {
+			continue
+		}
+		if l != by && a.Tree.Leaf(l) != nil {
+			a.Tree.Remove(l)
 		}
 	}
 	for _, q := range list {
