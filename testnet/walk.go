@@ -35,6 +35,7 @@ type walk struct {
 	initech *Organization
 	alice   *Device
 	bob     *Device
+	carol   *Device
 	secret  string            // text of the first message
 	before  string            // copy of globex's folder from before the delivery
 	limits  *node.LimitConfig // nil: the defaults
@@ -111,6 +112,12 @@ var walkSteps = []step{
 	{"bob answers, alice is shown it once", (*walk).bobAnswers},
 	{"a message that nobody fetches expires; alice is told", (*walk).expires},
 	{"an organization without an agreement is refused", (*walk).refused},
+	{"it signs agreements with both", (*walk).initechJoins},
+	{"alice makes a room with bob, who invites carol", (*walk).makesRoom},
+	{"carol writes, both read; roles hold", (*walk).everybodyReads},
+	{"two change the room at once", (*walk).race},
+	{"a message burns after it was read", (*walk).burns},
+	{"initech revokes carol's device", (*walk).revokes},
 }
 
 func (w *walk) startBoth(ctx context.Context) (string, error) {
@@ -150,23 +157,7 @@ func (w *walk) enrolBoth(ctx context.Context) (_ string, err error) {
 }
 
 func (w *walk) agree(ctx context.Context) (string, error) {
-	out, err := w.acme.command(ctx, "partner", "invite", "globex.example", "--contact", "open", "--json")
-	if err != nil {
-		return "", err
-	}
-	token, err := jsonField(out, "token")
-	if err != nil {
-		return "", err
-	}
-	file := filepath.Join(w.root, "token")
-	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
-		return "", err
-	}
-	if _, err := w.globex.command(ctx, "partner", "accept", "--token-file", file, "--yes"); err != nil {
-		return "", err
-	}
-	_, err = w.acme.until(ctx, 10*time.Second, func(v map[string]any) bool { return partnerState(v, "globex.example") == "connected" })
-	return "both signatures, connected", err
+	return "both signatures, connected", w.concludes(ctx, w.acme, w.globex)
 }
 
 func (w *walk) send(ctx context.Context) (string, error) {
@@ -333,11 +324,10 @@ func (w *walk) refused(ctx context.Context) (_ string, err error) {
 	if err := w.initech.Start(ctx); err != nil {
 		return "", err
 	}
-	carol, err := w.initech.NewDevice(ctx, w.root, "carol")
-	if err != nil {
+	if w.carol, err = w.initech.NewDevice(ctx, w.root, "carol"); err != nil {
 		return "", err
 	}
-	_, err = carol.command(ctx, "send", w.bob.Address, "hello")
+	_, err = w.carol.command(ctx, "send", w.bob.Address, "hello")
 	var refused *commandError
 	if !errors.As(err, &refused) || refused.Code != 4 {
 		return "", fmt.Errorf("initech's message to globex was not refused by policy: %v", err)
