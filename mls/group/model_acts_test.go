@@ -40,10 +40,14 @@ func (m *model) propose(t *rapid.T) {
 	var msg []byte
 	var err error
 	l, aad := p.on(), fmt.Appendf(nil, "proposal %d", len(m.proposals)) // two equal ones would have one reference
-	if others := m.strangers(l); len(others) > 0 && rapid.Bool().Draw(t, "add") {
+	kind := one(t, "kind", []string{"add", "remove", "update"})
+	others, members := m.strangers(l), p.st.Members()
+	switch {
+	case kind == "add" && len(others) > 0:
 		n, msg, err = p.st.ProposeAdd(one(t, "whom", others).kp, aad)
-	} else {
-		members := p.st.Members()
+	case kind == "update":
+		n, msg, err = p.st.ProposeUpdate(nil, aad)
+	default:
 		n, msg, err = p.st.ProposeRemove(members[die(t, "whom", len(members))].Leaf, aad)
 	}
 	ok(t, err)
