@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/entente-im/entente/device/home"
@@ -59,6 +60,7 @@ type Device struct {
 	events   chan struct{} // poked when something to show was stored
 	// opened is the submission counter that the files had; compared, that the node had
 	// no higher one.
+	detour   atomic.Pointer[func(error)] // OnDetour
 	opened   uint64
 	compared bool
 }
@@ -117,8 +119,19 @@ func openFolder(dir string, passphrase []byte) (*Device, error) {
 	return d, err
 }
 
+// OnDetour sets what is called when sessions begin to go by calls because no WebSocket
+// gets through to the node (why), and when they go by WebSocket again (nil). It is
+// called from the session's goroutines and must not block; nil: nobody is told.
+func (d *Device) OnDetour(tell func(why error)) { d.detour.Store(&tell) }
+
+func (d *Device) detoured(why error) {
+	if tell := d.detour.Load(); tell != nil && *tell != nil {
+		(*tell)(why)
+	}
+}
+
 func (d *Device) connect() (err error) {
-	d.home, err = home.New(home.Options{URL: d.account.URL, Pin: d.account.Pin, Key: d.account.DeviceKey})
+	d.home, err = home.New(home.Options{URL: d.account.URL, Pin: d.account.Pin, Key: d.account.DeviceKey, Detour: d.detoured})
 	d.chains = &chains{d: d}
 	return err
 }

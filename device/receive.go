@@ -21,7 +21,7 @@ import (
 // Shown is one thing for people: a message, what became of a sent one, or something
 // about a room.
 type Shown struct {
-	Event  string `json:"event"` // message, edited, deleted, reaction, notice, room, unreadable
+	Event  string `json:"event"` // message, edited, deleted, reaction, notice, room, unreadable, session
 	ID     string `json:"id,omitempty"`
 	From   string `json:"from,omitempty"`
 	To     string `json:"to,omitempty"`

@@ -23,6 +23,26 @@ func deviceFlag(c *cobra.Command) *string {
 	return d
 }
 
+// sayDetour tells how the device reaches its node, when that is not as usual: as an
+// event where events are printed as JSON, else beside the result.
+func sayDetour(c *cobra.Command) func(error) {
+	asJSON, _ := c.Flags().GetBool("json")
+	return func(why error) {
+		s := device.Shown{Event: "session", State: "websocket", At: time.Now()}
+		if why != nil {
+			s.State, s.Reason = "calls", why.Error()
+		}
+		switch {
+		case asJSON:
+			_ = printJSON(c.OutOrStdout(), s)
+		case why != nil:
+			_, _ = fmt.Fprintf(c.ErrOrStderr(), "no WebSocket gets through to the node (%s): using calls instead\n", s.Reason)
+		default:
+			_, _ = fmt.Fprintln(c.ErrOrStderr(), "the session goes by WebSocket again")
+		}
+	}
+}
+
 // withDevice opens the device, runs f, and closes it.
 func withDevice(c *cobra.Command, dir, passFile string, f func(*device.Device) error) error {
 	p, err := passphrase(c, passFile, false)
@@ -34,6 +54,7 @@ func withDevice(c *cobra.Command, dir, passFile string, f func(*device.Device) e
 		return deviceError(dir, err)
 	}
 	defer d.Close()
+	d.OnDetour(sayDetour(c))
 	return deviceError(dir, f(d))
 }
 
