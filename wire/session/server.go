@@ -214,7 +214,10 @@ func (s *server) ack(m *pb.Ack) error {
 	if m.Through > s.sentUpTo || m.Through < s.ackTo {
 		return malformed("an acknowledgement of what was not sent")
 	}
-	for _, u := range m.Unreadable {
+	if len(m.Unreadable) > len(s.unacked) {
+		return malformed("more unreadable than was sent")
+	}
+	for n, u := range m.Unreadable {
 		i, found := slices.BinarySearchFunc(s.unacked, u, func(d sent, seq uint64) int {
 			switch {
 			case d.seq < seq:
@@ -227,11 +230,11 @@ func (s *server) ack(m *pb.Ack) error {
 		if !found || s.unacked[i].seq > m.Through || u <= s.ackTo {
 			return malformed("an unreadable that was not sent")
 		}
-		if slices.Contains(s.unreadable, u) {
+		if slices.Contains(s.unreadable, u) || slices.Contains(m.Unreadable[:n], u) {
 			return malformed("an unreadable twice")
 		}
-		s.unreadable = append(s.unreadable, u)
 	}
+	s.unreadable = append(s.unreadable, m.Unreadable...)
 	s.ackTo = m.Through
 	poke(s.ackKick)
 	return nil
