@@ -52,6 +52,15 @@ type driver struct {
 	kps           *group.KeyPackageSecrets
 	groups        map[string]*group.State
 	staged        map[string]*group.Staged
+	psks          map[string][]byte // external pre-shared keys by identity
+}
+
+// psk answers for the pre-shared keys that the driver was told.
+func (d *driver) psk(id mls.PreSharedKeyID) []byte {
+	if id.Resumption {
+		return nil
+	}
+	return slices.Clone(d.psks[string(id.ID)])
 }
 
 // sameIdentity accepts every credential and no change of one.
@@ -75,6 +84,9 @@ func (d *driver) do(q *request) (answer, error) {
 		return answer{}, d.init(q)
 	case "keypackage":
 		return d.keyPackage()
+	case "psk":
+		d.psks[q.Label] = q.Data
+		return answer{}, nil
 	case "create":
 		return d.create(q)
 	case "join":
@@ -125,6 +137,7 @@ func (d *driver) init(q *request) error {
 	}
 	d.name, d.suite, d.kps = q.Name, mls.SuiteID(q.Suite), nil
 	d.cfg = group.Config{Validator: sameIdentity{}, Signer: key, Private: d.private}
+	d.cfg.PSK, d.psks = d.psk, map[string][]byte{}
 	d.groups, d.staged = map[string]*group.State{}, map[string]*group.Staged{}
 	return nil
 }

@@ -2,6 +2,11 @@
 // can be tried against another: one JSON request a line on stdin, one JSON answer
 // a line on stdout. Nothing that it is sent ends it. Unless -keep is given, the
 // client's state is encoded, dropped and decoded before each answer.
+//
+// Beside adding, removing and committing it knows proposals by reference of every
+// kind that members may send: propose (Add or Remove), proposeupdate, proposepsk
+// (Label names an external key that psk set from Data) and proposeextensions
+// (Data is the encoded list of extensions).
 package main
 
 import (

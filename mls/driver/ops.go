@@ -17,6 +17,19 @@ func (d *driver) inGroup(st *group.State, q *request) (*group.State, answer, err
 		return d.settle(st, q)
 	case "propose":
 		return propose(st, q)
+	case "proposeupdate":
+		n, msg, err := st.ProposeUpdate(nil, q.AAD)
+		return n, answer{"msg": hexBytes(msg)}, err
+	case "proposepsk":
+		n, msg, err := st.ProposePSK(mls.PreSharedKeyID{ID: []byte(q.Label)}, q.AAD)
+		return n, answer{"msg": hexBytes(msg)}, err
+	case "proposeextensions":
+		list, err := mls.ParseExtensions(q.Data)
+		if err != nil {
+			return nil, nil, err
+		}
+		n, msg, err := st.ProposeExtensions(list, q.AAD)
+		return n, answer{"msg": hexBytes(msg)}, err
 	case "process":
 		n, e, err := st.Process(q.Msg)
 		if err == nil && e.SelfRemoved {
