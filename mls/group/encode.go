@@ -11,7 +11,7 @@ import (
 
 const (
 	groupVersion    = 2 // 1, without resumption secrets and Updates of our own, is still read
-	ratchetsVersion = 1
+	ratchetsVersion = 2 // 1, without the use counter, is still read
 	stagedVersion   = 1
 )
 
@@ -116,6 +116,7 @@ func (s *State) EncodeRatchets() []byte {
 	w := tls.NewWriter(s.ratchetsSize())
 	w.U8(ratchetsVersion)
 	w.Vec(s.binding())
+	w.U64(s.uses)
 	s.own.hs.write(w)
 	s.own.reserved.write(w)
 	s.tree.write(w)
@@ -285,11 +286,15 @@ func (s *State) checkOwn() error {
 func (s *State) decodeRatchets(b []byte) error {
 	suite := s.pub.Suite()
 	r := tls.NewReader(b)
-	if v := r.U8(); r.Err() == nil && v != ratchetsVersion {
+	version := r.U8()
+	if r.Err() == nil && (version < 1 || version > ratchetsVersion) {
 		return ErrRecord
 	}
 	if !bytes.Equal(r.Vec(), s.binding()) {
 		return ErrRecord
+	}
+	if version > 1 {
+		s.uses = r.U64()
 	}
 	s.own.hs.read(r, suite)
 	s.own.app.read(r, suite)

@@ -49,6 +49,9 @@ func (s *State) Reserve(n int) (*State, error) {
 		return nil, mls.ErrLimit
 	}
 	c := *s
+	if uint32(n) > c.own.reserved.generation-c.own.app.generation {
+		c.uses++
+	}
 	for uint32(n) > c.own.reserved.generation-c.own.app.generation {
 		c.own.reserved, _, _ = c.own.reserved.step(s.pub.Suite())
 	}
@@ -85,6 +88,7 @@ func (s *State) Encrypt(aad, data []byte, padTo int) (*State, []byte, error) {
 	n.own.app, key, nonce = s.own.app.step(s.pub.Suite())
 	if n.own.reserved.generation < n.own.app.generation {
 		n.own.reserved = n.own.app
+		n.uses++
 	}
 	msg, err := seal(s.pub.Suite(), c, s.secrets.senderData, generation, key, nonce, padTo)
 	if err != nil {
@@ -232,6 +236,7 @@ func (s *State) Decrypt(msg []byte) (*State, *Received, error) {
 	}
 	n := *s
 	n.tree = t
+	n.uses++
 	leaf := s.pub.Member(mls.LeafIndex(c.Sender.Index))
 	return &n, received(c, generation, leaf.Credential, leaf.SignatureKey), nil
 }
@@ -257,6 +262,7 @@ func (s *State) decryptPast(p *mls.PrivateMessage) (*State, *Received, error) {
 		return nil, nil, err
 	}
 	n := *s
+	n.uses++
 	q := *e
 	q.tree = t
 	n.past = slices.Clone(s.past)

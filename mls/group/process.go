@@ -35,6 +35,9 @@ func (s *State) Process(msg []byte) (*State, *mls.Effects, error) {
 			return nil, nil, err
 		}
 		n := *s
+		if pub != s.pub {
+			n.uses++
+		}
 		n.pub = pub
 		return &n, effects, nil
 	}
@@ -84,6 +87,7 @@ func (s *State) openHandshake(p *mls.PrivateMessage) (*State, *mls.Content, erro
 	}
 	n := *s
 	n.tree = t
+	n.uses++
 	return &n, c, nil
 }
 
@@ -110,6 +114,7 @@ func (s *State) processCommit(c *mls.Content) (*State, *mls.Effects, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	n.uses = s.uses + 1
 	return n, staged.Effects, nil
 }
 

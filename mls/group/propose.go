@@ -163,6 +163,7 @@ func (s *State) propose(p *mls.Proposal, aad []byte) (*State, []byte, error) {
 		return nil, nil, err
 	}
 	n := *s
+	n.uses++
 	n.pub = pub
 	return n.frame(c)
 }

@@ -87,6 +87,7 @@ type State struct {
 	tree    *secretTree
 	own     sending
 	past    []*pastEpoch // newest first
+	uses    uint64       // see Uses
 	updates []ownUpdate  // of this epoch, not committed yet
 }
 
@@ -205,6 +206,31 @@ func (r *ratchet) erase() {
 		erase(k.key)
 		erase(k.nonce)
 	}
+}
+
+// Uses counts the changes of what is stored of the group, from 0 when it was made
+// or joined, in the order in which the caller took them; an Encrypt out of a
+// reserve changes nothing stored and does not count. It is in the ratchets' record.
+// A caller that keeps the highest count where a thief of the disk or a restored
+// backup cannot set it back, at its home node for one, knows a State below it for
+// an old one: its keys may have been used, and it must not be sent with.
+func (s *State) Uses() uint64 { return s.uses }
+
+// Expire is the state without the past epochs and skipped keys that are older than
+// Config.KeepFor, and whether there were any: then both records have to be stored
+// again. Process, Decrypt and Apply do the same on their way; a device that hears
+// nothing calls it, so that the keys go in time all the same.
+func (s *State) Expire() (*State, bool) {
+	n := s.tidy()
+	gone := len(n.past) < len(s.past) || n.tree.countSkipped() < s.tree.countSkipped()
+	for i, p := range n.past { // newest first, and the oldest go
+		gone = gone || p.tree.countSkipped() < s.past[i].tree.countSkipped()
+	}
+	if !gone {
+		return s, false
+	}
+	n.uses++
+	return n, true
 }
 
 // tidy drops past epochs and skipped keys that are older than KeepFor.
