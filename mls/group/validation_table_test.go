@@ -28,12 +28,20 @@ func negative(rule, entry string, f func(*testing.T)) {
 	negatives[name] = f
 }
 
+// dependsOnSuite says whether a case can end otherwise with another suite: keys
+// and encapsulations have other lengths there.
+func dependsOnSuite(name string) bool {
+	return strings.Contains(name, "-key") || strings.Contains(name, "-kem") || strings.Contains(name, "suite")
+}
+
 func TestABrokenRuleIsRefusedAtEveryEntry(t *testing.T) {
 	if testSuite == mls.SuiteX25519ChaCha20 {
 		t.Skip("has the keys and hashes of suite 1, with which the same ran")
 	}
 	for _, name := range slices.Sorted(maps.Keys(negatives)) {
-		t.Run(name, negatives[name])
+		if testSuite == testSuites[0] || dependsOnSuite(name) {
+			t.Run(name, negatives[name])
+		}
 	}
 }
 
