@@ -35,11 +35,10 @@ func (d *Device) commitPending(ctx context.Context) error {
 		if !r.pending() {
 			continue
 		}
-		if err := d.commitRoom(ctx, id); err != nil {
-			return err
-		}
+		// One room that cannot be committed holds no other up.
+		err = errors.Join(err, d.commitRoom(ctx, id))
 	}
-	return nil
+	return err
 }
 
 func (d *Device) hasPending() bool {
