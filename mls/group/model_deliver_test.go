@@ -53,11 +53,9 @@ func (m *model) deliverAnyCommit(t *rapid.T) {
 	if p == nil || len(m.commits) == 0 {
 		return
 	}
-	near := slices.DeleteFunc(slices.Clone(m.commits), func(c *modelCommit) bool { return c.base != p.on() })
-	from := m.commits
-	if len(near) > 0 && die(t, "aside when 0", 4) == 0 {
-		from = near
-	} else if from = slices.DeleteFunc(slices.Clone(m.commits), func(c *modelCommit) bool { return c.base == p.on() }); len(from) == 0 {
+	aside := die(t, "aside when 0", 4) == 0
+	from := slices.DeleteFunc(slices.Clone(m.commits), func(c *modelCommit) bool { return (c.base == p.on()) != aside })
+	if len(from) == 0 {
 		return
 	}
 	m.deliverCommit(t, p, one(t, "commit", from))
