@@ -110,6 +110,12 @@ const maxRange = 10_000
 
 func (b *batch) noticeRange(said *notice.Notice, r notice.Range) {
 	who := memberKey{said.Organization, r.Member}
+	// An organization speaks of its own members, and of those in the room or known.
+	if room := b.room(said.Room); room == nil || !room.holds(who) {
+		if _, err := b.d.chains.get(who); err != nil {
+			return
+		}
+	}
 	for seq := r.From; seq <= r.To && seq-r.From < maxRange; seq++ {
 		b.writes = append(b.writes, func(t *txn) error {
 			raw, err := t.history(placeKey(said.Room, seq))
