@@ -50,3 +50,31 @@ func (c *client) keepsOneOfEach() {
 		seen[p.epoch] = true
 	}
 }
+
+// An external Commit has no membership tag, its signature does not cover the
+// confirmation tag, and who is removed cannot compute that tag: the one bent
+// message that is taken says to a client what its own signature said, that its old
+// leaf is gone. The state stays the old one.
+func TestWhoIsReplacedByItsOwnExternalCommitCannotCheckTheConfirmationTag(t *testing.T) {
+	room := newRoom(t, 3)
+	info, err := room[0].st.GroupInfo(true)
+	must(t, err)
+	st, err := ExternalJoin(room[2].cfg, info, nil, ExternalParams{Credential: credential("c2"), ResyncOwn: true})
+	must(t, err)
+	bent := append([]byte{}, st.Commit...)
+	bent[len(bent)-1] ^= 1
+	before := string(room[2].st.EncodeGroup())
+	n, e, err := room[2].st.Process(bent)
+	must(t, err)
+	if !e.SelfRemoved || string(n.EncodeGroup()) != before {
+		t.Fatalf("effects %+v", e)
+	}
+	if _, _, err := room[1].st.Process(bent); err == nil {
+		t.Fatal("a member took a bent confirmation tag")
+	}
+	signed := append([]byte{}, st.Commit...)
+	signed[len(signed)/2] ^= 1
+	if _, _, err := room[2].st.Process(signed); err == nil {
+		t.Fatal("a bent commit was taken")
+	}
+}
