@@ -81,7 +81,7 @@ func (m *model) deliverCommit(t *rapid.T, p *player, c *modelCommit) {
 	case c.by == p && p.staged == c:
 		m.apply(t, p, c)
 		return
-	case m.private && !c.external && p.out && p.gone == c:
+	case m.private && !c.external && p.out && p.gone[c]:
 		p.refuses(t, "the private commit that removed it again", processing(c.bytes))
 		return
 	}
@@ -121,7 +121,7 @@ func (m *model) takeCommit(t *rapid.T, p *player, c *modelCommit) {
 		p.staged = nil
 	}
 	if e.SelfRemoved {
-		p.st, p.out, p.gone = n, true, c
+		p.st, p.out, p.gone[c] = n, true, true
 		return
 	}
 	m.enter(t, p, n, c.number, p.leave(m.clock, n.Epoch()))

@@ -18,8 +18,8 @@ type player struct {
 	staged *modelCommit
 	stays  []*stay // the present link first, then the past epochs it keeps
 	opened map[int]bool
-	have   map[string]bool // references of proposals received in this epoch
-	gone   *modelCommit    // that removed it
+	have   map[string]bool       // references of proposals received in this epoch
+	gone   map[*modelCommit]bool // those that it saw remove it
 }
 
 // stay is a player's time on a link: which messages of it can still be opened.

@@ -87,7 +87,7 @@ func newModel(t *rapid.T) *model {
 	for i := range modelClients {
 		_, key, err := ed25519.GenerateKey(nil)
 		ok(t, err)
-		p := &player{name: fmt.Sprintf("p%d", i), opened: map[int]bool{}}
+		p := &player{name: fmt.Sprintf("p%d", i), opened: map[int]bool{}, gone: map[*modelCommit]bool{}}
 		p.cfg = Config{Validator: testValidator{}, Signer: key, Private: m.private, Now: func() time.Time { return m.clock }}
 		m.newKeyPackage(t, p)
 		m.players = append(m.players, p)
