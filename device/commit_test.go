@@ -104,7 +104,9 @@ func TestMessagesSurviveACommitOfOnesOwn(t *testing.T) {
 		again := &counting{DeviceServiceClient: p.alice.home.Device}
 		p.alice.home.Device = again
 		bobTakes(t, epoch+1, nil)
-		if !slices.Equal(again.asked, lost.asked) {
+		// Unless what bob says in the new epoch comes first: then the room log has shown
+		// alice her own Commit, and there is nothing left to ask.
+		if len(again.asked) > 0 && !slices.Equal(again.asked, lost.asked) {
 			t.Errorf("counters: %v, then %v", lost.asked, again.asked)
 		}
 	})
