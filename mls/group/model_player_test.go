@@ -40,7 +40,7 @@ func (p *player) leave(now time.Time, next uint64) []*stay {
 	}
 	p.stays[0].ended = now
 	var out []*stay
-	for _, s := range p.stays {
+	for _, s := range p.stays[:min(len(p.stays), DefaultPastEpochs)] { // the newest, whether they can stay or not
 		if s.on.epoch < next && s.ended.Unix() >= now.Add(-DefaultKeepFor).Unix() {
 			out = append(out, s)
 		}
