@@ -109,12 +109,9 @@ func (d *Device) nodeKey(org wire.OrganizationID, id wire.RoomID) (wire.NoteKey,
 const maxRange = 10_000
 
 func (b *batch) noticeRange(said *notice.Notice, r notice.Range) {
-	who := memberKey{said.Organization, r.Member}
-	// An organization speaks of its own members, and of those in the room or known.
-	if room := b.room(said.Room); room == nil || !room.holds(who) {
-		if _, err := b.d.chains.get(who); err != nil {
-			return
-		}
+	who, ok := b.whom(said, r)
+	if !ok {
+		return
 	}
 	for seq := r.From; seq <= r.To && seq-r.From < maxRange; seq++ {
 		b.writes = append(b.writes, func(t *txn) error {
@@ -138,6 +135,35 @@ func (b *batch) noticeRange(said *notice.Notice, r notice.Range) {
 				Reason: s.Reason, Room: said.Room.String(), Seq: seq, At: said.Issued})
 		})
 	}
+}
+
+// whom finds the member that a range speaks of. An organization speaks of its own
+// members; our own node and the room's hub also of those of others, whom what they hold
+// or refuse was for.
+func (b *batch) whom(said *notice.Notice, r notice.Range) (memberKey, bool) {
+	who := memberKey{said.Organization, r.Member}
+	room := b.room(said.Room)
+	if room == nil {
+		return who, false
+	}
+	if room.holds(who) {
+		return who, true
+	}
+	if _, err := b.d.chains.get(who); err == nil {
+		return who, true
+	}
+	if said.Organization != room.Hub && said.Organization != b.d.account.Organization {
+		return who, false
+	}
+	for _, k := range room.people() {
+		if k.Member == r.Member {
+			return k, true
+		}
+	}
+	if room.Peer != (memberKey{}) {
+		return room.Peer, true
+	}
+	return who, true
 }
 
 // state notes what an organization says of a message at one of its members, and
