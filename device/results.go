@@ -119,6 +119,9 @@ func (b *batch) noticeRange(said *notice.Notice, r notice.Range) {
 			if err != nil || len(raw) != 32 {
 				return nil // not ours
 			}
+			if _, err := t.history(sentKey(MessageID(raw))); err != nil {
+				return nil // about the room itself (Silent), or its day is over
+			}
 			changed := false
 			s, err := t.changeSent(MessageID(raw), func(s *Sent) { changed = s.state(b.d.nameOf(who), said, r) })
 			if err != nil || !changed || r.State == notice.StateAcknowledged || r.State == notice.StateDelivered || r.State == notice.StateStored {
