@@ -25,12 +25,12 @@ func (d *Device) commitPending(ctx context.Context) error {
 		return ctx.Err()
 	case <-time.After(rand.N(5 * time.Second)):
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	waiting, err := d.waiting()
-	if err != nil || len(waiting) > 0 {
+	if open, err := d.unanswered(); err != nil || open {
 		return err // counters are taken in order: later
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var err error
 	for id, r := range d.rooms {
 		if !r.pending() {
 			continue
@@ -178,6 +178,24 @@ func (b *batch) committed(r *room, st *pb.Status) error {
 		return nil // another Commit was first; it is on its way to us
 	}
 	return b.apply(r, staged, st.Seq)
+}
+
+// overtaken drops the Commit of ours that was made for an epoch that another's has
+// ended. One that brings us back may have been made for a later epoch, and stands.
+func (b *batch) overtaken(r *room, epoch uint64) error {
+	if r.Committing == 0 {
+		return nil
+	}
+	switch staged, err := b.d.staged(r.ID); {
+	case errors.Is(err, errNoRecord):
+	case err != nil:
+		return err
+	case staged.Epoch() > epoch+1:
+		return nil
+	}
+	r.Committing, r.Handed, r.Resyncing = 0, false, false
+	b.writes = append(b.writes, func(t *txn) error { return t.deleteState(roomKey("stage/", r.ID)) })
+	return nil
 }
 
 // maxOutcomes bounds the answers that nobody asks for.

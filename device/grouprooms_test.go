@@ -49,16 +49,17 @@ func sendRoom(t *testing.T, d *Device, id wire.RoomID, text string) {
 func agreeing(t *testing.T, id wire.RoomID, list ...*Device) {
 	t.Helper()
 	eventually(t, "all are in one epoch", func() error {
-		codes := make(map[string][]string)
+		codes, in := make(map[string][]string), 0
 		for _, d := range list {
 			receive(t, d)
 			for _, r := range d.Rooms() {
 				if r.ID == id.String() {
+					in++
 					codes[r.Code] = append(codes[r.Code], fmt.Sprintf("%s %d %s", d.Address(), r.Epoch, r.State))
 				}
 			}
 		}
-		if len(codes) != 1 {
+		if len(codes) != 1 || in != len(list) {
 			return fmt.Errorf("%v", codes)
 		}
 		return nil
@@ -242,6 +243,46 @@ func TestCommitsThatRaceEndInOneOrder(t *testing.T) {
 		nothingLost(t, history)
 		if got := texts(history); len(got) != 6 {
 			t.Errorf("%s has %q", d.Address(), got)
+		}
+	}
+}
+
+func TestLeavingARoomThatMovedOnMeanwhile(t *testing.T) {
+	w := newTrio(t)
+	var id wire.RoomID
+	must(t, with(t, w.bob, func(s *Sender) (err error) {
+		id, err = s.CreateRoom(t.Context(), "Moving", RoomOptions{Members: []wire.Address{w.alice.Address(), w.claire.Address()}})
+		return err
+	}))
+	agreeing(t, id, w.alice, w.bob, w.claire)
+	for _, leaver := range []*Device{w.claire, w.alice} {
+		must(t, with(t, w.bob, func(s *Sender) error {
+			return s.change(t.Context(), id, func(*room) (group.CommitParams, error) { return group.CommitParams{}, nil })
+		}))
+		// The leaver has not seen that Commit; one visit is enough all the same.
+		must(t, with(t, leaver, func(s *Sender) error { return s.Leave(t.Context(), id) }))
+		receiveUntil(t, w.bob, leaver.Address().String()+" is gone", func(all []Shown) bool {
+			return slices.ContainsFunc(all, func(s Shown) bool { return s.State == "device removed" && s.From == leaver.Address().String() })
+		})
+	}
+}
+
+func TestTheNodesAnswerAfterTheHubsResultChangesNothing(t *testing.T) {
+	p := newPair(t)
+	send(t, p.alice, p.bob.Address(), "hello", SendOptions{})
+	id, _ := onlyRoom(t, p.alice)
+	mid, err := p.alice.queueRoom(id, "again", SendOptions{Expires: time.Hour})
+	must(t, err)
+	_, o, err := p.alice.sent(mid)
+	must(t, err)
+	for _, code := range []pb.Code{pb.Code_CODE_SEQUENCED, pb.Code_CODE_ACCEPTED, pb.Code_CODE_UNREACHABLE} {
+		must(t, p.alice.vault.update(func(t *txn) error {
+			_, err := p.alice.settled(t, mid, o.Counter, wire.Status(code, ""))
+			return err
+		}))
+		s, left, err := p.alice.sent(mid)
+		if err != nil || left != nil || s.State != "sequenced" {
+			t.Fatalf("after %v: %+v %v %v", code, s, left, err)
 		}
 	}
 }

@@ -44,6 +44,18 @@ func (o *outgoing) save(t *txn) error {
 	return t.putState(append([]byte(outPrefix), o.ID[:]...), b)
 }
 
+func (t *txn) outgoing(id MessageID) (*outgoing, error) {
+	v, err := t.state(append([]byte(outPrefix), id[:]...))
+	if err != nil {
+		return nil, err
+	}
+	o := &outgoing{}
+	if err := json.Unmarshal(v, o); err != nil {
+		return nil, fmt.Errorf("device: an outgoing message: %w", err)
+	}
+	return o, nil
+}
+
 // nextCounter takes the next number of a submission.
 func (t *txn) nextCounter() (uint64, error) {
 	n, err := t.number(counterName)
@@ -152,11 +164,16 @@ func (t *txn) changeSent(id MessageID, change func(*Sent)) (*Sent, error) {
 	return s, t.putHistory(sentKey(id), s.At.Add(HistoryLife), b)
 }
 
-// settled notes the status of a submission. It returns whether the message has to be
-// encrypted again.
-func (d *Device) settled(t *txn, counter uint64, st *pb.Status, o *outgoing) (again bool, err error) {
-	if o == nil || o.Counter != counter {
+// settled notes the status of the submission of a message under a counter. It returns
+// whether the message has to be encrypted again. The record decides what still waits:
+// the hub's result can be stored before the node's own answer is.
+func (d *Device) settled(t *txn, id MessageID, counter uint64, st *pb.Status) (again bool, err error) {
+	o, err := t.outgoing(id)
+	if errors.Is(err, errNoRecord) || err == nil && o.Counter != counter {
 		return false, nil // answered before
+	}
+	if err != nil {
+		return false, err
 	}
 	state, reason := wire.CodeName(st.Code), ""
 	tell := func(change func(*Sent)) error {

@@ -54,7 +54,6 @@ type batch struct {
 	writes  []func(*txn) error
 	renew   bool // an epoch ended: the state key is replaced
 	joined  bool
-	resend  bool
 }
 
 func (d *Device) newBatch(ctx context.Context) *batch {
@@ -460,6 +459,12 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	if b.advanceSeq(r, env.Seq) {
 		b.chain(r, env)
 	}
+	if effects.SelfRemoved && effects.External {
+		// Our own coming back, whose answer we have lost with the keys of the epoch.
+		r.Behind = true
+		b.touch(r.ID, false)
+		return nil
+	}
 	if effects.SelfRemoved {
 		r.Ended = true
 		b.touch(r.ID, false)
@@ -470,9 +475,8 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	b.touch(r.ID, true)
 	if effects.IsCommit {
 		b.renew = true
-		if r.Committing > 0 { // another's was first: ours is void
-			r.Committing, r.Resyncing = 0, false
-			b.writes = append(b.writes, func(t *txn) error { return t.deleteState(roomKey("stage/", r.ID)) })
+		if err := b.overtaken(r, core.Epoch); err != nil {
+			return err
 		}
 		b.showChanges(r, effects)
 		return b.rulesChanged(r, effects)

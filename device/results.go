@@ -28,11 +28,12 @@ func (b *batch) result(core *pb.EnvelopeCore) error {
 	if err != nil {
 		return err
 	}
+	message := false
 	for _, o := range waiting {
 		if o.Counter == res.Counter {
+			message = true
 			b.writes = append(b.writes, func(t *txn) error {
-				again, err := b.d.settled(t, res.Counter, res.Status, o)
-				b.resend = b.resend || again
+				_, err := b.d.settled(t, o.ID, res.Counter, res.Status)
 				return err
 			})
 			if res.Status.Seq > 0 {
@@ -41,6 +42,9 @@ func (b *batch) result(core *pb.EnvelopeCore) error {
 				}
 			}
 		}
+	}
+	if !message {
+		b.proposed(wire.RoomID(core.Room), res.Counter, res.Status)
 	}
 	return nil
 }

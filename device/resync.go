@@ -56,7 +56,7 @@ func (d *Device) catchUp(ctx context.Context, id wire.RoomID) error {
 	if r == nil || r.state == nil || r.Ended || r.Stopped != "" {
 		return nil
 	}
-	first := r.state.Epoch()
+	first, tries := r.state.Epoch(), maxFollows
 	for {
 		before := d.rooms[id].state.Epoch()
 		more, err := d.followLog(ctx, id)
@@ -73,9 +73,21 @@ func (d *Device) catchUp(ctx context.Context, id wire.RoomID) error {
 		if err == nil && r.state.Epoch() > first && !r.Lost {
 			return d.caughtUp(id)
 		}
-		return d.resync(ctx, id)
+		if tries--; err != nil || r.Lost {
+			tries = 0
+		}
+		if err := d.resync(ctx, id, tries > 0); !errors.Is(err, errMovedOn) {
+			return err
+		}
 	}
 }
+
+// errMovedOn says that the room has reached another epoch since its log was read.
+var errMovedOn = errors.New("device: the room has moved on")
+
+// maxFollows is how often the log is read before a hub that shows a later epoch, and no
+// way there, is answered with an external Commit.
+const maxFollows = 3
 
 // followLog applies one page of the room log.
 func (d *Device) followLog(ctx context.Context, id wire.RoomID) (more bool, err error) {
@@ -133,12 +145,10 @@ func (d *Device) caughtUp(id wire.RoomID) error {
 // resync comes back into a room by an external Commit that replaces our own leaf,
 // at most once per room and hour (docs/protocol.md 7.3). The Commit is stored with its
 // counter before it leaves, as any other; until the hub has answered, the room is
-// stalled. What was said meanwhile is a gap that is named.
-func (d *Device) resync(ctx context.Context, id wire.RoomID) error {
+// stalled. What was said meanwhile is a gap that is named. With follow it makes none, and
+// returns errMovedOn where the log may lead on by now.
+func (d *Device) resync(ctx context.Context, id wire.RoomID, follow bool) error {
 	r := *d.rooms[id]
-	if wait := wire.ResyncPerRoom - d.now().Sub(r.Resynced); wait > 0 && !r.Resynced.IsZero() {
-		return &wire.StatusError{Status: wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, "the room was resynced within the last hour"), wait)}
-	}
 	a, err := call(ctx, d.home.Device.GetGroupInfo, &pb.GetGroupInfoRequest{Hub: r.Hub[:], Room: id[:]})
 	if err != nil {
 		return err
@@ -150,6 +160,11 @@ func (d *Device) resync(ctx context.Context, id wire.RoomID) error {
 		return errors.New("device: the hub shows an epoch of the room that is over")
 	case epoch == r.state.Epoch() && !r.Lost && !r.Behind:
 		return nil
+	case epoch > r.state.Epoch() && follow:
+		return errMovedOn
+	}
+	if wait := wire.ResyncPerRoom - d.now().Sub(r.Resynced); wait > 0 && !r.Resynced.IsZero() {
+		return &wire.StatusError{Status: wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, "the room was resynced within the last hour"), wait)}
 	}
 	staged, err := d.stageResync(ctx, &r, a.Answer)
 	if errors.Is(err, group.ErrNotMember) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/policy"
@@ -79,23 +80,89 @@ func (b *batch) rulesChanged(r *room, e *mls.Effects) error {
 }
 
 // Leave asks to be taken out of a room: whoever is there does it. From now on this
-// device says nothing more in it.
+// device says nothing more in it. When the room moved on meanwhile it is asked again; a
+// *wire.StatusError says that it was refused, for now or for good.
 func (s *Sender) Leave(ctx context.Context, id wire.RoomID) error {
-	if err := s.l.handedOver(ctx); err != nil {
+	l := s.l
+	if err := l.handedOver(ctx); err != nil {
 		return err
 	}
-	if err := s.l.d.startLeaving(id); err != nil {
+	if err := l.d.startLeaving(id); err != nil {
 		return err
 	}
-	if err := s.l.submitWaiting(ctx); err != nil {
-		return err
-	}
-	for s.l.open.Load() > 0 {
-		if err := s.l.pause(ctx, s.l.d.now().Add(DefaultWait)); err != nil {
+	for range maxAttempts {
+		if err := l.submitWaiting(ctx); err != nil {
 			return err
 		}
+		st, err := l.awaitProposals(ctx, id)
+		switch {
+		case err != nil:
+			return err
+		case st == nil:
+			return nil
+		case st.Code == pb.Code_CODE_WRONG_EPOCH:
+			l.d.mu.Lock()
+			err := l.d.catchUp(ctx, id)
+			l.d.mu.Unlock()
+			if err != nil {
+				return err
+			}
+		case wire.ClassOf(st.Code) == wire.Temporary:
+			return wire.Refuse(st.Code, "%s; it is asked again with the next visit", st.Detail)
+		default:
+			return errors.Join(wire.Err(st), l.d.stopLeaving(id))
+		}
 	}
-	return nil
+	return wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "the room moved on %d times; it is asked again with the next visit", maxAttempts)
+}
+
+// awaitProposals waits for the hub's answers to our proposals to leave a room, and
+// returns a refusal; nil too when a hub elsewhere does not answer in time.
+func (l *link) awaitProposals(ctx context.Context, id wire.RoomID) (*pb.Status, error) {
+	for patience := time.Now().Add(DefaultWait); ; {
+		refused, open := l.d.proposalOutcome(l.proposals[id])
+		if refused != nil || !open || time.Now().After(patience) {
+			return refused, nil
+		}
+		if err := l.pause(ctx, patience); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (d *Device) proposalOutcome(counters []uint64) (refused *pb.Status, open bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, n := range counters {
+		switch st := d.outcomes[n]; {
+		case st == nil:
+			open = true
+		case wire.ClassOf(st.Code) != wire.Success:
+			refused = d.outcome(n)
+		}
+	}
+	return refused, open
+}
+
+// stopLeaving takes a wish to leave back that was refused for good.
+func (d *Device) stopLeaving(id wire.RoomID) error {
+	return d.changeRoom(id, func(r *room) { r.Leaving, r.LeaveEpoch = false, 0 })
+}
+
+// changeRoom changes what is stored of a room, except its group.
+func (d *Device) changeRoom(id wire.RoomID, change func(*room)) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.rooms[id] == nil {
+		return nil
+	}
+	c := *d.rooms[id]
+	change(&c)
+	err := d.vault.update(func(t *txn) error { return c.save(t, false) })
+	if err == nil {
+		d.rooms[id] = &c
+	}
+	return err
 }
 
 func (d *Device) startLeaving(id wire.RoomID) error {
@@ -133,28 +200,31 @@ func (l *link) leave(ctx context.Context) error {
 		}
 		c := *r
 		c.LeaveEpoch = r.state.Epoch()
+		l.proposals[id] = nil
 		for _, leaf := range r.leavesOf(memberKey{d.account.Organization, d.account.Member}) {
-			if err := l.proposeRemove(ctx, &c, leaf); err != nil {
+			counter, err := l.proposeRemove(ctx, &c, leaf)
+			if err != nil {
 				return err
 			}
+			l.proposals[id] = append(l.proposals[id], counter)
 		}
 		d.rooms[id] = &c
 	}
 	return nil
 }
 
-// proposeRemove hands over a proposal to remove a leaf of our own.
-func (l *link) proposeRemove(ctx context.Context, r *room, leaf mls.LeafIndex) error {
+// proposeRemove hands over a proposal to remove a leaf of our own, under the counter
+// that it returns.
+func (l *link) proposeRemove(ctx context.Context, r *room, leaf mls.LeafIndex) (counter uint64, err error) {
 	next, proposal, err := r.state.ProposeRemove(leaf, nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	core, err := wire.EncodeCore(&pb.EnvelopeCore{Version: wire.ProtocolVersion, Class: pb.Class_CLASS_HANDSHAKE, Kind: pb.Kind_KIND_PROPOSAL,
 		Room: r.ID[:], Generation: r.Generation, Epoch: r.state.Epoch(), Body: proposal})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	var counter uint64
 	r.state = next
 	err = l.d.vault.update(func(t *txn) error {
 		n, err := t.nextCounter()
@@ -162,33 +232,39 @@ func (l *link) proposeRemove(ctx context.Context, r *room, leaf mls.LeafIndex) e
 		return errors.Join(err, r.save(t, true))
 	})
 	if err != nil {
-		return fmt.Errorf("device: leaving a room: %w", err)
+		return 0, fmt.Errorf("device: leaving a room: %w", err)
 	}
 	id := r.ID
-	l.open.Add(1)
-	return l.client.Submit(ctx, counter, core, func(st *pb.Status) { l.proposed(id, st) })
+	return counter, l.client.Submit(ctx, counter, core, func(st *pb.Status) { l.proposed(id, counter, st) })
 }
 
-// proposed notes a refusal of our proposal: it is made again with the next visit.
-func (l *link) proposed(id wire.RoomID, st *pb.Status) {
+// proposed notes the node's answer to a proposal of ours.
+func (l *link) proposed(id wire.RoomID, counter uint64, st *pb.Status) {
 	go func() {
 		defer poke(l.settled)
-		defer l.open.Add(-1)
-		d := l.d
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if wire.ClassOf(st.Code) == wire.Success {
-			if st.Seq > 0 {
-				_ = d.vault.update(func(t *txn) error { return t.ownPlace(id, st.Seq) })
-			}
-			return
+		if st.Code == pb.Code_CODE_ACCEPTED {
+			return // the hub's answer comes as a result
 		}
-		if r := d.rooms[id]; r != nil {
-			c := *r
-			c.LeaveEpoch = 0
-			if d.vault.update(func(t *txn) error { return c.save(t, false) }) == nil {
-				d.rooms[id] = &c
-			}
-		}
+		b := l.d.newBatch(context.Background())
+		l.d.mu.Lock()
+		defer l.d.mu.Unlock()
+		b.proposed(id, counter, st)
+		_ = b.commit(l.d.mark()) // else it is asked again in the next epoch
 	}()
+}
+
+// proposed takes the hub's answer to a proposal of ours: one that was refused is made
+// again.
+func (b *batch) proposed(id wire.RoomID, counter uint64, st *pb.Status) {
+	r := b.room(id)
+	if r == nil || !r.Leaving {
+		return
+	}
+	b.d.keepOutcome(counter, st)
+	if wire.ClassOf(st.Code) != wire.Success {
+		r.LeaveEpoch = 0
+		b.touch(id, false)
+	} else if st.Seq > 0 {
+		b.ownPlace(id, st.Seq)
+	}
 }

@@ -313,15 +313,10 @@ func (d *Device) sent(id MessageID) (*Sent, *outgoing, error) {
 		if err := json.Unmarshal(b, s); err != nil {
 			return err
 		}
-		v, err := t.state(append([]byte(outPrefix), id[:]...))
-		if errors.Is(err, errNoRecord) {
-			return nil
+		if o, err = t.outgoing(id); errors.Is(err, errNoRecord) {
+			o, err = nil, nil
 		}
-		if err != nil {
-			return err
-		}
-		o = &outgoing{}
-		return json.Unmarshal(v, o)
+		return err
 	})
 	return s, o, err
 }

@@ -3,7 +3,6 @@ package device
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
@@ -13,22 +12,23 @@ import (
 
 // link is a running session with the home node.
 type link struct {
-	d        *Device
-	client   *session.Client
-	drained  chan struct{} // poked when the mailbox was empty
-	trouble  chan error    // the last reason for not being connected
-	settled  chan struct{} // poked when a submission was answered
-	welcomed chan struct{} // closed when the node has welcomed this device
-	ended    chan error    // Run has returned
-	stop     context.CancelFunc
-	open     atomic.Int32 // proposals without an answer
+	d         *Device
+	client    *session.Client
+	drained   chan struct{} // poked when the mailbox was empty
+	trouble   chan error    // the last reason for not being connected
+	settled   chan struct{} // poked when a submission was answered
+	welcomed  chan struct{} // closed when the node has welcomed this device
+	ended     chan error    // Run has returned
+	stop      context.CancelFunc
+	proposals map[wire.RoomID][]uint64 // counters of our last ones to leave
 }
 
 // connectSession starts a session and hands over what waits.
 func (d *Device) connectSession(ctx context.Context) (*link, error) {
 	ctx, stop := context.WithCancel(ctx)
 	l := &link{d: d, drained: make(chan struct{}, 1), trouble: make(chan error, 1), settled: make(chan struct{}, 1),
-		welcomed: make(chan struct{}), ended: make(chan error, 1), stop: stop}
+		welcomed: make(chan struct{}), ended: make(chan error, 1), stop: stop,
+		proposals: make(map[wire.RoomID][]uint64)}
 	var err error
 	l.client, err = d.home.Session(session.ClientOptions{
 		Mark: d.mark, Handler: l.handle, Welcomed: l.greeted,
@@ -142,7 +142,7 @@ func (d *Device) refuse(o *outgoing, why error) error {
 		return why
 	}
 	return d.vault.update(func(t *txn) error {
-		_, err := d.settled(t, o.Counter, st.Status, o)
+		_, err := d.settled(t, o.ID, o.Counter, st.Status)
 		return err
 	})
 }
@@ -200,7 +200,7 @@ func (l *link) answered(o *outgoing, st *pb.Status) {
 		r := l.d.rooms[o.Room]
 		ours := r != nil && st.Seq > 0 && st.Seq == r.Seq+1
 		err := l.d.vault.update(func(t *txn) error {
-			if _, err := l.d.settled(t, o.Counter, st, o); err != nil || !ours {
+			if _, err := l.d.settled(t, o.ID, o.Counter, st); err != nil || !ours {
 				return err
 			}
 			c := *r
