@@ -145,8 +145,8 @@ func (n *Node) tellLater(ctx context.Context) error {
 	}
 }
 
-// tellDue writes the notices of rows that have waited for wire.NoticeGather, in place of the
-// rows, and reports whether there may be more. A recovering node signs nothing: they
+// tellDue writes the notices of rows that have waited for wire.NoticeGather, and of the
+// later ones for the same, in place of the rows, and reports whether there may be more. A recovering node signs nothing: they
 // wait until it is itself again.
 func (n *Node) tellDue(ctx context.Context) (more bool, err error) {
 	if n.recovering() {
@@ -164,7 +164,7 @@ func (n *Node) tellDue(ctx context.Context) (more bool, err error) {
 			batch.Delete(toldRowKey(number))
 		case count >= toldSayings:
 			more = true
-		case row.At <= due:
+		case row.At <= due || groups[row.Key] != nil: // a later one goes along
 			g := groups[row.Key]
 			if g == nil {
 				g = &toldGroup{key: row.Key}
