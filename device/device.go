@@ -37,6 +37,7 @@ type account struct {
 	Hash         [32]byte
 	URL          string
 	Pin          wire.DeviceID
+	Web          bool   // the node's TLS is that of a web CA
 	Link         string // while enrolment is not confirmed; holds the secret
 	Enroled      bool
 }
@@ -60,9 +61,9 @@ type Device struct {
 	events   chan struct{} // poked when something to show was stored
 	// opened is the submission counter that the files had; compared, that the node had
 	// no higher one.
-	detour   atomic.Pointer[func(error)] // OnDetour
-	opened   uint64
-	compared bool
+	onSession atomic.Pointer[func(state, reason string)]
+	opened    uint64
+	compared  bool
 }
 
 // Open opens an enrolled device.
@@ -119,19 +120,34 @@ func openFolder(dir string, passphrase []byte) (*Device, error) {
 	return d, err
 }
 
-// OnDetour sets what is called when sessions begin to go by calls because no WebSocket
-// gets through to the node (why), and when they go by WebSocket again (nil). It is
-// called from the session's goroutines and must not block; nil: nobody is told.
-func (d *Device) OnDetour(tell func(why error)) { d.detour.Store(&tell) }
+// OnSession sets what is called when the way to the home node changes: "calls" when no
+// WebSocket gets through (reason) and "websocket" when one does again; for a device that
+// stays, also "offline" (reason) and "online". It is called from the session's goroutines
+// and must not block; nil: nobody is told.
+func (d *Device) OnSession(tell func(state, reason string)) { d.onSession.Store(&tell) }
+
+func (d *Device) tellSession(state string, why error) {
+	tell := d.onSession.Load()
+	if tell == nil || *tell == nil {
+		return
+	}
+	reason := ""
+	if why != nil {
+		reason = why.Error()
+	}
+	(*tell)(state, reason)
+}
 
 func (d *Device) detoured(why error) {
-	if tell := d.detour.Load(); tell != nil && *tell != nil {
-		(*tell)(why)
+	if why == nil {
+		d.tellSession("websocket", nil)
+		return
 	}
+	d.tellSession("calls", why)
 }
 
 func (d *Device) connect() (err error) {
-	d.home, err = home.New(home.Options{URL: d.account.URL, Pin: d.account.Pin, Key: d.account.DeviceKey, Detour: d.detoured})
+	d.home, err = home.New(home.Options{URL: d.account.URL, Pin: d.account.Pin, WebPKI: d.account.Web, Key: d.account.DeviceKey, Detour: d.detoured})
 	d.chains = &chains{d: d}
 	return err
 }
@@ -191,7 +207,7 @@ func (d *Device) enroll(ctx context.Context, link identity.Link, text string) er
 	if d.account.Enroled {
 		return fmt.Errorf("device: this folder is a device of %s already: name another one", d.Address())
 	}
-	client, err := home.New(home.Options{URL: "https://" + link.Host, Pin: link.Pin})
+	client, err := home.New(home.Options{URL: "https://" + link.Host, Pin: link.Pin, WebPKI: link.Web})
 	if err != nil {
 		return err
 	}
@@ -227,7 +243,7 @@ func (d *Device) enroll(ctx context.Context, link identity.Link, text string) er
 
 // prepare makes and stores the keys of a new member and device.
 func (d *Device) prepare(org *identity.Organization, link identity.Link, text string) error {
-	a := account{Organization: org.ID, OrgName: org.Manifest.Name, Name: link.Name, URL: "https://" + link.Host, Pin: link.Pin, Link: text}
+	a := account{Organization: org.ID, OrgName: org.Manifest.Name, Name: link.Name, URL: "https://" + link.Host, Pin: link.Pin, Web: link.Web, Link: text}
 	var err error
 	if _, a.DeviceKey, err = ed25519.GenerateKey(rand.Reader); err != nil {
 		return err

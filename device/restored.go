@@ -5,6 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
+
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
 // replaceName is set while the node still holds KeyPackages whose secrets are gone.
@@ -115,6 +119,13 @@ func (d *Device) replaceKeyPackages() (bool, error) {
 // ready waits until the home node has welcomed this device: nothing is encrypted
 // before it is known that the ratchets were not set back.
 func (l *link) ready(ctx context.Context) error {
+	var patience <-chan time.Time
+	if !l.stays {
+		timer := time.NewTimer(homePatience)
+		defer timer.Stop()
+		patience = timer.C
+	}
+	last := error(wire.Refuse(pb.Code_CODE_UNREACHABLE, "the home node does not answer"))
 	for {
 		select {
 		case <-l.welcomed:
@@ -125,6 +136,9 @@ func (l *link) ready(ctx context.Context) error {
 			if final(why) {
 				return why
 			}
+			last = why
+		case <-patience:
+			return last
 		case err := <-l.ended:
 			l.ended <- err
 			return err

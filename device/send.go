@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/entente-im/entente/device/home"
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
@@ -75,7 +76,7 @@ type Sender struct{ l *link }
 // Sender starts a session to send over; Close ends it. What is delivered meanwhile is
 // stored, for the next Receive to show.
 func (d *Device) Sender(ctx context.Context) (*Sender, error) {
-	l, err := d.connectSession(ctx)
+	l, err := d.connectSession(ctx, false)
 	if err != nil {
 		return nil, err
 	}
@@ -218,6 +219,8 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 	}
 	reported, attempts := "", 0
 	var patience <-chan time.Time
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
 	for {
 		s, o, err := l.d.sent(id)
 		if err != nil {
@@ -253,6 +256,10 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 				return wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "this device is coming back into the room; the message waits and goes out with the next visit")
 			}
 			return nil
+		case <-look.C:
+			if l.away() {
+				return wire.Refuse(pb.Code_CODE_UNREACHABLE, "the home node went away; the message waits and goes out with the next visit")
+			}
 		case why := <-l.trouble:
 			if final(why) {
 				return why
@@ -338,6 +345,9 @@ func refusedError(s *Sent) error { return &RefusedError{*s} }
 
 // final tells the ends of a session after which trying again is no use.
 func final(err error) bool {
+	if errors.Is(err, home.ErrPin) {
+		return true
+	}
 	var c *session.CloseError
 	if errors.As(err, &c) {
 		return c.Code == session.CodeRevoked || c.Code == session.CodeReplaced
@@ -350,7 +360,7 @@ func final(err error) bool {
 // in order, each once. With follow it stays until ctx ends. Whatever show has taken
 // without an error counts as shown.
 func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) error) error {
-	l, err := d.connectSession(ctx)
+	l, err := d.connectSession(ctx, follow)
 	if err != nil {
 		return err
 	}

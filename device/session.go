@@ -3,6 +3,8 @@ package device
 import (
 	"context"
 	"errors"
+	"sync/atomic"
+	"time"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
@@ -20,28 +22,30 @@ type link struct {
 	welcomed  chan struct{} // closed when the node has welcomed this device
 	ended     chan error    // Run has returned
 	stop      context.CancelFunc
+	stays     bool                     // through outages
+	downed    atomic.Int64             // when the connection was lost, Unix ns; 0: it is there
 	proposals map[wire.RoomID][]uint64 // counters of our last ones to leave
 }
 
-// connectSession starts a session and hands over what waits.
-func (d *Device) connectSession(ctx context.Context) (*link, error) {
+// How long a visit waits for a node that does not answer: at first, and for one that
+// went away meanwhile.
+const (
+	homePatience = 10 * time.Second
+	awayPatience = 30 * time.Second
+)
+
+// connectSession starts a session. One that stays waits for its node as long as it
+// takes.
+func (d *Device) connectSession(ctx context.Context, stays bool) (*link, error) {
 	ctx, stop := context.WithCancel(ctx)
-	l := &link{d: d, drained: make(chan struct{}, 1), trouble: make(chan error, 1), settled: make(chan struct{}, 1),
+	l := &link{d: d, stays: stays, drained: make(chan struct{}, 1), trouble: make(chan error, 1), settled: make(chan struct{}, 1),
 		welcomed: make(chan struct{}), ended: make(chan error, 1), stop: stop,
 		proposals: make(map[wire.RoomID][]uint64)}
 	var err error
 	l.client, err = d.home.Session(session.ClientOptions{
 		Mark: d.mark, Handler: l.handle, Welcomed: l.greeted,
 		Drained: func() { poke(l.drained) },
-		State: func(connected bool, why error) {
-			if !connected && why != nil {
-				select {
-				case <-l.trouble:
-				default:
-				}
-				l.trouble <- why
-			}
-		},
+		State:   l.state,
 	})
 	if err != nil {
 		stop()
@@ -49,6 +53,31 @@ func (d *Device) connectSession(ctx context.Context) (*link, error) {
 	}
 	go func() { l.ended <- l.client.Run(ctx) }()
 	return l, nil
+}
+
+// state notes that the session came about, or why it did not.
+func (l *link) state(connected bool, why error) {
+	switch {
+	case connected:
+		if l.downed.Swap(0) != 0 && l.stays {
+			l.d.tellSession("online", nil)
+		}
+	case why != nil:
+		if l.downed.CompareAndSwap(0, time.Now().UnixNano()) && l.stays {
+			l.d.tellSession("offline", why)
+		}
+		select {
+		case <-l.trouble:
+		default:
+		}
+		l.trouble <- why
+	}
+}
+
+// away reports whether the node has been gone for longer than a visit waits.
+func (l *link) away() bool {
+	since := l.downed.Load()
+	return !l.stays && since != 0 && time.Since(time.Unix(0, since)) > awayPatience
 }
 
 // close ends the session and waits for it.

@@ -16,7 +16,7 @@ var secret32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPaddin
 
 // Link is an enrolment link (docs/protocol.md 7.1):
 //
-//	entente://HOST:PORT/enroll?name=NAME&organization=ORG&pin=PEERID#SECRET
+//	entente://HOST:PORT/enroll?name=NAME&organization=ORG&pin=PEERID[&tls=web]#SECRET
 //
 // The secret admits; the pin says which node may see it.
 type Link struct {
@@ -24,6 +24,7 @@ type Link struct {
 	Name         string
 	Organization string
 	Pin          wire.DeviceID // the node's peer
+	Web          bool          // HOST has a certificate of a web CA; else TLS itself shows the pin
 	Secret       [32]byte
 }
 
@@ -45,6 +46,9 @@ func LinkHash(secret [32]byte) [32]byte {
 
 func (l Link) String() string {
 	q := "name=" + url.QueryEscape(l.Name) + "&organization=" + url.QueryEscape(l.Organization) + "&pin=" + l.Pin.String()
+	if l.Web {
+		q += "&tls=web"
+	}
 	return "entente://" + l.Host + "/enroll?" + q + "#" + secret32.EncodeToString(l.Secret[:])
 }
 
@@ -80,6 +84,7 @@ func ParseLink(s string) (l Link, err error) {
 	if l.Pin, err = wire.ParseDeviceID(values.Get("pin")); err != nil {
 		return bad("its pin is no peer ID")
 	}
+	l.Web = values.Get("tls") == "web"
 	b, err := secret32.DecodeString(secret)
 	if err != nil || len(b) != 32 {
 		return bad("the part after the # is cut or mistyped")

@@ -64,7 +64,9 @@ func writeLinks(t *testing.T) {
 	good := exampleLink().String()
 	six := exampleLink()
 	six.Host = "[2001:db8::1]:4000"
-	vectors := []textVector{{"as made", good, true, ""}, {"to an IPv6 address", six.String(), true, ""}}
+	web := exampleLink()
+	web.Web = true
+	vectors := []textVector{{"as made", good, true, ""}, {"to an IPv6 address", six.String(), true, ""}, {"behind a proxy", web.String(), true, ""}}
 	for _, e := range [][4]string{
 		{"of another scheme", "begin", "entente://", "https://"},
 		{"without a port", "HOST:PORT", ":4000", ""},
@@ -80,6 +82,8 @@ func writeLinks(t *testing.T) {
 		{"fields in another order", "written", "name=alice&organization=acme.example", "organization=acme.example&name=alice"},
 		{"escaped where it need not be", "written", "name=alice", "name=%61lice"},
 		{"pin cut", "pin", "&pin=12D3", "&pin=2D3"},
+		{"another kind of TLS", "written", "#", "&tls=none#"},
+		{"TLS named before the pin", "written", "&pin=", "&tls=web&pin="},
 		{"no secret", "after the #", good[strings.Index(good, "#")+1:], ""},
 		{"no #", "after the #", "#", ""},
 		{"secret cut", "cut or mistyped", "aeba", "aeb"},

@@ -27,6 +27,10 @@ type Config struct {
 	API        string        `yaml:"api"`
 	TLSCert    string        `yaml:"tls-cert"`
 	TLSKey     string        `yaml:"tls-key"`
+	ACME       []string      `yaml:"acme"`
+	ACMEEmail  string        `yaml:"acme-email"`
+	ACMEServer string        `yaml:"acme-server"`
+	Proxied    bool          `yaml:"behind-proxy"`
 	Metrics    string        `yaml:"metrics"`
 	Federation []string      `yaml:"federation"`
 	Announce   []string      `yaml:"announce"`
@@ -107,6 +111,12 @@ func (c Config) problems() []string {
 	}
 	add(c.API != "" && !strings.HasPrefix(c.API, "https://"), "api: %q does not begin with https://", c.API)
 	add((c.TLSCert == "") != (c.TLSKey == ""), "tls-cert and tls-key: set both or none")
+	add(c.TLSCert != "" && len(c.ACME) > 0, "tls-cert and acme: a certificate comes from files or from a CA, not from both")
+	for _, name := range c.ACME {
+		add(wire.CheckOrganizationName(name) != nil, "acme: %q is not a host name such as chat.acme.example", name)
+	}
+	add(c.ACMEServer != "" && !strings.HasPrefix(c.ACMEServer, "https://"), "acme-server: %q does not begin with https://", c.ACMEServer)
+	add(len(c.ACME) == 0 && (c.ACMEEmail != "" || c.ACMEServer != ""), "acme-email and acme-server: they need acme")
 	add(len(c.Federation) == 0, "federation: at least one multiaddr is needed")
 	for _, list := range [][]string{c.Federation, c.Announce} {
 		for _, a := range list {
@@ -152,8 +162,12 @@ func (c Config) ConfigText() string {
 	b.WriteString("# The configuration of an Entente node. Unknown keys are refused.\n\n")
 	line("Where devices connect (HTTPS, HOST:PORT).", "listen", c.Listen)
 	line("The address that devices are told, https://HOST:PORT; empty: made from listen.", "api", c.API)
-	line("Certificate and key files (PEM); both empty: self-signed, pinned by the node's peer ID.", "tls-cert", c.TLSCert)
+	line("Certificate and key files (PEM) for browsers; read again when they change. Devices pin the node's peer ID and need none.", "tls-cert", c.TLSCert)
 	line("See tls-cert.", "tls-key", c.TLSKey)
+	line("Or host names to get certificates for by ACME (the CA reaches listen on port 443). Setting it accepts the CA's terms.", "acme", c.ACME)
+	line("Whom the CA may write to; empty: nobody.", "acme-email", c.ACMEEmail)
+	line("The CA's ACME directory, https://...; empty: Let's Encrypt.", "acme-server", c.ACMEServer)
+	line("A proxy with a web CA's certificate ends TLS before this node: enrolment links tell devices so (tls=web).", "behind-proxy", c.Proxied)
 	line("Where /healthz, /readyz and /metrics answer without sign-in (HOST:PORT); empty: nowhere.", "metrics", c.Metrics)
 	line("Where partners connect (multiaddrs; QUIC may be blocked somewhere, so keep TCP).", "federation", c.Federation)
 	line("The addresses that partners are told; empty: made from federation.", "announce", c.Announce)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/identity/directory"
@@ -71,7 +72,7 @@ func (n *Node) openDoors(o Options, keys *identity.NodeKeys, registry *prometheu
 		return err
 	}
 	n.metrics = newMetrics(registry, func() float64 { return float64(n.gate.Sessions()) })
-	if err := n.openDeviceDoor(keys); err != nil {
+	if err := n.openDeviceDoor(o.Dir, keys); err != nil {
 		return err
 	}
 	if err := n.openOperatorDoor(o.Dir); err != nil {
@@ -90,14 +91,8 @@ func (n *Node) openSession(ctx context.Context, device wire.DeviceID) (session.B
 	return s, nil
 }
 
-func (n *Node) openDeviceDoor(keys *identity.NodeKeys) error {
-	var config *tls.Config
-	var err error
-	if n.config.TLSCert != "" {
-		config, err = gate.FromFiles(n.config.TLSCert, n.config.TLSKey)
-	} else {
-		config, err = gate.SelfSigned(keys.Peer)
-	}
+func (n *Node) openDeviceDoor(dir string, keys *identity.NodeKeys) error {
+	config, err := n.tls(dir, keys)
 	if err != nil {
 		return err
 	}
@@ -113,6 +108,30 @@ func (n *Node) openDeviceDoor(keys *identity.NodeKeys) error {
 	}
 	n.doors.add("devices", gate.Server(n.gate.CORS(mux), config, n.log.With("door", "devices")), l)
 	return nil
+}
+
+// tls makes the configuration of the devices' door.
+func (n *Node) tls(dir string, keys *identity.NodeKeys) (*tls.Config, error) {
+	switch c := n.config; {
+	case c.TLSCert != "":
+		web, err := gate.FromFiles(c.TLSCert, c.TLSKey, n.log)
+		if err != nil {
+			return nil, err
+		}
+		return gate.TLS(keys.Peer, web)
+	case len(c.ACME) > 0:
+		web, prepare, err := gate.FromACME(gate.ACME{Names: c.ACME, Email: c.ACMEEmail, Directory: c.ACMEServer,
+			Folder: filepath.Join(dir, ACMEFolder), Secret: keys.Auth[:]})
+		if err != nil {
+			return nil, err
+		}
+		config, err := gate.TLS(keys.Peer, web)
+		if err == nil {
+			prepare(config)
+		}
+		return config, err
+	}
+	return gate.TLS(keys.Peer, nil)
 }
 
 func (n *Node) openOperatorDoor(dir string) error {

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,7 @@ const (
 	ManifestFile    = "manifest.notes"   // manifests from genesis on, each ended by a blank line and "."
 	CertificateFile = "certificate.note" // the node certificate
 	StoreFolder     = "store"
+	ACMEFolder      = "acme" // certificates of a CA, sealed
 )
 
 // Made is what Init has made.
@@ -77,12 +79,16 @@ func Init(dir, name string, passphrase []byte, c Config) (_ Made, err error) {
 	return Made{Name: name, ID: org.ID, Peer: org.Manifest.Nodes[0].Peer}, syncFolder(dir)
 }
 
-// apiURL is the address that devices are told.
+// apiURL is the address that devices are told, always with its port.
 func (c Config) apiURL() string {
-	if c.API != "" {
+	if c.API == "" {
+		return "https://" + hostOf(c.Listen)
+	}
+	u, err := url.Parse(c.API)
+	if err != nil || u.Port() != "" {
 		return c.API
 	}
-	return "https://" + hostOf(c.Listen)
+	return "https://" + u.Host + ":443"
 }
 
 // announced lists the addresses that partners are told.

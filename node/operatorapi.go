@@ -38,7 +38,7 @@ func (n *Node) addMember(ctx context.Context, m *pb.AddMemberRequest) (*pb.AddMe
 	if err != nil {
 		return nil, err
 	}
-	link := identity.Link{Host: n.apiHost, Name: m.Name, Organization: n.org.Manifest.Name, Pin: n.peer, Secret: l.Secret}
+	link := identity.Link{Host: n.apiHost, Name: m.Name, Organization: n.org.Manifest.Name, Pin: n.peer, Web: n.config.Proxied, Secret: l.Secret}
 	return &pb.AddMemberResponse{
 		Link: link.String(), LinkId: fmt.Sprintf("%x", l.ID), ExpiresUnix: l.Expires.Unix(),
 		Address: wire.Address{Name: m.Name, Organization: n.org.Manifest.Name}.String(),

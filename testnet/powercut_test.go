@@ -76,6 +76,10 @@ func (d *disk) cut(o *Organization, round int) {
 	d.mount(false)
 }
 
+// senderShare is how many undelivered messages of one sender a mailbox takes (FORMATS,
+// Limits).
+const senderShare = 500
+
 // cutNode cuts the disk of a node off at random moments while alice sends through it,
 // and returns what was broken at bob's.
 func cutNode(t *testing.T, binary string, rounds int) (*ledger, []string) {
@@ -102,6 +106,11 @@ func cutNode(t *testing.T, binary string, rounds int) (*ledger, []string) {
 		sendFor(t, time.Duration(200+100*round)*time.Millisecond, alice, bob, round, l, func() { d.cut(acme, round+1) })
 		if err := acme.Start(t.Context()); err != nil {
 			return l, []string{fmt.Sprintf("after cut %d: %v", round+1, err)}
+		}
+		if len(l.sequenced)-len(l.shown) > senderShare/2 {
+			if err := l.receive(t.Context(), bob); err != nil {
+				return l, []string{err.Error()}
+			}
 		}
 	}
 	if err := l.last(t.Context(), alice, bob); err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"strings"
 	"testing"
 
@@ -18,9 +17,9 @@ func TestADetourIsAnEventInJSONAndALineBesideTheResultElse(t *testing.T) {
 		c.SetOut(&out)
 		c.SetErr(&beside)
 		*jsonFlag(c) = asJSON
-		say := sayDetour(c)
-		say(errors.New("home: the WebSocket was answered with 426"))
-		say(nil)
+		say := saySession(c)
+		say("calls", "home: the WebSocket was answered with 426")
+		say("websocket", "")
 		if !asJSON {
 			if out.Len() != 0 || strings.Count(beside.String(), "\n") != 2 || !strings.Contains(beside.String(), "426") {
 				t.Errorf("result %q, beside it %q", out.String(), beside.String())

@@ -23,23 +23,26 @@ func deviceFlag(c *cobra.Command) *string {
 	return d
 }
 
-// sayDetour tells how the device reaches its node, when that is not as usual: as an
+// saySession tells how the device reaches its node, when that is not as usual: as an
 // event where events are printed as JSON, else beside the result.
-func sayDetour(c *cobra.Command) func(error) {
+func saySession(c *cobra.Command) func(state, reason string) {
 	asJSON, _ := c.Flags().GetBool("json")
-	return func(why error) {
-		s := device.Shown{Event: "session", State: "websocket", At: time.Now()}
-		if why != nil {
-			s.State, s.Reason = "calls", why.Error()
+	lines := map[string]string{
+		"calls":     "no WebSocket gets through to the node (%s): using calls instead\n",
+		"websocket": "the session goes by WebSocket again\n",
+		"offline":   "no connection to the node (%s): trying again\n",
+		"online":    "connected again\n",
+	}
+	return func(state, reason string) {
+		if asJSON {
+			_ = printJSON(c.OutOrStdout(), device.Shown{Event: "session", State: state, Reason: reason, At: time.Now()})
+			return
 		}
-		switch {
-		case asJSON:
-			_ = printJSON(c.OutOrStdout(), s)
-		case why != nil:
-			_, _ = fmt.Fprintf(c.ErrOrStderr(), "no WebSocket gets through to the node (%s): using calls instead\n", s.Reason)
-		default:
-			_, _ = fmt.Fprintln(c.ErrOrStderr(), "the session goes by WebSocket again")
+		line := lines[state]
+		if reason != "" {
+			line = fmt.Sprintf(line, reason)
 		}
+		_, _ = fmt.Fprint(c.ErrOrStderr(), line)
 	}
 }
 
@@ -54,7 +57,7 @@ func withDevice(c *cobra.Command, dir, passFile string, f func(*device.Device) e
 		return deviceError(dir, err)
 	}
 	defer d.Close()
-	d.OnDetour(sayDetour(c))
+	d.OnSession(saySession(c))
 	return deviceError(dir, f(d))
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -91,12 +92,18 @@ func nodeOpenError(dir string, err error) error {
 		return &hintError{err, "stop the other process, or name another folder with --data", exitNotRunning}
 	case errors.Is(err, node.ErrPassphrase):
 		return &hintError{err, "check --passphrase-file or " + PassphraseVariable, exitPassphrase}
-	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, os.ErrNotExist) && !isNode(dir):
 		return &hintError{err, "make the node first: entente node init NAME --data " + dir, exitNotRunning}
 	case errors.Is(err, os.ErrPermission):
 		return &hintError{err, "the folder must be writable for this user", exitFailed}
 	}
 	return err
+}
+
+// isNode reports whether a folder is a node's data folder.
+func isNode(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, node.ConfigFile))
+	return err == nil
 }
 
 func nodeStatus() *cobra.Command {

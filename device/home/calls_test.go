@@ -40,7 +40,7 @@ func startProxy(t *testing.T, n *node, upgrade func(http.ResponseWriter, *http.R
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf, err := gate.SelfSigned(key)
+	conf, err := gate.TLS(key, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -263,7 +263,7 @@ func (n *node) serve(t testing.TB, c nodeConfig) {
 	path, h := ententev1connect.NewDeviceServiceHandler(n, gate.HandlerOptions()...)
 	mux.Handle(path, n.gate.Bearer(h))
 	mux.Handle(ententev1connect.NewEnrolmentServiceHandler(n, gate.HandlerOptions()...))
-	conf, err := gate.SelfSigned(c.cert)
+	conf, err := gate.TLS(c.cert, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -122,11 +123,14 @@ func (r refusing) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func signInError(err error) error {
 	var re *refusedError
+	var lost *net.OpError
 	switch {
 	case errors.Is(err, ErrPin), errors.Is(err, context.Canceled):
 		return err
 	case errors.As(err, &re):
 		return wire.Refuse(pb.Code_CODE_UNREACHABLE, "the sign-in was answered with %d", re.status)
+	case errors.As(err, &lost) && lost.Op == "dial":
+		return wire.Refuse(pb.Code_CODE_UNREACHABLE, "the home node is not there: %v", lost)
 	}
 	return fmt.Errorf("home: sign-in: %w", err)
 }

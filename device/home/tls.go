@@ -27,6 +27,11 @@ func transport(o Options, h2 bool) *http.Transport {
 	}
 	if !h2 {
 		c.NextProtos = []string{"http/1.1"} // a WebSocket upgrade needs it
+	} else {
+		c.NextProtos = []string{"h2", "http/1.1"}
+	}
+	if !o.WebPKI {
+		c.NextProtos = append(c.NextProtos, session.PinnedALPN)
 	}
 	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 	t := &http.Transport{DialContext: d.DialContext, TLSClientConfig: c, ForceAttemptHTTP2: h2, TLSHandshakeTimeout: dialTimeout,

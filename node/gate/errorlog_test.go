@@ -50,7 +50,7 @@ func TestFailedHandshakesAreInTheStructuredLogOnceAMinuteAndAddress(t *testing.T
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf, err := SelfSigned(key)
+	conf, err := TLS(key, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

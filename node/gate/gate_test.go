@@ -109,7 +109,7 @@ func start(t *testing.T, timing session.Timing) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf, err := SelfSigned(key)
+	conf, err := TLS(key, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

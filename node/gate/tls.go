@@ -13,10 +13,12 @@ import (
 	"log/slog"
 	"math/big"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/session"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 )
@@ -25,10 +27,30 @@ var errOtherDevice = errors.New("gate: a ticket of another device")
 
 func isRevoked(err error) bool { return wire.StatusOf(err).Code == pb.Code_CODE_REVOKED }
 
-// SelfSigned makes a TLS configuration with a fresh certificate that carries the
-// libp2p key proof of the node's peer ID (libp2p TLS specification): devices pin the
-// ID, so every start may make another.
-func SelfSigned(key ed25519.PrivateKey) (*tls.Config, error) {
+// WebCertificates finds the certificate of a web CA for a connection.
+type WebCertificates func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+
+// TLS makes the configuration of the devices' door. A device that asks for it by
+// session.PinnedALPN is shown a fresh certificate with the libp2p key proof of the
+// node's peer ID (libp2p TLS specification), which it pins: a web CA can neither lock it
+// out nor stand between. Others, browsers first, are shown that of web; with a nil web
+// all see the pinned one.
+func TLS(key ed25519.PrivateKey, web WebCertificates) (*tls.Config, error) {
+	pinned, err := selfSigned(key)
+	if err != nil {
+		return nil, err
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"}}
+	c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if web == nil || slices.Contains(hello.SupportedProtos, session.PinnedALPN) {
+			return pinned, nil
+		}
+		return web(hello)
+	}
+	return c, nil
+}
+
+func selfSigned(key ed25519.PrivateKey) (*tls.Certificate, error) {
 	k, err := crypto.UnmarshalEd25519PrivateKey(key)
 	if err != nil {
 		return nil, fmt.Errorf("gate: node key: %w", err)
@@ -52,20 +74,7 @@ func SelfSigned(key ed25519.PrivateKey) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gate: certificate: %w", err)
 	}
-	return tlsConfig(tls.Certificate{Certificate: [][]byte{der}, PrivateKey: leaf}), nil
-}
-
-// FromFiles makes a TLS configuration of a certificate and key in PEM files.
-func FromFiles(certFile, keyFile string) (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		return nil, fmt.Errorf("gate: TLS files: %w", err)
-	}
-	return tlsConfig(cert), nil
-}
-
-func tlsConfig(c tls.Certificate) *tls.Config {
-	return &tls.Config{Certificates: []tls.Certificate{c}, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"}}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: leaf}, nil
 }
 
 // Server returns an http.Server with timeouts: headers within 10 s,

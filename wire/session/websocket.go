@@ -14,6 +14,11 @@ const (
 	Path        = "/v1/session"
 )
 
+// PinnedALPN is offered, beside h2 or http/1.1, by a device that pins the node's peer
+// ID: it is shown the certificate that carries it, whatever others are shown
+// (docs/protocol.md 7). It is never chosen.
+const PinnedALPN = "entente-pinned/1"
+
 // closeWait is how long Close leaves the peer to answer: without it, a reset
 // could overtake the Close frame.
 const closeWait = time.Second
