@@ -175,38 +175,27 @@ func roomRole() *cobra.Command {
 }
 
 func roomLeave() *cobra.Command {
-	c := &cobra.Command{
-		Use:     "leave ROOM",
-		Short:   "Leave a room; another member's device takes yours out",
-		Example: "  entente room leave Harbour --device bob",
-		Args:    exactArgs("ROOM"),
-	}
-	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
-	c.RunE = func(c *cobra.Command, args []string) error {
-		return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
-			if err := s.Leave(ctx, id); err != nil {
-				return err
-			}
-			return done(c, *asJSON, id, "leaving", "you say nothing more in it; you are out as soon as another member's device is there")
-		})
-	}
-	return c
+	return roomAction("leave ROOM", "Leave a room; another member's device takes yours out", "  entente room leave Harbour --device bob",
+		"leaving", "you say nothing more in it; you are out as soon as another member's device is there",
+		func(ctx context.Context, s *device.Sender, id wire.RoomID) error { return s.Leave(ctx, id) })
 }
 
 func roomEnd() *cobra.Command {
-	c := &cobra.Command{
-		Use:     "end ROOM",
-		Short:   "End a room for everybody (administrators)",
-		Example: "  entente room end Harbour --device alice",
-		Args:    exactArgs("ROOM"),
-	}
+	return roomAction("end ROOM", "End a room for everybody (administrators)", "  entente room end Harbour --device alice",
+		"ended", "the room has ended: nothing more is taken in it",
+		func(ctx context.Context, s *device.Sender, id wire.RoomID) error { return s.EndRoom(ctx, id) })
+}
+
+// roomAction is a command that does one thing to one room, and says event and text then.
+func roomAction(use, short, example, event, text string, do func(context.Context, *device.Sender, wire.RoomID) error) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Example: example, Args: exactArgs("ROOM")}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
-			if err := s.EndRoom(ctx, id); err != nil {
+			if err := do(ctx, s, id); err != nil {
 				return err
 			}
-			return done(c, *asJSON, id, "ended", "the room has ended: nothing more is taken in it")
+			return done(c, *asJSON, id, event, "%s", text)
 		})
 	}
 	return c
