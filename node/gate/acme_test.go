@@ -17,11 +17,11 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -118,7 +118,9 @@ func jwk(t *testing.T, protected []byte) crypto.PublicKey {
 	must(t, json.Unmarshal(protected, &h))
 	x, _ := base64.RawURLEncoding.DecodeString(h.JWK.X)
 	y, _ := base64.RawURLEncoding.DecodeString(h.JWK.Y)
-	return &ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(x), Y: new(big.Int).SetBytes(y)}
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, x, y))
+	must(t, err)
+	return key
 }
 
 // check connects as RFC 8737 §3 says.
