@@ -50,6 +50,7 @@ type Device struct {
 	vault   *vault
 	account account
 	home    *home.Home
+	dial    home.DialFunc // nil: the machine's network
 	signer  ed25519.PrivateKey
 	chains  *chains
 	now     func() time.Time
@@ -66,9 +67,15 @@ type Device struct {
 	compared  bool
 }
 
+// Option of Open and Enroll.
+type Option func(*Device)
+
+// Dialing has the device reach its home node by dial instead of the machine's network.
+func Dialing(dial home.DialFunc) Option { return func(d *Device) { d.dial = dial } }
+
 // Open opens an enrolled device.
-func Open(dir string, passphrase []byte) (*Device, error) {
-	d, err := openFolder(dir, passphrase)
+func Open(dir string, passphrase []byte, options ...Option) (*Device, error) {
+	d, err := openFolder(dir, passphrase, options)
 	if err != nil {
 		return nil, err
 	}
@@ -96,13 +103,16 @@ func Open(dir string, passphrase []byte) (*Device, error) {
 	return d, nil
 }
 
-func openFolder(dir string, passphrase []byte) (*Device, error) {
+func openFolder(dir string, passphrase []byte, options []Option) (*Device, error) {
 	v, err := openVault(dir, passphrase, time.Now)
 	if err != nil {
 		return nil, err
 	}
 	debug.FreeOSMemory() // what Argon2id took
 	d := &Device{vault: v, now: time.Now, rooms: make(map[wire.RoomID]*room), outcomes: make(map[uint64]*pb.Status), events: make(chan struct{}, 1)}
+	for _, set := range options {
+		set(d)
+	}
 	err = v.view(func(t *txn) error { return t.metaJSON(accountKey, &d.account) })
 	if err != nil && !errors.Is(err, errNoRecord) {
 		v.close()
@@ -147,7 +157,7 @@ func (d *Device) detoured(why error) {
 }
 
 func (d *Device) connect() (err error) {
-	d.home, err = home.New(home.Options{URL: d.account.URL, Pin: d.account.Pin, WebPKI: d.account.Web, Key: d.account.DeviceKey, Detour: d.detoured})
+	d.home, err = home.New(home.Options{URL: d.account.URL, Pin: d.account.Pin, WebPKI: d.account.Web, Key: d.account.DeviceKey, Detour: d.detoured, Dial: d.dial})
 	d.chains = &chains{d: d}
 	return err
 }
@@ -182,7 +192,7 @@ func (d *Device) config() group.Config {
 // Enroll makes this folder a device of the member that the link is for. The keys
 // are stored before the node is asked, so that a lost answer costs nothing: repeat
 // the call with the same link.
-func Enroll(ctx context.Context, dir string, passphrase []byte, text string) (*Device, error) {
+func Enroll(ctx context.Context, dir string, passphrase []byte, text string, options ...Option) (*Device, error) {
 	link, err := identity.ParseLink(text)
 	if err != nil {
 		return nil, err
@@ -192,7 +202,7 @@ func Enroll(ctx context.Context, dir string, passphrase []byte, text string) (*D
 			return nil, err
 		}
 	}
-	d, err := openFolder(dir, passphrase)
+	d, err := openFolder(dir, passphrase, options)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +217,7 @@ func (d *Device) enroll(ctx context.Context, link identity.Link, text string) er
 	if d.account.Enroled {
 		return fmt.Errorf("device: this folder is a device of %s already: name another one", d.Address())
 	}
-	client, err := home.New(home.Options{URL: "https://" + link.Host, Pin: link.Pin, WebPKI: link.Web})
+	client, err := home.New(home.Options{URL: "https://" + link.Host, Pin: link.Pin, WebPKI: link.Web, Dial: d.dial})
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/multiformats/go-multiaddr"
@@ -102,6 +104,18 @@ type Options struct {
 	Limits          Limits
 	Logger          *slog.Logger          // nil: none
 	Registerer      prometheus.Registerer // nil: none
+	NewHost         NewHost               // nil: libp2p over QUIC and TCP
+}
+
+// NewHost makes the host that partners are reached by, with the gate in front of its
+// connections. A simulated network needs no more of host.Host than ID, Addrs, Connect,
+// NewStream, SetStreamHandler, Close and, of its Network, Notify and ClosePeer.
+type NewHost func(key ed25519.PrivateKey, gate Gate) (host.Host, error)
+
+// Gate says which peers may connect, and is told of connections that come and go.
+type Gate interface {
+	connmgr.ConnectionGater
+	network.Notifiee
 }
 
 func (o *Options) fill() error {
@@ -182,7 +196,11 @@ func New(opts Options) (*Federation, error) {
 		f.cancel()
 		return nil, err
 	}
-	f.host, err = newHost(opts.Key, opts.Listen, opts.Announce, f.gate)
+	if opts.NewHost != nil {
+		f.host, err = opts.NewHost(opts.Key, f.gate)
+	} else {
+		f.host, err = newHost(opts.Key, opts.Listen, opts.Announce, f.gate)
+	}
 	if err != nil {
 		f.cancel()
 		return nil, err

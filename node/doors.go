@@ -72,13 +72,13 @@ func (n *Node) openDoors(o Options, keys *identity.NodeKeys, registry *prometheu
 		return err
 	}
 	n.metrics = newMetrics(registry, func() float64 { return float64(n.gate.Sessions()) })
-	if err := n.openDeviceDoor(o.Dir, keys); err != nil {
+	if err := n.openDeviceDoor(o, keys); err != nil {
 		return err
 	}
-	if err := n.openOperatorDoor(o.Dir); err != nil {
+	if err := n.openOperatorDoor(o); err != nil {
 		return err
 	}
-	return n.openMetricsDoor(registry)
+	return n.openMetricsDoor(o, registry)
 }
 
 // openSession is the gate's Backend: it works until the session's ctx ends.
@@ -91,8 +91,8 @@ func (n *Node) openSession(ctx context.Context, device wire.DeviceID) (session.B
 	return s, nil
 }
 
-func (n *Node) openDeviceDoor(dir string, keys *identity.NodeKeys) error {
-	config, err := n.tls(dir, keys)
+func (n *Node) openDeviceDoor(o Options, keys *identity.NodeKeys) error {
+	config, err := n.tls(o.Dir, keys)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (n *Node) openDeviceDoor(dir string, keys *identity.NodeKeys) error {
 	path, calls := ententev1connect.NewDeviceServiceHandler(deviceAPI{n}, gate.HandlerOptions()...)
 	mux.Handle(path, n.gate.Bearer(calls))
 	n.healthHandlers(mux)
-	l, err := net.Listen("tcp", n.config.Listen)
+	l, err := o.Listen("tcp", n.config.Listen)
 	if err != nil {
 		return fmt.Errorf("node: listening for devices: %w", err)
 	}
@@ -134,8 +134,8 @@ func (n *Node) tls(dir string, keys *identity.NodeKeys) (*tls.Config, error) {
 	return gate.TLS(keys.Peer, nil)
 }
 
-func (n *Node) openOperatorDoor(dir string) error {
-	l, err := listenOperator(dir)
+func (n *Node) openOperatorDoor(o Options) error {
+	l, err := o.Listen("unix", filepath.Join(o.Dir, OperatorSocket))
 	if err != nil {
 		return err
 	}
@@ -145,11 +145,11 @@ func (n *Node) openOperatorDoor(dir string) error {
 	return nil
 }
 
-func (n *Node) openMetricsDoor(registry *prometheus.Registry) error {
+func (n *Node) openMetricsDoor(o Options, registry *prometheus.Registry) error {
 	if n.config.Metrics == "" {
 		return nil
 	}
-	l, err := net.Listen("tcp", n.config.Metrics)
+	l, err := o.Listen("tcp", n.config.Metrics)
 	if err != nil {
 		return fmt.Errorf("node: listening for monitoring: %w", err)
 	}

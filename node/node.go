@@ -49,6 +49,12 @@ type Options struct {
 	AcceptLoss bool          // go on although the store has lost records
 	Clock      store.Clock   // nil: the system's
 	Configure  func(*Config) // last word on the configuration, for tests
+
+	// A simulated network and disk come in here; nil: the machine's. Listen opens the
+	// doors: "tcp" for devices and monitoring, "unix" for operators.
+	Listen  func(network, address string) (net.Listener, error)
+	NewHost federation.NewHost
+	Store   func(*store.Options) // last word on the store's options
 }
 
 // Node is an organization's node: its store, directory, mailboxes, federation and
@@ -114,6 +120,9 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if o.LogOutput == nil {
 		o.LogOutput = io.Discard
 	}
+	if o.Listen == nil {
+		o.Listen = listen
+	}
 	level, err := config.level()
 	if err != nil {
 		return nil, err
@@ -139,7 +148,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if err := n.openStore(ctx, o, keys, registry); err != nil {
 		return nil, err
 	}
-	if err := n.openServices(ctx, keys, registry); err != nil {
+	if err := n.openServices(o, keys, registry); err != nil {
 		return nil, err
 	}
 	if o.AcceptLoss {
@@ -186,10 +195,14 @@ func (n *Node) openIdentity(o Options) (*identity.NodeKeys, error) {
 }
 
 func (n *Node) openStore(ctx context.Context, o Options, keys *identity.NodeKeys, registry prometheus.Registerer) (err error) {
-	n.store, err = store.Open(ctx, store.Options{
+	disk := store.Options{
 		Dir: filepath.Join(o.Dir, StoreFolder), SealKey: keys.Store, Bucket: n.config.Bucket, Clock: o.Clock,
 		TrustClock: n.config.TrustClock, Logger: n.log, Registerer: registry,
-	})
+	}
+	if o.Store != nil {
+		o.Store(&disk)
+	}
+	n.store, err = store.Open(ctx, disk)
 	var locked *store.ErrLocked
 	if errors.As(err, &locked) {
 		return fmt.Errorf("%w: process %d has %s", ErrLocked, locked.PID, o.Dir)
@@ -227,7 +240,7 @@ func (n *Node) openStore(ctx context.Context, o Options, keys *identity.NodeKeys
 	return err
 }
 
-func (n *Node) openServices(_ context.Context, keys *identity.NodeKeys, registry *prometheus.Registry) (err error) {
+func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *prometheus.Registry) (err error) {
 	listen, err := multiaddrs(n.config.Federation)
 	if err != nil {
 		return err
@@ -240,7 +253,7 @@ func (n *Node) openServices(_ context.Context, keys *identity.NodeKeys, registry
 	n.fed, err = federation.New(federation.Options{
 		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
 		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Clock: n.clock,
-		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry,
+		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost,
 		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes},
 	})
 	return err

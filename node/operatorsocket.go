@@ -54,10 +54,17 @@ func shortPath(path string) (string, func(), error) {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)), func() { _ = dir.Close() }, nil
 }
 
+// listen opens a door on this machine's network.
+func listen(network, address string) (net.Listener, error) {
+	if network == "unix" {
+		return listenOperator(address)
+	}
+	return net.Listen(network, address)
+}
+
 // listenOperator makes the socket. The data folder's lock is held, so a socket
 // that is there is a dead node's.
-func listenOperator(dir string) (net.Listener, error) {
-	path := filepath.Join(dir, OperatorSocket)
+func listenOperator(path string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("node: removing an old operator socket: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 
@@ -26,7 +27,11 @@ type Options struct {
 	// Detour, if set, is called when sessions begin to go by calls because no WebSocket
 	// gets through (why), and when they go by WebSocket again (nil). It must not block.
 	Detour func(why error)
+	Dial   DialFunc // nil: the machine's network, through its proxy if it has one
 }
+
+// DialFunc opens the connection that TLS is spoken on, as net.Dialer.DialContext does.
+type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Home is a client. Calls may overlap.
 type Home struct {

@@ -36,6 +36,9 @@ func transport(o Options, h2 bool) *http.Transport {
 	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
 	t := &http.Transport{DialContext: d.DialContext, TLSClientConfig: c, ForceAttemptHTTP2: h2, TLSHandshakeTimeout: dialTimeout,
 		IdleConnTimeout: time.Minute, DisableCompression: true, MaxResponseHeaderBytes: 16 << 10, Proxy: http.ProxyFromEnvironment}
+	if o.Dial != nil {
+		t.DialContext, t.Proxy = o.Dial, nil
+	}
 	if h2 {
 		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second}
 	}
