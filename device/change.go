@@ -135,7 +135,7 @@ func (l *link) startChange(ctx context.Context, id wire.RoomID, build func(*room
 		return 0, err
 	}
 	if c.Announce && !r.Announce {
-		if err := d.vault.update(func(t *txn) error { return c.save(t, false) }); err != nil {
+		if err := d.vault.update(func(t *txn) error { return c.save(t) }); err != nil {
 			return 0, err
 		}
 		d.rooms[id] = &c

@@ -86,7 +86,7 @@ func (d *Device) commitWith(ctx context.Context, id wire.RoomID, p group.CommitP
 			return err
 		}
 		r.Handed = false
-		return errors.Join(r.save(t, true), t.putState(roomKey("stage/", id), staged.Marshal()))
+		return errors.Join(r.save(t), t.putState(roomKey("stage/", id), staged.Marshal()))
 	})
 	if err != nil {
 		return 0, err
@@ -116,7 +116,7 @@ func (d *Device) submitStaged(ctx context.Context, id wire.RoomID) error {
 	staged, err := d.staged(id)
 	if errors.Is(err, errNoRecord) {
 		r.Committing, r.Resyncing = 0, false
-		b.touch(id, false)
+		b.touch(id)
 		return b.commit(d.mark())
 	}
 	if err != nil {
@@ -157,13 +157,13 @@ func (d *Device) submitCommit(ctx context.Context, r *room, counter uint64, s *g
 func (b *batch) committed(r *room, st *pb.Status) error {
 	if st.Code == pb.Code_CODE_ACCEPTED {
 		r.Handed = true
-		b.touch(r.ID, false)
+		b.touch(r.ID)
 		return nil
 	}
 	staged, err := b.d.staged(r.ID)
 	b.d.keepOutcome(r.Committing, st)
 	r.Committing, r.Handed = 0, false
-	b.touch(r.ID, true)
+	b.touch(r.ID)
 	if r.Resyncing {
 		b.resynced(r, st)
 	}

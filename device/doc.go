@@ -18,7 +18,7 @@
 //	device.db       bbolt; every value sealed with XChaCha20-Poly1305, bound to its
 //	                bucket and key:
 //	  meta          under the master key: account, counters, marks, pins, certificate chains
-//	  state         under the state key: KeyPackage secrets, rooms with their MLS records,
+//	  state         under the state key: KeyPackage secrets, rooms, their MLS records (mlsrecords.go),
 //	                staged Commits, messages that are not sequenced yet
 //	  history       day uint32 ‖ sealed under that day's key: messages and what became of sent ones
 //

@@ -50,7 +50,7 @@ type batch struct {
 	d       *Device
 	ctx     context.Context
 	rooms   map[wire.RoomID]*room
-	changed map[wire.RoomID]bool // true: the group record too
+	changed map[wire.RoomID]bool
 	writes  []func(*txn) error
 	renew   bool // an epoch ended: the state key is replaced
 	joined  bool
@@ -110,7 +110,7 @@ func (d *Device) deliverBehind(ctx context.Context, b *batch, x *pb.Deliver) err
 	}
 	if err = b.deliver(x); errors.Is(err, errBehind) {
 		b.room(id).Behind = true
-		b.touch(id, false)
+		b.touch(id)
 	}
 	return err
 }
@@ -142,12 +142,12 @@ func (b *batch) room(id wire.RoomID) *room {
 	return &c
 }
 
-func (b *batch) touch(id wire.RoomID, group bool) { b.changed[id] = b.changed[id] || group }
+func (b *batch) touch(id wire.RoomID) { b.changed[id] = true }
 
 func (b *batch) commit(mark uint64) error {
 	err := b.d.vault.update(func(t *txn) error {
-		for id, group := range b.changed {
-			if err := b.rooms[id].save(t, group); err != nil {
+		for id := range b.changed {
+			if err := b.rooms[id].save(t); err != nil {
 				return err
 			}
 		}
@@ -276,7 +276,7 @@ func (b *batch) welcome(core *pb.EnvelopeCore) error {
 		r.Peer = by
 	}
 	b.rooms[id], b.joined, b.renew = r, true, true
-	b.touch(id, true)
+	b.touch(id)
 	if !info.LastResort {
 		b.writes = append(b.writes, func(t *txn) error { return t.deleteState(append([]byte(kpPrefix), secrets.Ref...)) })
 	}
@@ -350,7 +350,7 @@ func (b *batch) advanceSeq(r *room, seq uint64) bool {
 			Reason: fmt.Sprintf("entries %d to %d did not arrive", r.Seq+1, seq-1), At: b.d.now()})
 	}
 	r.Seq = seq
-	b.touch(r.ID, false)
+	b.touch(r.ID)
 	return true
 }
 
@@ -368,7 +368,7 @@ func (b *batch) chain(r *room, env *pb.Envelope) {
 	}
 	head := wire.SequenceHash(r.ID, env.Seq, [32]byte(env.Previous), wire.IDOf(env.Core), env.AcceptedMs)
 	r.Head, r.HeadSeq = head[:], env.Seq
-	b.touch(r.ID, false)
+	b.touch(r.ID)
 }
 
 // ownBetween reports whether all entries between are our own: nobody delivers
@@ -430,7 +430,7 @@ func (e *policyError) Unwrap() error { return e.cause }
 // refused is against the room's rules, never. Coming back by external Commit would be
 // accepting it.
 func (b *batch) cannotFollow(r *room, err error) {
-	b.touch(r.ID, false)
+	b.touch(r.ID)
 	var against *policyError
 	if !errors.As(err, &against) {
 		r.Behind = true
@@ -462,17 +462,17 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	if effects.SelfRemoved && effects.External {
 		// Our own coming back, whose answer we have lost with the keys of the epoch.
 		r.Behind = true
-		b.touch(r.ID, false)
+		b.touch(r.ID)
 		return nil
 	}
 	if effects.SelfRemoved {
 		r.Ended = true
-		b.touch(r.ID, false)
+		b.touch(r.ID)
 		b.show(Shown{Event: "room", State: "removed", Room: r.ID.String(), RoomName: r.Name, At: b.d.now()})
 		return nil
 	}
 	r.state = next
-	b.touch(r.ID, true)
+	b.touch(r.ID)
 	if effects.IsCommit {
 		b.renew = true
 		if err := b.overtaken(r, core.Epoch); err != nil {
@@ -552,7 +552,7 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 		return err
 	}
 	r.state = next
-	b.touch(r.ID, false)
+	b.touch(r.ID)
 	sender, err := wire.ParseCredential(got.Credential.Identity)
 	if err != nil {
 		return err

@@ -54,7 +54,7 @@ func (d *Device) restored(mark uint64) error {
 		for id, r := range d.rooms {
 			c := *r
 			c.Committing, c.Handed, c.Resyncing, c.Lost = 0, false, false, !c.Ended
-			if err := c.save(t, false); err != nil {
+			if err := c.save(t); err != nil {
 				return err
 			}
 			rooms[string(id[:])] = &c

@@ -44,7 +44,7 @@ func (d *Device) cannotMend(id wire.RoomID, why error) error {
 	b := d.newBatch(context.Background())
 	r := b.room(id)
 	r.Resynced = d.now()
-	b.touch(id, false)
+	b.touch(id)
 	b.show(Shown{Event: "room", State: "not resynced", Room: id.String(), Reason: why.Error(), At: d.now()})
 	return b.commit(d.mark())
 }
@@ -135,7 +135,7 @@ func (d *Device) caughtUp(id wire.RoomID) error {
 		return nil
 	}
 	c.Behind = false
-	if err := d.vault.update(func(t *txn) error { return c.save(t, false) }); err != nil {
+	if err := d.vault.update(func(t *txn) error { return c.save(t) }); err != nil {
 		return err
 	}
 	d.rooms[id] = &c
@@ -178,7 +178,7 @@ func (d *Device) resync(ctx context.Context, id wire.RoomID, follow bool) error 
 			return err
 		}
 		r.Handed, r.Resyncing = false, true
-		return errors.Join(r.save(t, false), t.putState(roomKey("stage/", id), staged.Marshal()))
+		return errors.Join(r.save(t), t.putState(roomKey("stage/", id), staged.Marshal()))
 	})
 	if err != nil {
 		return err
@@ -224,7 +224,7 @@ func (d *Device) endRoom(id wire.RoomID) error {
 	c := *d.rooms[id]
 	c.Ended, c.Behind, c.Lost = true, false, false
 	err := d.vault.update(func(t *txn) error {
-		return errors.Join(c.save(t, false), t.show(Shown{Event: "room", State: "removed", Room: id.String(), At: d.now()}))
+		return errors.Join(c.save(t), t.show(Shown{Event: "room", State: "removed", Room: id.String(), At: d.now()}))
 	})
 	if err == nil {
 		d.rooms[id] = &c

@@ -119,7 +119,7 @@ func fallBehind(t *testing.T, p *pair, of, other **Device) {
 	// The room's records of before go into the store of now.
 	old, err := Open(before, testPass)
 	must(t, err)
-	must(t, opened.vault.update(func(tx *txn) error { return old.rooms[id].save(tx, true) }))
+	must(t, opened.vault.update(func(tx *txn) error { return old.rooms[id].save(tx) }))
 	old.Close()
 	*of = reopened(t, opened)
 	if _, r := onlyRoom(t, *of); r.state.Epoch() != epoch {

@@ -28,9 +28,9 @@ func (d *Device) announce() error {
 		o := &outgoing{ID: mid, Room: id, Content: encoded, Deadline: now.Add(wire.DefaultRetention).Unix(), Queued: now, Silent: true}
 		err = d.vault.update(func(t *txn) error {
 			if r.Name == "" || len(r.people()) < 2 {
-				return c.save(t, false) // nothing to say, or nobody to say it to
+				return c.save(t) // nothing to say, or nobody to say it to
 			}
-			return errors.Join(c.save(t, false), o.save(t))
+			return errors.Join(c.save(t), o.save(t))
 		})
 		if err != nil {
 			return err
@@ -51,7 +51,7 @@ func (b *batch) named(r *room, by memberKey, name string) {
 		return
 	}
 	r.Name = name
-	b.touch(r.ID, false)
+	b.touch(r.ID)
 	b.show(Shown{Event: "room", State: "named", Room: r.ID.String(), RoomName: name, From: b.d.nameOf(by), At: b.d.now()})
 }
 
@@ -73,7 +73,7 @@ func (b *batch) rulesChanged(r *room, e *mls.Effects) error {
 	s := Shown{Event: "room", State: "rules changed", Room: r.ID.String(), RoomName: r.Name, From: by, At: b.d.now()}
 	if rules.Room.Ended {
 		s.State, r.Ended = "ended", true
-		b.touch(r.ID, false)
+		b.touch(r.ID)
 	}
 	b.show(s)
 	return nil
@@ -158,7 +158,7 @@ func (d *Device) changeRoom(id wire.RoomID, change func(*room)) error {
 	}
 	c := *d.rooms[id]
 	change(&c)
-	err := d.vault.update(func(t *txn) error { return c.save(t, false) })
+	err := d.vault.update(func(t *txn) error { return c.save(t) })
 	if err == nil {
 		d.rooms[id] = &c
 	}
@@ -183,7 +183,7 @@ func (d *Device) startLeaving(id wire.RoomID) error {
 	}
 	c := *r
 	c.Leaving, c.Ended = others > 0, others == 0
-	err = d.vault.update(func(t *txn) error { return c.save(t, false) })
+	err = d.vault.update(func(t *txn) error { return c.save(t) })
 	if err == nil {
 		d.rooms[id] = &c
 	}
@@ -229,7 +229,7 @@ func (l *link) proposeRemove(ctx context.Context, r *room, leaf mls.LeafIndex) (
 	err = l.d.vault.update(func(t *txn) error {
 		n, err := t.nextCounter()
 		counter = n
-		return errors.Join(err, r.save(t, true))
+		return errors.Join(err, r.save(t))
 	})
 	if err != nil {
 		return 0, fmt.Errorf("device: leaving a room: %w", err)
@@ -263,7 +263,7 @@ func (b *batch) proposed(id wire.RoomID, counter uint64, st *pb.Status) {
 	b.d.keepOutcome(counter, st)
 	if wire.ClassOf(st.Code) != wire.Success {
 		r.LeaveEpoch = 0
-		b.touch(id, false)
+		b.touch(id)
 	} else if st.Seq > 0 {
 		b.ownPlace(id, st.Seq)
 	}

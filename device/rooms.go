@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// room is a room of ours; state records "room/", "mlsg/" and "mlsr/" ‖ room ID.
+// room is a room of ours; state record "room/" ‖ room ID, beside those of its MLS state.
 type room struct {
 	ID         wire.RoomID
 	Generation uint32
@@ -47,8 +47,8 @@ type room struct {
 
 func roomKey(prefix string, id wire.RoomID) []byte { return append([]byte(prefix), id[:]...) }
 
-// save writes a room; the group record only when the epoch or its proposals changed.
-func (r *room) save(t *txn, groupChanged bool) error {
+// save writes a room, and of its MLS state what changed.
+func (r *room) save(t *txn) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("device: a room: %w", err)
@@ -59,12 +59,7 @@ func (r *room) save(t *txn, groupChanged bool) error {
 	if r.state == nil {
 		return nil
 	}
-	if groupChanged {
-		if err := t.putState(roomKey("mlsg/", r.ID), r.state.EncodeGroup()); err != nil {
-			return err
-		}
-	}
-	return t.putState(roomKey("mlsr/", r.ID), r.state.EncodeRatchets())
+	return t.putMLS(r.ID, r.state)
 }
 
 func (d *Device) loadRooms() error {
@@ -74,20 +69,16 @@ func (d *Device) loadRooms() error {
 			if err := json.Unmarshal(v, r); err != nil {
 				return fmt.Errorf("device: a room that does not parse: %w", err)
 			}
-			g, err := t.state(roomKey("mlsg/", r.ID))
-			if errors.Is(err, errNoRecord) {
-				d.rooms[r.ID] = r
-				return nil
-			}
-			if err != nil {
+			var old bool
+			var err error
+			if r.state, old, err = t.readMLS(r.ID, d.config()); err != nil {
 				return err
 			}
-			ratchets, err := t.state(roomKey("mlsr/", r.ID))
-			if err != nil {
-				return err
+			if old && !r.Ended {
+				r.Lost = true // its keys may have been used: see restored
 			}
-			if r.state, err = group.Decode(d.config(), g, ratchets); err != nil {
-				return fmt.Errorf("device: the state of room %s: %w", r.ID, err)
+			if r.state != nil {
+				d.vault.mls[r.ID] = r.state
 			}
 			d.rooms[r.ID] = r
 			return nil
@@ -200,7 +191,7 @@ func (d *Device) begin(ctx context.Context, r *room, extensions []mls.Extension,
 	}
 	zero.Erase()
 	r.Hub, r.Creating, r.state = d.account.Organization, request, next
-	if err := d.vault.update(func(t *txn) error { return r.save(t, true) }); err != nil {
+	if err := d.vault.update(func(t *txn) error { return r.save(t) }); err != nil {
 		return err
 	}
 	d.rooms[id] = r
@@ -304,7 +295,7 @@ func (d *Device) finishCreating(ctx context.Context) error {
 			return err
 		}
 		r.Creating, r.Seq = nil, answer.Status.Seq
-		if err := d.vault.update(func(t *txn) error { return r.save(t, false) }); err != nil {
+		if err := d.vault.update(func(t *txn) error { return r.save(t) }); err != nil {
 			return err
 		}
 	}
@@ -313,7 +304,7 @@ func (d *Device) finishCreating(ctx context.Context) error {
 
 func (d *Device) dropRoom(id wire.RoomID) error {
 	err := d.vault.update(func(t *txn) error {
-		return errors.Join(t.deleteState(roomKey("room/", id)), t.deleteState(roomKey("mlsg/", id)), t.deleteState(roomKey("mlsr/", id)))
+		return errors.Join(t.deleteState(roomKey("room/", id)), t.deleteMLS(id))
 	})
 	delete(d.rooms, id)
 	return err

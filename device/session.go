@@ -213,7 +213,7 @@ func (d *Device) encryptWith(o *outgoing, also func(*txn) error) error {
 		o.Counter, o.Core, o.Epoch = n, core, r.state.Epoch()
 		changed := *r
 		changed.state = next
-		return errors.Join(changed.save(t, false), o.save(t), also(t))
+		return errors.Join(changed.save(t), o.save(t), also(t))
 	})
 	if err == nil {
 		r.state = next
@@ -234,7 +234,7 @@ func (l *link) answered(o *outgoing, st *pb.Status) {
 			}
 			c := *r
 			c.Seq = st.Seq
-			return c.save(t, false)
+			return c.save(t)
 		})
 		if err == nil && ours {
 			r.Seq = st.Seq

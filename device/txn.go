@@ -6,24 +6,38 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
+	"github.com/entente-im/entente/mls/group"
+	"github.com/entente-im/entente/wire"
 	bolt "go.etcd.io/bbolt"
 )
 
 // txn is a transaction of the vault.
 type txn struct {
-	v  *vault
-	tx *bolt.Tx
+	v   *vault
+	tx  *bolt.Tx
+	mls map[wire.RoomID]*group.State // what it makes v.mls
 }
 
 // update runs f in one durable transaction: all of it or nothing.
 func (v *vault) update(f func(*txn) error) error {
-	return v.db.Update(func(tx *bolt.Tx) error { return f(&txn{v, tx}) })
+	v.updating.Lock()
+	defer v.updating.Unlock()
+	t := &txn{v: v}
+	err := v.db.Update(func(tx *bolt.Tx) error {
+		t.tx = tx
+		return f(t)
+	})
+	if err == nil {
+		maps.Copy(v.mls, t.mls)
+	}
+	return err
 }
 
 func (v *vault) view(f func(*txn) error) error {
-	return v.db.View(func(tx *bolt.Tx) error { return f(&txn{v, tx}) })
+	return v.db.View(func(tx *bolt.Tx) error { return f(&txn{v: v, tx: tx}) })
 }
 
 func (t *txn) meta(key []byte) ([]byte, error) {
@@ -37,6 +51,8 @@ func (t *txn) meta(key []byte) ([]byte, error) {
 func (t *txn) putMeta(key, value []byte) error {
 	return t.tx.Bucket(metaBucket).Put(key, seal(t.v.master, metaBucket, key, value))
 }
+
+func (t *txn) deleteMeta(key []byte) error { return t.tx.Bucket(metaBucket).Delete(key) }
 
 // number reads a counter; 0 when there is none.
 func (t *txn) number(key string) (uint64, error) {

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/mls/group"
 	"github.com/entente-im/entente/store/slot"
+	"github.com/entente-im/entente/wire"
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/crypto/chacha20poly1305"
@@ -54,6 +56,9 @@ type vault struct {
 	slots  *slot.Slots
 	master cipher.AEAD
 	now    func() time.Time
+
+	updating sync.Mutex                   // held by update; before mu
+	mls      map[wire.RoomID]*group.State // as stored last: see putMLS
 
 	mu         sync.Mutex
 	generation uint64 // of the state key; its slot is generation mod 2
@@ -120,7 +125,7 @@ func openVault(dir string, passphrase []byte, now func() time.Time) (*vault, err
 		return nil, err
 	}
 	defer clear(master)
-	v := &vault{now: now, days: make(map[uint32]cipher.AEAD)}
+	v := &vault{now: now, days: make(map[uint32]cipher.AEAD), mls: make(map[wire.RoomID]*group.State)}
 	if v.master, err = chacha20poly1305.NewX(master); err != nil {
 		return nil, err
 	}

@@ -327,7 +327,7 @@ func TestACommitOfProposalsThatRoomsDoNotTakeIsRefused(t *testing.T) {
 		{"encrypted", invalidCommit, "", func(w *world) *pb.Status {
 			cfg := w.alice.config()
 			cfg.Private = true
-			private, err := group.Decode(cfg, w.alice.state.EncodeGroup(), w.alice.state.EncodeRatchets())
+			private, err := group.Restore(cfg, w.alice.state.Records(nil))
 			must(t, err)
 			b, _ := w.alice.commit(private, group.CommitParams{})
 			return w.alice.hand(w.room, 1, b)

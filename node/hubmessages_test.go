@@ -44,7 +44,7 @@ func TestAMessageThatIsNotWhatItsEnvelopeSaysIsRefused(t *testing.T) {
 		{"a handshake inside", malformed, "another than its envelope", says(func(w *world, c *pb.EnvelopeCore) {
 			cfg := w.bob.config()
 			cfg.Private = true
-			private, err := group.Decode(cfg, w.bob.state.EncodeGroup(), w.bob.state.EncodeRatchets())
+			private, err := group.Restore(cfg, w.bob.state.Records(nil))
 			must(w.t, err)
 			_, c.Body, err = private.ProposeRemove(w.pat.state.OwnLeaf(), nil)
 			must(w.t, err)

@@ -52,6 +52,7 @@ type driver struct {
 	kps           *group.KeyPackageSecrets
 	groups        map[string]*group.State
 	staged        map[string]*group.Staged
+	disks         disks
 	psks          map[string][]byte // external pre-shared keys by identity
 }
 
@@ -108,11 +109,13 @@ func (d *driver) do(q *request) (answer, error) {
 // store keeps a state the way a client would: through its records.
 func (d *driver) store(st *group.State) error {
 	if !d.keep {
-		n, err := group.Decode(d.cfg, st.EncodeGroup(), st.EncodeRatchets())
+		d.disks.write(st)
+		n, err := group.Restore(d.cfg, d.disks.read(st.GroupID()))
 		if err != nil {
 			return fmt.Errorf("driver: reload: %w", err)
 		}
 		st = n
+		d.disks[string(st.GroupID())].last = st
 		if s := d.staged[string(st.GroupID())]; s != nil {
 			if s, err = group.UnmarshalStaged(d.cfg, s.Marshal()); err != nil {
 				return fmt.Errorf("driver: reload staged: %w", err)
@@ -138,6 +141,7 @@ func (d *driver) init(q *request) error {
 	d.name, d.suite, d.kps = q.Name, mls.SuiteID(q.Suite), nil
 	d.cfg = group.Config{Validator: sameIdentity{}, Signer: key, Private: d.private}
 	d.cfg.PSK, d.psks = d.psk, map[string][]byte{}
+	d.disks = disks{}
 	d.groups, d.staged = map[string]*group.State{}, map[string]*group.Staged{}
 	return nil
 }

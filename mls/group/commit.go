@@ -48,7 +48,8 @@ func (st *Staged) Apply(cur *State) (*State, error) {
 	if st.base == nil {
 		if cur != nil { // a resync: late messages of the epochs that we were in
 			n.past = before(cur.tidy().retire(), n.Epoch())
-			n.uses = cur.uses + 1
+			n.uses, n.revision = cur.uses, cur.revision
+			n.used(true)
 		}
 		return &n, nil
 	}
@@ -59,7 +60,8 @@ func (st *Staged) Apply(cur *State) (*State, error) {
 		return nil, &mls.EpochError{Have: cur.Epoch(), Got: st.next.Epoch() - 1}
 	}
 	n.past = cur.tidy().retire()
-	n.uses = cur.uses + 1
+	n.uses, n.revision = cur.uses, cur.revision
+	n.used(true)
 	return &n, nil
 }
 
@@ -221,7 +223,7 @@ func (s *State) frame(c *mls.Content) (*State, []byte, error) {
 		return nil, nil, mls.ErrLimit
 	}
 	n := *s
-	n.uses++
+	n.used(false)
 	var key, nonce []byte
 	n.own.hs, key, nonce = s.own.hs.step(suite)
 	p, err := seal(suite, c, s.secrets.senderData, s.own.hs.generation, key, nonce, 0)

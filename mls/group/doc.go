@@ -11,9 +11,10 @@
 // Store first. The state that Encrypt, Propose and Stage return is stored before
 // their bytes leave the device (or a Reserve was), that of Decrypt and Process
 // before the message is acknowledged; what was stored before is destroyed, since
-// it opens what was opened. EncodeRatchets changes with each message and does not
-// grow with the group, EncodeGroup with proposals and Commits: each is sealed under
-// an erasable key, both in one transaction.
+// it opens what was opened. Records lists what a new state changes of what is stored,
+// two small records after a message at any size of the group: each is sealed under an
+// erasable key, all in one transaction. Restore takes a set up again, and refuses one
+// that is not of one state.
 //
 // Never go back. A copy of the disk continues ratchets that were used: keep the
 // highest Uses where the disk's thief cannot set it back, and come back into the

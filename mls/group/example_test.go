@@ -182,20 +182,32 @@ func Example_hub() {
 	// of an epoch that is over: true
 }
 
-// A state is two records. The second is small and changes with every message; both
-// are sealed and stored by the application.
-func ExampleDecode() {
+// A state is a set of records, sealed and stored by the application. What a message
+// changes are two small ones.
+func ExampleRestore() {
 	alice, bob := newPair()
 	_, message, err := alice.state.Encrypt(nil, []byte("still there?"), 0)
 	check(err)
 
-	groupRecord, ratchetsRecord := bob.state.EncodeGroup(), bob.state.EncodeRatchets()
-	restarted, err := group.Decode(bob.cfg, groupRecord, ratchetsRecord)
+	records := bob.state.Records(nil) // all
+	restarted, err := group.Restore(bob.cfg, records)
 	check(err)
-	_, received, err := restarted.Decrypt(message)
+	next, received, err := restarted.Decrypt(message)
 	check(err)
 	fmt.Printf("%s\n", received.Data)
-	// Output: still there?
+
+	var written, deleted int
+	for _, r := range next.Records(restarted) { // what is different from the state stored last
+		if r.Value == nil {
+			deleted++ // what opened alice's first message
+		} else {
+			written++
+		}
+	}
+	fmt.Println(written, "written,", deleted, "deleted")
+	// Output:
+	// still there?
+	// 2 written, 1 deleted
 }
 
 // A member proposes, another one commits what was proposed.

@@ -39,6 +39,7 @@ type client struct {
 	kp   []byte
 	kps  *KeyPackageSecrets
 	st   *State
+	disk disk
 }
 
 // noPSK is the psk_secret when there are no pre-shared keys (RFC 9420 §8.4).
@@ -177,11 +178,14 @@ func everybodyTalks(t testing.TB, room []*client) {
 // reload stores the state and takes it up again, as after a restart.
 func (c *client) reload() {
 	c.t.Helper()
-	g, r := c.st.EncodeGroup(), c.st.EncodeRatchets()
-	n, err := Decode(c.cfg, g, r)
+	stored := c.disk.store(c.st)
+	if !sameRecords(stored, c.st.Records(nil)) {
+		c.t.Fatal("what was written little by little is not the state")
+	}
+	n, err := Restore(c.cfg, stored)
 	must(c.t, err)
-	if string(n.EncodeGroup()) != string(g) || string(n.EncodeRatchets()) != string(r) {
+	if !sameRecords(stored, n.Records(nil)) {
 		c.t.Fatal("a state read back encodes to something else")
 	}
-	c.st = n
+	c.st, c.disk.last = n, n
 }

@@ -14,6 +14,7 @@ type player struct {
 	kp     []byte
 	kps    *KeyPackageSecrets
 	st     *State // of a client that was removed: as a thief would keep it
+	disk   disk
 	out    bool
 	staged *modelCommit
 	stays  []*stay // the present link first, then the past epochs it keeps
@@ -107,15 +108,18 @@ func decrypting(msg []byte) func(*State) (*State, error) {
 // reload stores everything that the player has and takes it up again.
 func (p *player) reload(t *rapid.T) {
 	t.Helper()
-	g, r := p.st.EncodeGroup(), p.st.EncodeRatchets()
-	n, err := Decode(p.cfg, g, r)
+	stored := p.disk.store(p.st)
+	if !sameRecords(stored, p.st.Records(nil)) {
+		t.Fatalf("%s: what was written little by little is not the state", p.name)
+	}
+	n, err := Restore(p.cfg, stored)
 	if err != nil {
 		t.Fatalf("%s cannot read its own records: %v", p.name, err)
 	}
-	if string(n.EncodeGroup()) != string(g) || string(n.EncodeRatchets()) != string(r) {
+	if !sameRecords(stored, n.Records(nil)) {
 		t.Fatalf("%s: a state that was read back encodes to something else", p.name)
 	}
-	p.st = n
+	p.st, p.disk.last = n, n
 	if c := p.staged; c != nil {
 		c.staged, err = UnmarshalStaged(p.cfg, c.staged.Marshal())
 		ok(t, err)

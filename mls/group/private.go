@@ -34,11 +34,8 @@ func startSending(t *secretTree, leaf mls.LeafIndex) (*secretTree, sending, erro
 	if err != nil {
 		return nil, sending{}, err
 	}
-	at, _ := t.find(leaf)
-	r := t.leaves[at]
-	c := *t
-	c.leaves = slices.Delete(slices.Clone(t.leaves), at, at+1)
-	return &c, sending{hs: r.hs, app: r.app, reserved: r.app}, nil
+	r := t.senders.get(leaf)
+	return t.without(leaf), sending{hs: r.hs, app: r.app, reserved: r.app}, nil
 }
 
 // Reserve advances the stored application ratchet so that the next n calls of
@@ -50,7 +47,7 @@ func (s *State) Reserve(n int) (*State, error) {
 	}
 	c := *s
 	if uint32(n) > c.own.reserved.generation-c.own.app.generation {
-		c.uses++
+		c.used(false)
 	}
 	for uint32(n) > c.own.reserved.generation-c.own.app.generation {
 		c.own.reserved, _, _ = c.own.reserved.step(s.pub.Suite())
@@ -88,7 +85,7 @@ func (s *State) Encrypt(aad, data []byte, padTo int) (*State, []byte, error) {
 	n.own.app, key, nonce = s.own.app.step(s.pub.Suite())
 	if n.own.reserved.generation < n.own.app.generation {
 		n.own.reserved = n.own.app
-		n.uses++
+		n.used(false)
 	}
 	msg, err := seal(s.pub.Suite(), c, s.secrets.senderData, generation, key, nonce, padTo)
 	if err != nil {
@@ -236,7 +233,7 @@ func (s *State) Decrypt(msg []byte) (*State, *Received, error) {
 	}
 	n := *s
 	n.tree = t
-	n.uses++
+	n.used(false)
 	leaf := s.pub.Member(mls.LeafIndex(c.Sender.Index))
 	return &n, received(c, generation, leaf.Credential, leaf.SignatureKey), nil
 }
@@ -262,7 +259,7 @@ func (s *State) decryptPast(p *mls.PrivateMessage) (*State, *Received, error) {
 		return nil, nil, err
 	}
 	n := *s
-	n.uses++
+	n.used(false)
 	q := *e
 	q.tree = t
 	n.past = slices.Clone(s.past)

@@ -16,6 +16,7 @@ func (s *State) Process(msg []byte) (*State, *mls.Effects, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	before := s
 	s = s.tidy()
 	var c *mls.Content
 	switch {
@@ -35,8 +36,8 @@ func (s *State) Process(msg []byte) (*State, *mls.Effects, error) {
 			return nil, nil, err
 		}
 		n := *s
-		if pub != s.pub {
-			n.uses++
+		if changed := pub != s.pub; changed || s != before {
+			n.used(changed)
 		}
 		n.pub = pub
 		return &n, effects, nil
@@ -87,7 +88,7 @@ func (s *State) openHandshake(p *mls.PrivateMessage) (*State, *mls.Content, erro
 	}
 	n := *s
 	n.tree = t
-	n.uses++
+	n.used(false)
 	return &n, c, nil
 }
 
@@ -114,7 +115,8 @@ func (s *State) processCommit(c *mls.Content) (*State, *mls.Effects, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	n.uses = s.uses + 1
+	n.uses, n.revision = s.uses, s.revision
+	n.used(true)
 	return n, staged.Effects, nil
 }
 

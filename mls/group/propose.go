@@ -163,7 +163,7 @@ func (s *State) propose(p *mls.Proposal, aad []byte) (*State, []byte, error) {
 		return nil, nil, err
 	}
 	n := *s
-	n.uses++
+	n.used(true)
 	n.pub = pub
 	return n.frame(c)
 }

@@ -3,6 +3,7 @@ package group
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -29,8 +30,12 @@ var (
 type secretTree struct {
 	suite    *mls.Suite
 	width    uint32
-	frontier []frontierNode  // by node index
-	leaves   []*leafRatchets // by leaf, shared and never changed
+	frontier []frontierNode // by node index
+	senders  senders
+	skipped  int    // keys kept of all senders
+	oldest   int64  // none of them was skipped before: seconds since 1970
+	key      []byte // of the tags of the stored records: see tag
+	sum      tag
 }
 
 type frontierNode struct {
@@ -38,10 +43,12 @@ type frontierNode struct {
 	secret []byte
 }
 
+// leafRatchets are never changed: another value takes their place.
 type leafRatchets struct {
 	leaf mls.LeafIndex
 	hs   ratchet
 	app  ratchet
+	tag  tag
 }
 
 // ratchet is one of a leaf's two (§9.1): each has its own generations.
@@ -59,11 +66,10 @@ type skippedKey struct {
 }
 
 func newSecretTree(s *mls.Suite, width uint32, encryptionSecret []byte) *secretTree {
-	return &secretTree{suite: s, width: width, frontier: []frontierNode{{mls.Root(width), encryptionSecret}}}
-}
-
-func (t *secretTree) find(l mls.LeafIndex) (int, bool) {
-	return slices.BinarySearchFunc(t.leaves, l, func(r *leafRatchets, l mls.LeafIndex) int { return int(r.leaf) - int(l) })
+	t := &secretTree{suite: s, width: width, key: mls.Random(32)}
+	t.frontier = []frontierNode{{mls.Root(width), encryptionSecret}}
+	t.sum = t.tagNode(t.frontier[0])
+	return t
 }
 
 // expand makes sure that leaf l has its ratchets: every secret between the
@@ -72,8 +78,7 @@ func (t *secretTree) expand(l mls.LeafIndex) (*secretTree, error) {
 	if uint32(l) >= t.width {
 		return nil, mls.ErrSender
 	}
-	at, ok := t.find(l)
-	if ok {
+	if t.senders.get(l) != nil {
 		return t, nil
 	}
 	i := slices.IndexFunc(t.frontier, func(f frontierNode) bool { return l.Node().Within(f.node) })
@@ -82,27 +87,31 @@ func (t *secretTree) expand(l mls.LeafIndex) (*secretTree, error) {
 	}
 	s, n := t.suite, t.suite.HashLen()
 	x, secret := t.frontier[i].node, slices.Clone(t.frontier[i].secret)
-	c := &secretTree{suite: s, width: t.width}
+	c := *t
+	c.sum.add(t.tagNode(t.frontier[i]))
 	c.frontier = slices.Delete(slices.Clone(t.frontier), i, i+1)
+	kept := func(f frontierNode) {
+		c.frontier = append(c.frontier, f)
+		c.sum.add(c.tagNode(f))
+	}
 	for !x.IsLeaf() {
 		left := s.ExpandWithLabel(secret, "tree", []byte("left"), n)
 		right := s.ExpandWithLabel(secret, "tree", []byte("right"), n)
 		erase(secret)
 		if l.Node().Within(x.Left()) {
-			c.frontier = append(c.frontier, frontierNode{x.Right(), right})
+			kept(frontierNode{x.Right(), right})
 			x, secret = x.Left(), left
 		} else {
-			c.frontier = append(c.frontier, frontierNode{x.Left(), left})
+			kept(frontierNode{x.Left(), left})
 			x, secret = x.Right(), right
 		}
 	}
-	slices.SortFunc(c.frontier, func(a, b frontierNode) int { return int(a.node) - int(b.node) })
+	slices.SortFunc(c.frontier, byNode)
 	r := &leafRatchets{leaf: l}
 	r.hs.secret = s.ExpandWithLabel(secret, "handshake", nil, n)
 	r.app.secret = s.ExpandWithLabel(secret, "application", nil, n)
 	erase(secret)
-	c.leaves = slices.Insert(slices.Clone(t.leaves), at, r)
-	return c, nil
+	return c.with(r), nil
 }
 
 // step derives the key of the present generation and moves on (§9.1). The old
@@ -124,10 +133,10 @@ func (t *secretTree) take(l mls.LeafIndex, handshake bool, generation uint32, no
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	at, _ := t.find(l)
-	r := t.leaves[at].app
+	of := t.senders.get(l)
+	r := of.app
 	if handshake {
-		r = t.leaves[at].hs
+		r = of.hs
 	}
 	var key, nonce []byte
 	if generation < r.generation {
@@ -137,7 +146,7 @@ func (t *secretTree) take(l mls.LeafIndex, handshake bool, generation uint32, no
 		}
 		key, nonce = slices.Clone(r.skipped[i].key), slices.Clone(r.skipped[i].nonce)
 		r.skipped = slices.Delete(slices.Clone(r.skipped), i, i+1)
-		return t.with(at, handshake, r), key, nonce, nil
+		return t.with(of.with(handshake, r)), key, nonce, nil
 	}
 	ahead := generation - r.generation
 	if ahead > MaxForward || generation == 1<<32-1 || ahead > 0 && t.countSkipped()+int(ahead) > MaxSkipped {
@@ -152,44 +161,118 @@ func (t *secretTree) take(l mls.LeafIndex, handshake bool, generation uint32, no
 		r.skipped = append(r.skipped, skippedKey{generation: g, at: now.Unix(), key: key, nonce: nonce})
 	}
 	r, key, nonce = r.step(t.suite)
-	return t.with(at, handshake, r), key, nonce, nil
+	return t.with(of.with(handshake, r)), key, nonce, nil
 }
 
-func (t *secretTree) with(at int, handshake bool, r ratchet) *secretTree {
+// never is after every skipped key.
+const never = math.MaxInt64
+
+// with is a copy with other ratchets of one leaf.
+func (t *secretTree) with(l *leafRatchets) *secretTree {
 	c := *t
-	c.leaves = slices.Clone(t.leaves)
-	l := *t.leaves[at]
-	if handshake {
-		l.hs = r
-	} else {
-		l.app = r
+	if old := t.senders.get(l.leaf); old != nil {
+		c.sum.add(old.tag)
+		c.skipped -= old.countSkipped()
 	}
-	c.leaves[at] = &l
+	c.note(l)
+	c.senders = t.senders.with(l.leaf, l)
 	return &c
 }
 
-func (t *secretTree) countSkipped() int {
-	n := 0
-	for i := range t.leaves {
-		n += len(t.leaves[i].hs.skipped) + len(t.leaves[i].app.skipped)
+// put adds a leaf's ratchets to a tree that is still being read.
+func (t *secretTree) put(l *leafRatchets) {
+	t.note(l)
+	at := int(l.leaf >> chunkBits)
+	for at >= len(t.senders) {
+		t.senders = append(t.senders, nil)
 	}
-	return n
+	if t.senders[at] == nil {
+		t.senders[at] = new(senderChunk)
+	}
+	t.senders[at][l.leaf%(1<<chunkBits)] = l
 }
+
+// note counts a leaf's ratchets in.
+func (t *secretTree) note(l *leafRatchets) {
+	l.tag = t.tagSender(l)
+	t.sum.add(l.tag)
+	if t.skipped == 0 {
+		t.oldest = never
+	}
+	t.oldest = min(t.oldest, l.oldest())
+	t.skipped += l.countSkipped()
+}
+
+// sortFrontier puts the nodes in order; false when there are two of one.
+func (t *secretTree) sortFrontier() bool {
+	slices.SortFunc(t.frontier, byNode)
+	for i := 1; i < len(t.frontier); i++ {
+		if t.frontier[i-1].node == t.frontier[i].node {
+			return false
+		}
+	}
+	return true
+}
+
+func byNode(a, b frontierNode) int { return int(a.node) - int(b.node) }
+
+// without is a copy that cannot open anything of a leaf.
+func (t *secretTree) without(l mls.LeafIndex) *secretTree {
+	c := *t
+	old := t.senders.get(l)
+	c.sum.add(old.tag)
+	c.skipped -= old.countSkipped()
+	c.senders = t.senders.with(l, nil)
+	return &c
+}
+
+func (l *leafRatchets) with(handshake bool, r ratchet) *leafRatchets {
+	c := &leafRatchets{leaf: l.leaf, hs: l.hs, app: l.app}
+	if handshake {
+		c.hs = r
+	} else {
+		c.app = r
+	}
+	return c
+}
+
+func (l *leafRatchets) countSkipped() int { return len(l.hs.skipped) + len(l.app.skipped) }
+
+// oldest is when the first of the skipped keys was skipped.
+func (l *leafRatchets) oldest() int64 {
+	at := int64(never)
+	for _, list := range [2][]skippedKey{l.hs.skipped, l.app.skipped} {
+		for _, k := range list {
+			at = min(at, k.at)
+		}
+	}
+	return at
+}
+
+func (t *secretTree) countSkipped() int { return t.skipped }
 
 // expire drops skipped keys from before the given time.
 func (t *secretTree) expire(before time.Time) *secretTree {
-	old := func(k skippedKey) bool { return k.at < before.Unix() }
-	for at := range t.leaves {
-		for _, hs := range [2]bool{true, false} {
-			r := t.leaves[at].app
-			if hs {
-				r = t.leaves[at].hs
-			}
-			if slices.ContainsFunc(r.skipped, old) {
-				r.skipped = slices.DeleteFunc(slices.Clone(r.skipped), old)
-				t = t.with(at, hs, r)
-			}
-		}
+	if t.skipped == 0 || t.oldest >= before.Unix() {
+		return t
 	}
-	return t
+	old := func(k skippedKey) bool { return k.at < before.Unix() }
+	var changed []*leafRatchets
+	oldest := int64(never)
+	t.senders.each(func(l *leafRatchets) {
+		if l.oldest() < before.Unix() {
+			c := &leafRatchets{leaf: l.leaf, hs: l.hs, app: l.app}
+			c.hs.skipped = slices.DeleteFunc(slices.Clone(l.hs.skipped), old)
+			c.app.skipped = slices.DeleteFunc(slices.Clone(l.app.skipped), old)
+			changed = append(changed, c)
+			l = c
+		}
+		oldest = min(oldest, l.oldest())
+	})
+	for _, c := range changed {
+		t = t.with(c)
+	}
+	n := *t
+	n.oldest = oldest
+	return &n
 }

@@ -3,6 +3,7 @@ package group
 import (
 	"crypto"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/entente-im/entente/mls"
@@ -87,8 +88,11 @@ type State struct {
 	tree    *secretTree
 	own     sending
 	past    []*pastEpoch // newest first
-	uses    uint64       // see Uses
 	updates []ownUpdate  // of this epoch, not committed yet
+
+	uses     uint64 // see Uses
+	revision uint64 // counts the changes of the group's record
+	old      bool   // read from records of an older version, and not changed since
 }
 
 // pastEpoch is what it takes to open late messages of an epoch that is over:
@@ -194,10 +198,11 @@ func (t *secretTree) erase() {
 	for _, f := range t.frontier {
 		erase(f.secret)
 	}
-	for i := range t.leaves {
-		t.leaves[i].hs.erase()
-		t.leaves[i].app.erase()
-	}
+	t.senders.each(func(l *leafRatchets) {
+		l.hs.erase()
+		l.app.erase()
+	})
+	erase(t.key)
 }
 
 func (r *ratchet) erase() {
@@ -216,35 +221,57 @@ func (r *ratchet) erase() {
 // an old one: its keys may have been used, and it must not be sent with.
 func (s *State) Uses() uint64 { return s.uses }
 
+// used counts a change of what is stored; group says whether the group's record is part
+// of it. For values that are not handed out yet.
+func (s *State) used(group bool) {
+	s.uses++
+	if s.old = false; group {
+		s.revision++
+	}
+}
+
 // Expire is the state without the past epochs and skipped keys that are older than
-// Config.KeepFor, and whether there were any: then both records have to be stored
-// again. Process, Decrypt and Apply do the same on their way; a device that hears
-// nothing calls it, so that the keys go in time all the same.
+// Config.KeepFor, and whether there were any: then it has to be stored. Process,
+// Decrypt and Apply do the same on their way; a device that hears nothing calls it, so
+// that the keys go in time all the same.
 func (s *State) Expire() (*State, bool) {
 	n := s.tidy()
-	gone := len(n.past) < len(s.past) || n.tree.countSkipped() < s.tree.countSkipped()
-	for i, p := range n.past { // newest first, and the oldest go
-		gone = gone || p.tree.countSkipped() < s.past[i].tree.countSkipped()
-	}
-	if !gone {
+	if n == s {
 		return s, false
 	}
-	n.uses++
+	n.used(false)
 	return n, true
 }
 
-// tidy drops past epochs and skipped keys that are older than KeepFor.
+// tidy drops past epochs and skipped keys that are older than KeepFor; s when there are
+// none.
 func (s *State) tidy() *State {
 	before := s.cfg.now().Add(-s.cfg.keepFor())
-	n := *s
-	n.tree = s.tree.expire(before)
-	n.past = nil
-	for _, p := range s.past {
-		if p.ended >= before.Unix() {
-			q := *p
-			q.tree = p.tree.expire(before)
-			n.past = append(n.past, &q)
+	tree, past, changed := s.tree.expire(before), s.past, false
+	for i := len(s.past) - 1; i >= 0; i-- {
+		p := s.past[i]
+		t := p.tree.expire(before)
+		if p.ended >= before.Unix() && t == p.tree {
+			continue
 		}
+		if !changed {
+			past, changed = slices.Clone(s.past), true
+		}
+		if p.ended < before.Unix() {
+			past = slices.Delete(past, i, i+1)
+			continue
+		}
+		q := *p
+		q.tree = t
+		past[i] = &q
+	}
+	if tree == s.tree && !changed {
+		return s
+	}
+	n := *s
+	n.tree, n.past = tree, past
+	if len(past) < len(s.past) {
+		n.revision++
 	}
 	return &n
 }

@@ -99,24 +99,3 @@ func TestOldKeysExpireOnADeviceThatHearsNothing(t *testing.T) {
 		t.Fatal(got)
 	}
 }
-
-// The records of the first version have neither counter, nor resumption secrets
-// of past epochs, nor Updates of our own.
-func TestRecordsOfTheFirstVersionAreRead(t *testing.T) {
-	room := newRoom(t, 2)
-	g, r := room[1].st.EncodeGroup(), room[1].st.EncodeRatchets()
-	g[0], r[0] = 1, 1
-	g = g[:len(g)-1]                    // no Updates
-	r = append(r[:34:34], r[34+8:]...)  // version, 1+32 bytes of binding, then the counter
-	n, err := Decode(room[1].cfg, g, r) // no past epochs
-	must(t, err)
-	if string(n.EpochAuthenticator()) != string(room[0].st.EpochAuthenticator()) || n.Uses() != 0 {
-		t.Fatal("read as something else")
-	}
-	for _, v := range []byte{0, 3, 255} {
-		g[0] = v
-		if _, err := Decode(room[1].cfg, g, r); err == nil {
-			t.Fatalf("version %d was read", v)
-		}
-	}
-}

@@ -52,7 +52,7 @@ func (r row) String() string {
 	return fmt.Sprintf("| %d | %s | %.1f MB | %s | %s | %s | %s | %s |\n", r.members, r.add, float64(r.addMem)/1e6, r.join, r.commit, r.process, us(r.send), us(r.receive))
 }
 
-const sizesHeader = "| members | adding Commit | Welcome | empty Commit | tree | message of 200 bytes | group record | ratchet record |\n|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+const sizesHeader = "| members | adding Commit | Welcome | empty Commit | tree | message of 200 bytes | group record | stored after a message |\n|--:|--:|--:|--:|--:|--:|--:|--:|\n"
 
 func (r row) sizes() string {
 	return fmt.Sprintf("| %d | %s | %s | %s | %s | %s | %s | %s |\n", r.members, kb(r.addSize), kb(r.welcomeSize), kb(r.commitSize), kb(r.treeSize), kb(r.messageSize), kb(r.groupRecord), kb(r.ratchetRecord))
@@ -191,7 +191,7 @@ func (r *row) messages(from, to *group.State) (err error) {
 		if err != nil {
 			return err
 		}
-		next.EncodeRatchets()
+		next.Records(from)
 		took[i] = time.Since(start)
 		from, sent = next, append(sent, msg)
 	}
@@ -199,14 +199,23 @@ func (r *row) messages(from, to *group.State) (err error) {
 	r.send = took[many/2]
 	for i, msg := range sent {
 		start := time.Now()
-		if to, _, err = to.Decrypt(msg); err != nil {
+		next, _, err := to.Decrypt(msg)
+		if err != nil {
 			return err
 		}
-		r.ratchetRecord = len(to.EncodeRatchets())
+		stored := next.Records(to)
 		took[i] = time.Since(start)
+		to, r.ratchetRecord = next, sizeOf(stored)
 	}
 	slices.Sort(took)
 	r.receive = took[many/2]
-	r.messageSize, r.groupRecord = len(sent[0]), len(to.EncodeGroup())
+	r.messageSize, r.groupRecord = len(sent[0]), sizeOf(to.Records(nil)[:1])
 	return nil
+}
+
+func sizeOf(records []group.Record) (n int) {
+	for _, r := range records {
+		n += len(r.Key) + len(r.Value)
+	}
+	return n
 }

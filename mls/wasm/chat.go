@@ -21,6 +21,8 @@ type chat struct {
 	suite mls.SuiteID
 	keys  *group.KeyPackageSecrets // of the KeyPackage handed out last
 	rooms map[string]*group.State
+
+	stored map[string]*group.State // the states whose records were handed out
 }
 
 var errRoom = errors.New("wasm: no such room")
@@ -33,7 +35,7 @@ func newChat(seed, name []byte, suite mls.SuiteID) (*chat, error) {
 	if _, err := mls.LookupSuite(suite); err != nil {
 		return nil, err
 	}
-	return &chat{cfg: group.Config{Validator: steady{}, Signer: ed25519.NewKeyFromSeed(seed)}, name: name, suite: suite, rooms: map[string]*group.State{}}, nil
+	return &chat{cfg: group.Config{Validator: steady{}, Signer: ed25519.NewKeyFromSeed(seed)}, name: name, suite: suite, rooms: map[string]*group.State{}, stored: map[string]*group.State{}}, nil
 }
 
 // steady takes everybody and lets nobody become somebody else. Who is who is
@@ -107,9 +109,9 @@ func (c *chat) join(welcome []byte) (id []byte, err error) {
 	return st.GroupID(), nil
 }
 
-// send encrypts for a room, padded to multiples of 64 bytes. ratchets is to be
+// send encrypts for a room, padded to multiples of 64 bytes. The records are to be
 // stored before the message leaves.
-func (c *chat) send(id, data []byte) (msg, ratchets []byte, err error) {
+func (c *chat) send(id, data []byte) (msg []byte, records []group.Record, err error) {
 	st := c.rooms[string(id)]
 	if st == nil {
 		return nil, nil, errRoom
@@ -117,13 +119,12 @@ func (c *chat) send(id, data []byte) (msg, ratchets []byte, err error) {
 	if st, msg, err = st.Encrypt(nil, data, 64); err != nil {
 		return nil, nil, err
 	}
-	c.rooms[string(id)] = st
-	return msg, st.EncodeRatchets(), nil
+	return msg, c.keep(st), nil
 }
 
-// receive opens a message of a room, and ratchets is to be stored with what it
+// receive opens a message of a room, and the records are to be stored with what it
 // said; or it takes a Commit or proposal, and data is nil.
-func (c *chat) receive(id, msg []byte) (from, data, ratchets []byte, err error) {
+func (c *chat) receive(id, msg []byte) (from, data []byte, records []group.Record, err error) {
 	st := c.rooms[string(id)]
 	if st == nil {
 		return nil, nil, nil, errRoom
@@ -133,31 +134,38 @@ func (c *chat) receive(id, msg []byte) (from, data, ratchets []byte, err error) 
 		if next, _, err = st.Process(msg); err != nil {
 			return nil, nil, nil, err
 		}
-		c.rooms[string(id)] = next
-		return nil, nil, next.EncodeRatchets(), nil
+		return nil, nil, c.keep(next), nil
 	}
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	c.rooms[string(id)] = next
-	return got.Credential.Identity, got.Data, next.EncodeRatchets(), nil
+	return got.Credential.Identity, got.Data, c.keep(next), nil
 }
 
-// save is a room as two records, both secret.
-func (c *chat) save(id []byte) (groupRecord, ratchets []byte, err error) {
+// keep makes st the room's state and lists what is to be stored for it.
+func (c *chat) keep(st *group.State) []group.Record {
+	id := string(st.GroupID())
+	records := st.Records(c.stored[id])
+	c.rooms[id], c.stored[id] = st, st
+	return records
+}
+
+// save lists all records of a room, in place of all that were stored of it.
+func (c *chat) save(id []byte) ([]group.Record, error) {
 	st := c.rooms[string(id)]
 	if st == nil {
-		return nil, nil, errRoom
+		return nil, errRoom
 	}
-	return st.EncodeGroup(), st.EncodeRatchets(), nil
+	delete(c.stored, string(id))
+	return c.keep(st), nil
 }
 
-// load takes up a room that was saved.
-func (c *chat) load(groupRecord, ratchets []byte) (id []byte, err error) {
-	st, err := group.Decode(c.cfg, groupRecord, ratchets)
+// load takes up a room whose records were stored.
+func (c *chat) load(records []group.Record) (id []byte, err error) {
+	st, err := group.Restore(c.cfg, records)
 	if err != nil {
 		return nil, err
 	}
-	c.rooms[string(st.GroupID())] = st
+	c.rooms[string(st.GroupID())], c.stored[string(st.GroupID())] = st, st
 	return st.GroupID(), nil
 }

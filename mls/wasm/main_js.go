@@ -6,6 +6,7 @@ import (
 	"syscall/js"
 
 	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/mls/group"
 )
 
 // main puts a function ententeChat(seed, name, suite) into the global object. It
@@ -53,18 +54,34 @@ func (c *chat) methods() any {
 		return [][]byte{commit, welcome}, err
 	})
 	set("send", 2, func(in [][]byte) ([][]byte, error) {
-		msg, ratchets, err := c.send(in[0], in[1])
-		return [][]byte{msg, ratchets}, err
+		msg, records, err := c.send(in[0], in[1])
+		return flat(records, msg), err
 	})
 	set("receive", 2, func(in [][]byte) ([][]byte, error) {
-		from, data, ratchets, err := c.receive(in[0], in[1])
-		return [][]byte{from, data, ratchets}, err
+		from, data, records, err := c.receive(in[0], in[1])
+		return flat(records, from, data), err
 	})
 	set("save", 1, func(in [][]byte) ([][]byte, error) {
-		g, ratchets, err := c.save(in[0])
-		return [][]byte{g, ratchets}, err
+		records, err := c.save(in[0])
+		return flat(records), err
 	})
-	set("load", 2, func(in [][]byte) ([][]byte, error) { b, err := c.load(in[0], in[1]); return [][]byte{b}, err })
+	set("load", 2, func(in [][]byte) ([][]byte, error) {
+		var records []group.Record
+		for ; len(in) > 1; in = in[2:] {
+			records = append(records, group.Record{Key: string(in[0]), Value: in[1]})
+		}
+		b, err := c.load(records)
+		return [][]byte{b}, err
+	})
+	return out
+}
+
+// flat appends records to what else is given back: key, value, key, value; an empty
+// value deletes.
+func flat(records []group.Record, out ...[]byte) [][]byte {
+	for _, r := range records {
+		out = append(out, []byte(r.Key), r.Value)
+	}
 	return out
 }
 

@@ -118,13 +118,13 @@ func TestTwoDevicesChat(t *testing.T) {
 		if _, _, _, err := bo.receive(id, msg); err == nil {
 			t.Fatal("a message was opened twice")
 		}
-		g, ratchets, err := bo.save(id)
+		stored, err := bo.save(id)
 		must(t, err)
 		delete(bo.rooms, string(id))
 		if _, _, err := bo.send(id, nil); !errors.Is(err, errRoom) {
 			t.Fatal(err)
 		}
-		_, err = bo.load(g, ratchets)
+		_, err = bo.load(stored)
 		must(t, err)
 		reply, _, err := bo.send(id, []byte("hello too"))
 		must(t, err)

@@ -1,0 +1,87 @@
+package device
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/entente-im/entente/wire"
+)
+
+// mlsRecords are the sealed records of a room's MLS state as they lie in the file.
+func mlsRecords(t *testing.T, d *Device, id wire.RoomID) map[string][]byte {
+	t.Helper()
+	out := make(map[string][]byte)
+	must(t, d.vault.view(func(x *txn) error {
+		c := x.tx.Bucket(stateBucket).Cursor()
+		for _, prefix := range []string{groupPrefix, headPrefix, partPrefix} {
+			p := roomKey(prefix, id)
+			for k, v := c.Seek(p); k != nil && bytes.HasPrefix(k, p); k, v = c.Next() {
+				out[string(k)] = bytes.Clone(v)
+			}
+		}
+		return nil
+	}))
+	return out
+}
+
+// putRaw puts sealed records back as a thief would who has copied them.
+func putRaw(t *testing.T, d *Device, id wire.RoomID, records map[string][]byte) {
+	t.Helper()
+	must(t, d.vault.update(func(x *txn) error {
+		if err := x.deleteStates(string(roomKey(partPrefix, id))); err != nil {
+			return err
+		}
+		for k, v := range records {
+			if err := x.tx.Bucket(stateBucket).Put([]byte(k), v); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+func TestWhatAMessageWritesIsSmall(t *testing.T) {
+	p := newPair(t)
+	send(t, p.alice, p.bob.Address(), "first", SendOptions{})
+	receive(t, p.bob)
+	send(t, p.alice, p.bob.Address(), "second", SendOptions{})
+	id, _ := onlyRoom(t, p.bob)
+	before := mlsRecords(t, p.bob, id)
+	receive(t, p.bob)
+	changed, size := 0, 0
+	for k, v := range mlsRecords(t, p.bob, id) {
+		if !bytes.Equal(before[k], v) {
+			changed, size = changed+1, size+len(v)
+		}
+	}
+	if changed != 2 || size > 800 {
+		t.Fatalf("%d records with %d bytes were written", changed, size)
+	}
+}
+
+func TestAnOlderCopyOfARoomsRecordsIsNotUsedAndTheRoomComesBack(t *testing.T) {
+	p := newPair(t)
+	send(t, p.alice, p.bob.Address(), "first", SendOptions{})
+	receive(t, p.bob)
+	id, _ := onlyRoom(t, p.bob)
+	old := mlsRecords(t, p.bob, id)
+	send(t, p.bob, p.alice.Address(), "uses a key", SendOptions{})
+	receive(t, p.alice)
+	if maps.EqualFunc(old, mlsRecords(t, p.bob, id), bytes.Equal) {
+		t.Fatal("nothing was written")
+	}
+	putRaw(t, p.bob, id, old)
+	p.bob = reopened(t, p.bob)
+	if !p.bob.rooms[id].Lost {
+		t.Fatal("an older copy was taken")
+	}
+	epoch := p.bob.rooms[id].state.Epoch()
+	receiveUntil(t, p.bob, "it comes back", func(all []Shown) bool { return slices.ContainsFunc(all, hasState("resynced")) })
+	if r := p.bob.rooms[id]; r.Lost || r.state.Epoch() <= epoch {
+		t.Fatalf("lost %v in epoch %d after %d", r.Lost, r.state.Epoch(), epoch)
+	}
+	send(t, p.bob, p.alice.Address(), "back", SendOptions{})
+	receiveUntil(t, p.alice, "the message arrives", func(all []Shown) bool { return slices.Contains(texts(all), "back") })
+}
