@@ -24,7 +24,8 @@
 //
 // A label is the first 32 bytes of the VRF of "entente.im/label/v1\n" ‖ member ID. A
 // commitment is SHA-256("entente.im/commitment/v1\n" ‖ nonce 32 ‖ SHA-256 of the
-// record's text). A leaf's log record is its 72 bytes.
+// record's text). A leaf's log record is its 72 bytes. The last leaf of every batch has
+// the label of zeros, the number of labels and the root of their map (identity/prefix).
 package directory
 
 import (

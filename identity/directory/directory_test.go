@@ -138,7 +138,7 @@ func TestLogHoldsOneLeafPerRecordAndProvesThem(t *testing.T) {
 	w.restart()
 	size, root, err := w.Head()
 	w.must(err)
-	if size != 4 {
+	if size != 8 { // each followed by the map's root
 		t.Fatalf("%d leaves", size)
 	}
 	var leaves [][]byte
@@ -154,18 +154,18 @@ func TestLogHoldsOneLeafPerRecordAndProvesThem(t *testing.T) {
 	e, err := w.entry(people[1].id)
 	w.must(err)
 	leaf := leaves[e.row.Leaf]
-	output, proof, err := vrf.Prove(w.keys.VRF, LabelInput(people[1].id))
+	output, proof, err := vrf.Prove(w.keys.VRF, identity.LabelInput(people[1].id))
 	w.must(err)
-	verified, err := vrf.Verify(w.org.Manifest.VRF, LabelInput(people[1].id), proof[:])
+	verified, err := vrf.Verify(w.org.Manifest.VRF, identity.LabelInput(people[1].id), proof[:])
 	w.must(err)
 	text, err := wire.NoteText(e.row.Record)
 	w.must(err)
-	label, commitment := Label(output), Commitment([32]byte(e.row.Nonce), text)
+	label, commitment := identity.Label(output), identity.Commitment([32]byte(e.row.Nonce), text)
 	if verified != output || len(leaf) != LeafLen || string(leaf[:32]) != string(label[:]) || leaf[39] != 2 || string(leaf[40:]) != string(commitment[:]) {
 		t.Errorf("leaf %x", leaf)
 	}
 	// Both versions of bob stand under one label, alice's under another.
-	if string(leaves[1][:32]) != string(leaves[3][:32]) || string(leaves[0][:32]) == string(leaves[1][:32]) {
+	if string(leaves[2][:32]) != string(leaves[6][:32]) || string(leaves[0][:32]) == string(leaves[2][:32]) {
 		t.Error("labels do not follow members")
 	}
 	for _, p := range people {
@@ -196,7 +196,7 @@ func emptyRoot(t *testing.T) tlog.Hash {
 // Two records that say the same have different commitments, so that a commitment
 // cannot be guessed by whoever guesses the record.
 func TestCommitmentHidesTheRecord(t *testing.T) {
-	if Commitment([32]byte{1}, "x\n") == Commitment([32]byte{2}, "x\n") || Commitment([32]byte{1}, "x\n") == Commitment([32]byte{1}, "y\n") {
+	if identity.Commitment([32]byte{1}, "x\n") == identity.Commitment([32]byte{2}, "x\n") || identity.Commitment([32]byte{1}, "x\n") == identity.Commitment([32]byte{1}, "y\n") {
 		t.Error("nonce or text do not count")
 	}
 }

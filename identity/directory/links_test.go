@@ -137,7 +137,7 @@ func TestOneLinkRedeemedByManyAtOnceAdmitsOne(t *testing.T) {
 		}
 		code(t, err, pb.Code_CODE_LINK_USED)
 	}
-	if size, _, err := w.Head(); admitted != 1 || len(w.Members()) != 1 || size != 1 || err != nil {
+	if size, _, err := w.Head(); admitted != 1 || len(w.Members()) != 1 || size != 2 || err != nil {
 		t.Errorf("%d admitted, %d members, %d leaves, %v", admitted, len(w.Members()), size, err)
 	}
 }

@@ -2,12 +2,12 @@ package directory
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/identity/prefix"
 	"github.com/entente-im/entente/identity/vrf"
 	"github.com/entente-im/entente/store"
 	"github.com/entente-im/entente/wire"
@@ -19,15 +19,15 @@ const (
 	hashPrefix = "id/hash/"
 	sizeKey    = "id/size"
 
-	labelDomain      = "entente.im/label/v1\n"
-	commitmentDomain = "entente.im/commitment/v1\n"
-
 	// LeafLen is the length of a log leaf: label ‖ version ‖ commitment.
-	LeafLen = 32 + 8 + 32
+	LeafLen = prefix.EntryLen
 )
 
-// logState is how far the log goes.
-type logState struct{ size uint64 }
+// logState is how far the log goes, and the map that its leaves make.
+type logState struct {
+	size   uint64
+	labels prefix.Tree
+}
 
 func (l *logState) load(s *store.Store) error {
 	b, err := s.Get([]byte(sizeKey))
@@ -44,27 +44,10 @@ func (l *logState) load(s *store.Store) error {
 	return nil
 }
 
-// Label is where a member stands in the directory's map: without the VRF key or a
-// proof, nobody can tell whose it is.
-func Label(output [vrf.OutputLen]byte) [32]byte { return [32]byte(output[:32]) }
-
-// LabelInput is what the VRF is applied to for a member.
-func LabelInput(id wire.MemberID) []byte { return append([]byte(labelDomain), id[:]...) }
-
-// Commitment hides a record behind a nonce.
-func Commitment(nonce [32]byte, recordText string) [32]byte {
-	h := sha256.New()
-	h.Write([]byte(commitmentDomain))
-	h.Write(nonce[:])
-	text := wire.TextHash(recordText)
-	h.Write(text[:])
-	return [32]byte(h.Sum(nil))
-}
-
-// append adds a record's leaf to the log, with its hashes, to the record's own
-// batch, and returns the log's state after it.
+// append adds a record's leaf and the new map's root leaf to the log, with their hashes,
+// to the record's own batch, and returns the log's state after it.
 func (d *Directory) append(b *store.Batch, rec identity.MemberRecord, note string, row *memberRow) (logState, error) {
-	output, _, err := vrf.Prove(d.opts.VRF, LabelInput(rec.Member))
+	output, _, err := vrf.Prove(d.opts.VRF, identity.LabelInput(rec.Member))
 	if err != nil {
 		return logState{}, err
 	}
@@ -76,28 +59,53 @@ func (d *Directory) append(b *store.Batch, rec identity.MemberRecord, note strin
 	if err != nil {
 		return logState{}, err
 	}
-	label, commitment := Label(output), Commitment(nonce, text)
-	leaf := make([]byte, 0, LeafLen)
-	leaf = append(leaf, label[:]...)
-	leaf = binary.BigEndian.AppendUint64(leaf, rec.Version)
-	leaf = append(leaf, commitment[:]...)
-	n := d.log.size
-	hashes, err := tlog.StoredHashes(int64(n), leaf, hashReader{d.store})
-	if err != nil {
-		return logState{}, fmt.Errorf("directory: hashing a leaf: %w", err)
+	e := prefix.Entry{Label: identity.Label(output), Version: rec.Version, Commitment: identity.Commitment(nonce, text)}
+	log := logState{size: d.log.size, labels: d.log.labels.Set(e)}
+	row.Nonce, row.Leaf = nonce[:], log.size
+	r := pending{hashReader{d.store}, make(map[int64]tlog.Hash)}
+	for _, leaf := range [][]byte{e.Append(nil), rootLeaf(log.labels).Append(nil)} {
+		hashes, err := tlog.StoredHashes(int64(log.size), leaf, r)
+		if err != nil {
+			return logState{}, fmt.Errorf("directory: hashing a leaf: %w", err)
+		}
+		first := tlog.StoredHashIndex(0, int64(log.size))
+		for i, h := range hashes {
+			r.fresh[first+int64(i)] = h
+			b.Put(numbered(hashPrefix, uint64(first)+uint64(i)), h[:])
+		}
+		b.Put(numbered(leafPrefix, log.size), leaf)
+		log.size++
 	}
-	first := tlog.StoredHashIndex(0, int64(n))
-	for i, h := range hashes {
-		b.Put(numbered(hashPrefix, uint64(first)+uint64(i)), h[:])
-	}
-	b.Put(numbered(leafPrefix, n), leaf)
-	b.Put([]byte(sizeKey), binary.BigEndian.AppendUint64(nil, n+1))
-	row.Nonce, row.Leaf = nonce[:], n
-	return logState{n + 1}, nil
+	b.Put([]byte(sizeKey), binary.BigEndian.AppendUint64(nil, log.size))
+	return log, nil
 }
 
-func numbered(prefix string, n uint64) []byte {
-	return binary.BigEndian.AppendUint64([]byte(prefix), n)
+func rootLeaf(t prefix.Tree) prefix.Entry { return identity.MapLeaf(uint64(t.Len()), t.Root()) }
+
+func numbered(under string, n uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte(under), n)
+}
+
+// pending reads hashes of the batch that is being made, else of the store.
+type pending struct {
+	hashReader
+	fresh map[int64]tlog.Hash
+}
+
+func (p pending) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, len(indexes))
+	for i, x := range indexes {
+		if h, ok := p.fresh[x]; ok {
+			out[i] = h
+			continue
+		}
+		h, err := p.hashReader.ReadHashes([]int64{x})
+		if err != nil {
+			return nil, err
+		}
+		out[i] = h[0]
+	}
+	return out, nil
 }
 
 // hashReader is tlog.HashReader over the store.
@@ -115,8 +123,9 @@ func (r hashReader) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	return out, nil
 }
 
-// checkLog reads every leaf: each member's row has to be its label's newest, and no
-// label may be without a row. So a row that was rolled back or lost is named.
+// checkLog reads every leaf: each member's row has to be its label's newest, no label
+// may be without a row, and every root leaf has to be the root of what stands before it.
+// So a row that was rolled back or lost is named.
 func (d *Directory) checkLog() error {
 	newest := make(map[[32]byte]uint64)
 	for i := range d.log.size {
@@ -124,10 +133,16 @@ func (d *Directory) checkLog() error {
 		if err != nil {
 			return err
 		}
-		if len(leaf) != LeafLen {
+		e, ok := prefix.ParseEntry(leaf)
+		switch {
+		case !ok:
 			return fmt.Errorf("directory: leaf %d has %d bytes", i, len(leaf))
+		case e.Label != prefix.Label{}:
+			newest[e.Label] = i
+			d.log.labels = d.log.labels.Set(e)
+		case e != rootLeaf(d.log.labels):
+			return fmt.Errorf("directory: leaf %d is not the root of what stands before it", i)
 		}
-		newest[[32]byte(leaf)] = i
 	}
 	if len(newest) != len(d.members) {
 		return fmt.Errorf("directory: %d members where the log has %d", len(d.members), len(newest))
@@ -155,7 +170,7 @@ func (d *Directory) checkLeaf(m *identity.Member, row *memberRow) error {
 	if err != nil || len(row.Nonce) != 32 || row.Leaf >= d.log.size {
 		return fmt.Errorf("directory: the row of member %s does not parse", m.ID)
 	}
-	want := Commitment([32]byte(row.Nonce), text)
+	want := identity.Commitment([32]byte(row.Nonce), text)
 	if len(leaf) != LeafLen || binary.BigEndian.Uint64(leaf[32:]) != m.Version || string(leaf[40:]) != string(want[:]) {
 		return fmt.Errorf("directory: the log does not hold version %d of member %s", m.Version, m.ID)
 	}

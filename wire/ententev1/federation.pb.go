@@ -1053,6 +1053,100 @@ func (x *MemberChain) GetDevices() []string {
 	return nil
 }
 
+// Currency shows that a member's record is the latest of its organization's log, or that
+// the log has no such member (docs/protocol.md 4.2).
+type Currency struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checkpoint    string                 `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // note: the log's head
+	Inclusion     [][]byte               `protobuf:"bytes,2,rep,name=inclusion,proto3" json:"inclusion,omitempty"`   // of its last leaf (RFC 6962 2.1.1)
+	Labels        uint64                 `protobuf:"varint,3,opt,name=labels,proto3" json:"labels,omitempty"`        // of the map whose root is that leaf
+	MapRoot       []byte                 `protobuf:"bytes,4,opt,name=map_root,json=mapRoot,proto3" json:"map_root,omitempty"`
+	Vrf           []byte                 `protobuf:"bytes,5,opt,name=vrf,proto3" json:"vrf,omitempty"`     // proof of the member's label
+	Map           []byte                 `protobuf:"bytes,6,opt,name=map,proto3" json:"map,omitempty"`     // proof of what the label has (identity/prefix)
+	Nonce         []byte                 `protobuf:"bytes,7,opt,name=nonce,proto3" json:"nonce,omitempty"` // opens the commitment; empty for an absent member
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Currency) Reset() {
+	*x = Currency{}
+	mi := &file_entente_v1_federation_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Currency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Currency) ProtoMessage() {}
+
+func (x *Currency) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Currency.ProtoReflect.Descriptor instead.
+func (*Currency) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Currency) GetCheckpoint() string {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return ""
+}
+
+func (x *Currency) GetInclusion() [][]byte {
+	if x != nil {
+		return x.Inclusion
+	}
+	return nil
+}
+
+func (x *Currency) GetLabels() uint64 {
+	if x != nil {
+		return x.Labels
+	}
+	return 0
+}
+
+func (x *Currency) GetMapRoot() []byte {
+	if x != nil {
+		return x.MapRoot
+	}
+	return nil
+}
+
+func (x *Currency) GetVrf() []byte {
+	if x != nil {
+		return x.Vrf
+	}
+	return nil
+}
+
+func (x *Currency) GetMap() []byte {
+	if x != nil {
+		return x.Map
+	}
+	return nil
+}
+
+func (x *Currency) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
+}
+
 type ResolveAnswer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Chain         *MemberChain           `protobuf:"bytes,1,opt,name=chain,proto3" json:"chain,omitempty"`
@@ -1062,7 +1156,7 @@ type ResolveAnswer struct {
 
 func (x *ResolveAnswer) Reset() {
 	*x = ResolveAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[11]
+	mi := &file_entente_v1_federation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1168,7 @@ func (x *ResolveAnswer) String() string {
 func (*ResolveAnswer) ProtoMessage() {}
 
 func (x *ResolveAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[11]
+	mi := &file_entente_v1_federation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1181,7 @@ func (x *ResolveAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveAnswer.ProtoReflect.Descriptor instead.
 func (*ResolveAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{11}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ResolveAnswer) GetChain() *MemberChain {
@@ -1110,7 +1204,7 @@ type ClaimQuery struct {
 
 func (x *ClaimQuery) Reset() {
 	*x = ClaimQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[12]
+	mi := &file_entente_v1_federation_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1216,7 @@ func (x *ClaimQuery) String() string {
 func (*ClaimQuery) ProtoMessage() {}
 
 func (x *ClaimQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[12]
+	mi := &file_entente_v1_federation_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1229,7 @@ func (x *ClaimQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimQuery.ProtoReflect.Descriptor instead.
 func (*ClaimQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{12}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ClaimQuery) GetMember() []byte {
@@ -1178,7 +1272,7 @@ type ClaimedKeyPackage struct {
 
 func (x *ClaimedKeyPackage) Reset() {
 	*x = ClaimedKeyPackage{}
-	mi := &file_entente_v1_federation_proto_msgTypes[13]
+	mi := &file_entente_v1_federation_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1284,7 @@ func (x *ClaimedKeyPackage) String() string {
 func (*ClaimedKeyPackage) ProtoMessage() {}
 
 func (x *ClaimedKeyPackage) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[13]
+	mi := &file_entente_v1_federation_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1297,7 @@ func (x *ClaimedKeyPackage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimedKeyPackage.ProtoReflect.Descriptor instead.
 func (*ClaimedKeyPackage) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{13}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ClaimedKeyPackage) GetDevice() []byte {
@@ -1244,7 +1338,7 @@ type ClaimAnswer struct {
 
 func (x *ClaimAnswer) Reset() {
 	*x = ClaimAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[14]
+	mi := &file_entente_v1_federation_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1350,7 @@ func (x *ClaimAnswer) String() string {
 func (*ClaimAnswer) ProtoMessage() {}
 
 func (x *ClaimAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[14]
+	mi := &file_entente_v1_federation_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1363,7 @@ func (x *ClaimAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimAnswer.ProtoReflect.Descriptor instead.
 func (*ClaimAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{14}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ClaimAnswer) GetPackages() []*ClaimedKeyPackage {
@@ -1296,7 +1390,7 @@ type TreeQuery struct {
 
 func (x *TreeQuery) Reset() {
 	*x = TreeQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[15]
+	mi := &file_entente_v1_federation_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1308,7 +1402,7 @@ func (x *TreeQuery) String() string {
 func (*TreeQuery) ProtoMessage() {}
 
 func (x *TreeQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[15]
+	mi := &file_entente_v1_federation_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1321,7 +1415,7 @@ func (x *TreeQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TreeQuery.ProtoReflect.Descriptor instead.
 func (*TreeQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{15}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TreeQuery) GetRoom() []byte {
@@ -1347,7 +1441,7 @@ type TreeAnswer struct {
 
 func (x *TreeAnswer) Reset() {
 	*x = TreeAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[16]
+	mi := &file_entente_v1_federation_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1359,7 +1453,7 @@ func (x *TreeAnswer) String() string {
 func (*TreeAnswer) ProtoMessage() {}
 
 func (x *TreeAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[16]
+	mi := &file_entente_v1_federation_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1372,7 +1466,7 @@ func (x *TreeAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TreeAnswer.ProtoReflect.Descriptor instead.
 func (*TreeAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{16}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TreeAnswer) GetTree() []byte {
@@ -1391,7 +1485,7 @@ type GroupInfoQuery struct {
 
 func (x *GroupInfoQuery) Reset() {
 	*x = GroupInfoQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[17]
+	mi := &file_entente_v1_federation_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1497,7 @@ func (x *GroupInfoQuery) String() string {
 func (*GroupInfoQuery) ProtoMessage() {}
 
 func (x *GroupInfoQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[17]
+	mi := &file_entente_v1_federation_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1510,7 @@ func (x *GroupInfoQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfoQuery.ProtoReflect.Descriptor instead.
 func (*GroupInfoQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{17}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GroupInfoQuery) GetRoom() []byte {
@@ -1438,7 +1532,7 @@ type GroupInfoAnswer struct {
 
 func (x *GroupInfoAnswer) Reset() {
 	*x = GroupInfoAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[18]
+	mi := &file_entente_v1_federation_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1544,7 @@ func (x *GroupInfoAnswer) String() string {
 func (*GroupInfoAnswer) ProtoMessage() {}
 
 func (x *GroupInfoAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[18]
+	mi := &file_entente_v1_federation_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1557,7 @@ func (x *GroupInfoAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfoAnswer.ProtoReflect.Descriptor instead.
 func (*GroupInfoAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{18}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GroupInfoAnswer) GetGroupInfo() []byte {
@@ -1506,7 +1600,7 @@ type RoomLogQuery struct {
 
 func (x *RoomLogQuery) Reset() {
 	*x = RoomLogQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[19]
+	mi := &file_entente_v1_federation_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +1612,7 @@ func (x *RoomLogQuery) String() string {
 func (*RoomLogQuery) ProtoMessage() {}
 
 func (x *RoomLogQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[19]
+	mi := &file_entente_v1_federation_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +1625,7 @@ func (x *RoomLogQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomLogQuery.ProtoReflect.Descriptor instead.
 func (*RoomLogQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{19}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RoomLogQuery) GetRoom() []byte {
@@ -1565,7 +1659,7 @@ type RoomLogAnswer struct {
 
 func (x *RoomLogAnswer) Reset() {
 	*x = RoomLogAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[20]
+	mi := &file_entente_v1_federation_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1671,7 @@ func (x *RoomLogAnswer) String() string {
 func (*RoomLogAnswer) ProtoMessage() {}
 
 func (x *RoomLogAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[20]
+	mi := &file_entente_v1_federation_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1684,7 @@ func (x *RoomLogAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomLogAnswer.ProtoReflect.Descriptor instead.
 func (*RoomLogAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{20}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RoomLogAnswer) GetHandshakes() []*Envelope {
@@ -1616,7 +1710,7 @@ type ChainQuery struct {
 
 func (x *ChainQuery) Reset() {
 	*x = ChainQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[21]
+	mi := &file_entente_v1_federation_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1722,7 @@ func (x *ChainQuery) String() string {
 func (*ChainQuery) ProtoMessage() {}
 
 func (x *ChainQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[21]
+	mi := &file_entente_v1_federation_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1735,7 @@ func (x *ChainQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainQuery.ProtoReflect.Descriptor instead.
 func (*ChainQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{21}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ChainQuery) GetMember() []byte {
@@ -1660,7 +1754,7 @@ type ChainAnswer struct {
 
 func (x *ChainAnswer) Reset() {
 	*x = ChainAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[22]
+	mi := &file_entente_v1_federation_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +1766,7 @@ func (x *ChainAnswer) String() string {
 func (*ChainAnswer) ProtoMessage() {}
 
 func (x *ChainAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[22]
+	mi := &file_entente_v1_federation_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +1779,7 @@ func (x *ChainAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainAnswer.ProtoReflect.Descriptor instead.
 func (*ChainAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{22}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ChainAnswer) GetChain() *MemberChain {
@@ -1703,7 +1797,7 @@ type ManifestQuery struct {
 
 func (x *ManifestQuery) Reset() {
 	*x = ManifestQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[23]
+	mi := &file_entente_v1_federation_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1715,7 +1809,7 @@ func (x *ManifestQuery) String() string {
 func (*ManifestQuery) ProtoMessage() {}
 
 func (x *ManifestQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[23]
+	mi := &file_entente_v1_federation_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1728,7 +1822,7 @@ func (x *ManifestQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestQuery.ProtoReflect.Descriptor instead.
 func (*ManifestQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{23}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{24}
 }
 
 type ManifestAnswer struct {
@@ -1741,7 +1835,7 @@ type ManifestAnswer struct {
 
 func (x *ManifestAnswer) Reset() {
 	*x = ManifestAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[24]
+	mi := &file_entente_v1_federation_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1753,7 +1847,7 @@ func (x *ManifestAnswer) String() string {
 func (*ManifestAnswer) ProtoMessage() {}
 
 func (x *ManifestAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[24]
+	mi := &file_entente_v1_federation_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1766,7 +1860,7 @@ func (x *ManifestAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestAnswer.ProtoReflect.Descriptor instead.
 func (*ManifestAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{24}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ManifestAnswer) GetManifests() []string {
@@ -1798,7 +1892,7 @@ type LobbyRequest struct {
 
 func (x *LobbyRequest) Reset() {
 	*x = LobbyRequest{}
-	mi := &file_entente_v1_federation_proto_msgTypes[25]
+	mi := &file_entente_v1_federation_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +1904,7 @@ func (x *LobbyRequest) String() string {
 func (*LobbyRequest) ProtoMessage() {}
 
 func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[25]
+	mi := &file_entente_v1_federation_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +1917,7 @@ func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyRequest.ProtoReflect.Descriptor instead.
 func (*LobbyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{25}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LobbyRequest) GetVersion() uint32 {
@@ -1889,7 +1983,7 @@ type LobbyResponse struct {
 
 func (x *LobbyResponse) Reset() {
 	*x = LobbyResponse{}
-	mi := &file_entente_v1_federation_proto_msgTypes[26]
+	mi := &file_entente_v1_federation_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +1995,7 @@ func (x *LobbyResponse) String() string {
 func (*LobbyResponse) ProtoMessage() {}
 
 func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[26]
+	mi := &file_entente_v1_federation_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2008,7 @@ func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyResponse.ProtoReflect.Descriptor instead.
 func (*LobbyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LobbyResponse) GetStatus() *Status {
@@ -2032,7 +2126,17 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\tmanifests\x18\x01 \x03(\tR\tmanifests\x12\x18\n" +
 	"\agenesis\x18\x02 \x01(\tR\agenesis\x12\x16\n" +
 	"\x06record\x18\x03 \x01(\tR\x06record\x12\x18\n" +
-	"\adevices\x18\x04 \x03(\tR\adevices\">\n" +
+	"\adevices\x18\x04 \x03(\tR\adevices\"\xb5\x01\n" +
+	"\bCurrency\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\tR\n" +
+	"checkpoint\x12\x1c\n" +
+	"\tinclusion\x18\x02 \x03(\fR\tinclusion\x12\x16\n" +
+	"\x06labels\x18\x03 \x01(\x04R\x06labels\x12\x19\n" +
+	"\bmap_root\x18\x04 \x01(\fR\amapRoot\x12\x10\n" +
+	"\x03vrf\x18\x05 \x01(\fR\x03vrf\x12\x10\n" +
+	"\x03map\x18\x06 \x01(\fR\x03map\x12\x14\n" +
+	"\x05nonce\x18\a \x01(\fR\x05nonce\">\n" +
 	"\rResolveAnswer\x12-\n" +
 	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\"n\n" +
 	"\n" +
@@ -2118,7 +2222,7 @@ func file_entente_v1_federation_proto_rawDescGZIP() []byte {
 }
 
 var file_entente_v1_federation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_entente_v1_federation_proto_goTypes = []any{
 	(ItemKind)(0),             // 0: entente.v1.ItemKind
 	(*Item)(nil),              // 1: entente.v1.Item
@@ -2132,64 +2236,65 @@ var file_entente_v1_federation_proto_goTypes = []any{
 	(*QueryResponse)(nil),     // 9: entente.v1.QueryResponse
 	(*ResolveQuery)(nil),      // 10: entente.v1.ResolveQuery
 	(*MemberChain)(nil),       // 11: entente.v1.MemberChain
-	(*ResolveAnswer)(nil),     // 12: entente.v1.ResolveAnswer
-	(*ClaimQuery)(nil),        // 13: entente.v1.ClaimQuery
-	(*ClaimedKeyPackage)(nil), // 14: entente.v1.ClaimedKeyPackage
-	(*ClaimAnswer)(nil),       // 15: entente.v1.ClaimAnswer
-	(*TreeQuery)(nil),         // 16: entente.v1.TreeQuery
-	(*TreeAnswer)(nil),        // 17: entente.v1.TreeAnswer
-	(*GroupInfoQuery)(nil),    // 18: entente.v1.GroupInfoQuery
-	(*GroupInfoAnswer)(nil),   // 19: entente.v1.GroupInfoAnswer
-	(*RoomLogQuery)(nil),      // 20: entente.v1.RoomLogQuery
-	(*RoomLogAnswer)(nil),     // 21: entente.v1.RoomLogAnswer
-	(*ChainQuery)(nil),        // 22: entente.v1.ChainQuery
-	(*ChainAnswer)(nil),       // 23: entente.v1.ChainAnswer
-	(*ManifestQuery)(nil),     // 24: entente.v1.ManifestQuery
-	(*ManifestAnswer)(nil),    // 25: entente.v1.ManifestAnswer
-	(*LobbyRequest)(nil),      // 26: entente.v1.LobbyRequest
-	(*LobbyResponse)(nil),     // 27: entente.v1.LobbyResponse
-	(*Envelope)(nil),          // 28: entente.v1.Envelope
-	(*LeafChange)(nil),        // 29: entente.v1.LeafChange
-	(*DeviceRef)(nil),         // 30: entente.v1.DeviceRef
-	(*Bundle)(nil),            // 31: entente.v1.Bundle
-	(*Status)(nil),            // 32: entente.v1.Status
+	(*Currency)(nil),          // 12: entente.v1.Currency
+	(*ResolveAnswer)(nil),     // 13: entente.v1.ResolveAnswer
+	(*ClaimQuery)(nil),        // 14: entente.v1.ClaimQuery
+	(*ClaimedKeyPackage)(nil), // 15: entente.v1.ClaimedKeyPackage
+	(*ClaimAnswer)(nil),       // 16: entente.v1.ClaimAnswer
+	(*TreeQuery)(nil),         // 17: entente.v1.TreeQuery
+	(*TreeAnswer)(nil),        // 18: entente.v1.TreeAnswer
+	(*GroupInfoQuery)(nil),    // 19: entente.v1.GroupInfoQuery
+	(*GroupInfoAnswer)(nil),   // 20: entente.v1.GroupInfoAnswer
+	(*RoomLogQuery)(nil),      // 21: entente.v1.RoomLogQuery
+	(*RoomLogAnswer)(nil),     // 22: entente.v1.RoomLogAnswer
+	(*ChainQuery)(nil),        // 23: entente.v1.ChainQuery
+	(*ChainAnswer)(nil),       // 24: entente.v1.ChainAnswer
+	(*ManifestQuery)(nil),     // 25: entente.v1.ManifestQuery
+	(*ManifestAnswer)(nil),    // 26: entente.v1.ManifestAnswer
+	(*LobbyRequest)(nil),      // 27: entente.v1.LobbyRequest
+	(*LobbyResponse)(nil),     // 28: entente.v1.LobbyResponse
+	(*Envelope)(nil),          // 29: entente.v1.Envelope
+	(*LeafChange)(nil),        // 30: entente.v1.LeafChange
+	(*DeviceRef)(nil),         // 31: entente.v1.DeviceRef
+	(*Bundle)(nil),            // 32: entente.v1.Bundle
+	(*Status)(nil),            // 33: entente.v1.Status
 }
 var file_entente_v1_federation_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.Item.kind:type_name -> entente.v1.ItemKind
-	28, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
-	29, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
-	30, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
-	31, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
+	29, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
+	30, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
+	31, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
+	32, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
 	3,  // 5: entente.v1.DeliverFrame.hello:type_name -> entente.v1.DeliverHello
 	4,  // 6: entente.v1.DeliverFrame.welcome:type_name -> entente.v1.DeliverWelcome
 	5,  // 7: entente.v1.DeliverFrame.batch:type_name -> entente.v1.DeliverBatch
 	6,  // 8: entente.v1.DeliverFrame.result:type_name -> entente.v1.DeliverResult
-	32, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
+	33, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
 	1,  // 10: entente.v1.DeliverBatch.items:type_name -> entente.v1.Item
 	7,  // 11: entente.v1.DeliverResult.statuses:type_name -> entente.v1.ItemStatus
-	32, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
+	33, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
 	10, // 13: entente.v1.QueryRequest.resolve:type_name -> entente.v1.ResolveQuery
-	13, // 14: entente.v1.QueryRequest.claim:type_name -> entente.v1.ClaimQuery
-	16, // 15: entente.v1.QueryRequest.tree:type_name -> entente.v1.TreeQuery
-	18, // 16: entente.v1.QueryRequest.group_info:type_name -> entente.v1.GroupInfoQuery
-	20, // 17: entente.v1.QueryRequest.room_log:type_name -> entente.v1.RoomLogQuery
-	22, // 18: entente.v1.QueryRequest.chain:type_name -> entente.v1.ChainQuery
-	24, // 19: entente.v1.QueryRequest.manifest:type_name -> entente.v1.ManifestQuery
-	32, // 20: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
-	12, // 21: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
-	15, // 22: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
-	17, // 23: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
-	19, // 24: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
-	21, // 25: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
-	23, // 26: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
-	25, // 27: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
+	14, // 14: entente.v1.QueryRequest.claim:type_name -> entente.v1.ClaimQuery
+	17, // 15: entente.v1.QueryRequest.tree:type_name -> entente.v1.TreeQuery
+	19, // 16: entente.v1.QueryRequest.group_info:type_name -> entente.v1.GroupInfoQuery
+	21, // 17: entente.v1.QueryRequest.room_log:type_name -> entente.v1.RoomLogQuery
+	23, // 18: entente.v1.QueryRequest.chain:type_name -> entente.v1.ChainQuery
+	25, // 19: entente.v1.QueryRequest.manifest:type_name -> entente.v1.ManifestQuery
+	33, // 20: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
+	13, // 21: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
+	16, // 22: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
+	18, // 23: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
+	20, // 24: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
+	22, // 25: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
+	24, // 26: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
+	26, // 27: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
 	11, // 28: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
-	32, // 29: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
-	14, // 30: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
+	33, // 29: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
+	15, // 30: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
 	11, // 31: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
-	28, // 32: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
+	29, // 32: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
 	11, // 33: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
-	32, // 34: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
+	33, // 34: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
 	35, // [35:35] is the sub-list for method output_type
 	35, // [35:35] is the sub-list for method input_type
 	35, // [35:35] is the sub-list for extension type_name
@@ -2233,7 +2338,7 @@ func file_entente_v1_federation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_federation_proto_rawDesc), len(file_entente_v1_federation_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

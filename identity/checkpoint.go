@@ -1,0 +1,60 @@
+package identity
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/entente-im/entente/wire"
+	"golang.org/x/mod/sumdb/note"
+)
+
+// Checkpoint is a verified head of an organization's directory log: a C2SP
+// tlog-checkpoint, signed by the directory key.
+type Checkpoint struct {
+	Organization wire.OrganizationID
+	Size         uint64
+	Root         [32]byte // RFC 6962 §2.1
+	Note         string
+}
+
+// LogOrigin is the first line of an organization's checkpoints, and the name of the key
+// that signs them.
+func LogOrigin(id wire.OrganizationID) string { return "entente.im/log/v1/" + id.String() }
+
+func checkpointText(id wire.OrganizationID, size uint64, root [32]byte) string {
+	return fmt.Sprintf("%s\n%d\n%s\n", LogOrigin(id), size, base64.StdEncoding.EncodeToString(root[:]))
+}
+
+// SignCheckpoint signs a head.
+func SignCheckpoint(id wire.OrganizationID, size uint64, root [32]byte, directory ed25519.PrivateKey) (string, error) {
+	key := wire.NoteKey{Owner: LogOrigin(id), Public: public(directory), Private: directory}
+	b, err := note.Sign(&note.Note{Text: checkpointText(id, size, root)}, key)
+	return string(b), err
+}
+
+// VerifyCheckpoint checks a head of an organization. Extension lines, which ours do not
+// have, are refused: what is taken re-encodes to the same text.
+func VerifyCheckpoint(signed string, o *Organization) (*Checkpoint, error) {
+	text, err := wire.OpenNote(signed, wire.NoteKey{Owner: LogOrigin(o.ID), Public: o.Manifest.Directory})
+	if err != nil {
+		return nil, refuse("checkpoint: %v", err)
+	}
+	c := &Checkpoint{Organization: o.ID, Note: signed}
+	lines := strings.Split(text, "\n")
+	if len(lines) != 4 {
+		return nil, refuse("a checkpoint of %d lines", len(lines)-1)
+	}
+	c.Size, err = strconv.ParseUint(lines[1], 10, 62)
+	root, err2 := base64.StdEncoding.Strict().DecodeString(lines[2])
+	if err != nil || err2 != nil || len(root) != len(c.Root) {
+		return nil, refuse("a checkpoint without size and root")
+	}
+	c.Root = [32]byte(root)
+	if checkpointText(o.ID, c.Size, c.Root) != text {
+		return nil, refuse("a checkpoint that is not written as they are, or of another log")
+	}
+	return c, nil
+}

@@ -1,0 +1,71 @@
+package directory
+
+import (
+	"fmt"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/identity/prefix"
+	"github.com/entente-im/entente/identity/vrf"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Checkpoint signs the log's present head.
+func (d *Directory) Checkpoint() (string, error) {
+	size, root, err := d.Head()
+	if err != nil {
+		return "", err
+	}
+	return identity.SignCheckpoint(d.opts.Organization.ID, size, root, d.opts.Directory)
+}
+
+// Currency proves what the log's present head has of a member: its latest record, or
+// that there is none. It is refused as unsupported while the log ends without a map, as
+// those of versions before this one do until their next record.
+func (d *Directory) Currency(id wire.MemberID) (*pb.Currency, error) {
+	d.write.Lock()
+	defer d.write.Unlock()
+	d.mu.RLock()
+	log, e := d.log, d.members[id]
+	d.mu.RUnlock()
+	if err := d.endsWithMap(log); err != nil {
+		return nil, err
+	}
+	output, proof, err := vrf.Prove(d.opts.VRF, identity.LabelInput(id))
+	if err != nil {
+		return nil, fmt.Errorf("directory: a label: %w", err)
+	}
+	hashes := hashReader{d.store}
+	inclusion, err := tlog.ProveRecord(int64(log.size), int64(log.size-1), hashes)
+	if err != nil {
+		return nil, fmt.Errorf("directory: proving the map: %w", err)
+	}
+	root, err := tlog.TreeHash(int64(log.size), hashes)
+	if err != nil {
+		return nil, fmt.Errorf("directory: the log's head: %w", err)
+	}
+	mapRoot := log.labels.Root()
+	c := &pb.Currency{Labels: uint64(log.labels.Len()), MapRoot: mapRoot[:], Vrf: proof[:], Map: log.labels.Prove(identity.Label(output)).Append(nil)}
+	for _, h := range inclusion {
+		c.Inclusion = append(c.Inclusion, h[:])
+	}
+	if e != nil {
+		c.Nonce = e.row.Nonce
+	}
+	c.Checkpoint, err = identity.SignCheckpoint(d.opts.Organization.ID, log.size, [32]byte(root), d.opts.Directory)
+	return c, err
+}
+
+func (d *Directory) endsWithMap(log logState) error {
+	if log.size > 0 {
+		leaf, err := d.Leaf(log.size - 1)
+		if err != nil {
+			return err
+		}
+		if e, ok := prefix.ParseEntry(leaf); ok && e == rootLeaf(log.labels) {
+			return nil
+		}
+	}
+	return wire.Refuse(pb.Code_CODE_UNSUPPORTED, "the log has no map yet")
+}
