@@ -57,6 +57,13 @@ func (d *Directory) Currency(id wire.MemberID) (*pb.Currency, error) {
 	return c, err
 }
 
+// HasMap reports whether the log ends with the root of the map: Currency proves.
+func (d *Directory) HasMap() bool {
+	d.write.Lock()
+	defer d.write.Unlock()
+	return d.endsWithMap(d.log) == nil
+}
+
 func (d *Directory) endsWithMap(log logState) error {
 	if log.size > 0 {
 		leaf, err := d.Leaf(log.size - 1)

@@ -106,8 +106,11 @@ func (t Tree) Root() Hash { return hashOf(t.root) }
 func (t Tree) Get(l Label) (Entry, bool) {
 	n := t.root
 	for i := 0; n != nil; i++ {
+		if n.entry != nil && n.entry.Label == l {
+			return *n.entry, true
+		}
 		if n.entry != nil {
-			return *n.entry, n.entry.Label == l
+			break
 		}
 		n = n.half[bit(l, i)]
 	}

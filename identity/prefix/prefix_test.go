@@ -77,7 +77,7 @@ func TestATreeIsTheMapOfItsDefinition(t *testing.T) {
 			if err != nil || found != there || found && got != want {
 				t.Fatalf("%x: %+v %v %v, wanted %+v %v", l, got, found, err, want, there)
 			}
-			if e, ok := tree.Get(l); ok != there || ok && e != want {
+			if e, ok := tree.Get(l); ok != there || e != want {
 				t.Fatalf("Get: %+v %v", e, ok)
 			}
 		}

@@ -1054,7 +1054,7 @@ func (x *MemberChain) GetDevices() []string {
 }
 
 // Currency shows that a member's record is the latest of its organization's log, or that
-// the log has no such member (docs/protocol.md 4.2).
+// the log has no such member (docs/protocol.md 2.10).
 type Currency struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Checkpoint    string                 `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // note: the log's head

@@ -24,6 +24,358 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ShowDirectoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowDirectoryRequest) Reset() {
+	*x = ShowDirectoryRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowDirectoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowDirectoryRequest) ProtoMessage() {}
+
+func (x *ShowDirectoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowDirectoryRequest.ProtoReflect.Descriptor instead.
+func (*ShowDirectoryRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{0}
+}
+
+type DirectoryHead struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checkpoint    string                 `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"` // note
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	Root          string                 `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"` // base64
+	Members       uint64                 `protobuf:"varint,4,opt,name=members,proto3" json:"members,omitempty"`
+	Map           bool                   `protobuf:"varint,5,opt,name=map,proto3" json:"map,omitempty"` // the log ends with the root of the map
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DirectoryHead) Reset() {
+	*x = DirectoryHead{}
+	mi := &file_entente_v1_operator_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DirectoryHead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DirectoryHead) ProtoMessage() {}
+
+func (x *DirectoryHead) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DirectoryHead.ProtoReflect.Descriptor instead.
+func (*DirectoryHead) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *DirectoryHead) GetCheckpoint() string {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return ""
+}
+
+func (x *DirectoryHead) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *DirectoryHead) GetRoot() string {
+	if x != nil {
+		return x.Root
+	}
+	return ""
+}
+
+func (x *DirectoryHead) GetMembers() uint64 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+func (x *DirectoryHead) GetMap() bool {
+	if x != nil {
+		return x.Map
+	}
+	return false
+}
+
+type AuditDirectoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditDirectoryRequest) Reset() {
+	*x = AuditDirectoryRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditDirectoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditDirectoryRequest) ProtoMessage() {}
+
+func (x *AuditDirectoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditDirectoryRequest.ProtoReflect.Descriptor instead.
+func (*AuditDirectoryRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{2}
+}
+
+type DirectoryAudit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leaves        uint64                 `protobuf:"varint,1,opt,name=leaves,proto3" json:"leaves,omitempty"`
+	Records       uint64                 `protobuf:"varint,2,opt,name=records,proto3" json:"records,omitempty"`
+	Members       uint64                 `protobuf:"varint,3,opt,name=members,proto3" json:"members,omitempty"`
+	Problems      []string               `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
+	TookMs        int64                  `protobuf:"varint,5,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DirectoryAudit) Reset() {
+	*x = DirectoryAudit{}
+	mi := &file_entente_v1_operator_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DirectoryAudit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DirectoryAudit) ProtoMessage() {}
+
+func (x *DirectoryAudit) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DirectoryAudit.ProtoReflect.Descriptor instead.
+func (*DirectoryAudit) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DirectoryAudit) GetLeaves() uint64 {
+	if x != nil {
+		return x.Leaves
+	}
+	return 0
+}
+
+func (x *DirectoryAudit) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *DirectoryAudit) GetMembers() uint64 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+func (x *DirectoryAudit) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *DirectoryAudit) GetTookMs() int64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+type ProveMemberRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProveMemberRequest) Reset() {
+	*x = ProveMemberRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProveMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProveMemberRequest) ProtoMessage() {}
+
+func (x *ProveMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProveMemberRequest.ProtoReflect.Descriptor instead.
+func (*ProveMemberRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ProveMemberRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type DirectoryProof struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`                 // entente.im/directory-proof/v1
+	Organization  string                 `protobuf:"bytes,2,opt,name=organization,proto3" json:"organization,omitempty"` // ID
+	Address       string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Chain         *MemberChain           `protobuf:"bytes,4,opt,name=chain,proto3" json:"chain,omitempty"` // without record and devices when the log has no such member
+	Member        []byte                 `protobuf:"bytes,5,opt,name=member,proto3" json:"member,omitempty"`
+	Currency      *Currency              `protobuf:"bytes,6,opt,name=currency,proto3" json:"currency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DirectoryProof) Reset() {
+	*x = DirectoryProof{}
+	mi := &file_entente_v1_operator_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DirectoryProof) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DirectoryProof) ProtoMessage() {}
+
+func (x *DirectoryProof) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DirectoryProof.ProtoReflect.Descriptor instead.
+func (*DirectoryProof) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DirectoryProof) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *DirectoryProof) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
+func (x *DirectoryProof) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *DirectoryProof) GetChain() *MemberChain {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *DirectoryProof) GetMember() []byte {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *DirectoryProof) GetCurrency() *Currency {
+	if x != nil {
+		return x.Currency
+	}
+	return nil
+}
+
 type NodeStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -32,7 +384,7 @@ type NodeStatusRequest struct {
 
 func (x *NodeStatusRequest) Reset() {
 	*x = NodeStatusRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[0]
+	mi := &file_entente_v1_operator_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -44,7 +396,7 @@ func (x *NodeStatusRequest) String() string {
 func (*NodeStatusRequest) ProtoMessage() {}
 
 func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[0]
+	mi := &file_entente_v1_operator_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -57,7 +409,7 @@ func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusRequest.ProtoReflect.Descriptor instead.
 func (*NodeStatusRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{0}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{6}
 }
 
 type NodeStatus struct {
@@ -90,7 +442,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[1]
+	mi := &file_entente_v1_operator_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -102,7 +454,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[1]
+	mi := &file_entente_v1_operator_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -115,7 +467,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{1}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *NodeStatus) GetOrganization() string {
@@ -286,7 +638,7 @@ type MailboxStatus struct {
 
 func (x *MailboxStatus) Reset() {
 	*x = MailboxStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[2]
+	mi := &file_entente_v1_operator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -298,7 +650,7 @@ func (x *MailboxStatus) String() string {
 func (*MailboxStatus) ProtoMessage() {}
 
 func (x *MailboxStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[2]
+	mi := &file_entente_v1_operator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -311,7 +663,7 @@ func (x *MailboxStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailboxStatus.ProtoReflect.Descriptor instead.
 func (*MailboxStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{2}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MailboxStatus) GetMember() string {
@@ -375,7 +727,7 @@ type PartnerStatus struct {
 
 func (x *PartnerStatus) Reset() {
 	*x = PartnerStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[3]
+	mi := &file_entente_v1_operator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -387,7 +739,7 @@ func (x *PartnerStatus) String() string {
 func (*PartnerStatus) ProtoMessage() {}
 
 func (x *PartnerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[3]
+	mi := &file_entente_v1_operator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -400,7 +752,7 @@ func (x *PartnerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerStatus.ProtoReflect.Descriptor instead.
 func (*PartnerStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{3}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PartnerStatus) GetName() string {
@@ -490,7 +842,7 @@ type AddMemberRequest struct {
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[4]
+	mi := &file_entente_v1_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +854,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[4]
+	mi := &file_entente_v1_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +867,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{4}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AddMemberRequest) GetName() string {
@@ -544,7 +896,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[5]
+	mi := &file_entente_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +908,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[5]
+	mi := &file_entente_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +921,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{5}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AddMemberResponse) GetLink() string {
@@ -608,7 +960,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[6]
+	mi := &file_entente_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +972,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[6]
+	mi := &file_entente_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +985,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{6}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 type MemberStatus struct {
@@ -650,7 +1002,7 @@ type MemberStatus struct {
 
 func (x *MemberStatus) Reset() {
 	*x = MemberStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[7]
+	mi := &file_entente_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +1014,7 @@ func (x *MemberStatus) String() string {
 func (*MemberStatus) ProtoMessage() {}
 
 func (x *MemberStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[7]
+	mi := &file_entente_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +1027,7 @@ func (x *MemberStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberStatus.ProtoReflect.Descriptor instead.
 func (*MemberStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{7}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MemberStatus) GetAddress() string {
@@ -729,7 +1081,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[8]
+	mi := &file_entente_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -741,7 +1093,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[8]
+	mi := &file_entente_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -754,7 +1106,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListMembersResponse) GetMembers() []*MemberStatus {
@@ -773,7 +1125,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[9]
+	mi := &file_entente_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -785,7 +1137,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[9]
+	mi := &file_entente_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -798,7 +1150,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListDevicesRequest) GetName() string {
@@ -823,7 +1175,7 @@ type DeviceStatus struct {
 
 func (x *DeviceStatus) Reset() {
 	*x = DeviceStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[10]
+	mi := &file_entente_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +1187,7 @@ func (x *DeviceStatus) String() string {
 func (*DeviceStatus) ProtoMessage() {}
 
 func (x *DeviceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[10]
+	mi := &file_entente_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +1200,7 @@ func (x *DeviceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceStatus.ProtoReflect.Descriptor instead.
 func (*DeviceStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeviceStatus) GetAddress() string {
@@ -909,7 +1261,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[11]
+	mi := &file_entente_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -921,7 +1273,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[11]
+	mi := &file_entente_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -934,7 +1286,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*DeviceStatus {
@@ -953,7 +1305,7 @@ type DisableDeviceRequest struct {
 
 func (x *DisableDeviceRequest) Reset() {
 	*x = DisableDeviceRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[12]
+	mi := &file_entente_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1317,7 @@ func (x *DisableDeviceRequest) String() string {
 func (*DisableDeviceRequest) ProtoMessage() {}
 
 func (x *DisableDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[12]
+	mi := &file_entente_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1330,7 @@ func (x *DisableDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableDeviceRequest.ProtoReflect.Descriptor instead.
 func (*DisableDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DisableDeviceRequest) GetDeviceId() string {
@@ -997,7 +1349,7 @@ type DisableDeviceResponse struct {
 
 func (x *DisableDeviceResponse) Reset() {
 	*x = DisableDeviceResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[13]
+	mi := &file_entente_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1361,7 @@ func (x *DisableDeviceResponse) String() string {
 func (*DisableDeviceResponse) ProtoMessage() {}
 
 func (x *DisableDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[13]
+	mi := &file_entente_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1374,7 @@ func (x *DisableDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableDeviceResponse.ProtoReflect.Descriptor instead.
 func (*DisableDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DisableDeviceResponse) GetRooms() uint32 {
@@ -1040,7 +1392,7 @@ type ListLinksRequest struct {
 
 func (x *ListLinksRequest) Reset() {
 	*x = ListLinksRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[14]
+	mi := &file_entente_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1404,7 @@ func (x *ListLinksRequest) String() string {
 func (*ListLinksRequest) ProtoMessage() {}
 
 func (x *ListLinksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[14]
+	mi := &file_entente_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1417,7 @@ func (x *ListLinksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLinksRequest.ProtoReflect.Descriptor instead.
 func (*ListLinksRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 type LinkStatus struct {
@@ -1080,7 +1432,7 @@ type LinkStatus struct {
 
 func (x *LinkStatus) Reset() {
 	*x = LinkStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[15]
+	mi := &file_entente_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1444,7 @@ func (x *LinkStatus) String() string {
 func (*LinkStatus) ProtoMessage() {}
 
 func (x *LinkStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[15]
+	mi := &file_entente_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1457,7 @@ func (x *LinkStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkStatus.ProtoReflect.Descriptor instead.
 func (*LinkStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LinkStatus) GetLinkId() string {
@@ -1145,7 +1497,7 @@ type ListLinksResponse struct {
 
 func (x *ListLinksResponse) Reset() {
 	*x = ListLinksResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[16]
+	mi := &file_entente_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1509,7 @@ func (x *ListLinksResponse) String() string {
 func (*ListLinksResponse) ProtoMessage() {}
 
 func (x *ListLinksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[16]
+	mi := &file_entente_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1522,7 @@ func (x *ListLinksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLinksResponse.ProtoReflect.Descriptor instead.
 func (*ListLinksResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListLinksResponse) GetLinks() []*LinkStatus {
@@ -1189,7 +1541,7 @@ type RevokeLinkRequest struct {
 
 func (x *RevokeLinkRequest) Reset() {
 	*x = RevokeLinkRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[17]
+	mi := &file_entente_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1553,7 @@ func (x *RevokeLinkRequest) String() string {
 func (*RevokeLinkRequest) ProtoMessage() {}
 
 func (x *RevokeLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[17]
+	mi := &file_entente_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1566,7 @@ func (x *RevokeLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeLinkRequest.ProtoReflect.Descriptor instead.
 func (*RevokeLinkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RevokeLinkRequest) GetLinkId() string {
@@ -1232,7 +1584,7 @@ type RevokeLinkResponse struct {
 
 func (x *RevokeLinkResponse) Reset() {
 	*x = RevokeLinkResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[18]
+	mi := &file_entente_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1596,7 @@ func (x *RevokeLinkResponse) String() string {
 func (*RevokeLinkResponse) ProtoMessage() {}
 
 func (x *RevokeLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[18]
+	mi := &file_entente_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1609,7 @@ func (x *RevokeLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeLinkResponse.ProtoReflect.Descriptor instead.
 func (*RevokeLinkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 type InvitePartnerRequest struct {
@@ -1272,7 +1624,7 @@ type InvitePartnerRequest struct {
 
 func (x *InvitePartnerRequest) Reset() {
 	*x = InvitePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[19]
+	mi := &file_entente_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1636,7 @@ func (x *InvitePartnerRequest) String() string {
 func (*InvitePartnerRequest) ProtoMessage() {}
 
 func (x *InvitePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[19]
+	mi := &file_entente_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1649,7 @@ func (x *InvitePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvitePartnerRequest.ProtoReflect.Descriptor instead.
 func (*InvitePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *InvitePartnerRequest) GetName() string {
@@ -1338,7 +1690,7 @@ type InvitePartnerResponse struct {
 
 func (x *InvitePartnerResponse) Reset() {
 	*x = InvitePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[20]
+	mi := &file_entente_v1_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1702,7 @@ func (x *InvitePartnerResponse) String() string {
 func (*InvitePartnerResponse) ProtoMessage() {}
 
 func (x *InvitePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[20]
+	mi := &file_entente_v1_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1715,7 @@ func (x *InvitePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvitePartnerResponse.ProtoReflect.Descriptor instead.
 func (*InvitePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *InvitePartnerResponse) GetToken() string {
@@ -1390,7 +1742,7 @@ type AcceptPartnerRequest struct {
 
 func (x *AcceptPartnerRequest) Reset() {
 	*x = AcceptPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[21]
+	mi := &file_entente_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1402,7 +1754,7 @@ func (x *AcceptPartnerRequest) String() string {
 func (*AcceptPartnerRequest) ProtoMessage() {}
 
 func (x *AcceptPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[21]
+	mi := &file_entente_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1415,7 +1767,7 @@ func (x *AcceptPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPartnerRequest.ProtoReflect.Descriptor instead.
 func (*AcceptPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AcceptPartnerRequest) GetToken() string {
@@ -1444,7 +1796,7 @@ type AcceptPartnerResponse struct {
 
 func (x *AcceptPartnerResponse) Reset() {
 	*x = AcceptPartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[22]
+	mi := &file_entente_v1_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1808,7 @@ func (x *AcceptPartnerResponse) String() string {
 func (*AcceptPartnerResponse) ProtoMessage() {}
 
 func (x *AcceptPartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[22]
+	mi := &file_entente_v1_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1821,7 @@ func (x *AcceptPartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPartnerResponse.ProtoReflect.Descriptor instead.
 func (*AcceptPartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AcceptPartnerResponse) GetPartner() string {
@@ -1508,7 +1860,7 @@ type ListPartnersRequest struct {
 
 func (x *ListPartnersRequest) Reset() {
 	*x = ListPartnersRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[23]
+	mi := &file_entente_v1_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1520,7 +1872,7 @@ func (x *ListPartnersRequest) String() string {
 func (*ListPartnersRequest) ProtoMessage() {}
 
 func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[23]
+	mi := &file_entente_v1_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1533,7 +1885,7 @@ func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersRequest.ProtoReflect.Descriptor instead.
 func (*ListPartnersRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{29}
 }
 
 type ListPartnersResponse struct {
@@ -1545,7 +1897,7 @@ type ListPartnersResponse struct {
 
 func (x *ListPartnersResponse) Reset() {
 	*x = ListPartnersResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[24]
+	mi := &file_entente_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1557,7 +1909,7 @@ func (x *ListPartnersResponse) String() string {
 func (*ListPartnersResponse) ProtoMessage() {}
 
 func (x *ListPartnersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[24]
+	mi := &file_entente_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1570,7 +1922,7 @@ func (x *ListPartnersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersResponse.ProtoReflect.Descriptor instead.
 func (*ListPartnersResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListPartnersResponse) GetPartners() []*PartnerStatus {
@@ -1589,7 +1941,7 @@ type ShowPartnerRequest struct {
 
 func (x *ShowPartnerRequest) Reset() {
 	*x = ShowPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[25]
+	mi := &file_entente_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1601,7 +1953,7 @@ func (x *ShowPartnerRequest) String() string {
 func (*ShowPartnerRequest) ProtoMessage() {}
 
 func (x *ShowPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[25]
+	mi := &file_entente_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +1966,7 @@ func (x *ShowPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowPartnerRequest.ProtoReflect.Descriptor instead.
 func (*ShowPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ShowPartnerRequest) GetName() string {
@@ -1648,7 +2000,7 @@ type PartnerDetails struct {
 
 func (x *PartnerDetails) Reset() {
 	*x = PartnerDetails{}
-	mi := &file_entente_v1_operator_proto_msgTypes[26]
+	mi := &file_entente_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1660,7 +2012,7 @@ func (x *PartnerDetails) String() string {
 func (*PartnerDetails) ProtoMessage() {}
 
 func (x *PartnerDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[26]
+	mi := &file_entente_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1673,7 +2025,7 @@ func (x *PartnerDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerDetails.ProtoReflect.Descriptor instead.
 func (*PartnerDetails) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PartnerDetails) GetStatus() *PartnerStatus {
@@ -1798,7 +2150,7 @@ type ChangePartnerRequest struct {
 
 func (x *ChangePartnerRequest) Reset() {
 	*x = ChangePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[27]
+	mi := &file_entente_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +2162,7 @@ func (x *ChangePartnerRequest) String() string {
 func (*ChangePartnerRequest) ProtoMessage() {}
 
 func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[27]
+	mi := &file_entente_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +2175,7 @@ func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{27}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ChangePartnerRequest) GetName() string {
@@ -1851,7 +2203,7 @@ type ChangePartnerResponse struct {
 
 func (x *ChangePartnerResponse) Reset() {
 	*x = ChangePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[28]
+	mi := &file_entente_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +2215,7 @@ func (x *ChangePartnerResponse) String() string {
 func (*ChangePartnerResponse) ProtoMessage() {}
 
 func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[28]
+	mi := &file_entente_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +2228,7 @@ func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ChangePartnerResponse) GetPartner() *PartnerStatus {
@@ -1905,7 +2257,32 @@ var File_entente_v1_operator_proto protoreflect.FileDescriptor
 const file_entente_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"\x19entente/v1/operator.proto\x12\n" +
-	"entente.v1\"\x13\n" +
+	"entente.v1\x1a\x1bentente/v1/federation.proto\"\x16\n" +
+	"\x14ShowDirectoryRequest\"\x83\x01\n" +
+	"\rDirectoryHead\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\tR\n" +
+	"checkpoint\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x12\n" +
+	"\x04root\x18\x03 \x01(\tR\x04root\x12\x18\n" +
+	"\amembers\x18\x04 \x01(\x04R\amembers\x12\x10\n" +
+	"\x03map\x18\x05 \x01(\bR\x03map\"\x17\n" +
+	"\x15AuditDirectoryRequest\"\x91\x01\n" +
+	"\x0eDirectoryAudit\x12\x16\n" +
+	"\x06leaves\x18\x01 \x01(\x04R\x06leaves\x12\x18\n" +
+	"\arecords\x18\x02 \x01(\x04R\arecords\x12\x18\n" +
+	"\amembers\x18\x03 \x01(\x04R\amembers\x12\x1a\n" +
+	"\bproblems\x18\x04 \x03(\tR\bproblems\x12\x17\n" +
+	"\atook_ms\x18\x05 \x01(\x03R\x06tookMs\"(\n" +
+	"\x12ProveMemberRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xdb\x01\n" +
+	"\x0eDirectoryProof\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\"\n" +
+	"\forganization\x18\x02 \x01(\tR\forganization\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12-\n" +
+	"\x05chain\x18\x04 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\x12\x16\n" +
+	"\x06member\x18\x05 \x01(\fR\x06member\x120\n" +
+	"\bcurrency\x18\x06 \x01(\v2\x14.entente.v1.CurrencyR\bcurrency\"\x13\n" +
 	"\x11NodeStatusRequest\"\xc4\x05\n" +
 	"\n" +
 	"NodeStatus\x12\"\n" +
@@ -2055,7 +2432,8 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x15ChangePartnerResponse\x123\n" +
 	"\apartner\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\apartner\x12\x18\n" +
 	"\adropped\x18\x02 \x01(\x04R\adropped\x12\x12\n" +
-	"\x04kept\x18\x03 \x01(\x04R\x04kept2\xf3\b\n" +
+	"\x04kept\x18\x03 \x01(\x04R\x04kept2\xdd\n" +
+	"\n" +
 	"\x0fOperatorService\x12?\n" +
 	"\x06Status\x12\x1d.entente.v1.NodeStatusRequest\x1a\x16.entente.v1.NodeStatus\x12H\n" +
 	"\tAddMember\x12\x1c.entente.v1.AddMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12N\n" +
@@ -2072,7 +2450,10 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x0eSuspendPartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12T\n" +
 	"\rResumePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12Q\n" +
 	"\n" +
-	"EndPartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponseB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
+	"EndPartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12L\n" +
+	"\rShowDirectory\x12 .entente.v1.ShowDirectoryRequest\x1a\x19.entente.v1.DirectoryHead\x12O\n" +
+	"\x0eAuditDirectory\x12!.entente.v1.AuditDirectoryRequest\x1a\x1a.entente.v1.DirectoryAudit\x12I\n" +
+	"\vProveMember\x12\x1e.entente.v1.ProveMemberRequest\x1a\x1a.entente.v1.DirectoryProofB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
 
 var (
 	file_entente_v1_operator_proto_rawDescOnce sync.Once
@@ -2086,80 +2467,96 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_entente_v1_operator_proto_goTypes = []any{
-	(*NodeStatusRequest)(nil),     // 0: entente.v1.NodeStatusRequest
-	(*NodeStatus)(nil),            // 1: entente.v1.NodeStatus
-	(*MailboxStatus)(nil),         // 2: entente.v1.MailboxStatus
-	(*PartnerStatus)(nil),         // 3: entente.v1.PartnerStatus
-	(*AddMemberRequest)(nil),      // 4: entente.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),     // 5: entente.v1.AddMemberResponse
-	(*ListMembersRequest)(nil),    // 6: entente.v1.ListMembersRequest
-	(*MemberStatus)(nil),          // 7: entente.v1.MemberStatus
-	(*ListMembersResponse)(nil),   // 8: entente.v1.ListMembersResponse
-	(*ListDevicesRequest)(nil),    // 9: entente.v1.ListDevicesRequest
-	(*DeviceStatus)(nil),          // 10: entente.v1.DeviceStatus
-	(*ListDevicesResponse)(nil),   // 11: entente.v1.ListDevicesResponse
-	(*DisableDeviceRequest)(nil),  // 12: entente.v1.DisableDeviceRequest
-	(*DisableDeviceResponse)(nil), // 13: entente.v1.DisableDeviceResponse
-	(*ListLinksRequest)(nil),      // 14: entente.v1.ListLinksRequest
-	(*LinkStatus)(nil),            // 15: entente.v1.LinkStatus
-	(*ListLinksResponse)(nil),     // 16: entente.v1.ListLinksResponse
-	(*RevokeLinkRequest)(nil),     // 17: entente.v1.RevokeLinkRequest
-	(*RevokeLinkResponse)(nil),    // 18: entente.v1.RevokeLinkResponse
-	(*InvitePartnerRequest)(nil),  // 19: entente.v1.InvitePartnerRequest
-	(*InvitePartnerResponse)(nil), // 20: entente.v1.InvitePartnerResponse
-	(*AcceptPartnerRequest)(nil),  // 21: entente.v1.AcceptPartnerRequest
-	(*AcceptPartnerResponse)(nil), // 22: entente.v1.AcceptPartnerResponse
-	(*ListPartnersRequest)(nil),   // 23: entente.v1.ListPartnersRequest
-	(*ListPartnersResponse)(nil),  // 24: entente.v1.ListPartnersResponse
-	(*ShowPartnerRequest)(nil),    // 25: entente.v1.ShowPartnerRequest
-	(*PartnerDetails)(nil),        // 26: entente.v1.PartnerDetails
-	(*ChangePartnerRequest)(nil),  // 27: entente.v1.ChangePartnerRequest
-	(*ChangePartnerResponse)(nil), // 28: entente.v1.ChangePartnerResponse
+	(*ShowDirectoryRequest)(nil),  // 0: entente.v1.ShowDirectoryRequest
+	(*DirectoryHead)(nil),         // 1: entente.v1.DirectoryHead
+	(*AuditDirectoryRequest)(nil), // 2: entente.v1.AuditDirectoryRequest
+	(*DirectoryAudit)(nil),        // 3: entente.v1.DirectoryAudit
+	(*ProveMemberRequest)(nil),    // 4: entente.v1.ProveMemberRequest
+	(*DirectoryProof)(nil),        // 5: entente.v1.DirectoryProof
+	(*NodeStatusRequest)(nil),     // 6: entente.v1.NodeStatusRequest
+	(*NodeStatus)(nil),            // 7: entente.v1.NodeStatus
+	(*MailboxStatus)(nil),         // 8: entente.v1.MailboxStatus
+	(*PartnerStatus)(nil),         // 9: entente.v1.PartnerStatus
+	(*AddMemberRequest)(nil),      // 10: entente.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),     // 11: entente.v1.AddMemberResponse
+	(*ListMembersRequest)(nil),    // 12: entente.v1.ListMembersRequest
+	(*MemberStatus)(nil),          // 13: entente.v1.MemberStatus
+	(*ListMembersResponse)(nil),   // 14: entente.v1.ListMembersResponse
+	(*ListDevicesRequest)(nil),    // 15: entente.v1.ListDevicesRequest
+	(*DeviceStatus)(nil),          // 16: entente.v1.DeviceStatus
+	(*ListDevicesResponse)(nil),   // 17: entente.v1.ListDevicesResponse
+	(*DisableDeviceRequest)(nil),  // 18: entente.v1.DisableDeviceRequest
+	(*DisableDeviceResponse)(nil), // 19: entente.v1.DisableDeviceResponse
+	(*ListLinksRequest)(nil),      // 20: entente.v1.ListLinksRequest
+	(*LinkStatus)(nil),            // 21: entente.v1.LinkStatus
+	(*ListLinksResponse)(nil),     // 22: entente.v1.ListLinksResponse
+	(*RevokeLinkRequest)(nil),     // 23: entente.v1.RevokeLinkRequest
+	(*RevokeLinkResponse)(nil),    // 24: entente.v1.RevokeLinkResponse
+	(*InvitePartnerRequest)(nil),  // 25: entente.v1.InvitePartnerRequest
+	(*InvitePartnerResponse)(nil), // 26: entente.v1.InvitePartnerResponse
+	(*AcceptPartnerRequest)(nil),  // 27: entente.v1.AcceptPartnerRequest
+	(*AcceptPartnerResponse)(nil), // 28: entente.v1.AcceptPartnerResponse
+	(*ListPartnersRequest)(nil),   // 29: entente.v1.ListPartnersRequest
+	(*ListPartnersResponse)(nil),  // 30: entente.v1.ListPartnersResponse
+	(*ShowPartnerRequest)(nil),    // 31: entente.v1.ShowPartnerRequest
+	(*PartnerDetails)(nil),        // 32: entente.v1.PartnerDetails
+	(*ChangePartnerRequest)(nil),  // 33: entente.v1.ChangePartnerRequest
+	(*ChangePartnerResponse)(nil), // 34: entente.v1.ChangePartnerResponse
+	(*MemberChain)(nil),           // 35: entente.v1.MemberChain
+	(*Currency)(nil),              // 36: entente.v1.Currency
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
-	2,  // 0: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
-	3,  // 1: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
-	7,  // 2: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
-	10, // 3: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
-	15, // 4: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
-	3,  // 5: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
-	3,  // 6: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
-	3,  // 7: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
-	0,  // 8: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
-	4,  // 9: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
-	6,  // 10: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
-	9,  // 11: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
-	12, // 12: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
-	14, // 13: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
-	17, // 14: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
-	19, // 15: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
-	21, // 16: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
-	23, // 17: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
-	25, // 18: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
-	27, // 19: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
-	27, // 20: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
-	27, // 21: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	1,  // 22: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	5,  // 23: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	8,  // 24: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	11, // 25: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	13, // 26: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	16, // 27: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	18, // 28: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	20, // 29: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	22, // 30: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	24, // 31: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	26, // 32: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	28, // 33: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	28, // 34: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	28, // 35: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	22, // [22:36] is the sub-list for method output_type
-	8,  // [8:22] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	35, // 0: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
+	36, // 1: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
+	8,  // 2: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
+	9,  // 3: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
+	13, // 4: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
+	16, // 5: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
+	21, // 6: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
+	9,  // 7: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
+	9,  // 8: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
+	9,  // 9: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
+	6,  // 10: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
+	10, // 11: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
+	12, // 12: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
+	15, // 13: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
+	18, // 14: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
+	20, // 15: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
+	23, // 16: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
+	25, // 17: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
+	27, // 18: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
+	29, // 19: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
+	31, // 20: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
+	33, // 21: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	33, // 22: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	33, // 23: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	0,  // 24: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	2,  // 25: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	4,  // 26: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	7,  // 27: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	11, // 28: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	14, // 29: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	17, // 30: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	19, // 31: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	22, // 32: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	24, // 33: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	26, // 34: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	28, // 35: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	30, // 36: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	32, // 37: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	34, // 38: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	34, // 39: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	34, // 40: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	1,  // 41: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	3,  // 42: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	5,  // 43: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	27, // [27:44] is the sub-list for method output_type
+	10, // [10:27] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_operator_proto_init() }
@@ -2167,13 +2564,14 @@ func file_entente_v1_operator_proto_init() {
 	if File_entente_v1_operator_proto != nil {
 		return
 	}
+	file_entente_v1_federation_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

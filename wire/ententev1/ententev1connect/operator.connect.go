@@ -77,6 +77,15 @@ const (
 	// OperatorServiceEndPartnerProcedure is the fully-qualified name of the OperatorService's
 	// EndPartner RPC.
 	OperatorServiceEndPartnerProcedure = "/entente.v1.OperatorService/EndPartner"
+	// OperatorServiceShowDirectoryProcedure is the fully-qualified name of the OperatorService's
+	// ShowDirectory RPC.
+	OperatorServiceShowDirectoryProcedure = "/entente.v1.OperatorService/ShowDirectory"
+	// OperatorServiceAuditDirectoryProcedure is the fully-qualified name of the OperatorService's
+	// AuditDirectory RPC.
+	OperatorServiceAuditDirectoryProcedure = "/entente.v1.OperatorService/AuditDirectory"
+	// OperatorServiceProveMemberProcedure is the fully-qualified name of the OperatorService's
+	// ProveMember RPC.
+	OperatorServiceProveMemberProcedure = "/entente.v1.OperatorService/ProveMember"
 )
 
 // OperatorServiceClient is a client for the entente.v1.OperatorService service.
@@ -95,6 +104,9 @@ type OperatorServiceClient interface {
 	SuspendPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	ResumePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	EndPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
+	ShowDirectory(context.Context, *connect.Request[ententev1.ShowDirectoryRequest]) (*connect.Response[ententev1.DirectoryHead], error)
+	AuditDirectory(context.Context, *connect.Request[ententev1.AuditDirectoryRequest]) (*connect.Response[ententev1.DirectoryAudit], error)
+	ProveMember(context.Context, *connect.Request[ententev1.ProveMemberRequest]) (*connect.Response[ententev1.DirectoryProof], error)
 }
 
 // NewOperatorServiceClient constructs a client for the entente.v1.OperatorService service. By
@@ -192,6 +204,24 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("EndPartner")),
 			connect.WithClientOptions(opts...),
 		),
+		showDirectory: connect.NewClient[ententev1.ShowDirectoryRequest, ententev1.DirectoryHead](
+			httpClient,
+			baseURL+OperatorServiceShowDirectoryProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ShowDirectory")),
+			connect.WithClientOptions(opts...),
+		),
+		auditDirectory: connect.NewClient[ententev1.AuditDirectoryRequest, ententev1.DirectoryAudit](
+			httpClient,
+			baseURL+OperatorServiceAuditDirectoryProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("AuditDirectory")),
+			connect.WithClientOptions(opts...),
+		),
+		proveMember: connect.NewClient[ententev1.ProveMemberRequest, ententev1.DirectoryProof](
+			httpClient,
+			baseURL+OperatorServiceProveMemberProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ProveMember")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -211,6 +241,9 @@ type operatorServiceClient struct {
 	suspendPartner *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
 	resumePartner  *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
 	endPartner     *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	showDirectory  *connect.Client[ententev1.ShowDirectoryRequest, ententev1.DirectoryHead]
+	auditDirectory *connect.Client[ententev1.AuditDirectoryRequest, ententev1.DirectoryAudit]
+	proveMember    *connect.Client[ententev1.ProveMemberRequest, ententev1.DirectoryProof]
 }
 
 // Status calls entente.v1.OperatorService.Status.
@@ -283,6 +316,21 @@ func (c *operatorServiceClient) EndPartner(ctx context.Context, req *connect.Req
 	return c.endPartner.CallUnary(ctx, req)
 }
 
+// ShowDirectory calls entente.v1.OperatorService.ShowDirectory.
+func (c *operatorServiceClient) ShowDirectory(ctx context.Context, req *connect.Request[ententev1.ShowDirectoryRequest]) (*connect.Response[ententev1.DirectoryHead], error) {
+	return c.showDirectory.CallUnary(ctx, req)
+}
+
+// AuditDirectory calls entente.v1.OperatorService.AuditDirectory.
+func (c *operatorServiceClient) AuditDirectory(ctx context.Context, req *connect.Request[ententev1.AuditDirectoryRequest]) (*connect.Response[ententev1.DirectoryAudit], error) {
+	return c.auditDirectory.CallUnary(ctx, req)
+}
+
+// ProveMember calls entente.v1.OperatorService.ProveMember.
+func (c *operatorServiceClient) ProveMember(ctx context.Context, req *connect.Request[ententev1.ProveMemberRequest]) (*connect.Response[ententev1.DirectoryProof], error) {
+	return c.proveMember.CallUnary(ctx, req)
+}
+
 // OperatorServiceHandler is an implementation of the entente.v1.OperatorService service.
 type OperatorServiceHandler interface {
 	Status(context.Context, *connect.Request[ententev1.NodeStatusRequest]) (*connect.Response[ententev1.NodeStatus], error)
@@ -299,6 +347,9 @@ type OperatorServiceHandler interface {
 	SuspendPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	ResumePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	EndPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
+	ShowDirectory(context.Context, *connect.Request[ententev1.ShowDirectoryRequest]) (*connect.Response[ententev1.DirectoryHead], error)
+	AuditDirectory(context.Context, *connect.Request[ententev1.AuditDirectoryRequest]) (*connect.Response[ententev1.DirectoryAudit], error)
+	ProveMember(context.Context, *connect.Request[ententev1.ProveMemberRequest]) (*connect.Response[ententev1.DirectoryProof], error)
 }
 
 // NewOperatorServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -392,6 +443,24 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("EndPartner")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceShowDirectoryHandler := connect.NewUnaryHandler(
+		OperatorServiceShowDirectoryProcedure,
+		svc.ShowDirectory,
+		connect.WithSchema(operatorServiceMethods.ByName("ShowDirectory")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceAuditDirectoryHandler := connect.NewUnaryHandler(
+		OperatorServiceAuditDirectoryProcedure,
+		svc.AuditDirectory,
+		connect.WithSchema(operatorServiceMethods.ByName("AuditDirectory")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceProveMemberHandler := connect.NewUnaryHandler(
+		OperatorServiceProveMemberProcedure,
+		svc.ProveMember,
+		connect.WithSchema(operatorServiceMethods.ByName("ProveMember")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/entente.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorServiceStatusProcedure:
@@ -422,6 +491,12 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceResumePartnerHandler.ServeHTTP(w, r)
 		case OperatorServiceEndPartnerProcedure:
 			operatorServiceEndPartnerHandler.ServeHTTP(w, r)
+		case OperatorServiceShowDirectoryProcedure:
+			operatorServiceShowDirectoryHandler.ServeHTTP(w, r)
+		case OperatorServiceAuditDirectoryProcedure:
+			operatorServiceAuditDirectoryHandler.ServeHTTP(w, r)
+		case OperatorServiceProveMemberProcedure:
+			operatorServiceProveMemberHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -485,4 +560,16 @@ func (UnimplementedOperatorServiceHandler) ResumePartner(context.Context, *conne
 
 func (UnimplementedOperatorServiceHandler) EndPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.EndPartner is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ShowDirectory(context.Context, *connect.Request[ententev1.ShowDirectoryRequest]) (*connect.Response[ententev1.DirectoryHead], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ShowDirectory is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) AuditDirectory(context.Context, *connect.Request[ententev1.AuditDirectoryRequest]) (*connect.Response[ententev1.DirectoryAudit], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.AuditDirectory is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ProveMember(context.Context, *connect.Request[ententev1.ProveMemberRequest]) (*connect.Response[ententev1.DirectoryProof], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ProveMember is not implemented"))
 }

@@ -1,0 +1,67 @@
+package node
+
+import (
+	"context"
+	"encoding/base64"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+func (a operatorAPI) ShowDirectory(context.Context, *connect.Request[pb.ShowDirectoryRequest]) (*connect.Response[pb.DirectoryHead], error) {
+	return answer(a.n.directoryHead())
+}
+
+func (n *Node) directoryHead() (*pb.DirectoryHead, error) {
+	if err := n.signs(); err != nil { // a head below what was signed before would be a fork
+		return nil, err
+	}
+	note, err := n.dir.Checkpoint()
+	if err != nil {
+		return nil, err
+	}
+	c, err := identity.VerifyCheckpoint(note, n.org)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.DirectoryHead{Checkpoint: note, Size: c.Size, Root: base64.StdEncoding.EncodeToString(c.Root[:]),
+		Members: uint64(len(n.dir.Members())), Map: n.dir.HasMap()}, nil
+}
+
+func (a operatorAPI) AuditDirectory(ctx context.Context, _ *connect.Request[pb.AuditDirectoryRequest]) (*connect.Response[pb.DirectoryAudit], error) {
+	started := time.Now()
+	found, err := a.n.dir.Audit(ctx)
+	return answer(&pb.DirectoryAudit{Leaves: found.Leaves, Records: found.Records, Members: found.Members, Problems: found.Problems,
+		TookMs: time.Since(started).Milliseconds()}, err)
+}
+
+func (a operatorAPI) ProveMember(_ context.Context, r *connect.Request[pb.ProveMemberRequest]) (*connect.Response[pb.DirectoryProof], error) {
+	return answer(a.n.proveMember(r.Msg.Name))
+}
+
+// proveMember makes the proof of a member that goes into a file: by name, or, of one that
+// the log does not have, by ID.
+func (n *Node) proveMember(name string) (*pb.DirectoryProof, error) {
+	if err := n.signs(); err != nil {
+		return nil, err
+	}
+	p := &pb.DirectoryProof{Type: identity.ProofType, Organization: n.org.ID.String(), Chain: &pb.MemberChain{Manifests: n.org.Notes}}
+	id, err := wire.ParseMemberID(name)
+	if m, e := n.dir.Lookup(name); e == nil {
+		id, err = m.ID, nil
+	} else if err != nil {
+		return nil, e
+	}
+	p.Member = id[:]
+	if m, err := n.dir.Get(id); err == nil {
+		p.Address = m.Address().String()
+		if p.Chain, err = n.dir.Chain(id); err != nil {
+			return nil, err
+		}
+	}
+	p.Currency, err = n.dir.Currency(id)
+	return p, err
+}
