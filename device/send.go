@@ -237,15 +237,13 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 			return nil
 		case s.State == stateWaiting:
 			return wire.Refuse(s.Code, "%s; the message waits and goes out with the next one", s.Reason)
-		case (o.Accepted || l.d.stalled(o.Room)) && patience == nil:
+		}
+		elsewhere, err := l.further(ctx, o, &attempts)
+		if err != nil {
+			return err
+		}
+		if elsewhere && patience == nil {
 			patience = time.After(wait)
-		case o.Core == nil && !l.d.stalled(o.Room):
-			if attempts++; attempts > maxAttempts {
-				return wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "the room moved on %d times; the message waits and is sent with the next one", maxAttempts)
-			}
-			if err := l.again(ctx, o); err != nil {
-				return err
-			}
 		}
 		select {
 		case <-ctx.Done():
@@ -253,7 +251,7 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 		case <-l.settled:
 		case <-patience:
 			if o.Core == nil {
-				return wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "this device is coming back into the room; the message waits and goes out with the next visit")
+				return wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "a change of the room has to come first; the message waits and goes out with the next visit")
 			}
 			return nil
 		case <-look.C:
@@ -269,6 +267,25 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 			return err
 		}
 	}
+}
+
+// further does what a message without an answer needs from us, and reports whether it is
+// for others to answer now.
+func (l *link) further(ctx context.Context, o *outgoing, attempts *int) (elsewhere bool, err error) {
+	if o.Core != nil {
+		return o.Accepted, nil
+	}
+	held, committing, err := l.heldBack(o.Room)
+	if err != nil {
+		return false, err
+	}
+	if l.d.stalled(o.Room) || committing {
+		return true, nil
+	}
+	if *attempts++; *attempts > maxAttempts {
+		return false, wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "the room moved on %d times; the message waits and is sent with the next one", maxAttempts)
+	}
+	return held, l.again(ctx, o)
 }
 
 // maxAttempts bounds how often one Send encrypts a message anew.

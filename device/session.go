@@ -25,6 +25,7 @@ type link struct {
 	stays     bool                     // through outages
 	downed    atomic.Int64             // when the connection was lost, Unix ns; 0: it is there
 	proposals map[wire.RoomID][]uint64 // counters of our last ones to leave
+	held      map[wire.RoomID]error    // why a Commit that messages wait for was not made
 }
 
 // How long a visit waits for a node that does not answer: at first, and for one that
@@ -40,7 +41,7 @@ func (d *Device) connectSession(ctx context.Context, stays bool) (*link, error) 
 	ctx, stop := context.WithCancel(ctx)
 	l := &link{d: d, stays: stays, drained: make(chan struct{}, 1), trouble: make(chan error, 1), settled: make(chan struct{}, 1),
 		welcomed: make(chan struct{}), ended: make(chan error, 1), stop: stop,
-		proposals: make(map[wire.RoomID][]uint64)}
+		proposals: make(map[wire.RoomID][]uint64), held: make(map[wire.RoomID]error)}
 	var err error
 	l.client, err = d.home.Session(session.ClientOptions{
 		Mark: d.mark, Handler: l.handle, Welcomed: l.greeted,
@@ -137,9 +138,22 @@ func (l *link) submitWaiting(ctx context.Context) error {
 	if err := l.leave(ctx); err != nil {
 		return err
 	}
-	waiting, err := l.d.waiting()
+	waiting, err := l.submitAll(ctx)
 	if err != nil {
 		return err
+	}
+	if moved, err := l.commitBefore(ctx, waiting); err != nil || !moved {
+		return err
+	}
+	_, err = l.submitAll(ctx)
+	return err
+}
+
+// submitAll hands over every message that may be encrypted now, and lists what waits.
+func (l *link) submitAll(ctx context.Context) ([]*outgoing, error) {
+	waiting, err := l.d.waiting()
+	if err != nil {
+		return nil, err
 	}
 	for _, o := range waiting {
 		if o.Accepted {
@@ -147,20 +161,20 @@ func (l *link) submitWaiting(ctx context.Context) error {
 		}
 		if err := l.d.encrypt(o); err != nil {
 			if err := l.d.refuse(o, err); err != nil {
-				return err
+				return nil, err
 			}
 			poke(l.settled)
 			continue
 		}
 		if o.Core == nil {
-			continue // its room is stalled
+			continue // its room is stalled, or a Commit comes first
 		}
 		failpoint("before-submit")
 		if err := l.client.Submit(ctx, o.Counter, o.Core, func(st *pb.Status) { l.answered(o, st) }); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return waiting, nil
 }
 
 // refuse settles a message that this device itself will not send; other errors it
@@ -177,7 +191,7 @@ func (d *Device) refuse(o *outgoing, why error) error {
 }
 
 // encrypt gives a message its counter and bytes, and stores both with the advanced
-// ratchet; in a stalled room it stays as it is.
+// ratchet; in a stalled room, and where a Commit comes first, it stays as it is.
 func (d *Device) encrypt(o *outgoing) error {
 	if o.Core != nil {
 		return nil
@@ -193,7 +207,7 @@ func (d *Device) encryptWith(o *outgoing, also func(*txn) error) error {
 	if r.Stopped != "" {
 		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s", r.Stopped)
 	}
-	if r.stalled() {
+	if r.stalled() || r.mustCommit() {
 		return d.vault.update(func(t *txn) error { return errors.Join(o.save(t), also(t)) })
 	}
 	next, body, err := r.state.Encrypt(nil, o.Content, padTo(len(o.Content)))

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -16,6 +17,12 @@ import (
 func (m *model) send(t *rapid.T) {
 	p := m.pick(t, "from", hasState)
 	if p == nil {
+		return
+	}
+	if p.st.MustCommit() {
+		if _, _, err := p.st.Encrypt(nil, nil, 0); !errors.Is(err, ErrPending) {
+			t.Fatalf("%s speaks before it commits what waits: %v", p.name, err)
+		}
 		return
 	}
 	m.say(t, p)

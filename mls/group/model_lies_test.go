@@ -108,6 +108,9 @@ func (m *model) settle(t *rapid.T) {
 		t.Fatalf("%d of %d members are back", len(in), len(m.head.members))
 	}
 	for _, p := range in {
+		if p.st.MustCommit() {
+			continue
+		}
 		x := m.say(t, p)
 		for _, o := range m.players {
 			if o.st != nil && o != p {

@@ -61,13 +61,17 @@ func (s *State) Reserved() int { return int(s.own.reserved.generation - s.own.ap
 
 // Encrypt makes an application message (an MLSMessage). aad is authenticated and
 // readable by everybody on the way. The data, the signature and their framing
-// are padded with zeros to a multiple of padTo bytes when it is positive.
+// are padded with zeros to a multiple of padTo bytes when it is positive. An ErrPending
+// says that a Commit has to come first.
 func (s *State) Encrypt(aad, data []byte, padTo int) (*State, []byte, error) {
 	if len(data) > MaxPlaintext || padTo > MaxPlaintext || len(aad) > MaxPlaintext {
 		return nil, nil, ErrTooLarge
 	}
 	if s.own.app.generation >= 1<<32-2 {
 		return nil, nil, mls.ErrLimit
+	}
+	if s.MustCommit() {
+		return nil, nil, ErrPending
 	}
 	c := &mls.Content{
 		WireFormat: mls.WirePrivateMessage, GroupID: s.pub.GroupContext().GroupID, Epoch: s.Epoch(), AAD: aad,

@@ -35,6 +35,13 @@ func (s *State) proposals(p CommitParams) ([]mls.Sent, error) {
 	return list, nil
 }
 
+// MustCommit reports whether proposals wait that we can commit: then a Commit comes before
+// application messages, so that whom somebody proposed to remove cannot read them (RFC 9420
+// §12.4).
+func (s *State) MustCommit() bool {
+	return len(s.pub.PendingRefs()) > 0 && len(s.byReference(nil)) > 0
+}
+
 // byReference lists the pending proposals that we can take, without those that
 // stand against what the Commit does by value: it has the last word.
 func (s *State) byReference(value []mls.Sent) []mls.Sent {

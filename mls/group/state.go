@@ -30,6 +30,8 @@ var (
 	ErrNotMember = errors.New("group: no leaf of ours")
 	// ErrTooLarge is returned for a plaintext beyond MaxPlaintext.
 	ErrTooLarge = errors.New("group: plaintext too long")
+	// ErrPending is returned for a message that has to wait for a Commit: see MustCommit.
+	ErrPending = errors.New("group: proposals wait for a Commit, which has to come before messages")
 	// ErrRecord is returned for stored records that do not fit together.
 	ErrRecord = errors.New("group: malformed record")
 )
