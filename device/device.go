@@ -95,6 +95,14 @@ func Open(dir string, passphrase []byte, options ...Option) (*Device, error) {
 		d.Close()
 		return nil, err
 	}
+	gone, err := d.expireMLS()
+	if gone {
+		err = d.vault.rotate()
+	}
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
 	err = d.vault.view(func(t *txn) (err error) { d.opened, err = t.number(counterName); return err })
 	if err != nil {
 		d.Close()
@@ -186,7 +194,7 @@ func (d *Device) credential() mls.Credential {
 }
 
 func (d *Device) config() group.Config {
-	return group.Config{Validator: d.chains, Signer: d.signer, Now: d.now}
+	return group.Config{Validator: d.chains, Signer: d.signer, Now: func() time.Time { return d.now() }}
 }
 
 // Enroll makes this folder a device of the member that the link is for. The keys

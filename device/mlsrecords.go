@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/entente-im/entente/mls/group"
 	"github.com/entente-im/entente/wire"
@@ -107,4 +108,36 @@ func (t *txn) readMLS(id wire.RoomID, cfg group.Config) (s *group.State, old boo
 	}
 	uses, err := t.number(string(roomKey(usesPrefix, id)))
 	return s, s.Uses() < uses, err
+}
+
+// expireMLS drops the past epochs and skipped keys that are older than a day, where nothing
+// arrives that would, and reports whether there were any: then the state key has to be
+// replaced, or the file would still open them.
+func (d *Device) expireMLS() (bool, error) {
+	changed := make(map[wire.RoomID]*room)
+	for id, r := range d.rooms {
+		if r.state == nil {
+			continue
+		}
+		if next, gone := r.state.Expire(); gone {
+			c := *r
+			c.state = next
+			changed[id] = &c
+		}
+	}
+	if len(changed) == 0 {
+		return false, nil
+	}
+	err := d.vault.update(func(t *txn) error {
+		for _, r := range changed {
+			if err := r.save(t); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		maps.Copy(d.rooms, changed)
+	}
+	return err == nil, err
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/entente-im/entente/wire"
 )
@@ -84,4 +85,42 @@ func TestAnOlderCopyOfARoomsRecordsIsNotUsedAndTheRoomComesBack(t *testing.T) {
 	}
 	send(t, p.bob, p.alice.Address(), "back", SendOptions{})
 	receiveUntil(t, p.alice, "the message arrives", func(all []Shown) bool { return slices.Contains(texts(all), "back") })
+}
+
+func TestOldMLSKeysGoThoughNothingArrives(t *testing.T) {
+	p := newPair(t)
+	send(t, p.alice, p.bob.Address(), "first", SendOptions{})
+	receive(t, p.bob)
+	must(t, commitNow(t.Context(), p.alice))
+	receiveUntil(t, p.bob, "the Commit", func([]Shown) bool { _, r := onlyRoom(t, p.bob); return r.state.Epoch() == 2 })
+	id, _ := onlyRoom(t, p.bob)
+	parts := func() (past int) {
+		for k := range mlsRecords(t, p.bob, id) {
+			key := []byte(k)[len(roomKey(partPrefix, id)):]
+			if bytes.HasPrefix([]byte(k), []byte(partPrefix)) && key[8] == 1 { // of epoch 1
+				past++
+			}
+		}
+		return past
+	}
+	if parts() == 0 {
+		t.Fatal("nothing is kept of the past epoch")
+	}
+	must(t, p.bob.renewKeys())
+	if parts() == 0 {
+		t.Fatal("dropped at once")
+	}
+	later := func() time.Time { return time.Now().Add(25 * time.Hour) }
+	p.bob.now, p.bob.vault.now = later, later
+	generation := p.bob.vault.generation
+	must(t, p.bob.renewKeys())
+	if n := parts(); n > 0 {
+		t.Fatalf("%d records of the past epoch after a day", n)
+	}
+	if p.bob.vault.generation == generation {
+		t.Fatal("the key that opens the old records is still there")
+	}
+	p.bob = reopened(t, p.bob)
+	send(t, p.alice, p.bob.Address(), "second", SendOptions{})
+	receiveUntil(t, p.bob, "it goes on", hasTexts(1))
 }

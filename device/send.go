@@ -432,11 +432,17 @@ func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) erro
 	}
 }
 
-// renewKeys replaces a state key that is old and drops the keys of past days, for a
-// device that stays open.
+// renewKeys replaces a state key that is old and drops what has had its time, for a device
+// that stays open.
 func (d *Device) renewKeys() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !d.vault.isOld() {
+		return nil
+	}
+	if _, err := d.expireMLS(); err != nil {
+		return err
+	}
 	return d.vault.rotateIfOld()
 }
 

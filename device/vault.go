@@ -259,12 +259,16 @@ func (v *vault) rotate() error {
 	return v.slots.Erase(int(old % 2))
 }
 
+// isOld reports whether the state key has been used for StateKeyLife.
+func (v *vault) isOld() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.now().Sub(v.since) >= StateKeyLife
+}
+
 // rotateIfOld keeps the promise of StateKeyLife.
 func (v *vault) rotateIfOld() error {
-	v.mu.Lock()
-	old := v.now().Sub(v.since) >= StateKeyLife
-	v.mu.Unlock()
-	if !old {
+	if !v.isOld() {
 		return nil
 	}
 	return errors.Join(v.rotate(), v.dropDays())
