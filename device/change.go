@@ -157,7 +157,7 @@ func (l *link) awaitOutcome(ctx context.Context, id wire.RoomID, counter uint64)
 			return st, nil
 		case !waits: // another Commit was applied instead
 			return wire.Status(pb.Code_CODE_WRONG_EPOCH, ""), nil
-		case time.Now().After(patience):
+		case !time.Now().Before(patience):
 			return nil, wire.Refuse(pb.Code_CODE_UNREACHABLE, "the room's hub has not answered yet; the change stands and takes effect when it does")
 		}
 		if err := l.pause(ctx, patience); err != nil {

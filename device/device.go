@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,7 +54,7 @@ type Device struct {
 	chains  *chains
 	now     func() time.Time
 
-	mu    sync.Mutex // guards all below and every write to the vault
+	mu    lock // guards all below and every write to the vault
 	rooms map[wire.RoomID]*room
 	// outcomes are the hub's answers to Commits that somebody waits for, by counter.
 	outcomes map[uint64]*pb.Status
@@ -117,7 +116,7 @@ func openFolder(dir string, passphrase []byte, options []Option) (*Device, error
 		return nil, err
 	}
 	debug.FreeOSMemory() // what Argon2id took
-	d := &Device{vault: v, now: time.Now, rooms: make(map[wire.RoomID]*room), outcomes: make(map[uint64]*pb.Status), events: make(chan struct{}, 1)}
+	d := &Device{vault: v, mu: make(lock, 1), now: time.Now, rooms: make(map[wire.RoomID]*room), outcomes: make(map[uint64]*pb.Status), events: make(chan struct{}, 1)}
 	for _, set := range options {
 		set(d)
 	}

@@ -121,7 +121,7 @@ func (s *Sender) Leave(ctx context.Context, id wire.RoomID) error {
 func (l *link) awaitProposals(ctx context.Context, id wire.RoomID) (*pb.Status, error) {
 	for patience := time.Now().Add(DefaultWait); ; {
 		refused, open := l.d.proposalOutcome(l.proposals[id])
-		if refused != nil || !open || time.Now().After(patience) {
+		if refused != nil || !open || !time.Now().Before(patience) {
 			return refused, nil
 		}
 		if err := l.pause(ctx, patience); err != nil {

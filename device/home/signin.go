@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/entente-im/entente/wire"
@@ -31,8 +30,8 @@ type signer struct {
 	key  crypto.PrivKey
 	next http.RoundTripper
 
-	mu     sync.Mutex // held during a sign-in: calls wait for one token
-	bearer string
+	turn   chan struct{} // holds one during a sign-in: calls wait for one token
+	bearer string        // of whose turn it is
 }
 
 func newSigner(o Options, next http.RoundTripper) (*signer, error) {
@@ -40,13 +39,17 @@ func newSigner(o Options, next http.RoundTripper) (*signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("home: device key: %w", err)
 	}
-	return &signer{o: o, key: key, next: next}, nil
+	return &signer{o: o, key: key, next: next, turn: make(chan struct{}, 1)}, nil
 }
 
 // token returns the current token, or a new one when the current is the stale one.
 func (s *signer) token(ctx context.Context, stale string) (string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	defer func() { <-s.turn }()
 	if s.bearer != "" && s.bearer != stale {
 		return s.bearer, nil
 	}
