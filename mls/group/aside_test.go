@@ -54,7 +54,8 @@ func (c *client) keepsOneOfEach() {
 // An external Commit has no membership tag, its signature does not cover the
 // confirmation tag, and who is removed cannot compute that tag: the one bent
 // message that is taken says to a client what its own signature said, that its old
-// leaf is gone. The state stays the old one.
+// leaf is gone. The state stays the old one. Somebody else's external Commit that
+// takes its SelfRemove up is the same: the SelfRemove has its signature.
 func TestWhoIsReplacedByItsOwnExternalCommitCannotCheckTheConfirmationTag(t *testing.T) {
 	room := newRoom(t, 3)
 	info, err := room[0].st.GroupInfo(true)

@@ -47,20 +47,30 @@ func (m *model) propose(t *rapid.T) {
 	var msg []byte
 	var err error
 	l, aad := p.on(), fmt.Appendf(nil, "proposal %d", len(m.proposals)) // two equal ones would have one reference
-	kind := one(t, "kind", []string{"add", "remove", "update"})
+	kind := one(t, "kind", []string{"add", "remove", "update", "key", "extensions", "leave"})
 	others, members := m.strangers(l), p.st.Members()
 	switch {
 	case kind == "add" && len(others) > 0:
 		n, msg, err = p.st.ProposeAdd(one(t, "whom", others).kp, aad)
 	case kind == "update":
 		n, msg, err = p.st.ProposeUpdate(nil, aad)
+	case kind == "key":
+		n, msg, err = p.st.ProposePSK(external("coffee"), aad)
+	case kind == "extensions":
+		n, msg, err = p.st.ProposeExtensions(m.extensions(string(aad)), aad)
+	case kind == "leave":
+		if p.st.Public().IsLeaving(p.st.OwnLeaf()) {
+			m.refusesSecondLeave(t, p)
+			return
+		}
+		n, msg, err = p.st.ProposeSelfRemove(aad)
 	default:
 		n, msg, err = p.st.ProposeRemove(members[die(t, "whom", len(members))].Leaf, aad)
 	}
 	ok(t, err)
 	p.st = n
 	refs := n.Public().PendingRefs()
-	x := &modelProposal{base: l, by: p, bytes: msg, ref: string(refs[len(refs)-1])}
+	x := &modelProposal{base: l, by: p, private: m.private && kind != "leave", leaves: kind == "leave", bytes: msg, ref: string(refs[len(refs)-1])}
 	p.have[x.ref] = true
 	m.proposals = append(m.proposals, x)
 }
@@ -90,6 +100,7 @@ func (m *model) stage(t *rapid.T) {
 			params.Removes = append(params.Removes, x.Leaf)
 		}
 	}
+	m.moreParams(t, p, &params)
 	n, st, err := p.st.Stage(params)
 	ok(t, err)
 	p.st = n
@@ -103,6 +114,9 @@ func (m *model) submit(p *player, base *link, st *Staged, external bool) *modelC
 		for _, a := range st.Effects.Added {
 			c.welcomed[string(a.Node.Credential.Identity)] = string(a.Node.EncryptionKey)
 		}
+	}
+	for _, q := range st.Effects.Proposals {
+		c.psks = c.psks || q.Proposal.Type == mls.ProposalPSK && !q.Proposal.PSK.Resumption
 	}
 	m.links = append(m.links, nil)
 	m.commits = append(m.commits, c)
@@ -143,12 +157,12 @@ func (m *model) hubFollows(t *rapid.T, c *modelCommit) {
 	hub := m.hub
 	var err error
 	for _, x := range m.proposals {
-		if x.base == m.head {
+		if x.fits(m.head) {
 			hub, _, err = hub.Process(x.bytes)
 			ok(t, err)
 		}
 	}
-	if hub, err = mls.UnmarshalPublicGroup(hub.Marshal(), mls.PublicOptions{Validator: testValidator{}, Now: c.by.cfg.Now}); err != nil {
+	if hub, err = mls.UnmarshalPublicGroup(hub.Marshal(), m.hubOptions()); err != nil {
 		t.Fatal(err)
 	}
 	hub, e, err := hub.Process(c.bytes)
@@ -178,6 +192,14 @@ func (m *model) comeFromOutside(t *rapid.T) {
 func (m *model) external(t *rapid.T, p *player, at *link) *modelCommit {
 	_, member := at.members[p.name]
 	params := ExternalParams{Credential: credential(p.name), ResyncOwn: true}
+	if die(t, "with a key when 0", 3) == 0 {
+		params.PSKs = []mls.PreSharedKeyID{external("coffee")}
+	}
+	for _, x := range m.proposals { // what the server passes on
+		if x.leaves && x.base == at && die(t, "self-remove when above 0", 3) > 0 {
+			params.SelfRemoves = append(params.SelfRemoves, x.bytes)
+		}
+	}
 	if !member {
 		if _, err := ExternalJoin(p.cfg, at.groupInfo, at.tree, params); err != ErrNotMember {
 			t.Fatalf("resync of who is no member: %v", err)

@@ -99,6 +99,9 @@ func (m *model) takeCommit(t *rapid.T, p *player, c *modelCommit) {
 		i := slices.IndexFunc(m.proposals, func(x *modelProposal) bool { return x.ref == string(ref) })
 		m.hear(t, p, m.proposals[i])
 	}
+	if c.psks && !slices.Contains(c.removed, p.name) && die(t, "lacks the key when 0", 4) == 0 {
+		m.refusesWithoutKey(t, p, c)
+	}
 	before := p.records()
 	n, e, err := p.st.Process(c.bytes)
 	if err != nil {
@@ -138,10 +141,10 @@ func (m *model) hearProposal(t *rapid.T) {
 
 func (m *model) hear(t *rapid.T, p *player, x *modelProposal) {
 	switch {
-	case x.base != p.on():
+	case !x.fits(p.on()):
 		p.refuses(t, "a proposal of another epoch", processing(x.bytes))
 		return
-	case m.private && (x.by == p || p.have[x.ref]):
+	case x.private && (x.by == p || p.have[x.ref]):
 		p.refuses(t, "a private proposal again", processing(x.bytes))
 		return
 	}
@@ -211,6 +214,7 @@ func (m *model) joinByWelcome(t *rapid.T) {
 		}
 	}
 	c := one(t, "welcome", fit)
+	p.lacks = c.psks && die(t, "lacks the key when 0", 4) == 0
 	st, info, err := Join(p.cfg, c.welcome, c.tree, p.kps)
 	kp, perr := mls.ParseKeyPackage(p.kps.KeyPackage)
 	ok(t, perr)
@@ -218,7 +222,15 @@ func (m *model) joinByWelcome(t *rapid.T) {
 		if err != ErrNotForUs {
 			t.Fatalf("a welcome for a key package that is gone: %v", err)
 		}
+		p.lacks = false
 		return
+	}
+	if p.lacks {
+		if err != ErrNoPSK {
+			t.Fatalf("a welcome without the key that it needs: %v", err)
+		}
+		p.lacks = false
+		st, info, err = Join(p.cfg, c.welcome, c.tree, p.kps)
 	}
 	ok(t, err)
 	if inviter := st.Public().Member(info.Inviter); string(inviter.Credential.Identity) != c.by.name {

@@ -21,6 +21,7 @@ type player struct {
 	opened map[int]bool
 	have   map[string]bool       // references of proposals received in this epoch
 	gone   map[*modelCommit]bool // those that it saw remove it
+	lacks  bool                  // the key that the others share
 }
 
 // stay is a player's time on a link: which messages of it can still be opened.
@@ -137,6 +138,9 @@ func (p *player) GoString() string       { return p.name }
 func (c *modelCommit) GoString() string  { return fmt.Sprintf("commit %d by %s", c.number, c.by.name) }
 func (x *modelMessage) GoString() string { return x.text }
 func (x *modelProposal) GoString() string {
+	if x.by == nil {
+		return fmt.Sprintf("proposal by the hub after commit %d", x.base.number)
+	}
 	return fmt.Sprintf("proposal by %s after commit %d", x.by.name, x.base.number)
 }
 func (l *link) GoString() string { return fmt.Sprintf("epoch %d after commit %d", l.epoch, l.number) }

@@ -49,13 +49,17 @@ type modelCommit struct {
 	refs     [][]byte          // proposals by reference
 	welcomed map[string]string // KeyPackage reference of who was added
 	removed  []string          // names
+	psks     bool              // needs the key that all clients share
 }
 
 type modelProposal struct {
-	base  *link
-	by    *player
-	bytes []byte
-	ref   string
+	base    *link
+	by      *player // nil: the hub, as external sender
+	private bool
+	leaves  bool          // a SelfRemove
+	whom    mls.LeafIndex // of the hub's Remove
+	bytes   []byte
+	ref     string
 }
 
 type modelMessage struct {
@@ -72,6 +76,7 @@ type model struct {
 	clock     time.Time
 	aged      time.Duration
 	private   bool
+	hubKey    ed25519.PrivateKey // of the external sender
 	players   []*player
 	links     []*link // by number of the Commit; nil when nobody may be there
 	head      *link
@@ -84,23 +89,26 @@ type model struct {
 
 func newModel(t *rapid.T) *model {
 	m := &model{clock: time.Now().Truncate(time.Second), private: rapid.Bool().Draw(t, "private handshakes"), accepted: map[*link]*modelCommit{}}
+	var err error
+	_, m.hubKey, err = ed25519.GenerateKey(nil)
+	ok(t, err)
 	for i := range modelClients {
 		_, key, err := ed25519.GenerateKey(nil)
 		ok(t, err)
 		p := &player{name: fmt.Sprintf("p%d", i), opened: map[int]bool{}, gone: map[*modelCommit]bool{}}
-		p.cfg = Config{Validator: testValidator{}, Signer: key, Private: m.private, Now: func() time.Time { return m.clock }}
+		p.cfg = Config{Validator: modelValidator{}, Signer: key, Private: m.private, Now: func() time.Time { return m.clock }, PSK: p.source}
 		m.newKeyPackage(t, p)
 		m.players = append(m.players, p)
 	}
 	first := m.players[0]
-	st, err := Create(first.cfg, CreateParams{Suite: testSuite, GroupID: []byte("room"), Credential: credential(first.name)})
+	st, err := Create(first.cfg, CreateParams{Suite: testSuite, GroupID: []byte("room"), Credential: credential(first.name), Extensions: m.extensions("first")})
 	ok(t, err)
 	m.links = append(m.links, nil)
 	m.head = m.enter(t, first, st, 0, nil)
 	if !m.private {
 		info, err := st.GroupInfo(true)
 		ok(t, err)
-		m.hub, err = mls.NewPublicGroup(info, nil, mls.PublicOptions{Validator: testValidator{}, Now: first.cfg.Now})
+		m.hub, err = mls.NewPublicGroup(info, nil, m.hubOptions())
 		ok(t, err)
 	}
 	return m
@@ -222,6 +230,9 @@ func TestRoomModel(t *testing.T) {
 		actions := m.actions()
 		for range steps {
 			one(t, "action", actions).do(t)
+			if die(t, "restart when 0", 4) == 0 {
+				m.restart(t)
+			}
 			m.agree(t)
 		}
 		m.settle(t)
@@ -242,11 +253,11 @@ func (m *model) actions() (out []action) {
 		action
 	}{
 		{4, action{"send", m.send}}, {6, action{"read", m.readOne}}, {4, action{"lie about messages", m.deliverAnyMessage}},
-		{2, action{"propose", m.propose}}, {3, action{"hear a proposal", m.hearProposal}},
+		{3, action{"propose", m.propose}}, {1, action{"the hub proposes", m.hubProposes}}, {3, action{"hear a proposal", m.hearProposal}},
 		{3, action{"stage", m.stage}}, {2, action{"accept", m.accept}}, {8, action{"catch up", m.catchUpOne}},
 		{1, action{"lie about commits", m.deliverAnyCommit}}, {4, action{"join", m.joinByWelcome}},
 		{2, action{"come from outside", m.comeFromOutside}}, {1, action{"flip", m.flip}}, {1, action{"wrong tree", m.wrongTree}},
-		{1, action{"restart", m.restart}}, {2, action{"time passes", m.timePasses}},
+		{2, action{"time passes", m.timePasses}},
 	} {
 		for range a.times {
 			out = append(out, a.action)
