@@ -31,13 +31,6 @@ const (
 	late2   = 11
 )
 
-// Rules that a run breaks on purpose, so that each check is seen to find what it is for.
-type broken int
-
-const (
-	nothing broken = iota
-)
-
 // talk is a run: people who write, come and go, and what befalls them.
 type talk struct {
 	*world

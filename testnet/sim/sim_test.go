@@ -11,14 +11,11 @@ import (
 )
 
 func TestTwoDevicesOfOneOrganizationTalkInABubble(t *testing.T) {
-	root, templates := ramFolder(t), ramFolder(t)
+	root := ramFolder(t)
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		if err := prepare(templates, "acme.example"); err != nil {
-			t.Fatal(err)
-		}
 		w := newWorld(1, root)
-		s, err := w.site(templates, "acme.example", nil)
+		s, err := w.site(templates(), "acme.example", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,14 +48,32 @@ func TestTwoDevicesOfOneOrganizationTalkInABubble(t *testing.T) {
 	})
 }
 
-// ramFolder is a temporary folder in memory where the machine has one.
+// keptFolder holds the organizations' folders while the tests run.
+var keptFolder string
+
+func TestMain(m *testing.M) {
+	var err error
+	if keptFolder, err = os.MkdirTemp(ramBase(), "entente-sim-"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(keptFolder)
+	os.Exit(code)
+}
+
+// ramBase is where folders in memory can be made; empty: this machine has no such place.
+func ramBase() string {
+	const base = "/dev/shm"
+	if info, err := os.Stat(base); err != nil || !info.IsDir() {
+		return ""
+	}
+	return base
+}
+
+// ramFolder is a temporary folder, in memory where the machine can.
 func ramFolder(t *testing.T) string {
 	t.Helper()
-	base := "/dev/shm"
-	if info, err := os.Stat(base); err != nil || !info.IsDir() {
-		base = ""
-	}
-	dir, err := os.MkdirTemp(base, "entente-sim-")
+	dir, err := os.MkdirTemp(ramBase(), "entente-sim-")
 	if err != nil {
 		t.Fatal(err)
 	}

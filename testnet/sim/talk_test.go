@@ -1,63 +1,174 @@
 package sim
 
 import (
+	"context"
+	"errors"
 	"flag"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/entente-im/entente/device"
+	"github.com/entente-im/entente/wire"
 )
 
 var (
 	firstSeed = flag.Uint64("seed", 1, "the first seed")
-	seeds     = flag.Int("seeds", 3, "how many seeds, from the first on")
+	seeds     = flag.Int("seeds", 0, "how many seeds, from the first on; 0: a few")
+	active    = flag.Duration("active", 3*time.Minute, "how long people write and things fail, in simulated time")
 )
 
-func TestPromisesHoldAmongTwelveDevicesOfFourOrganizations(t *testing.T) {
-	templates := ramFolder(t)
-	synctest.Test(t, func(t *testing.T) {
-		if err := prepare(templates, organizations...); err != nil {
-			t.Fatal(err)
+// templates makes the organizations' folders, once for all tests.
+var templates = sync.OnceValue(func() string {
+	dir := keptFolder
+	for _, name := range organizations {
+		if err := prepare(dir, name); err != nil {
+			panic(err)
 		}
-	})
-	for seed := *firstSeed; seed < *firstSeed+uint64(*seeds); seed++ {
-		perform(t, templates, seed)
 	}
+	return dir
+})
+
+func TestPromisesHoldAmongTwelveDevicesOfFourOrganizations(t *testing.T) {
+	n := *seeds
+	if n == 0 {
+		n = 3
+	}
+	failed, virtual, texts, shown := 0, time.Duration(0), 0, 0
+	real := time.Now()
+	for seed := *firstSeed; seed < *firstSeed+uint64(n); seed++ {
+		r := run(t, seed, *active, nil)
+		virtual, texts, shown = virtual+r.virtual, texts+r.texts, shown+r.shown
+		if len(r.faults) > 0 {
+			failed++
+			t.Errorf("seed %d:\n  %s\nagain: go test ./testnet/sim -run Promises -v -seeds 1 -active %s -seed %d\nnodes said:\n%s",
+				seed, strings.Join(r.faults, "\n  "), *active, seed, r.log)
+		}
+		t.Logf("seed %d: %s simulated, %s real, %v", seed, r.virtual.Round(time.Second), r.real.Round(time.Millisecond), r.did)
+	}
+	t.Logf("%d runs, %d failed: %d texts, shown %d times; %s simulated in %s", n, failed, texts, shown, virtual.Round(time.Second), time.Since(real).Round(time.Second))
 }
 
-func perform(t *testing.T, templates string, seed uint64) {
-	root := ramFolder(t)
-	real := time.Now()
+// result of one run.
+type result struct {
+	faults        []string
+	virtual, real time.Duration
+	texts, shown  int
+	did           map[string]int
+	log           string
+}
+
+// run is one seed's run, with what spoil changes before it begins.
+func run(t *testing.T, seed uint64, length time.Duration, spoil func(*talk)) (r result) {
+	t.Helper()
+	root, real := ramFolder(t), time.Now()
 	synctest.Test(t, func(t *testing.T) {
+		from := templates()
 		began := time.Now()
 		c := &talk{world: newWorld(seed, root), out: make(map[*person]bool), did: make(map[string]int)}
 		defer func() {
 			if err := c.end(); err != nil {
-				t.Errorf("ending: %v", err)
+				t.Errorf("seed %d: ending: %v", seed, err)
 			}
 		}()
-		if err := c.found(templates); err != nil {
-			t.Fatal(err)
+		if err := c.found(from); err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+			return
 		}
-		founded := time.Since(began)
-		if err := c.perform(3*time.Minute, true); err != nil {
-			t.Fatal(err)
+		if spoil != nil {
+			spoil(c)
+		}
+		if err := c.perform(length, true); err != nil {
+			r.faults = append(r.faults, err.Error())
 		}
 		quiet, err := c.settle()
 		if err != nil {
+			r.faults = append(r.faults, err.Error())
+		} else if !quiet {
+			r.faults = append(r.faults, "P2: it does not come to rest: "+c.busy())
+		}
+		r.faults = append(r.faults, c.check()...)
+		r.texts, r.shown = c.ledger.count()
+		r.virtual, r.did, r.log = time.Since(began), c.did, string(c.logs.b[:min(len(c.logs.b), 4<<10)])
+	})
+	r.real = time.Since(real)
+	return r
+}
+
+func TestTheChecksFindWhatTheyAreFor(t *testing.T) {
+	finds := func(t *testing.T, r result, what string) {
+		t.Helper()
+		for _, f := range r.faults {
+			if strings.HasPrefix(f, what) {
+				return
+			}
+		}
+		t.Errorf("%q is not among %q", what, r.faults)
+	}
+	t.Run("a node that goes back to its files of before loses mail", func(t *testing.T) {
+		finds(t, run(t, 11, time.Minute, func(c *talk) {
+			time.AfterFunc(20*time.Second, func() {
+				for _, s := range c.sites {
+					if copied, err := c.snapshot(s.dir); err == nil {
+						s.stale = copied
+					}
+				}
+			})
+		}), "P2")
+	})
+	t.Run("who is out of the room is shown nothing more", func(t *testing.T) {
+		finds(t, run(t, 12, 30*time.Second, func(c *talk) { c.out[c.people[2]] = true }), "P4")
+	})
+	t.Run("somebody who never looks", func(t *testing.T) {
+		finds(t, run(t, 13, 30*time.Second, func(c *talk) { c.people[3].blind = true }), "P2")
+	})
+	t.Run("a text in clear on a link", func(t *testing.T) {
+		finds(t, run(t, 14, 30*time.Second, func(c *talk) { c.net.tap = append(c.net.tap, c.ledger.marker...) }), "P4")
+	})
+	t.Run("two codes", func(t *testing.T) {
+		r := result{faults: disagreements([]device.RoomInfo{{State: "open", Epoch: 3, Code: "a"}, {State: "open", Epoch: 3, Code: "b"}}, []string{"alice", "bob"})}
+		finds(t, r, "P3")
+	})
+}
+
+func TestKeysAreGoneWhenEverybodyHasAcknowledged(t *testing.T) {
+	root := ramFolder(t)
+	synctest.Test(t, func(t *testing.T) {
+		c := &talk{world: newWorld(5, root), out: make(map[*person]bool), did: make(map[string]int)}
+		defer func() {
+			if err := c.end(); err != nil {
+				t.Error(err)
+			}
+		}()
+		if _, err := c.site(templates(), organizations[0], nil); err != nil {
 			t.Fatal(err)
 		}
-		if !quiet {
-			t.Errorf("not quiet: %s", c.busy())
+		for _, name := range members[:2] {
+			if _, err := c.person(context.Background(), c.sites[0], name); err != nil {
+				t.Fatal(err)
+			}
 		}
-		texts, shown := c.ledger.count()
-		t.Logf("seed %d: founded after %s, %s in all, %d texts, %d shown, %v, tap %d", seed, founded, time.Since(began), texts, shown, c.did, len(c.net.tap))
-		for _, f := range c.ledger.faults {
-			t.Error(f)
+		alice, bob, s := c.people[0], c.people[1], c.sites[0]
+		if err := alice.send(bob, wire.RoomID{}, c.ledger.write(alice, bob, nil)); err != nil {
+			t.Fatal(err)
 		}
-		for _, p := range c.people {
-			t.Log(p.name, p.errs)
+		if err := s.kill(); err != nil {
+			t.Fatal(err)
 		}
-		t.Logf("%.6000s", c.logs.b)
+		if err := s.start(); err != nil {
+			t.Fatal(err)
+		}
+		if bodies, faults := c.destroyed(s, s.before[0]); bodies == 0 || len(faults) == 0 {
+			t.Errorf("while bob has not fetched, %d bodies open: %v", bodies, faults)
+		}
+		if err := errors.Join(bob.visit(0), alice.visit(0)); err != nil { // for her, what her node said
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if bodies, faults := c.destroyed(s, s.before[0]); bodies == 0 || len(faults) > 0 {
+			t.Errorf("a minute after both have acknowledged: %d bodies before, %v", bodies, faults)
+		}
 	})
-	t.Logf("real %s", time.Since(real))
 }

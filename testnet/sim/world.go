@@ -72,6 +72,8 @@ type site struct {
 	node     *node.Node
 	stop     func() error
 	alter    func(protocol.ID, []byte) [][]byte // of a hostile node
+	before   []string                           // folders of lives that a kill ended
+	stale    string                             // an earlier copy that the next kill goes back to
 	operator ententev1connect.OperatorServiceClient
 	calls    *http.Transport
 }
@@ -189,6 +191,10 @@ func (s *site) kill() error {
 	if err != nil {
 		return err
 	}
+	if s.stale != "" { // a broken disk, for a check of the checks
+		next = s.stale
+	}
+	s.before = append(s.before, s.dir)
 	s.w.net.isolate(s.name)
 	s.w.fabric.isolate(s.name)
 	_ = s.halt() // whatever it says: it does not live any more

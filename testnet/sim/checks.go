@@ -1,0 +1,190 @@
+package sim
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/entente-im/entente/device"
+	"github.com/entente-im/entente/node"
+	"github.com/entente-im/entente/store"
+)
+
+// check holds a run that has come to rest against the promises (docs/design.md). It
+// returns what is broken, in words.
+func (t *talk) check() []string {
+	t.ledger.mu.Lock()
+	faults := slices.Clone(t.ledger.faults)
+	t.ledger.mu.Unlock()
+	faults = append(faults, t.conserved()...)
+	faults = append(faults, t.agreed()...)
+	return append(faults, t.searched()...)
+}
+
+// conserved is P2: every message that a device has on record was shown once at everybody
+// it was for, or its sender was told that it was not; and nothing else was shown.
+func (t *talk) conserved() (faults []string) {
+	recorded := make(map[string]bool)
+	for _, p := range t.people {
+		d, _ := p.now()
+		sent, err := d.Sent()
+		if err != nil {
+			return []string{p.name + ": " + err.Error()}
+		}
+		for _, s := range sent {
+			recorded[s.Text] = true
+			faults = append(faults, t.accounted(s)...)
+		}
+	}
+	t.ledger.mu.Lock()
+	defer t.ledger.mu.Unlock()
+	for text, w := range t.ledger.texts {
+		if len(w.shown) > 0 && !recorded[text] {
+			faults = append(faults, fmt.Sprintf("P2: %q was shown, and its sender's device knows nothing of it", text))
+		}
+	}
+	return faults
+}
+
+// accounted compares what a sender was told of a message with who was shown it.
+func (t *talk) accounted(s device.Sent) (faults []string) {
+	t.ledger.mu.Lock()
+	defer t.ledger.mu.Unlock()
+	w := t.ledger.texts[s.Text]
+	if w == nil {
+		return []string{fmt.Sprintf("P2: a device has sent %q, which nobody wrote", s.Text)}
+	}
+	if s.State == "refused" {
+		if len(w.shown) > 0 {
+			faults = append(faults, fmt.Sprintf("P2: %q was refused (%s), and shown", s.Text, s.Reason))
+		}
+		return faults
+	}
+	recipients := []*person{w.to}
+	if w.to == nil {
+		recipients = t.stable()
+	}
+	for _, p := range recipients {
+		if p == w.from || w.shown[p] == 1 || told(s, p) {
+			continue
+		}
+		faults = append(faults, fmt.Sprintf("P2: %q is lost for %s: %s, %+v", s.Text, p.name, s.State, s.Members))
+	}
+	return faults
+}
+
+// told reports whether the sender knows that somebody was not shown a message.
+func told(s device.Sent, p *person) bool {
+	not := []string{"unreadable", "expired", "refused", "dropped"}
+	for _, m := range s.Members {
+		if m.Address == p.address() {
+			return slices.Contains(not, m.State)
+		}
+	}
+	return slices.Contains(not, s.State)
+}
+
+// agreed is P3: all who are in the room name one code for it, or were told why not.
+func (t *talk) agreed() (faults []string) {
+	var infos []device.RoomInfo
+	var names []string
+	for i, p := range t.people {
+		if i == removed || i == leaver {
+			continue
+		}
+		d, _ := p.now()
+		for _, r := range d.Rooms() {
+			if r.ID == t.room.String() {
+				infos, names = append(infos, r), append(names, p.name)
+			}
+		}
+	}
+	return disagreements(infos, names)
+}
+
+// disagreements compares the codes of one room.
+func disagreements(infos []device.RoomInfo, names []string) (faults []string) {
+	first := -1
+	for i, r := range infos {
+		if r.State != "open" {
+			if r.Reason == "" {
+				faults = append(faults, fmt.Sprintf("P3: the room is %s to %s, without a reason", r.State, names[i]))
+			}
+			continue
+		}
+		if first < 0 {
+			first = i
+		}
+		if a := infos[first]; r.Epoch != a.Epoch || r.Code != a.Code {
+			faults = append(faults, fmt.Sprintf("P3: epoch %d with code %.8s to %s, %d with %.8s to %s", a.Epoch, a.Code, names[first], r.Epoch, r.Code, names[i]))
+		}
+	}
+	return faults
+}
+
+// searched is P4 for nodes: no text stands in what crossed a link, in a node's files or
+// in its log. A text that is put there is found, or the search proves nothing.
+func (t *talk) searched() (faults []string) {
+	needle := []byte(t.ledger.marker)
+	t.net.mu.Lock()
+	tap := t.net.tap
+	t.net.mu.Unlock()
+	if bytes.Contains(tap, needle) {
+		faults = append(faults, "P4: a text crossed a link")
+	}
+	t.logs.mu.Lock()
+	if bytes.Contains(t.logs.b, needle) {
+		faults = append(faults, "P4: a text stands in a log")
+	}
+	t.logs.mu.Unlock()
+	for _, s := range t.sites {
+		if hits := holders(s.dir, needle); len(hits) > 0 {
+			faults = append(faults, fmt.Sprintf("P4: a text stands in %v", hits))
+		}
+	}
+	canary := filepath.Join(t.sites[0].dir, "canary")
+	if err := os.WriteFile(canary, append(make([]byte, 4093), needle...), 0o600); err != nil {
+		return append(faults, err.Error())
+	}
+	defer os.Remove(canary)
+	if len(holders(t.sites[0].dir, needle)) == 0 || len(tap) == 0 {
+		faults = append(faults, "P4: the search finds nothing that was put there")
+	}
+	return faults
+}
+
+// holders lists the files under a folder that hold a text.
+func holders(dir string, needle []byte) (hits []string) {
+	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		if b, err := os.ReadFile(path); err == nil && bytes.Contains(b, needle) {
+			hits = append(hits, path)
+		}
+		return nil
+	})
+	return hits
+}
+
+// destroyed is P5: with the bodies of a node's earlier files and all its files now,
+// nothing opens. The same search on the earlier files alone opens what waited then.
+// It tries every key at every offset and takes seconds.
+func (t *talk) destroyed(s *site, before string) (bodies int, faults []string) {
+	before, now := filepath.Join(before, node.StoreFolder), filepath.Join(s.dir, node.StoreFolder)
+	control, err := store.Hunt(before, before)
+	if err != nil {
+		return 0, []string{err.Error()}
+	}
+	r, err := store.Hunt(before, now)
+	if err != nil {
+		return 0, []string{err.Error()}
+	}
+	if r.Opened > 0 {
+		faults = append(faults, fmt.Sprintf("P5: %d of %d bodies of %s open although everybody has acknowledged", r.Opened, r.Bodies, s.name))
+	}
+	return control.Opened, faults
+}
