@@ -36,7 +36,9 @@ func (t *talk) conserved() (faults []string) {
 		}
 		for _, s := range sent {
 			recorded[s.Text] = true
-			faults = append(faults, t.accounted(s)...)
+			if !t.hostile(p) {
+				faults = append(faults, t.accounted(s)...)
+			}
 		}
 	}
 	t.ledger.mu.Lock()
@@ -68,7 +70,7 @@ func (t *talk) accounted(s device.Sent) (faults []string) {
 		recipients = t.stable()
 	}
 	for _, p := range recipients {
-		if p == w.from || w.shown[p] == 1 || told(s, p) {
+		if p == w.from || w.shown[p] == 1 || told(s, p) || t.hostile(p) {
 			continue
 		}
 		faults = append(faults, fmt.Sprintf("P2: %q is lost for %s: %s, %+v", s.Text, p.name, s.State, s.Members))
@@ -92,13 +94,14 @@ func (t *talk) agreed() (faults []string) {
 	var infos []device.RoomInfo
 	var names []string
 	for i, p := range t.people {
-		if i == removed || i == leaver {
+		if i == removed || i == leaver || t.hostile(p) {
 			continue
 		}
 		d, _ := p.now()
 		for _, r := range d.Rooms() {
 			if r.ID == t.room.String() {
 				infos, names = append(infos, r), append(names, p.name)
+				t.count("at the end " + r.State)
 			}
 		}
 	}

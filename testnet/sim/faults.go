@@ -99,23 +99,40 @@ func (t *talk) calm() error {
 func (t *talk) busy() string {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	theirs := make(map[string]bool) // what comes to rest or does not, as it likes
+	for _, p := range t.people {
+		if t.hostile(p) {
+			theirs[p.address()] = true
+		}
+	}
 	for _, s := range t.sites {
+		if s.alter != nil {
+			theirs[s.name] = true
+		}
+	}
+	for _, s := range t.sites {
+		if theirs[s.name] {
+			continue
+		}
 		a, err := s.operator.Status(ctx, connect.NewRequest(&pb.NodeStatusRequest{}))
 		if err != nil {
 			return s.name + ": " + err.Error()
 		}
 		for _, m := range a.Msg.Mailboxes {
-			if m.Count > 0 {
+			if m.Count > 0 && !theirs[m.Member] {
 				return s.name + ": mail for " + m.Member
 			}
 		}
 		for _, p := range a.Msg.Partners {
-			if p.OutboxCount > 0 {
+			if p.OutboxCount > 0 && !theirs[p.Name] {
 				return s.name + ": something for " + p.Name
 			}
 		}
 	}
 	for _, p := range t.people {
+		if t.hostile(p) {
+			continue
+		}
 		d, _ := p.now()
 		sent, err := d.Sent()
 		if err != nil {

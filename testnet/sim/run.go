@@ -12,6 +12,7 @@ import (
 
 	"github.com/entente-im/entente/device"
 	"github.com/entente-im/entente/wire"
+	"github.com/libp2p/go-libp2p/core/protocol"
 )
 
 // names of the organizations, and of the three members of each.
@@ -34,6 +35,8 @@ const (
 // talk is a run: people who write, come and go, and what befalls them.
 type talk struct {
 	*world
+	side side // who is hostile
+	stop func()
 	room wire.RoomID
 	over time.Time // of the active part
 
@@ -61,7 +64,7 @@ func (t *talk) gone() map[*person]bool {
 // stable are the people who are in the room all the time.
 func (t *talk) stable() (list []*person) {
 	for i, p := range t.people {
-		if i != removed && i != leaver && i != late1 && i != late2 {
+		if i != removed && i != leaver && i != late1 && i != late2 && !t.hostile(p) {
 			list = append(list, p)
 		}
 	}
@@ -72,8 +75,12 @@ func (t *talk) stable() (list []*person) {
 func (t *talk) found(templates string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	for _, name := range organizations {
-		if _, err := t.site(templates, name, nil); err != nil {
+	for i, name := range organizations {
+		var alter func(protocol.ID, []byte) [][]byte
+		if t.side == aNode && i == hostileOrg {
+			alter = t.newLiar().alter
+		}
+		if _, err := t.site(templates, name, alter); err != nil {
 			return err
 		}
 	}
@@ -103,10 +110,23 @@ func (t *talk) found(templates string) error {
 		return fmt.Errorf("sim: making the room: %w", err)
 	}
 	t.everybody(func(p *person) { _ = p.visit(0) })
-	return t.people[founder].change("role", func(ctx context.Context, s *device.Sender) error {
-		d := t.people[deputy]
-		return s.SetRole(ctx, t.room, wire.Address{Name: d.name, Organization: d.home.name}, wire.RoleAdmin)
-	})
+	admins := []int{deputy}
+	if t.side == aMember {
+		admins = append(admins, mallory)
+		if t.stop, err = t.tamper(t.people[mallory]); err != nil {
+			return err
+		}
+	}
+	for _, i := range admins {
+		d := t.people[i]
+		err := t.people[founder].change("role", func(ctx context.Context, s *device.Sender) error {
+			return s.SetRole(ctx, t.room, wire.Address{Name: d.name, Organization: d.home.name}, wire.RoleAdmin)
+		})
+		if err != nil {
+			return fmt.Errorf("sim: making %s an administrator: %w", d.name, err)
+		}
+	}
+	return nil
 }
 
 // everybody does something at once.
@@ -165,11 +185,14 @@ func (t *talk) step(p *person, index int, r *rand.Rand) {
 	default:
 		t.changes(p, index, r)
 	}
+	if p.via != nil && r.IntN(3) == 0 {
+		t.changes(p, index, r)
+	}
 }
 
 // changes has administrators change roles, which makes Commits that race.
 func (t *talk) changes(p *person, index int, r *rand.Rand) {
-	if index != founder && index != deputy {
+	if index != founder && index != deputy && p.via == nil {
 		return
 	}
 	who := t.people[2+r.IntN(4)]
@@ -273,6 +296,9 @@ func (t *talk) end() error {
 	var errs []error
 	for _, p := range t.people {
 		p.close()
+	}
+	if t.stop != nil {
+		t.stop()
 	}
 	for _, s := range t.sites {
 		errs = append(errs, s.halt())
