@@ -20,7 +20,7 @@ import (
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
-// Suite is the cipher suite of new rooms.
+// Suite is the cipher suite of rooms for which none is named.
 const Suite = mls.SuiteX25519AES128
 
 // account is who this device is; meta record "account".

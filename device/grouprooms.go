@@ -20,6 +20,7 @@ import (
 type RoomOptions struct {
 	Members     []wire.Address // invited at once
 	AdminInvite bool           // only administrators invite; otherwise members do too
+	Suite       mls.SuiteID    // 0: the device's Suite
 }
 
 // CreateRoom makes a room for more than two, ordered by our own node, with us as its
@@ -28,6 +29,12 @@ func (s *Sender) CreateRoom(ctx context.Context, name string, o RoomOptions) (wi
 	d := s.l.d
 	if err := checkRoomName(name); err != nil {
 		return wire.RoomID{}, err
+	}
+	if o.Suite == 0 {
+		o.Suite = Suite
+	}
+	if _, err := mls.LookupSuite(o.Suite); err != nil {
+		return wire.RoomID{}, wire.Refuse(pb.Code_CODE_UNSUPPORTED, "cipher suite %d is not known here", o.Suite)
 	}
 	if err := s.l.ready(ctx); err != nil {
 		return wire.RoomID{}, err
@@ -53,7 +60,7 @@ func (d *Device) createNamed(ctx context.Context, name string, o RoomOptions) (i
 	var adds [][]byte
 	orgs := []wire.OrganizationID{d.account.Organization}
 	for _, m := range people {
-		list, err := d.claim(ctx, id, memberKey{m.Organization.ID, m.ID})
+		list, err := d.claim(ctx, id, memberKey{m.Organization.ID, m.ID}, o.Suite)
 		if err != nil {
 			return id, fmt.Errorf("%s: %w", m.Address(), err)
 		}
@@ -64,11 +71,11 @@ func (d *Device) createNamed(ctx context.Context, name string, o RoomOptions) (i
 		invite = wire.RoleAdmin
 	}
 	roles := wire.Roles{Invite: invite}.With(d.account.Organization, d.account.Member, wire.RoleAdmin)
-	extensions, err := d.roomExtensions(ctx, id, orgs, &roles)
+	extensions, err := d.roomExtensions(ctx, id, o.Suite, orgs, &roles)
 	if err != nil {
 		return id, err
 	}
-	if err := d.begin(ctx, &room{ID: id, Name: name, Announce: true}, extensions, adds); err != nil {
+	if err := d.begin(ctx, &room{ID: id, Name: name, Announce: true}, o.Suite, extensions, adds); err != nil {
 		return id, err
 	}
 	return id, d.finishCreating(ctx)
@@ -109,7 +116,7 @@ func (s *Sender) Invite(ctx context.Context, id wire.RoomID, to wire.Address, ro
 		if r.holds(k) {
 			return p, wire.Refuse(pb.Code_CODE_EXISTS, "%s is in the room already", to)
 		}
-		if p.Adds, err = d.claim(ctx, id, k); err != nil {
+		if p.Adds, err = d.claim(ctx, id, k, r.state.Public().Suite().ID); err != nil {
 			return p, err
 		}
 		r.Announce = true

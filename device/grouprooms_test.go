@@ -358,3 +358,31 @@ func TestAHubThatShowsAnotherOrderIsFoundOut(t *testing.T) {
 		t.Error("an entry that names another order goes unnoticed")
 	}
 }
+
+func TestARoomOfEachCipherSuite(t *testing.T) {
+	w := newTrio(t)
+	for _, name := range SuiteNames() {
+		suite, err := SuiteNamed(name)
+		must(t, err)
+		var id wire.RoomID
+		must(t, with(t, w.alice, func(s *Sender) (err error) {
+			id, err = s.CreateRoom(t.Context(), name, RoomOptions{Members: []wire.Address{w.bob.Address()}, Suite: suite})
+			return err
+		}))
+		must(t, with(t, w.alice, func(s *Sender) error { return s.Invite(t.Context(), id, w.claire.Address(), wire.RoleMember) }))
+		agreeing(t, id, w.alice, w.bob, w.claire)
+		sendRoom(t, w.claire, id, "in "+name)
+		if got := texts(receiveUntil(t, w.bob, name, hasTexts(1))); got[0] != "in "+name {
+			t.Errorf("bob was shown %q", got)
+		}
+		for _, d := range []*Device{w.alice, w.bob, w.claire} {
+			i := slices.IndexFunc(d.Rooms(), func(r RoomInfo) bool { return r.ID == id.String() })
+			if got := d.Rooms()[i].Suite; got != name {
+				t.Errorf("%s has a room of %q", d.Address(), got)
+			}
+		}
+	}
+	if _, err := SuiteNamed("rot13"); err == nil {
+		t.Error("rot13")
+	}
+}

@@ -4,20 +4,36 @@ import (
 	"context"
 	"time"
 
+	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/mls/group"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
-const (
-	kpPrefix = "kp/"
-	// poolSize is how many KeyPackages a device keeps at its node; it replenishes
-	// when half of them are gone.
-	poolSize = 20
-)
+const kpPrefix = "kp/"
 
-// replenish publishes KeyPackages, and a last-resort one when there is none of ours
-// or it is old. The secrets are stored before the packages leave.
+// pools are how many KeyPackages a device keeps at its node, by suite; it replenishes
+// when half of them are gone.
+var pools = []struct {
+	suite mls.SuiteID
+	size  int
+}{{Suite, 20}, {mls.SuiteX25519ChaCha20, 4}, {mls.SuiteXWingChaCha20, 10}}
+
+// stockOf is how many KeyPackages of a suite a node has of us.
+func stockOf(a *pb.AccountResponse, suite mls.SuiteID) int {
+	for _, s := range a.Stock {
+		if s.Suite == uint32(suite) {
+			return int(s.Count)
+		}
+	}
+	if suite == Suite {
+		return int(a.KeyPackages)
+	}
+	return 0
+}
+
+// replenish publishes KeyPackages of each suite, and a last-resort one with them. The
+// secrets are stored before the packages leave.
 func (d *Device) replenish(ctx context.Context) error {
 	account, err := d.Account(ctx)
 	if err != nil {
@@ -27,35 +43,24 @@ func (d *Device) replenish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if account.KeyPackages > poolSize/2 && !replace {
-		return nil
-	}
 	request := &pb.PublishKeyPackagesRequest{Replace: replace}
-	if replace {
-		account.KeyPackages = 0
-	}
 	var secrets []*group.KeyPackageSecrets
-	add := func(lastResort bool, life time.Duration) error {
-		kp, s, err := group.NewKeyPackage(group.KeyPackageParams{Suite: Suite, Signer: d.signer, Credential: d.credential(),
-			NotBefore: d.now().Add(-time.Hour), NotAfter: d.now().Add(life), LastResort: lastResort})
+	for _, p := range pools {
+		have := stockOf(account, p.suite)
+		if replace {
+			have = 0
+		}
+		if have > p.size/2 {
+			continue
+		}
+		made, err := d.makeKeyPackages(request, p.suite, p.size-have)
 		if err != nil {
 			return err
 		}
-		secrets = append(secrets, s)
-		if lastResort {
-			request.LastResort = kp
-		} else {
-			request.KeyPackages = append(request.KeyPackages, kp)
-		}
+		secrets = append(secrets, made...)
+	}
+	if len(secrets) == 0 {
 		return nil
-	}
-	for range poolSize - int(account.KeyPackages) {
-		if err := add(false, wire.KeyPackageLifetime); err != nil {
-			return err
-		}
-	}
-	if err := add(true, wire.LastResortLifetime); err != nil {
-		return err
 	}
 	err = d.vault.update(func(t *txn) error {
 		for _, s := range secrets {
@@ -73,4 +78,26 @@ func (d *Device) replenish(ctx context.Context) error {
 		return err
 	}
 	return d.vault.update(func(t *txn) error { return t.putNumber(replaceName, 0) })
+}
+
+// makeKeyPackages adds n KeyPackages of a suite and a last-resort one to a request.
+func (d *Device) makeKeyPackages(q *pb.PublishKeyPackagesRequest, suite mls.SuiteID, n int) (secrets []*group.KeyPackageSecrets, err error) {
+	for i := range n + 1 {
+		last, life := i == n, wire.KeyPackageLifetime
+		if last {
+			life = wire.LastResortLifetime
+		}
+		kp, s, err := group.NewKeyPackage(group.KeyPackageParams{Suite: suite, Signer: d.signer, Credential: d.credential(),
+			NotBefore: d.now().Add(-time.Hour), NotAfter: d.now().Add(life), LastResort: last})
+		if err != nil {
+			return nil, err
+		}
+		secrets = append(secrets, s)
+		if last {
+			q.LastResorts = append(q.LastResorts, kp)
+		} else {
+			q.KeyPackages = append(q.KeyPackages, kp)
+		}
+	}
+	return secrets, nil
 }

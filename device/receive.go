@@ -298,6 +298,9 @@ func (r *room) check(s *group.State) error {
 		string(s.GroupID()) != string(wire.GroupID(r.ID, r.Generation)) {
 		return errors.New("device: a group of another room, generation or hub")
 	}
+	if err := policy.CheckSuite(ext.SuiteFloor, s.Public().Suite().ID); err != nil {
+		return fmt.Errorf("device: %w", err)
+	}
 	return nil
 }
 

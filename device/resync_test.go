@@ -240,7 +240,7 @@ func TestADeviceRestoredFromABackupMakesNewKeysAndComesBack(t *testing.T) {
 					t.Error("a KeyPackage of the backup is still there")
 				}
 			}
-			if a, err := (*d).Account(t.Context()); err != nil || a.KeyPackages != poolSize {
+			if a, err := (*d).Account(t.Context()); err != nil || int(a.KeyPackages) != pools[0].size {
 				t.Errorf("KeyPackages at the node: %v, %v", a.GetKeyPackages(), err)
 			}
 			talk(t, p, 3)

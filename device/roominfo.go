@@ -22,8 +22,9 @@ type RoomInfo struct {
 	People  int    `json:"people"`
 	Devices int    `json:"devices"`
 	Epoch   uint64 `json:"epoch"`
-	Code    string `json:"code"`  // epoch authenticator: equal for all members in one epoch
-	State   string `json:"state"` // open, leaving, ended, behind, stopped
+	Suite   string `json:"suite,omitempty"` // standard, chacha or post-quantum
+	Code    string `json:"code"`            // epoch authenticator: equal for all members in one epoch
+	State   string `json:"state"`           // open, leaving, ended, behind, stopped
 	Ended   bool   `json:"ended"`
 	Reason  string `json:"reason,omitempty"`
 }
@@ -69,6 +70,7 @@ func (d *Device) infoOf(r *room) RoomInfo {
 		return i
 	}
 	i.Epoch, i.Devices, i.People = r.state.Epoch(), len(r.state.Members()), len(r.people())
+	i.Suite = suiteName(r.state.Public().Suite().ID)
 	i.Code = fmt.Sprintf("%x", r.state.EpochAuthenticator()[:8])
 	if rules, err := policy.Of(r.state.Extensions()); err == nil {
 		i.Role = rules.Role(policy.Person{Organization: d.account.Organization, Member: d.account.Member}).String()

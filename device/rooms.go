@@ -136,38 +136,38 @@ func (d *Device) ensureRoom(ctx context.Context, m *identity.Member) (*room, err
 func (d *Device) beginRoom(ctx context.Context, k memberKey) error {
 	var id wire.RoomID
 	rand.Read(id[:])
-	adds, err := d.claim(ctx, id, k)
+	adds, err := d.claim(ctx, id, k, Suite)
 	if err != nil {
 		return err
 	}
-	extensions, err := d.roomExtensions(ctx, id, []wire.OrganizationID{d.account.Organization, k.Org}, nil)
+	extensions, err := d.roomExtensions(ctx, id, Suite, []wire.OrganizationID{d.account.Organization, k.Org}, nil)
 	if err != nil {
 		return err
 	}
-	return d.begin(ctx, &room{ID: id, Peer: k}, extensions, adds)
+	return d.begin(ctx, &room{ID: id, Peer: k}, Suite, extensions, adds)
 }
 
-// claim gets a KeyPackage of each of a member's devices.
-func (d *Device) claim(ctx context.Context, id wire.RoomID, k memberKey) ([][]byte, error) {
+// claim gets a KeyPackage of a suite of each of a member's devices.
+func (d *Device) claim(ctx context.Context, id wire.RoomID, k memberKey, suite mls.SuiteID) ([][]byte, error) {
 	claimed, err := call(ctx, d.home.Device.ClaimKeyPackages, &pb.ClaimKeyPackagesRequest{
-		Organization: k.Org[:], Member: k.Member[:], Room: id[:], Suites: []uint32{uint32(Suite)}})
+		Organization: k.Org[:], Member: k.Member[:], Room: id[:], Suites: []uint32{uint32(suite)}})
 	if err != nil {
 		return nil, err
 	}
 	if m, err := d.learn(k.Org, claimed.Chain); err != nil || m.ID != k.Member {
 		return nil, errors.Join(errors.New("device: KeyPackages with certificates that do not stand"), err)
 	}
-	return d.checkClaimed(claimed.Packages, k)
+	return d.checkClaimed(claimed.Packages, k, suite)
 }
 
 // begin makes a group of epoch 0 and the Commit that brings the first others in, and
 // stores both before anything is sent.
-func (d *Device) begin(ctx context.Context, r *room, extensions []mls.Extension, adds [][]byte) error {
+func (d *Device) begin(ctx context.Context, r *room, suite mls.SuiteID, extensions []mls.Extension, adds [][]byte) error {
 	id := r.ID
 	var zero, next *group.State
 	var staged *group.Staged
 	err := d.withChains(ctx, func() (err error) {
-		zero, err = group.Create(d.config(), group.CreateParams{Suite: Suite, GroupID: wire.GroupID(id, 0), Credential: d.credential(), Extensions: extensions})
+		zero, err = group.Create(d.config(), group.CreateParams{Suite: suite, GroupID: wire.GroupID(id, 0), Credential: d.credential(), Extensions: extensions})
 		if err != nil {
 			return err
 		}
@@ -199,7 +199,7 @@ func (d *Device) begin(ctx context.Context, r *room, extensions []mls.Extension,
 }
 
 // checkClaimed takes the KeyPackages that stand and are the member's.
-func (d *Device) checkClaimed(packages []*pb.ClaimedKeyPackage, k memberKey) ([][]byte, error) {
+func (d *Device) checkClaimed(packages []*pb.ClaimedKeyPackage, k memberKey, suite mls.SuiteID) ([][]byte, error) {
 	var adds [][]byte
 	for _, p := range packages {
 		if len(p.KeyPackage) == 0 {
@@ -216,6 +216,9 @@ func (d *Device) checkClaimed(packages []*pb.ClaimedKeyPackage, k memberKey) ([]
 		if err != nil || c.Organization != k.Org || c.Member != k.Member || !bytes.Equal(c.Device[:], p.Device) {
 			return nil, errors.New("device: a KeyPackage of somebody else")
 		}
+		if kp.Suite != suite {
+			return nil, errors.New("device: a KeyPackage of another cipher suite")
+		}
 		adds = append(adds, p.KeyPackage)
 	}
 	if len(adds) == 0 {
@@ -226,13 +229,13 @@ func (d *Device) checkClaimed(packages []*pb.ClaimedKeyPackage, k memberKey) ([]
 
 // roomExtensions are the GroupContext of a new room (docs/protocol.md 1.6, 1.8); roles
 // is nil in a room of two.
-func (d *Device) roomExtensions(ctx context.Context, id wire.RoomID, orgs []wire.OrganizationID, roles *wire.Roles) ([]mls.Extension, error) {
+func (d *Device) roomExtensions(ctx context.Context, id wire.RoomID, suite mls.SuiteID, orgs []wire.OrganizationID, roles *wire.Roles) ([]mls.Extension, error) {
 	self, err := d.self(ctx)
 	if err != nil {
 		return nil, err
 	}
 	description := wire.Room{ID: id[:], Hub: d.account.Organization[:], HubNode: d.account.Pin[:], MinVersion: wire.ProtocolVersion,
-		SuiteFloor: uint32(Suite), DeadlineMin: 1, DeadlineDefault: int64(wire.DefaultRetention / time.Second),
+		SuiteFloor: uint32(suite), DeadlineMin: 1, DeadlineDefault: int64(wire.DefaultRetention / time.Second),
 		DeadlineMax: int64(wire.RetentionCeiling / time.Second), Transit: "none", Resync: wire.ResyncOwnLeaf}
 	for _, o := range orgs {
 		description.Organizations = append(description.Organizations, wire.RoomMember{Organization: bytes.Clone(o[:])})

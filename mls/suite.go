@@ -62,6 +62,15 @@ var ErrSuite = errors.New("mls: unknown cipher suite")
 // wrong. It does not say more: what was wrong is nobody's business but ours.
 var ErrCrypto = errors.New("mls: cryptographic check failed")
 
+// Suites lists the suites of the table.
+func Suites() []SuiteID {
+	out := make([]SuiteID, len(suites))
+	for i, s := range suites {
+		out[i] = s.ID
+	}
+	return out
+}
+
 // LookupSuite finds the row of a suite, or fails with ErrSuite.
 func LookupSuite(id SuiteID) (*Suite, error) {
 	for _, s := range suites {

@@ -111,6 +111,9 @@ func (c *change) checkNewRoom(device wire.DeviceID, id wire.RoomID, generation u
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a room whose creator is not its administrator")
 	}
 	room := rules.Room
+	if err := policy.CheckSuite(room.SuiteFloor, group.Suite().ID); err != nil {
+		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "%v", err)
+	}
 	if !bytes.Equal(room.ID, id[:]) || room.Generation != generation || !bytes.Equal(room.Hub, c.n.org.ID[:]) || !bytes.Equal(room.HubNode, c.n.peer[:]) || room.Ended {
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a room extension of another room or hub")
 	}

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"connectrpc.com/connect"
 	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/identity/directory"
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/node/gate"
 	"github.com/entente-im/entente/wire"
@@ -99,37 +102,60 @@ func (n *Node) publish(ctx context.Context, m *pb.PublishKeyPackagesRequest) (in
 	if err != nil {
 		return 0, err
 	}
-	all := m.KeyPackages
+	lasts := m.LastResorts
 	if len(m.LastResort) > 0 {
-		all = append(all[:len(all):len(all)], m.LastResort)
+		lasts = append(lasts[:len(lasts):len(lasts)], m.LastResort)
 	}
-	for _, kp := range all {
-		if err := n.checkKeyPackage(device, kp, len(m.LastResort) > 0 && bytes.Equal(kp, m.LastResort)); err != nil {
-			return 0, err
+	offers := make(map[uint16]*directory.Offer)
+	for i, list := range [][][]byte{m.KeyPackages, lasts} {
+		for _, raw := range list {
+			suite, err := n.checkKeyPackage(device, raw, i == 1)
+			if err != nil {
+				return 0, err
+			}
+			o := offers[suite]
+			if o == nil {
+				o = &directory.Offer{Suite: suite}
+				offers[suite] = o
+			}
+			switch {
+			case i == 0:
+				o.OneTime = append(o.OneTime, raw)
+			case o.LastResort == nil:
+				o.LastResort = raw
+			default:
+				return 0, wire.Refuse(pb.Code_CODE_MALFORMED, "two last-resort KeyPackages of one suite")
+			}
 		}
 	}
-	return n.dir.Publish(ctx, device, m.KeyPackages, m.LastResort, m.Replace)
+	var list []directory.Offer
+	for _, suite := range slices.Sorted(maps.Keys(offers)) {
+		list = append(list, *offers[suite])
+	}
+	stock, err := n.dir.Publish(ctx, device, list, m.Replace)
+	return stock[directory.FirstSuite], err
 }
 
-func (n *Node) checkKeyPackage(device wire.DeviceID, raw []byte, lastResort bool) error {
+// checkKeyPackage returns the suite of a device's KeyPackage that stands.
+func (n *Node) checkKeyPackage(device wire.DeviceID, raw []byte, lastResort bool) (uint16, error) {
 	if len(raw) > wire.KeyPackageMax {
-		return wire.Refuse(pb.Code_CODE_TOO_LARGE, "a KeyPackage of %d bytes", len(raw))
+		return 0, wire.Refuse(pb.Code_CODE_TOO_LARGE, "a KeyPackage of %d bytes", len(raw))
 	}
 	kp, err := mls.ParseKeyPackage(raw)
 	if err != nil {
-		return wire.Refuse(pb.Code_CODE_MALFORMED, "a KeyPackage that does not parse")
+		return 0, wire.Refuse(pb.Code_CODE_MALFORMED, "a KeyPackage that does not parse")
 	}
 	if err := kp.Verify(n.clock.Now(), n.validator); err != nil {
-		return wire.Refuse(pb.Code_CODE_MALFORMED, "a KeyPackage that does not stand: %v", err)
+		return 0, wire.Refuse(pb.Code_CODE_MALFORMED, "a KeyPackage that does not stand: %v", err)
 	}
 	c, err := wire.ParseCredential(kp.Leaf.Credential.Identity)
 	if err != nil || c.Device != device {
-		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "a KeyPackage of another device")
+		return 0, wire.Refuse(pb.Code_CODE_FORBIDDEN, "a KeyPackage of another device")
 	}
 	if kp.LastResort() != lastResort {
-		return wire.Refuse(pb.Code_CODE_MALFORMED, "a last-resort KeyPackage in the wrong place")
+		return 0, wire.Refuse(pb.Code_CODE_MALFORMED, "a last-resort KeyPackage in the wrong place")
 	}
-	return nil
+	return uint16(kp.Suite), nil
 }
 
 // ClaimKeyPackages gets one KeyPackage of each device of a member, for a room that
@@ -250,7 +276,11 @@ func (a deviceAPI) Account(ctx context.Context, _ *connect.Request[pb.AccountReq
 	}
 	chain, err := a.n.dir.Chain(a.n.memberOf(device))
 	u := a.n.mail.Usage(device)
-	return answer(&pb.AccountResponse{Chain: chain, NodeCertificate: a.n.certificate, KeyPackages: uint32(a.n.dir.KeyPackages(device)),
+	var stock []*pb.KeyPackageStock
+	for _, suite := range mls.Suites() {
+		stock = append(stock, &pb.KeyPackageStock{Suite: uint32(suite), Count: uint32(a.n.dir.KeyPackages(device, uint16(suite)))})
+	}
+	return answer(&pb.AccountResponse{Chain: chain, NodeCertificate: a.n.certificate, KeyPackages: uint32(a.n.dir.KeyPackages(device, directory.FirstSuite)), Stock: stock,
 		MailboxCount: uint64(u.Messages + u.Control + u.Handshakes), MailboxBytes: uint64(u.Bytes)}, err)
 }
 

@@ -75,6 +75,8 @@ func TestARoomThatIsDescribedWronglyIsNotMade(t *testing.T) {
 		{"another room", invalidCommit, another, w.described(func(r *wire.Room) { r.ID = make([]byte, 32) }), nil},
 		{"another generation", invalidCommit, another, w.described(func(r *wire.Room) { r.Generation = 1 }), nil},
 		{"another hub", invalidCommit, another, w.described(func(r *wire.Room) { r.Hub = w.globex.org.ID[:] }), nil},
+		{"a floor above its cipher suite", invalidCommit, "cipher suite", w.described(func(r *wire.Room) { r.SuiteFloor = uint32(mls.SuiteXWingChaCha20) }), nil},
+		{"an unknown floor", invalidCommit, "floor", w.described(func(r *wire.Room) { r.SuiteFloor = 9 }), nil},
 		{"another hub node", invalidCommit, another, w.described(func(r *wire.Room) { r.HubNode = w.globex.peer[:] }), nil},
 		{"an organization without an agreement", pb.Code_CODE_NO_AGREEMENT, "", w.described(func(r *wire.Room) {
 			last := r.Organizations[1].Organization

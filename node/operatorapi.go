@@ -9,6 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/identity/directory"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
@@ -72,7 +73,7 @@ func (a operatorAPI) ListDevices(_ context.Context, r *connect.Request[pb.ListDe
 		for id, d := range m.Devices {
 			out.Devices = append(out.Devices, &pb.DeviceStatus{Address: m.Address().String(), DeviceId: id.String(),
 				IssuedUnix: d.Issued.Unix(), ExpiresUnix: d.Expires.Unix(), Online: a.n.gate.Online(id),
-				KeyPackages: uint32(a.n.dir.KeyPackages(id))})
+				KeyPackages: uint32(a.n.dir.KeyPackages(id, directory.FirstSuite))})
 		}
 		for _, id := range m.Revoked {
 			out.Devices = append(out.Devices, &pb.DeviceStatus{Address: m.Address().String(), DeviceId: id.String(), Revoked: true})

@@ -3,7 +3,9 @@ package node
 import (
 	"context"
 	"errors"
+	"math"
 
+	"github.com/entente-im/entente/identity/directory"
 	"github.com/entente-im/entente/store"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
@@ -77,7 +79,14 @@ func (n *Node) claimLocal(ctx context.Context, from wire.OrganizationID, q *pb.C
 	if err != nil {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a claim without a member")
 	}
-	packages, err := n.dir.Claim(ctx, from, q.Requester, id)
+	suite := uint16(directory.FirstSuite)
+	if len(q.Suites) > 0 { // in the order of preference; of the first one alone
+		if q.Suites[0] > math.MaxUint16 {
+			return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a suite of more than 16 bits")
+		}
+		suite = uint16(q.Suites[0])
+	}
+	packages, err := n.dir.Claim(ctx, from, q.Requester, id, suite)
 	if err != nil {
 		return nil, err
 	}

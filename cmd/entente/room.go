@@ -75,18 +75,25 @@ func roomCreate() *cobra.Command {
 		Short: "Make a room and invite people to it",
 		Long: `Make a room. You are its administrator and your organization's node orders it. The name is
 said inside the room: no node learns it. Members may invite others unless --admins-invite is given.`,
-		Example: "  entente room create Harbour bob@globex.example claire@hooli.example --device alice",
+		Example: "  entente room create Harbour bob@globex.example claire@hooli.example --device alice\n  entente room create Board bob@globex.example --suite post-quantum --device alice",
 		Args:    cobra.MinimumNArgs(1),
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	admins := c.Flags().Bool("admins-invite", false, "only administrators invite")
+	suite := c.Flags().String("suite", "standard", "cipher suite, for the room's whole life: "+strings.Join(device.SuiteNames(), ", "))
+	_ = c.RegisterFlagCompletionFunc("suite", cobra.FixedCompletions(device.SuiteNames(), cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = func(c *cobra.Command, args []string) error {
 		members, err := parseAddresses(args[1:])
 		if err != nil {
 			return err
 		}
+		id, err := device.SuiteNamed(*suite)
+		if err != nil {
+			return &usageError{fmt.Errorf("%q is no cipher suite: %s", *suite, strings.Join(device.SuiteNames(), ", "))}
+		}
+		options := device.RoomOptions{Members: members, AdminInvite: *admins, Suite: id}
 		return inSession(c, *dir, *pass, func(ctx context.Context, _ *device.Device, s *device.Sender) error {
-			id, err := s.CreateRoom(ctx, args[0], device.RoomOptions{Members: members, AdminInvite: *admins})
+			id, err := s.CreateRoom(ctx, args[0], options)
 			if err != nil {
 				return err
 			}
@@ -282,9 +289,10 @@ hub       %s
 people    %d, with %d devices
 your role %s
 inviting  %s
+suite     %s
 epoch     %d
 code      %s
 ID        %s
-`, oneLine(title, 128), state, r.Hub, r.People, r.Devices, r.Role, invite, r.Epoch, r.Code, r.ID)
+`, oneLine(title, 128), state, r.Hub, r.People, r.Devices, r.Role, invite, r.Suite, r.Epoch, r.Code, r.ID)
 	return err
 }

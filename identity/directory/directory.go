@@ -20,6 +20,7 @@
 //	id/size                      uint64: leaves in the log
 //	ln/<link ID>                 JSON linkRow
 //	kp/one/<device><seq uint64>  published unix uint64 ‖ KeyPackage
+//	kp/suite/<device><suite>o<seq>, …l  the same two, of other suites than the first
 //	kp/last/<device>             published unix uint64 ‖ last handed out unix uint64 ‖ KeyPackage
 //
 // A label is the first 32 bytes of the VRF of "entente.im/label/v1\n" ‖ member ID. A

@@ -15,72 +15,125 @@ import (
 )
 
 const (
-	onePrefix  = "kp/one/"
-	lastPrefix = "kp/last/"
+	onePrefix   = "kp/one/"
+	lastPrefix  = "kp/last/"
+	suitePrefix = "kp/suite/"
 	// keyPackageSlack is how long before its end a KeyPackage is no longer handed out.
 	keyPackageSlack = 24 * time.Hour
 )
 
-func oneKey(device wire.DeviceID, seq uint64) []byte {
-	return binary.BigEndian.AppendUint64(append([]byte(onePrefix), device[:]...), seq)
+// FirstSuite is the MLS cipher suite whose KeyPackages stand under the keys of version
+// 0.1.0; others have a pool of their own each.
+const FirstSuite = 1
+
+// poolKey begins the keys of a device's one-time KeyPackages of a suite.
+func poolKey(device wire.DeviceID, suite uint16) []byte {
+	if suite == FirstSuite {
+		return append([]byte(onePrefix), device[:]...)
+	}
+	return append(binary.BigEndian.AppendUint16(append([]byte(suitePrefix), device[:]...), suite), 'o')
 }
 
-func lastKey(device wire.DeviceID) []byte { return append([]byte(lastPrefix), device[:]...) }
+func oneKey(device wire.DeviceID, suite uint16, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(poolKey(device, suite), seq)
+}
 
-func (d *Directory) putKeyPackage(b *store.Batch, device wire.DeviceID, seq uint64, kp []byte) {
+func lastKey(device wire.DeviceID, suite uint16) []byte {
+	if suite == FirstSuite {
+		return append([]byte(lastPrefix), device[:]...)
+	}
+	return append(binary.BigEndian.AppendUint16(append([]byte(suitePrefix), device[:]...), suite), 'l')
+}
+
+func (d *Directory) putKeyPackage(b *store.Batch, device wire.DeviceID, suite uint16, seq uint64, kp []byte) {
 	row := binary.BigEndian.AppendUint64(nil, uint64(d.opts.Clock.Now().Unix()))
-	b.Put(oneKey(device, seq), append(row, kp...))
+	b.Put(oneKey(device, suite, seq), append(row, kp...))
 }
 
-// Publish adds KeyPackages to a device's pool, up to wire.KeyPackagePool in all (the
-// oldest go first), and replaces its last-resort one when that is given. With replace,
-// nothing of what was there before stays. It returns the stock.
-func (d *Directory) Publish(ctx context.Context, device wire.DeviceID, packages [][]byte, lastResort []byte, replace bool) (int, error) {
-	if err := checkSizes(packages, lastResort); err != nil {
-		return 0, err
+// Offer is KeyPackages of one MLS cipher suite.
+type Offer struct {
+	Suite      uint16
+	OneTime    [][]byte
+	LastResort []byte // may be empty: that which is there stays
+}
+
+// MaxSuites bounds the suites of which a device offers KeyPackages.
+const MaxSuites = 8
+
+// Publish adds KeyPackages to a device's pools, up to wire.KeyPackagePool in each (the
+// oldest go first), and replaces last-resort ones. With replace, nothing of what was there
+// before stays, of any suite. It returns the stock of each suite offered.
+func (d *Directory) Publish(ctx context.Context, device wire.DeviceID, offers []Offer, replace bool) (map[uint16]int, error) {
+	if err := checkOffers(offers); err != nil {
+		return nil, err
 	}
 	d.write.Lock()
 	defer d.write.Unlock()
 	if _, ok := d.ByDevice(device); !ok {
-		return 0, wire.Refuse(pb.Code_CODE_REVOKED, "")
-	}
-	have, err := d.pool(device)
-	if err != nil {
-		return 0, err
+		return nil, wire.Refuse(pb.Code_CODE_REVOKED, "")
 	}
 	var b store.Batch
 	if replace {
 		if err := d.dropKeyPackages(&b, device); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
-	for drop := len(have) + len(packages) - wire.KeyPackagePool; drop > 0; drop-- {
-		b.Delete(have[0].Key)
-		have = have[1:]
-	}
-	next := uint64(0)
-	if len(have) > 0 {
-		last := have[len(have)-1].Key
-		next = binary.BigEndian.Uint64(last[len(last)-8:]) + 1
-	} else {
-		next = uint64(d.opts.Clock.Now().UnixNano()) // above all that were there before
-	}
-	for i, kp := range packages {
-		d.putKeyPackage(&b, device, next+uint64(i), kp)
-	}
-	if len(lastResort) > 0 {
-		row := binary.BigEndian.AppendUint64(nil, uint64(d.opts.Clock.Now().Unix()))
-		b.Put(lastKey(device), append(binary.BigEndian.AppendUint64(row, 0), lastResort...))
+	stock := make(map[uint16]int)
+	for _, o := range offers {
+		n, err := d.offer(&b, device, o, replace)
+		if err != nil {
+			return nil, err
+		}
+		stock[o.Suite] = n
 	}
 	if b.Len() > 0 {
 		if _, err := d.store.Commit(ctx, &b); err != nil {
-			return 0, fmt.Errorf("directory: publishing KeyPackages: %w", err)
+			return nil, fmt.Errorf("directory: publishing KeyPackages: %w", err)
 		}
 	}
-	if replace {
-		return len(packages), nil
+	return stock, nil
+}
+
+func (d *Directory) offer(b *store.Batch, device wire.DeviceID, o Offer, replace bool) (stock int, err error) {
+	have, err := d.pool(device, o.Suite)
+	if err != nil {
+		return 0, err
 	}
-	return len(have) + len(packages), nil
+	for drop := len(have) + len(o.OneTime) - wire.KeyPackagePool; drop > 0; drop-- {
+		b.Delete(have[0].Key)
+		have = have[1:]
+	}
+	next := uint64(d.opts.Clock.Now().UnixNano()) // above all that were there before
+	if len(have) > 0 {
+		last := have[len(have)-1].Key
+		next = binary.BigEndian.Uint64(last[len(last)-8:]) + 1
+	}
+	for i, kp := range o.OneTime {
+		d.putKeyPackage(b, device, o.Suite, next+uint64(i), kp)
+	}
+	if len(o.LastResort) > 0 {
+		row := binary.BigEndian.AppendUint64(nil, uint64(d.opts.Clock.Now().Unix()))
+		b.Put(lastKey(device, o.Suite), append(binary.BigEndian.AppendUint64(row, 0), o.LastResort...))
+	}
+	if replace {
+		return len(o.OneTime), nil
+	}
+	return len(have) + len(o.OneTime), nil
+}
+
+func checkOffers(offers []Offer) error {
+	if len(offers) > MaxSuites {
+		return wire.Refuse(pb.Code_CODE_TOO_LARGE, "KeyPackages of %d suites: at most %d", len(offers), MaxSuites)
+	}
+	for i, o := range offers {
+		if slices.ContainsFunc(offers[:i], func(x Offer) bool { return x.Suite == o.Suite }) {
+			return wire.Refuse(pb.Code_CODE_MALFORMED, "a suite is offered twice")
+		}
+		if err := checkSizes(o.OneTime, o.LastResort); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkSizes bounds a pool, and other KeyPackages beside it.
@@ -96,29 +149,28 @@ func checkSizes(packages [][]byte, others ...[]byte) error {
 	return nil
 }
 
-// pool returns a device's one-time KeyPackages, oldest first.
-func (d *Directory) pool(device wire.DeviceID) ([]store.KV, error) {
-	prefix := append([]byte(onePrefix), device[:]...)
-	kvs, err := d.store.Scan(prefix, nil, 2*wire.KeyPackagePool)
+// pool returns a device's one-time KeyPackages of a suite, oldest first.
+func (d *Directory) pool(device wire.DeviceID, suite uint16) ([]store.KV, error) {
+	kvs, err := d.store.Scan(poolKey(device, suite), nil, 2*wire.KeyPackagePool)
 	if err != nil {
 		return nil, fmt.Errorf("directory: KeyPackages: %w", err)
 	}
 	return kvs, nil
 }
 
-// KeyPackages counts a device's one-time KeyPackages.
-func (d *Directory) KeyPackages(device wire.DeviceID) int {
-	kvs, err := d.pool(device)
+// KeyPackages counts a device's one-time KeyPackages of a suite.
+func (d *Directory) KeyPackages(device wire.DeviceID, suite uint16) int {
+	kvs, err := d.pool(device, suite)
 	if err != nil {
 		return 0
 	}
 	return len(kvs)
 }
 
-// Claim hands out one KeyPackage of each active device of a member, each once; a
-// last-resort one when the pool is empty, at most one an hour. requester is a member
+// Claim hands out one KeyPackage of a suite of each active device of a member, each once;
+// a last-resort one when the pool is empty, at most one an hour. requester is a member
 // ID, from its organization.
-func (d *Directory) Claim(ctx context.Context, from wire.OrganizationID, requester []byte, member wire.MemberID) ([]*pb.ClaimedKeyPackage, error) {
+func (d *Directory) Claim(ctx context.Context, from wire.OrganizationID, requester []byte, member wire.MemberID, suite uint16) ([]*pb.ClaimedKeyPackage, error) {
 	if len(requester) != 32 {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a requester of %d bytes", len(requester))
 	}
@@ -143,7 +195,7 @@ func (d *Directory) Claim(ctx context.Context, from wire.OrganizationID, request
 	slices.SortFunc(devices, func(a, b wire.DeviceID) int { return slices.Compare(a[:], b[:]) })
 	got := false
 	for _, device := range devices {
-		c, err := d.claimOne(&b, device)
+		c, err := d.claimOne(&b, device, suite)
 		if err != nil {
 			return nil, err
 		}
@@ -159,9 +211,9 @@ func (d *Directory) Claim(ctx context.Context, from wire.OrganizationID, request
 	return out, nil
 }
 
-func (d *Directory) claimOne(b *store.Batch, device wire.DeviceID) (*pb.ClaimedKeyPackage, error) {
+func (d *Directory) claimOne(b *store.Batch, device wire.DeviceID, suite uint16) (*pb.ClaimedKeyPackage, error) {
 	now := d.opts.Clock.Now()
-	pool, err := d.pool(device)
+	pool, err := d.pool(device, suite)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +223,7 @@ func (d *Directory) claimOne(b *store.Batch, device wire.DeviceID) (*pb.ClaimedK
 			return &pb.ClaimedKeyPackage{Device: device[:], KeyPackage: kp, Status: wire.Status(pb.Code_CODE_OK, "")}, nil
 		}
 	}
-	row, err := d.store.Get(lastKey(device))
+	row, err := d.store.Get(lastKey(device, suite))
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("directory: a last-resort KeyPackage: %w", err)
 	}
@@ -187,7 +239,7 @@ func (d *Directory) claimOne(b *store.Batch, device wire.DeviceID) (*pb.ClaimedK
 	}
 	next := append([]byte(nil), row...)
 	binary.BigEndian.PutUint64(next[8:], uint64(now.Unix()))
-	b.Put(lastKey(device), next)
+	b.Put(lastKey(device, suite), next)
 	return &pb.ClaimedKeyPackage{Device: device[:], KeyPackage: kp, LastResort: true, Status: wire.Status(pb.Code_CODE_OK, "")}, nil
 }
 
@@ -198,13 +250,21 @@ func splitRow(row []byte, header int) (kp []byte, published time.Time, ok bool) 
 	return row[header:], time.Unix(int64(binary.BigEndian.Uint64(row)), 0), true
 }
 
+// dropKeyPackages deletes a device's KeyPackages of all suites.
 func (d *Directory) dropKeyPackages(b *store.Batch, device wire.DeviceID) error {
-	pool, err := d.pool(device)
-	for _, kv := range pool {
+	pool, err := d.pool(device, FirstSuite)
+	if err != nil {
+		return err
+	}
+	others, err := d.store.Scan(append([]byte(suitePrefix), device[:]...), nil, 2*MaxSuites*(wire.KeyPackagePool+1))
+	if err != nil {
+		return fmt.Errorf("directory: KeyPackages: %w", err)
+	}
+	for _, kv := range slices.Concat(pool, others) {
 		b.Delete(kv.Key)
 	}
-	b.Delete(lastKey(device))
-	return err
+	b.Delete(lastKey(device, FirstSuite))
+	return nil
 }
 
 // DeleteKeyPackages removes all KeyPackages of all devices: after a restore from a

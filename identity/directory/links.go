@@ -198,7 +198,7 @@ type Enrolment struct {
 	Secret      [32]byte
 	Genesis     string   // note
 	Device      string   // note
-	KeyPackages [][]byte // checked by the caller
+	KeyPackages [][]byte // of FirstSuite; checked by the caller
 }
 
 // Enroll redeems a link: the member, its first device, its KeyPackages and the
@@ -237,7 +237,7 @@ func (d *Directory) Enroll(ctx context.Context, e Enrolment, also func(*store.Ba
 		return nil, err
 	}
 	for i, kp := range e.KeyPackages {
-		d.putKeyPackage(&b, device, uint64(i), kp)
+		d.putKeyPackage(&b, device, FirstSuite, uint64(i), kp)
 	}
 	if also != nil {
 		also(&b, device)

@@ -159,3 +159,17 @@ func code(t testing.TB, err error, want pb.Code) {
 		t.Errorf("answered %v, want %s", err, wire.CodeName(want))
 	}
 }
+
+// Publish, KeyPackages and Claim are those of the first suite.
+func (w *world) Publish(c context.Context, device wire.DeviceID, one [][]byte, last []byte, replace bool) (int, error) {
+	stock, err := w.Directory.Publish(c, device, []Offer{{Suite: FirstSuite, OneTime: one, LastResort: last}}, replace)
+	return stock[FirstSuite], err
+}
+
+func (w *world) KeyPackages(device wire.DeviceID) int {
+	return w.Directory.KeyPackages(device, FirstSuite)
+}
+
+func (w *world) Claim(c context.Context, from wire.OrganizationID, requester []byte, member wire.MemberID) ([]*pb.ClaimedKeyPackage, error) {
+	return w.Directory.Claim(c, from, requester, member, FirstSuite)
+}

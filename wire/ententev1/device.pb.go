@@ -560,11 +560,13 @@ func (x *ChainResponse) GetChain() *MemberChain {
 }
 
 // PublishKeyPackages adds to the device's pool; replace drops what was there before.
+// Of any suites; at most one last-resort KeyPackage of each.
 type PublishKeyPackagesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	KeyPackages   [][]byte               `protobuf:"bytes,1,rep,name=key_packages,json=keyPackages,proto3" json:"key_packages,omitempty"`
 	LastResort    []byte                 `protobuf:"bytes,2,opt,name=last_resort,json=lastResort,proto3" json:"last_resort,omitempty"`
 	Replace       bool                   `protobuf:"varint,3,opt,name=replace,proto3" json:"replace,omitempty"`
+	LastResorts   [][]byte               `protobuf:"bytes,4,rep,name=last_resorts,json=lastResorts,proto3" json:"last_resorts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -618,6 +620,13 @@ func (x *PublishKeyPackagesRequest) GetReplace() bool {
 		return x.Replace
 	}
 	return false
+}
+
+func (x *PublishKeyPackagesRequest) GetLastResorts() [][]byte {
+	if x != nil {
+		return x.LastResorts
+	}
+	return nil
 }
 
 type PublishKeyPackagesResponse struct {
@@ -1461,6 +1470,7 @@ type AccountResponse struct {
 	KeyPackages     uint32                 `protobuf:"varint,3,opt,name=key_packages,json=keyPackages,proto3" json:"key_packages,omitempty"`
 	MailboxCount    uint64                 `protobuf:"varint,4,opt,name=mailbox_count,json=mailboxCount,proto3" json:"mailbox_count,omitempty"`
 	MailboxBytes    uint64                 `protobuf:"varint,5,opt,name=mailbox_bytes,json=mailboxBytes,proto3" json:"mailbox_bytes,omitempty"`
+	Stock           []*KeyPackageStock     `protobuf:"bytes,6,rep,name=stock,proto3" json:"stock,omitempty"` // of every suite; key_packages is that of suite 1
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1530,6 +1540,65 @@ func (x *AccountResponse) GetMailboxBytes() uint64 {
 	return 0
 }
 
+func (x *AccountResponse) GetStock() []*KeyPackageStock {
+	if x != nil {
+		return x.Stock
+	}
+	return nil
+}
+
+type KeyPackageStock struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Suite         uint32                 `protobuf:"varint,1,opt,name=suite,proto3" json:"suite,omitempty"`
+	Count         uint32                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeyPackageStock) Reset() {
+	*x = KeyPackageStock{}
+	mi := &file_entente_v1_device_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeyPackageStock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeyPackageStock) ProtoMessage() {}
+
+func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeyPackageStock.ProtoReflect.Descriptor instead.
+func (*KeyPackageStock) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *KeyPackageStock) GetSuite() uint32 {
+	if x != nil {
+		return x.Suite
+	}
+	return 0
+}
+
+func (x *KeyPackageStock) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 type Submission struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Counter       uint64                 `protobuf:"varint,1,opt,name=counter,proto3" json:"counter,omitempty"` // as Submit.counter
@@ -1540,7 +1609,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1621,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1634,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Submission) GetCounter() uint64 {
@@ -1591,7 +1660,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1603,7 +1672,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1616,7 +1685,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SubmitRequest) GetSubmissions() []*Submission {
@@ -1635,7 +1704,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +1716,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +1729,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SubmitResponse) GetStatuses() []*Status {
@@ -1682,7 +1751,7 @@ type FetchRequest struct {
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +1763,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +1776,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FetchRequest) GetAfter() uint64 {
@@ -1748,7 +1817,7 @@ type FetchResponse struct {
 
 func (x *FetchResponse) Reset() {
 	*x = FetchResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +1829,7 @@ func (x *FetchResponse) String() string {
 func (*FetchResponse) ProtoMessage() {}
 
 func (x *FetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +1842,7 @@ func (x *FetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResponse.ProtoReflect.Descriptor instead.
 func (*FetchResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FetchResponse) GetDeliveries() []*Deliver {
@@ -1800,7 +1869,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +1881,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +1894,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AckRequest) GetThrough() uint64 {
@@ -1851,7 +1920,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1863,7 +1932,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1876,7 +1945,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *AckResponse) GetSubmitMark() uint64 {
@@ -1923,12 +1992,13 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\forganization\x18\x01 \x01(\fR\forganization\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\fR\x06member\">\n" +
 	"\rChainResponse\x12-\n" +
-	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\"y\n" +
+	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\"\x9c\x01\n" +
 	"\x19PublishKeyPackagesRequest\x12!\n" +
 	"\fkey_packages\x18\x01 \x03(\fR\vkeyPackages\x12\x1f\n" +
 	"\vlast_resort\x18\x02 \x01(\fR\n" +
 	"lastResort\x12\x18\n" +
-	"\areplace\x18\x03 \x01(\bR\areplace\"2\n" +
+	"\areplace\x18\x03 \x01(\bR\areplace\x12!\n" +
+	"\flast_resorts\x18\x04 \x03(\fR\vlastResorts\"2\n" +
 	"\x1aPublishKeyPackagesResponse\x12\x14\n" +
 	"\x05stock\x18\x01 \x01(\rR\x05stock\"\x81\x01\n" +
 	"\x17ClaimKeyPackagesRequest\x12\"\n" +
@@ -1986,13 +2056,17 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"revocation\x18\x01 \x01(\tR\n" +
 	"revocation\"\x16\n" +
 	"\x14RevokeDeviceResponse\"\x10\n" +
-	"\x0eAccountRequest\"\xd8\x01\n" +
+	"\x0eAccountRequest\"\x8b\x02\n" +
 	"\x0fAccountResponse\x12-\n" +
 	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\x12)\n" +
 	"\x10node_certificate\x18\x02 \x01(\tR\x0fnodeCertificate\x12!\n" +
 	"\fkey_packages\x18\x03 \x01(\rR\vkeyPackages\x12#\n" +
 	"\rmailbox_count\x18\x04 \x01(\x04R\fmailboxCount\x12#\n" +
-	"\rmailbox_bytes\x18\x05 \x01(\x04R\fmailboxBytes\"B\n" +
+	"\rmailbox_bytes\x18\x05 \x01(\x04R\fmailboxBytes\x121\n" +
+	"\x05stock\x18\x06 \x03(\v2\x1b.entente.v1.KeyPackageStockR\x05stock\"=\n" +
+	"\x0fKeyPackageStock\x12\x14\n" +
+	"\x05suite\x18\x01 \x01(\rR\x05suite\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"B\n" +
 	"\n" +
 	"Submission\x12\x18\n" +
 	"\acounter\x18\x01 \x01(\x04R\acounter\x12\x1a\n" +
@@ -2054,7 +2128,7 @@ func file_entente_v1_device_proto_rawDescGZIP() []byte {
 	return file_entente_v1_device_proto_rawDescData
 }
 
-var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_entente_v1_device_proto_goTypes = []any{
 	(*DescribeRequest)(nil),            // 0: entente.v1.DescribeRequest
 	(*DescribeResponse)(nil),           // 1: entente.v1.DescribeResponse
@@ -2084,78 +2158,80 @@ var file_entente_v1_device_proto_goTypes = []any{
 	(*RevokeDeviceResponse)(nil),       // 25: entente.v1.RevokeDeviceResponse
 	(*AccountRequest)(nil),             // 26: entente.v1.AccountRequest
 	(*AccountResponse)(nil),            // 27: entente.v1.AccountResponse
-	(*Submission)(nil),                 // 28: entente.v1.Submission
-	(*SubmitRequest)(nil),              // 29: entente.v1.SubmitRequest
-	(*SubmitResponse)(nil),             // 30: entente.v1.SubmitResponse
-	(*FetchRequest)(nil),               // 31: entente.v1.FetchRequest
-	(*FetchResponse)(nil),              // 32: entente.v1.FetchResponse
-	(*AckRequest)(nil),                 // 33: entente.v1.AckRequest
-	(*AckResponse)(nil),                // 34: entente.v1.AckResponse
-	(*MemberChain)(nil),                // 35: entente.v1.MemberChain
-	(*ClaimedKeyPackage)(nil),          // 36: entente.v1.ClaimedKeyPackage
-	(*Bundle)(nil),                     // 37: entente.v1.Bundle
-	(*Status)(nil),                     // 38: entente.v1.Status
-	(*GroupInfoAnswer)(nil),            // 39: entente.v1.GroupInfoAnswer
-	(*Envelope)(nil),                   // 40: entente.v1.Envelope
-	(*Deliver)(nil),                    // 41: entente.v1.Deliver
-	(*Close)(nil),                      // 42: entente.v1.Close
+	(*KeyPackageStock)(nil),            // 28: entente.v1.KeyPackageStock
+	(*Submission)(nil),                 // 29: entente.v1.Submission
+	(*SubmitRequest)(nil),              // 30: entente.v1.SubmitRequest
+	(*SubmitResponse)(nil),             // 31: entente.v1.SubmitResponse
+	(*FetchRequest)(nil),               // 32: entente.v1.FetchRequest
+	(*FetchResponse)(nil),              // 33: entente.v1.FetchResponse
+	(*AckRequest)(nil),                 // 34: entente.v1.AckRequest
+	(*AckResponse)(nil),                // 35: entente.v1.AckResponse
+	(*MemberChain)(nil),                // 36: entente.v1.MemberChain
+	(*ClaimedKeyPackage)(nil),          // 37: entente.v1.ClaimedKeyPackage
+	(*Bundle)(nil),                     // 38: entente.v1.Bundle
+	(*Status)(nil),                     // 39: entente.v1.Status
+	(*GroupInfoAnswer)(nil),            // 40: entente.v1.GroupInfoAnswer
+	(*Envelope)(nil),                   // 41: entente.v1.Envelope
+	(*Deliver)(nil),                    // 42: entente.v1.Deliver
+	(*Close)(nil),                      // 43: entente.v1.Close
 }
 var file_entente_v1_device_proto_depIdxs = []int32{
-	35, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
-	35, // 1: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
-	35, // 2: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
-	36, // 3: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
-	35, // 4: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
-	37, // 5: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
-	38, // 6: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
-	37, // 7: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
-	38, // 8: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
-	39, // 9: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
-	40, // 10: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
-	35, // 11: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
-	28, // 12: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
-	38, // 13: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
-	41, // 14: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
-	42, // 15: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
-	0,  // 16: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
-	2,  // 17: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
-	4,  // 18: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
-	6,  // 19: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
-	8,  // 20: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
-	10, // 21: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
-	12, // 22: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
-	14, // 23: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
-	16, // 24: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
-	18, // 25: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
-	20, // 26: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
-	22, // 27: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
-	24, // 28: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
-	26, // 29: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
-	29, // 30: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
-	31, // 31: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
-	33, // 32: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
-	1,  // 33: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
-	3,  // 34: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
-	5,  // 35: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
-	7,  // 36: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
-	9,  // 37: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
-	11, // 38: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
-	13, // 39: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
-	15, // 40: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
-	17, // 41: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
-	19, // 42: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
-	21, // 43: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
-	23, // 44: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
-	25, // 45: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
-	27, // 46: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
-	30, // 47: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
-	32, // 48: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
-	34, // 49: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
-	33, // [33:50] is the sub-list for method output_type
-	16, // [16:33] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	36, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
+	36, // 1: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
+	36, // 2: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
+	37, // 3: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
+	36, // 4: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
+	38, // 5: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
+	39, // 6: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
+	38, // 7: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
+	39, // 8: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
+	40, // 9: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
+	41, // 10: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
+	36, // 11: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
+	28, // 12: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
+	29, // 13: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
+	39, // 14: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
+	42, // 15: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
+	43, // 16: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
+	0,  // 17: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
+	2,  // 18: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
+	4,  // 19: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
+	6,  // 20: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
+	8,  // 21: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
+	10, // 22: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
+	12, // 23: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
+	14, // 24: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
+	16, // 25: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
+	18, // 26: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
+	20, // 27: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
+	22, // 28: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
+	24, // 29: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
+	26, // 30: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
+	30, // 31: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
+	32, // 32: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
+	34, // 33: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
+	1,  // 34: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
+	3,  // 35: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
+	5,  // 36: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
+	7,  // 37: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
+	9,  // 38: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
+	11, // 39: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
+	13, // 40: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
+	15, // 41: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
+	17, // 42: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
+	19, // 43: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
+	21, // 44: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
+	23, // 45: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
+	25, // 46: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
+	27, // 47: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
+	31, // 48: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
+	33, // 49: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
+	35, // 50: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
+	34, // [34:51] is the sub-list for method output_type
+	17, // [17:34] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_device_proto_init() }
@@ -2172,7 +2248,7 @@ func file_entente_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_device_proto_rawDesc), len(file_entente_v1_device_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
