@@ -50,6 +50,7 @@ type table struct {
 	sets  map[string][]string
 	cases map[string]bool // "rule/entry"
 	tests []string        // tests of their own
+	rules []string        // what the second columns say
 }
 
 var quoted = regexp.MustCompile("`([^`]+)`")
@@ -86,6 +87,7 @@ func readTable(t *testing.T) *table {
 
 func (d *table) row(t *testing.T, cells []string) {
 	t.Helper()
+	d.rules = append(d.rules, cells[1])
 	rules := names(cells[2])
 	if len(rules) == 0 {
 		t.Errorf("%q names no test", cells[1])
@@ -134,6 +136,15 @@ func testFunctions(t *testing.T) map[string]bool {
 	return out
 }
 
+func (d *table) hasRule(rule string) bool {
+	for name := range d.cases {
+		if strings.HasPrefix(name, rule+"/") {
+			return true
+		}
+	}
+	return false
+}
+
 func TestTheTableNamesEveryCaseAndNoOther(t *testing.T) {
 	d, functions := readTable(t), testFunctions(t)
 	for name := range d.cases {
@@ -147,11 +158,44 @@ func TestTheTableNamesEveryCaseAndNoOther(t *testing.T) {
 		}
 	}
 	for _, name := range d.tests {
-		if fn, _, _ := strings.Cut(name, "/"); !functions[fn] {
+		fn, rule, one := strings.Cut(name, "/")
+		if !functions[fn] || one && (fn != "TestABrokenRuleIsRefusedAtEveryEntry" || !d.hasRule(rule)) {
 			t.Errorf("the table names %s, which is no test", name)
 		}
 	}
 	if len(negatives) < 300 {
 		t.Errorf("%d cases", len(negatives))
+	}
+}
+
+// limits are the exported constants Max... of the packages.
+func limits(t *testing.T) (out []string) {
+	t.Helper()
+	for _, dir := range []string{".", "..", "../internal/tls"} {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		must(t, err)
+		for _, file := range files {
+			f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+			must(t, err)
+			ast.Inspect(f, func(n ast.Node) bool {
+				if v, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(v.Names[0].Name, "Max") {
+					out = append(out, v.Names[0].Name)
+				}
+				return true
+			})
+		}
+	}
+	return out
+}
+
+func TestTheTableNamesEveryLimit(t *testing.T) {
+	d, found := readTable(t), limits(t)
+	if len(found) < 12 {
+		t.Errorf("only %q", found)
+	}
+	for _, limit := range found {
+		if !slices.ContainsFunc(d.rules, func(rule string) bool { return strings.Contains(rule, "`"+limit+"`") }) {
+			t.Errorf("no row is about %s", limit)
+		}
 	}
 }
