@@ -21,13 +21,15 @@ import (
 //
 //	nd/room/<room ID>   JSON roomRow: who the hub is; at a follower, our devices in it
 //	nd/seq/<room ID>    version 1 ‖ seq uint64 ‖ hash 32 ‖ accepted ms uint64 ‖ quiet 0 or 1
-//	nd/group/<room ID>  hub only: the PublicGroup of the current epoch
+//	nd/group/<room ID>  hub only: a snapshot of the room's PublicGroup
+//	nd/delta/<room ID>/<n uint32>  hub only: what changed of it since, n from 1 (grouprows.go)
 //	nd/info/<room ID>   hub only: the GroupInfo of the current epoch
 //	nd/tree/<room ID>/<SHA-256>  a tree that a Welcome points to, and when it was stored
 const (
 	roomPrefix  = "nd/room/"
 	seqPrefix   = "nd/seq/"
 	groupPrefix = "nd/group/"
+	deltaPrefix = "nd/delta/"
 	infoPrefix  = "nd/info/"
 )
 
@@ -81,6 +83,7 @@ type room struct {
 	row   roomRow
 	place place
 	group *mls.PublicGroup // nil where we are not the hub
+	rows  groupRows        // that group is stored as
 
 	leaves atomic.Pointer[[]wire.Credential] // of group, readable without mu
 	count  atomic.Uint32                     // of members, readable without mu; 0: not known
@@ -93,6 +96,7 @@ type draft struct {
 	row   roomRow
 	place place
 	group *mls.PublicGroup
+	rows  groupRows
 	known bool
 	dirty struct{ row, place, group bool }
 	info  []byte // GroupInfo of a new epoch
@@ -101,7 +105,7 @@ type draft struct {
 func (r *room) draft() *draft {
 	row := r.row
 	row.Devices = slices.Clone(row.Devices)
-	return &draft{room: r, row: row, place: r.place, group: r.group, known: r.known}
+	return &draft{room: r, row: row, place: r.place, group: r.group, rows: r.rows, known: r.known}
 }
 
 // write adds what the draft changed to a batch.
@@ -117,7 +121,7 @@ func (d *draft) write(b *store.Batch) error {
 		b.Put(roomKey(seqPrefix, d.id), d.place.encode())
 	}
 	if d.dirty.group {
-		b.Put(roomKey(groupPrefix, d.id), d.group.Marshal())
+		d.rows = d.room.rows.put(b, d.id, d.room.group, d.group)
 	}
 	if d.info != nil { // of a new epoch; proposals leave it as it is
 		b.Put(roomKey(infoPrefix, d.id), d.info)
@@ -127,7 +131,8 @@ func (d *draft) write(b *store.Batch) error {
 
 // publish makes a committed draft the room's state.
 func (d *draft) publish() {
-	d.room.known, d.room.row, d.room.place, d.room.group = d.known, d.row, d.place, d.group
+	d.room.known, d.room.row, d.room.place = d.known, d.row, d.place
+	d.room.group, d.room.rows = d.group, d.rows
 	if d.dirty.group {
 		d.room.show()
 	} else if d.dirty.row && d.group == nil {
@@ -176,12 +181,17 @@ func (rs *rooms) committed(id wire.RoomID) []wire.Credential {
 	if leaves := r.leaves.Load(); leaves != nil {
 		return *leaves
 	}
-	b, err := rs.store.Get(roomKey(groupPrefix, id))
-	if err != nil {
-		return nil
+	var group *mls.PublicGroup
+	for range 3 { // a change may be committed while its rows are read
+		var err error
+		if group, _, err = rs.readGroup(id); err == nil {
+			break
+		}
+		if seen := r.leaves.Load(); seen != nil {
+			return *seen
+		}
 	}
-	group, err := mls.UnmarshalPublicGroup(b, rs.options)
-	if err != nil {
+	if group == nil {
 		return nil
 	}
 	leaves := members(group)
@@ -296,13 +306,8 @@ func (rs *rooms) load(r *room) error {
 	if err != nil {
 		return fmt.Errorf("node: the place of room %s: %w", r.id, err)
 	}
-	group, err := rs.store.Get(roomKey(groupPrefix, r.id))
-	if err == nil {
-		r.group, err = mls.UnmarshalPublicGroup(group, rs.options)
-	} else if errors.Is(err, store.ErrNotFound) {
-		err = nil
-	}
-	if err != nil {
+	if r.group, r.rows, err = rs.readGroup(r.id); err != nil {
+		r.group = nil
 		return fmt.Errorf("node: the group of room %s: %w", r.id, err)
 	}
 	r.known = true
