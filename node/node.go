@@ -87,6 +87,7 @@ type Node struct {
 	resyncs   *resyncs
 	chains    *chains
 	validator mls.CredentialValidator
+	revoking  sync.Mutex // one revocation is followed up at a time
 
 	doors   doors
 	apiURL  string
@@ -277,6 +278,7 @@ func (n *Node) Run(ctx context.Context) error {
 	start("clock", n.watchClock)
 	start("partners", n.sweepPartners)
 	start("notices", n.tellLater)
+	start("revocations", n.retryRevocations)
 	n.doors.serve(start)
 	n.ready.Store(true)
 	n.log.Info("ready", "organization", n.org.Manifest.Name, "id", n.org.ID, "peer", n.peer, "api", n.apiURL)

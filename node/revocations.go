@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/store"
@@ -19,7 +20,7 @@ func goneKey(d wire.DeviceID) []byte { return append([]byte(gonePrefix), d[:]...
 
 // revoke records a revocation in the directory and follows it up. When it returns
 // nil the device is gone from the directory, and every hub of a room with its leaf is
-// told; what failed is done again at the next start. It returns how many rooms those
+// told; what failed is done again every minute, and at the next start. It returns how many rooms those
 // are.
 func (n *Node) revoke(ctx context.Context, note string, r *identity.Revocation) (int, error) {
 	var b store.Batch
@@ -35,6 +36,8 @@ func (n *Node) revoke(ctx context.Context, note string, r *identity.Revocation) 
 }
 
 func (n *Node) followUp(ctx context.Context, note string, r *identity.Revocation) (count int, err error) {
+	n.revoking.Lock()
+	defer n.revoking.Unlock()
 	err = n.dir.RevokeDevice(ctx, note)
 	if err == nil {
 		if count, err = n.removeEverywhere(ctx, r, note); err != nil {
@@ -48,6 +51,26 @@ func (n *Node) followUp(ctx context.Context, note string, r *identity.Revocation
 	b.Delete(goneKey(r.Device))
 	_, e := n.store.Commit(ctx, &b)
 	return count, errors.Join(err, e)
+}
+
+// revocationRetry is how often revocations that were not told everywhere are followed up.
+const revocationRetry = time.Minute
+
+// retryRevocations follows up revocations that a partner or a room has refused for now: a
+// revoked device must not stay in a room because of a moment in which it was not told.
+func (n *Node) retryRevocations(ctx context.Context) error {
+	ticker := time.NewTicker(revocationRetry)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if err := n.finishRevocations(ctx); err != nil && ctx.Err() == nil {
+			n.log.Error("revocations wait", "error", err)
+		}
+	}
 }
 
 // finishRevocations follows up what a crash or a full outbox has left. A node that is

@@ -48,6 +48,28 @@ func TestARevocationThatACrashInterruptedIsFollowedUp(t *testing.T) {
 	}
 }
 
+func TestARevocationThatWasNotToldEverywhereIsFollowedUpWithoutARestart(t *testing.T) {
+	w := newWorld(t)
+	w.takes()
+	note, err := identity.SignRevocation(identity.Revocation{Organization: w.acme.org.ID, Member: w.bob.member, Device: w.bob.id,
+		Issued: time.Now(), By: "member"}, w.acme.org.Manifest.Name, w.bob.master)
+	must(t, err)
+	var b store.Batch
+	b.Put(goneKey(w.bob.id), []byte(note))
+	_, err = w.acme.store.Commit(t.Context(), &b)
+	must(t, err)
+	for range 2 { // the second finds nothing to do
+		must(t, w.acme.finishRevocations(t.Context()))
+	}
+	_, g := w.acme.shown(w.room)
+	if got := waitingRemovals(t, w, g); len(got) != 1 || got[0].device != w.bob.id {
+		t.Errorf("%d removals wait", len(got))
+	}
+	if _, err := w.acme.store.Get(goneKey(w.bob.id)); err == nil {
+		t.Error("the revocation is still under way")
+	}
+}
+
 func TestARevocationThatDoesNotStandLeavesNothingBehind(t *testing.T) {
 	w := newWorld(t)
 	r := &identity.Revocation{Organization: w.acme.org.ID, Member: w.bob.member, Device: w.bob.id, Issued: time.Now(), By: "member"}
