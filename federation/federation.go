@@ -81,6 +81,7 @@ type Limits struct {
 	Burst   int     // items
 	Bytes   int     // a second; the burst is twice that
 	Queries float64 // a second; the burst is ten times that
+	Files   int     // bytes of files a second that are handed out; the burst is twice that
 }
 
 // QueryRate is the number of questions that a partner may ask in a second.
@@ -143,6 +144,9 @@ func (o *Options) fill() error {
 	}
 	if l.Bytes <= 0 {
 		l.Bytes = wire.PartnerBytesRate
+	}
+	if l.Files <= 0 {
+		l.Files = wire.PartnerFiles
 	}
 	if l.Queries <= 0 {
 		l.Queries = QueryRate

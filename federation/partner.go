@@ -28,6 +28,7 @@ type partner struct {
 	marks      marks // under delivering
 
 	bytes, queries *bucket
+	files          *bucket // bytes of files handed out
 
 	mu        sync.Mutex
 	items     *bucket // new with every agreement
@@ -93,6 +94,7 @@ func (f *Federation) newPartner(id wire.OrganizationID) *partner {
 		id: id, heard: make(chan struct{}, 1),
 		bytes:   newBucket(float64(l.Bytes), float64(2*l.Bytes)),
 		queries: newBucket(l.Queries, 10*l.Queries),
+		files:   newBucket(float64(l.Files), float64(2*l.Files)),
 	}
 }
 

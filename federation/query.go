@@ -3,6 +3,7 @@ package federation
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"google.golang.org/protobuf/proto"
@@ -103,7 +104,7 @@ func (f *Federation) answer(ctx context.Context, s network.Stream, q *pb.QueryRe
 		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "this peer speaks for another organization")
 	}
 	now := f.clock.Now()
-	if wait := p.queries.take(now, 1); wait > 0 {
+	if wait := p.allowance(now, q); wait > 0 {
 		return nil, &wire.StatusError{Status: wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, ""), wait)}
 	}
 	if _, ok := q.Query.(*pb.QueryRequest_Manifest); ok {
@@ -117,6 +118,15 @@ func (f *Federation) answer(ctx context.Context, s network.Stream, q *pb.QueryRe
 	}
 	p.met(now, 0)
 	return f.opts.Handler.Query(ctx, p.id, q), nil
+}
+
+// allowance takes a question from what the partner may ask, or says how long to wait:
+// chunks of files are counted by bytes, all else by questions.
+func (p *partner) allowance(now time.Time, q *pb.QueryRequest) time.Duration {
+	if _, ok := q.Query.(*pb.QueryRequest_Blob); ok {
+		return p.files.take(now, wire.FileChunk)
+	}
+	return p.queries.take(now, 1)
 }
 
 func (f *Federation) manifestAnswer() *pb.QueryResponse {

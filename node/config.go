@@ -39,7 +39,16 @@ type Config struct {
 	Bucket     time.Duration `yaml:"bucket"`
 	TrustClock bool          `yaml:"trust-clock"`
 	LogLevel   string        `yaml:"log"`
+	Files      FileConfig    `yaml:"files"`
 	Limits     LimitConfig   `yaml:"limits"`
+}
+
+// FileConfig is the organization's policy for files. The size is held by the node, the
+// types by the devices: a node sees ciphertext only.
+type FileConfig struct {
+	MaxSize uint64   `yaml:"max-size"`
+	Quota   uint64   `yaml:"quota"`
+	Types   []string `yaml:"types"`
 }
 
 // LimitConfig raises or lowers the rates of docs/protocol.md section 9.
@@ -49,7 +58,11 @@ type LimitConfig struct {
 	PartnerRate  float64 `yaml:"partner-rate"`
 	PartnerBurst int     `yaml:"partner-burst"`
 	PartnerBytes int     `yaml:"partner-bytes"`
+	PartnerFiles int     `yaml:"partner-files"`
 }
+
+// maxFileTypes bounds the list that every device is told.
+const maxFileTypes = 100
 
 // DefaultConfig returns the values that a missing key stands for.
 func DefaultConfig() Config {
@@ -59,9 +72,11 @@ func DefaultConfig() Config {
 		Retention:  wire.DefaultRetention,
 		Bucket:     wire.DefaultBucket,
 		LogLevel:   "info",
+		Files:      FileConfig{MaxSize: wire.MaxFile, Quota: wire.FileQuota},
 		Limits: LimitConfig{
 			DeviceRate: wire.DeviceRate, DeviceBurst: wire.DeviceBurst,
 			PartnerRate: wire.PartnerRate, PartnerBurst: wire.PartnerBurst, PartnerBytes: wire.PartnerBytesRate,
+			PartnerFiles: wire.PartnerFiles,
 		},
 	}
 }
@@ -130,7 +145,12 @@ func (c Config) problems() []string {
 	add(c.Bucket < time.Second || c.Bucket > 24*time.Hour, "bucket: %s is not within 1s and 24h", c.Bucket)
 	add(c.Retention < c.Bucket || c.Retention > wire.RetentionCeiling, "retention: %s is not within one bucket and 720h", c.Retention)
 	add(c.Limits.DeviceRate <= 0 || c.Limits.DeviceBurst <= 0, "limits: device-rate and device-burst must be above 0")
-	add(c.Limits.PartnerRate <= 0 || c.Limits.PartnerBurst <= 0 || c.Limits.PartnerBytes <= 0, "limits: partner-rate, partner-burst and partner-bytes must be above 0")
+	add(c.Limits.PartnerRate <= 0 || c.Limits.PartnerBurst <= 0 || c.Limits.PartnerBytes <= 0 || c.Limits.PartnerFiles <= 0, "limits: partner-rate, partner-burst, partner-bytes and partner-files must be above 0")
+	add(c.Files.MaxSize > wire.MaxFile, "files: max-size %d is above %d", c.Files.MaxSize, uint64(wire.MaxFile))
+	add(len(c.Files.Types) > maxFileTypes, "files: more than %d types", maxFileTypes)
+	for _, t := range c.Files.Types {
+		add(!wire.IsFileType(t), "files: %q is no type such as .pdf, image/png or image/*", t)
+	}
 	_, err := c.level()
 	add(err != nil, "log: %q is none of debug, info, warn, error", c.LogLevel)
 	return p
@@ -176,6 +196,7 @@ func (c Config) ConfigText() string {
 	line("Length of a deadline bucket: keys are destroyed when it ends. Cannot change once messages are stored.", "bucket", c.Bucket.String())
 	line("Trust this machine's clock after a start without asking partners.", "trust-clock", c.TrustClock)
 	line("debug, info, warn or error.", "log", c.LogLevel)
-	line("Rates: submissions per second and device; items and bytes per second and partner.", "limits", c.Limits)
+	line("Files: bytes of one at most (0: none), bytes of all of a member's; types that devices may send and take, as .pdf, image/png, image/* (none: all).", "files", c.Files)
+	line("Rates: submissions per second and device; items and bytes per second and partner, and bytes of files that it may fetch.", "limits", c.Limits)
 	return b.String()
 }

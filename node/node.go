@@ -19,6 +19,7 @@ import (
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/identity/directory"
 	"github.com/entente-im/entente/mailbox"
+	"github.com/entente-im/entente/mailbox/blob"
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/node/gate"
 	"github.com/entente-im/entente/store"
@@ -77,6 +78,8 @@ type Node struct {
 	store     *store.Store
 	dir       *directory.Directory
 	mail      *mailbox.Mailbox
+	blobs     *blob.Store
+	chunks    *chunkPlaces
 	fed       *federation.Federation
 	gate      *gate.Gate
 	rooms     *rooms
@@ -238,7 +241,10 @@ func (n *Node) openStore(ctx context.Context, o Options, keys *identity.NodeKeys
 	n.rooms = newRooms(n.store, mls.PublicOptions{Validator: n.validator, Now: n.clock.Now})
 	n.mail, err = mailbox.Open(ctx, mailbox.Options{Store: n.store, Clock: n.clock, Bucket: n.config.Bucket, Retention: n.config.Retention,
 		Notify: n.notify, Logger: n.log, Registerer: registry})
-	return err
+	if err != nil {
+		return err
+	}
+	return n.openBlobs(o.Dir, keys.Store)
 }
 
 func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *prometheus.Registry) (err error) {
@@ -255,7 +261,7 @@ func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *promet
 		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
 		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Clock: n.clock,
 		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost,
-		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes},
+		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes, Files: l.PartnerFiles},
 	})
 	return err
 }
@@ -273,6 +279,7 @@ func (n *Node) Run(ctx context.Context) error {
 		})
 	}
 	start("mailboxes", n.mail.Run)
+	start("files", n.blobs.Run)
 	start("federation", n.fed.Run)
 	start("trees", n.sweepTrees)
 	start("clock", n.watchClock)

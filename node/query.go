@@ -47,6 +47,11 @@ func (n *Node) Query(ctx context.Context, from wire.OrganizationID, q *pb.QueryR
 		if log, err = n.roomLogFor(ctx, from, q.RoomLog); err == nil {
 			a.Answer = &pb.QueryResponse_RoomLog{RoomLog: log}
 		}
+	case *pb.QueryRequest_Blob:
+		var chunk *pb.BlobAnswer
+		if chunk, err = n.chunkFor(ctx, from, q.Blob); err == nil {
+			a.Answer = &pb.QueryResponse_Blob{Blob: chunk}
+		}
 	default:
 		err = wire.Refuse(pb.Code_CODE_UNSUPPORTED, "a question that this node does not know")
 	}

@@ -47,6 +47,12 @@ const (
 	MaxDetail            = 256
 	MaxUnHelloedPerAddr  = 64
 	DefaultLinkSecretLen = 32
+
+	MaxFile       = 2 << 30  // of its ciphertext; agreement and organization may lower it
+	FileChunk     = 1 << 20  // of ciphertext; the last one is what is left
+	FileQuota     = 10 << 30 // bytes of a member's files, unfinished ones included
+	MemberUploads = 64       // unfinished at once
+	PartnerFiles  = 64 << 20 // bytes of files a second that a partner may fetch
 )
 
 // Durations of docs/protocol.md section 9.
@@ -73,6 +79,7 @@ const (
 	DeviceCertLifetime  = 365 * 24 * time.Hour
 	AgreementLifetime   = 365 * 24 * time.Hour
 	ResyncPerRoom       = time.Hour
+	UploadPatience      = 24 * time.Hour // an unfinished upload without a chunk
 	NodeCertLifetime    = 365 * 24 * time.Hour
 	ReconnectFloor      = 200 * time.Millisecond
 	ReconnectCeiling    = 30 * time.Second

@@ -1955,6 +1955,706 @@ func (x *AckResponse) GetSubmitMark() uint64 {
 	return 0
 }
 
+type FilePolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partner       []byte                 `protobuf:"bytes,1,opt,name=partner,proto3" json:"partner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FilePolicyRequest) Reset() {
+	*x = FilePolicyRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FilePolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FilePolicyRequest) ProtoMessage() {}
+
+func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FilePolicyRequest.ProtoReflect.Descriptor instead.
+func (*FilePolicyRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *FilePolicyRequest) GetPartner() []byte {
+	if x != nil {
+		return x.Partner
+	}
+	return nil
+}
+
+type FilePolicyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MaxSize       uint64                 `protobuf:"varint,1,opt,name=max_size,json=maxSize,proto3" json:"max_size,omitempty"` // of a file's ciphertext; 0: no files
+	Types         []string               `protobuf:"bytes,2,rep,name=types,proto3" json:"types,omitempty"`                     // media types and extensions that are allowed; none: all
+	Used          uint64                 `protobuf:"varint,3,opt,name=used,proto3" json:"used,omitempty"`                      // of the member's quota
+	Quota         uint64                 `protobuf:"varint,4,opt,name=quota,proto3" json:"quota,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FilePolicyResponse) Reset() {
+	*x = FilePolicyResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FilePolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FilePolicyResponse) ProtoMessage() {}
+
+func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FilePolicyResponse.ProtoReflect.Descriptor instead.
+func (*FilePolicyResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *FilePolicyResponse) GetMaxSize() uint64 {
+	if x != nil {
+		return x.MaxSize
+	}
+	return 0
+}
+
+func (x *FilePolicyResponse) GetTypes() []string {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *FilePolicyResponse) GetUsed() uint64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *FilePolicyResponse) GetQuota() uint64 {
+	if x != nil {
+		return x.Quota
+	}
+	return 0
+}
+
+type StartUploadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`                                     // of the ciphertext
+	DeadlineUnix  int64                  `protobuf:"varint,2,opt,name=deadline_unix,json=deadlineUnix,proto3" json:"deadline_unix,omitempty"` // when the blob's key is destroyed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartUploadRequest) Reset() {
+	*x = StartUploadRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartUploadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartUploadRequest) ProtoMessage() {}
+
+func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartUploadRequest.ProtoReflect.Descriptor instead.
+func (*StartUploadRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *StartUploadRequest) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *StartUploadRequest) GetDeadlineUnix() int64 {
+	if x != nil {
+		return x.DeadlineUnix
+	}
+	return 0
+}
+
+type StartUploadResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Upload        []byte                 `protobuf:"bytes,1,opt,name=upload,proto3" json:"upload,omitempty"`                                  // 16 bytes
+	DeadlineUnix  int64                  `protobuf:"varint,2,opt,name=deadline_unix,json=deadlineUnix,proto3" json:"deadline_unix,omitempty"` // the organization may have shortened it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartUploadResponse) Reset() {
+	*x = StartUploadResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartUploadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartUploadResponse) ProtoMessage() {}
+
+func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartUploadResponse.ProtoReflect.Descriptor instead.
+func (*StartUploadResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *StartUploadResponse) GetUpload() []byte {
+	if x != nil {
+		return x.Upload
+	}
+	return nil
+}
+
+func (x *StartUploadResponse) GetDeadlineUnix() int64 {
+	if x != nil {
+		return x.DeadlineUnix
+	}
+	return 0
+}
+
+type UploadStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Upload        []byte                 `protobuf:"bytes,1,opt,name=upload,proto3" json:"upload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadStatusRequest) Reset() {
+	*x = UploadStatusRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadStatusRequest) ProtoMessage() {}
+
+func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadStatusRequest.ProtoReflect.Descriptor instead.
+func (*UploadStatusRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *UploadStatusRequest) GetUpload() []byte {
+	if x != nil {
+		return x.Upload
+	}
+	return nil
+}
+
+type UploadStatusResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Have          uint32                 `protobuf:"varint,1,opt,name=have,proto3" json:"have,omitempty"` // chunks, from the first on without a gap
+	Blob          []byte                 `protobuf:"bytes,2,opt,name=blob,proto3" json:"blob,omitempty"`  // once it is finished
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadStatusResponse) Reset() {
+	*x = UploadStatusResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadStatusResponse) ProtoMessage() {}
+
+func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadStatusResponse.ProtoReflect.Descriptor instead.
+func (*UploadStatusResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *UploadStatusResponse) GetHave() uint32 {
+	if x != nil {
+		return x.Have
+	}
+	return 0
+}
+
+func (x *UploadStatusResponse) GetBlob() []byte {
+	if x != nil {
+		return x.Blob
+	}
+	return nil
+}
+
+// PutChunk takes chunks in order: 1 MiB each, the last one what is left. One that is
+// there already is a success.
+type PutChunkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Upload        []byte                 `protobuf:"bytes,1,opt,name=upload,proto3" json:"upload,omitempty"`
+	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Chunk         []byte                 `protobuf:"bytes,3,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutChunkRequest) Reset() {
+	*x = PutChunkRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutChunkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutChunkRequest) ProtoMessage() {}
+
+func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutChunkRequest.ProtoReflect.Descriptor instead.
+func (*PutChunkRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *PutChunkRequest) GetUpload() []byte {
+	if x != nil {
+		return x.Upload
+	}
+	return nil
+}
+
+func (x *PutChunkRequest) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *PutChunkRequest) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+type PutChunkResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Have          uint32                 `protobuf:"varint,1,opt,name=have,proto3" json:"have,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutChunkResponse) Reset() {
+	*x = PutChunkResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutChunkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutChunkResponse) ProtoMessage() {}
+
+func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutChunkResponse.ProtoReflect.Descriptor instead.
+func (*PutChunkResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *PutChunkResponse) GetHave() uint32 {
+	if x != nil {
+		return x.Have
+	}
+	return 0
+}
+
+// FinishUpload returns when the blob is on stable storage.
+type FinishUploadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Upload        []byte                 `protobuf:"bytes,1,opt,name=upload,proto3" json:"upload,omitempty"`
+	Blob          []byte                 `protobuf:"bytes,2,opt,name=blob,proto3" json:"blob,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishUploadRequest) Reset() {
+	*x = FinishUploadRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishUploadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishUploadRequest) ProtoMessage() {}
+
+func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishUploadRequest.ProtoReflect.Descriptor instead.
+func (*FinishUploadRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *FinishUploadRequest) GetUpload() []byte {
+	if x != nil {
+		return x.Upload
+	}
+	return nil
+}
+
+func (x *FinishUploadRequest) GetBlob() []byte {
+	if x != nil {
+		return x.Blob
+	}
+	return nil
+}
+
+type FinishUploadResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishUploadResponse) Reset() {
+	*x = FinishUploadResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishUploadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishUploadResponse) ProtoMessage() {}
+
+func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishUploadResponse.ProtoReflect.Descriptor instead.
+func (*FinishUploadResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
+}
+
+// DropUpload destroys an upload, finished or not.
+type DropUploadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Upload        []byte                 `protobuf:"bytes,1,opt,name=upload,proto3" json:"upload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropUploadRequest) Reset() {
+	*x = DropUploadRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropUploadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropUploadRequest) ProtoMessage() {}
+
+func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropUploadRequest.ProtoReflect.Descriptor instead.
+func (*DropUploadRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *DropUploadRequest) GetUpload() []byte {
+	if x != nil {
+		return x.Upload
+	}
+	return nil
+}
+
+type DropUploadResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DropUploadResponse) Reset() {
+	*x = DropUploadResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DropUploadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DropUploadResponse) ProtoMessage() {}
+
+func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DropUploadResponse.ProtoReflect.Descriptor instead.
+func (*DropUploadResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
+}
+
+type GetBlobRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Organization  []byte                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"`
+	Blob          []byte                 `protobuf:"bytes,2,opt,name=blob,proto3" json:"blob,omitempty"`
+	Index         uint32                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBlobRequest) Reset() {
+	*x = GetBlobRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBlobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBlobRequest) ProtoMessage() {}
+
+func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
+func (*GetBlobRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *GetBlobRequest) GetOrganization() []byte {
+	if x != nil {
+		return x.Organization
+	}
+	return nil
+}
+
+func (x *GetBlobRequest) GetBlob() []byte {
+	if x != nil {
+		return x.Blob
+	}
+	return nil
+}
+
+func (x *GetBlobRequest) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type GetBlobResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	Chunk         []byte                 `protobuf:"bytes,2,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetBlobResponse) Reset() {
+	*x = GetBlobResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetBlobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetBlobResponse) ProtoMessage() {}
+
+func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
+func (*GetBlobResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *GetBlobResponse) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *GetBlobResponse) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
 var File_entente_v1_device_proto protoreflect.FileDescriptor
 
 const file_entente_v1_device_proto_rawDesc = "" +
@@ -2093,10 +2793,48 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"unreadable\".\n" +
 	"\vAckResponse\x12\x1f\n" +
 	"\vsubmit_mark\x18\x01 \x01(\x04R\n" +
-	"submitMark2\x9a\x01\n" +
+	"submitMark\"-\n" +
+	"\x11FilePolicyRequest\x12\x18\n" +
+	"\apartner\x18\x01 \x01(\fR\apartner\"o\n" +
+	"\x12FilePolicyResponse\x12\x19\n" +
+	"\bmax_size\x18\x01 \x01(\x04R\amaxSize\x12\x14\n" +
+	"\x05types\x18\x02 \x03(\tR\x05types\x12\x12\n" +
+	"\x04used\x18\x03 \x01(\x04R\x04used\x12\x14\n" +
+	"\x05quota\x18\x04 \x01(\x04R\x05quota\"M\n" +
+	"\x12StartUploadRequest\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12#\n" +
+	"\rdeadline_unix\x18\x02 \x01(\x03R\fdeadlineUnix\"R\n" +
+	"\x13StartUploadResponse\x12\x16\n" +
+	"\x06upload\x18\x01 \x01(\fR\x06upload\x12#\n" +
+	"\rdeadline_unix\x18\x02 \x01(\x03R\fdeadlineUnix\"-\n" +
+	"\x13UploadStatusRequest\x12\x16\n" +
+	"\x06upload\x18\x01 \x01(\fR\x06upload\">\n" +
+	"\x14UploadStatusResponse\x12\x12\n" +
+	"\x04have\x18\x01 \x01(\rR\x04have\x12\x12\n" +
+	"\x04blob\x18\x02 \x01(\fR\x04blob\"U\n" +
+	"\x0fPutChunkRequest\x12\x16\n" +
+	"\x06upload\x18\x01 \x01(\fR\x06upload\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\x12\x14\n" +
+	"\x05chunk\x18\x03 \x01(\fR\x05chunk\"&\n" +
+	"\x10PutChunkResponse\x12\x12\n" +
+	"\x04have\x18\x01 \x01(\rR\x04have\"A\n" +
+	"\x13FinishUploadRequest\x12\x16\n" +
+	"\x06upload\x18\x01 \x01(\fR\x06upload\x12\x12\n" +
+	"\x04blob\x18\x02 \x01(\fR\x04blob\"\x16\n" +
+	"\x14FinishUploadResponse\"+\n" +
+	"\x11DropUploadRequest\x12\x16\n" +
+	"\x06upload\x18\x01 \x01(\fR\x06upload\"\x14\n" +
+	"\x12DropUploadResponse\"^\n" +
+	"\x0eGetBlobRequest\x12\"\n" +
+	"\forganization\x18\x01 \x01(\fR\forganization\x12\x12\n" +
+	"\x04blob\x18\x02 \x01(\fR\x04blob\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index\";\n" +
+	"\x0fGetBlobResponse\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x14\n" +
+	"\x05chunk\x18\x02 \x01(\fR\x05chunk2\x9a\x01\n" +
 	"\x10EnrolmentService\x12E\n" +
 	"\bDescribe\x12\x1b.entente.v1.DescribeRequest\x1a\x1c.entente.v1.DescribeResponse\x12?\n" +
-	"\x06Enroll\x12\x19.entente.v1.EnrollRequest\x1a\x1a.entente.v1.EnrollResponse2\xf7\b\n" +
+	"\x06Enroll\x12\x19.entente.v1.EnrollRequest\x1a\x1a.entente.v1.EnrollResponse2\x92\r\n" +
 	"\rDeviceService\x12N\n" +
 	"\vOpenSession\x12\x1e.entente.v1.OpenSessionRequest\x1a\x1f.entente.v1.OpenSessionResponse\x12B\n" +
 	"\aResolve\x12\x1a.entente.v1.ResolveRequest\x1a\x1b.entente.v1.ResolveResponse\x12<\n" +
@@ -2114,7 +2852,16 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\aAccount\x12\x1a.entente.v1.AccountRequest\x1a\x1b.entente.v1.AccountResponse\x12?\n" +
 	"\x06Submit\x12\x19.entente.v1.SubmitRequest\x1a\x1a.entente.v1.SubmitResponse\x12<\n" +
 	"\x05Fetch\x12\x18.entente.v1.FetchRequest\x1a\x19.entente.v1.FetchResponse\x126\n" +
-	"\x03Ack\x12\x16.entente.v1.AckRequest\x1a\x17.entente.v1.AckResponseB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
+	"\x03Ack\x12\x16.entente.v1.AckRequest\x1a\x17.entente.v1.AckResponse\x12K\n" +
+	"\n" +
+	"FilePolicy\x12\x1d.entente.v1.FilePolicyRequest\x1a\x1e.entente.v1.FilePolicyResponse\x12N\n" +
+	"\vStartUpload\x12\x1e.entente.v1.StartUploadRequest\x1a\x1f.entente.v1.StartUploadResponse\x12Q\n" +
+	"\fUploadStatus\x12\x1f.entente.v1.UploadStatusRequest\x1a .entente.v1.UploadStatusResponse\x12E\n" +
+	"\bPutChunk\x12\x1b.entente.v1.PutChunkRequest\x1a\x1c.entente.v1.PutChunkResponse\x12Q\n" +
+	"\fFinishUpload\x12\x1f.entente.v1.FinishUploadRequest\x1a .entente.v1.FinishUploadResponse\x12K\n" +
+	"\n" +
+	"DropUpload\x12\x1d.entente.v1.DropUploadRequest\x1a\x1e.entente.v1.DropUploadResponse\x12B\n" +
+	"\aGetBlob\x12\x1a.entente.v1.GetBlobRequest\x1a\x1b.entente.v1.GetBlobResponseB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
 
 var (
 	file_entente_v1_device_proto_rawDescOnce sync.Once
@@ -2128,7 +2875,7 @@ func file_entente_v1_device_proto_rawDescGZIP() []byte {
 	return file_entente_v1_device_proto_rawDescData
 }
 
-var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_entente_v1_device_proto_goTypes = []any{
 	(*DescribeRequest)(nil),            // 0: entente.v1.DescribeRequest
 	(*DescribeResponse)(nil),           // 1: entente.v1.DescribeResponse
@@ -2166,33 +2913,47 @@ var file_entente_v1_device_proto_goTypes = []any{
 	(*FetchResponse)(nil),              // 33: entente.v1.FetchResponse
 	(*AckRequest)(nil),                 // 34: entente.v1.AckRequest
 	(*AckResponse)(nil),                // 35: entente.v1.AckResponse
-	(*MemberChain)(nil),                // 36: entente.v1.MemberChain
-	(*ClaimedKeyPackage)(nil),          // 37: entente.v1.ClaimedKeyPackage
-	(*Bundle)(nil),                     // 38: entente.v1.Bundle
-	(*Status)(nil),                     // 39: entente.v1.Status
-	(*GroupInfoAnswer)(nil),            // 40: entente.v1.GroupInfoAnswer
-	(*Envelope)(nil),                   // 41: entente.v1.Envelope
-	(*Deliver)(nil),                    // 42: entente.v1.Deliver
-	(*Close)(nil),                      // 43: entente.v1.Close
+	(*FilePolicyRequest)(nil),          // 36: entente.v1.FilePolicyRequest
+	(*FilePolicyResponse)(nil),         // 37: entente.v1.FilePolicyResponse
+	(*StartUploadRequest)(nil),         // 38: entente.v1.StartUploadRequest
+	(*StartUploadResponse)(nil),        // 39: entente.v1.StartUploadResponse
+	(*UploadStatusRequest)(nil),        // 40: entente.v1.UploadStatusRequest
+	(*UploadStatusResponse)(nil),       // 41: entente.v1.UploadStatusResponse
+	(*PutChunkRequest)(nil),            // 42: entente.v1.PutChunkRequest
+	(*PutChunkResponse)(nil),           // 43: entente.v1.PutChunkResponse
+	(*FinishUploadRequest)(nil),        // 44: entente.v1.FinishUploadRequest
+	(*FinishUploadResponse)(nil),       // 45: entente.v1.FinishUploadResponse
+	(*DropUploadRequest)(nil),          // 46: entente.v1.DropUploadRequest
+	(*DropUploadResponse)(nil),         // 47: entente.v1.DropUploadResponse
+	(*GetBlobRequest)(nil),             // 48: entente.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),            // 49: entente.v1.GetBlobResponse
+	(*MemberChain)(nil),                // 50: entente.v1.MemberChain
+	(*ClaimedKeyPackage)(nil),          // 51: entente.v1.ClaimedKeyPackage
+	(*Bundle)(nil),                     // 52: entente.v1.Bundle
+	(*Status)(nil),                     // 53: entente.v1.Status
+	(*GroupInfoAnswer)(nil),            // 54: entente.v1.GroupInfoAnswer
+	(*Envelope)(nil),                   // 55: entente.v1.Envelope
+	(*Deliver)(nil),                    // 56: entente.v1.Deliver
+	(*Close)(nil),                      // 57: entente.v1.Close
 }
 var file_entente_v1_device_proto_depIdxs = []int32{
-	36, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
-	36, // 1: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
-	36, // 2: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
-	37, // 3: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
-	36, // 4: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
-	38, // 5: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
-	39, // 6: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
-	38, // 7: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
-	39, // 8: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
-	40, // 9: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
-	41, // 10: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
-	36, // 11: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
+	50, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
+	50, // 1: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
+	50, // 2: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
+	51, // 3: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
+	50, // 4: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
+	52, // 5: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
+	53, // 6: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
+	52, // 7: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
+	53, // 8: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
+	54, // 9: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
+	55, // 10: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
+	50, // 11: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
 	28, // 12: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
 	29, // 13: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
-	39, // 14: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
-	42, // 15: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
-	43, // 16: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
+	53, // 14: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
+	56, // 15: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
+	57, // 16: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
 	0,  // 17: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
 	2,  // 18: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
 	4,  // 19: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
@@ -2210,25 +2971,39 @@ var file_entente_v1_device_proto_depIdxs = []int32{
 	30, // 31: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
 	32, // 32: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
 	34, // 33: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
-	1,  // 34: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
-	3,  // 35: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
-	5,  // 36: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
-	7,  // 37: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
-	9,  // 38: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
-	11, // 39: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
-	13, // 40: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
-	15, // 41: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
-	17, // 42: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
-	19, // 43: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
-	21, // 44: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
-	23, // 45: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
-	25, // 46: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
-	27, // 47: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
-	31, // 48: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
-	33, // 49: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
-	35, // 50: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
-	34, // [34:51] is the sub-list for method output_type
-	17, // [17:34] is the sub-list for method input_type
+	36, // 34: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
+	38, // 35: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
+	40, // 36: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
+	42, // 37: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
+	44, // 38: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
+	46, // 39: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
+	48, // 40: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
+	1,  // 41: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
+	3,  // 42: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
+	5,  // 43: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
+	7,  // 44: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
+	9,  // 45: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
+	11, // 46: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
+	13, // 47: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
+	15, // 48: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
+	17, // 49: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
+	19, // 50: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
+	21, // 51: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
+	23, // 52: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
+	25, // 53: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
+	27, // 54: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
+	31, // 55: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
+	33, // 56: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
+	35, // 57: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
+	37, // 58: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
+	39, // 59: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
+	41, // 60: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
+	43, // 61: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
+	45, // 62: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
+	47, // 63: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
+	49, // 64: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
+	41, // [41:65] is the sub-list for method output_type
+	17, // [17:41] is the sub-list for method input_type
 	17, // [17:17] is the sub-list for extension type_name
 	17, // [17:17] is the sub-list for extension extendee
 	0,  // [0:17] is the sub-list for field type_name
@@ -2248,7 +3023,7 @@ func file_entente_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_device_proto_rawDesc), len(file_entente_v1_device_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

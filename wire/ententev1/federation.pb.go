@@ -596,6 +596,7 @@ type QueryRequest struct {
 	//	*QueryRequest_RoomLog
 	//	*QueryRequest_Chain
 	//	*QueryRequest_Manifest
+	//	*QueryRequest_Blob
 	Query         isQueryRequest_Query `protobuf_oneof:"query"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -715,6 +716,15 @@ func (x *QueryRequest) GetManifest() *ManifestQuery {
 	return nil
 }
 
+func (x *QueryRequest) GetBlob() *BlobQuery {
+	if x != nil {
+		if x, ok := x.Query.(*QueryRequest_Blob); ok {
+			return x.Blob
+		}
+	}
+	return nil
+}
+
 type isQueryRequest_Query interface {
 	isQueryRequest_Query()
 }
@@ -747,6 +757,10 @@ type QueryRequest_Manifest struct {
 	Manifest *ManifestQuery `protobuf:"bytes,9,opt,name=manifest,proto3,oneof"`
 }
 
+type QueryRequest_Blob struct {
+	Blob *BlobQuery `protobuf:"bytes,10,opt,name=blob,proto3,oneof"`
+}
+
 func (*QueryRequest_Resolve) isQueryRequest_Query() {}
 
 func (*QueryRequest_Claim) isQueryRequest_Query() {}
@@ -761,6 +775,8 @@ func (*QueryRequest_Chain) isQueryRequest_Query() {}
 
 func (*QueryRequest_Manifest) isQueryRequest_Query() {}
 
+func (*QueryRequest_Blob) isQueryRequest_Query() {}
+
 type QueryResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Status *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -773,6 +789,7 @@ type QueryResponse struct {
 	//	*QueryResponse_RoomLog
 	//	*QueryResponse_Chain
 	//	*QueryResponse_Manifest
+	//	*QueryResponse_Blob
 	Answer        isQueryResponse_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -885,6 +902,15 @@ func (x *QueryResponse) GetManifest() *ManifestAnswer {
 	return nil
 }
 
+func (x *QueryResponse) GetBlob() *BlobAnswer {
+	if x != nil {
+		if x, ok := x.Answer.(*QueryResponse_Blob); ok {
+			return x.Blob
+		}
+	}
+	return nil
+}
+
 type isQueryResponse_Answer interface {
 	isQueryResponse_Answer()
 }
@@ -917,6 +943,10 @@ type QueryResponse_Manifest struct {
 	Manifest *ManifestAnswer `protobuf:"bytes,8,opt,name=manifest,proto3,oneof"`
 }
 
+type QueryResponse_Blob struct {
+	Blob *BlobAnswer `protobuf:"bytes,9,opt,name=blob,proto3,oneof"`
+}
+
 func (*QueryResponse_Resolve) isQueryResponse_Answer() {}
 
 func (*QueryResponse_Claim) isQueryResponse_Answer() {}
@@ -930,6 +960,8 @@ func (*QueryResponse_RoomLog) isQueryResponse_Answer() {}
 func (*QueryResponse_Chain) isQueryResponse_Answer() {}
 
 func (*QueryResponse_Manifest) isQueryResponse_Answer() {}
+
+func (*QueryResponse_Blob) isQueryResponse_Answer() {}
 
 type ResolveQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1877,6 +1909,111 @@ func (x *ManifestAnswer) GetNodeCertificate() string {
 	return ""
 }
 
+// BlobQuery asks for one chunk of a file's ciphertext. Who knows the ID may have it.
+type BlobQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Blob          []byte                 `protobuf:"bytes,1,opt,name=blob,proto3" json:"blob,omitempty"`
+	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlobQuery) Reset() {
+	*x = BlobQuery{}
+	mi := &file_entente_v1_federation_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlobQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlobQuery) ProtoMessage() {}
+
+func (x *BlobQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlobQuery.ProtoReflect.Descriptor instead.
+func (*BlobQuery) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *BlobQuery) GetBlob() []byte {
+	if x != nil {
+		return x.Blob
+	}
+	return nil
+}
+
+func (x *BlobQuery) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type BlobAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	Chunk         []byte                 `protobuf:"bytes,2,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlobAnswer) Reset() {
+	*x = BlobAnswer{}
+	mi := &file_entente_v1_federation_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlobAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlobAnswer) ProtoMessage() {}
+
+func (x *BlobAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlobAnswer.ProtoReflect.Descriptor instead.
+func (*BlobAnswer) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *BlobAnswer) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *BlobAnswer) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
 type LobbyRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Version         uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -1892,7 +2029,7 @@ type LobbyRequest struct {
 
 func (x *LobbyRequest) Reset() {
 	*x = LobbyRequest{}
-	mi := &file_entente_v1_federation_proto_msgTypes[26]
+	mi := &file_entente_v1_federation_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +2041,7 @@ func (x *LobbyRequest) String() string {
 func (*LobbyRequest) ProtoMessage() {}
 
 func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[26]
+	mi := &file_entente_v1_federation_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +2054,7 @@ func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyRequest.ProtoReflect.Descriptor instead.
 func (*LobbyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LobbyRequest) GetVersion() uint32 {
@@ -1983,7 +2120,7 @@ type LobbyResponse struct {
 
 func (x *LobbyResponse) Reset() {
 	*x = LobbyResponse{}
-	mi := &file_entente_v1_federation_proto_msgTypes[27]
+	mi := &file_entente_v1_federation_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2132,7 @@ func (x *LobbyResponse) String() string {
 func (*LobbyResponse) ProtoMessage() {}
 
 func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[27]
+	mi := &file_entente_v1_federation_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2145,7 @@ func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyResponse.ProtoReflect.Descriptor instead.
 func (*LobbyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{27}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LobbyResponse) GetStatus() *Status {
@@ -2095,7 +2232,7 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\n" +
 	"ItemStatus\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12*\n" +
-	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\"\xc5\x03\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\"\xf2\x03\n" +
 	"\fQueryRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\"\n" +
 	"\forganization\x18\x02 \x01(\fR\forganization\x124\n" +
@@ -2106,8 +2243,10 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"group_info\x18\x06 \x01(\v2\x1a.entente.v1.GroupInfoQueryH\x00R\tgroupInfo\x125\n" +
 	"\broom_log\x18\a \x01(\v2\x18.entente.v1.RoomLogQueryH\x00R\aroomLog\x12.\n" +
 	"\x05chain\x18\b \x01(\v2\x16.entente.v1.ChainQueryH\x00R\x05chain\x127\n" +
-	"\bmanifest\x18\t \x01(\v2\x19.entente.v1.ManifestQueryH\x00R\bmanifestB\a\n" +
-	"\x05query\"\xbc\x03\n" +
+	"\bmanifest\x18\t \x01(\v2\x19.entente.v1.ManifestQueryH\x00R\bmanifest\x12+\n" +
+	"\x04blob\x18\n" +
+	" \x01(\v2\x15.entente.v1.BlobQueryH\x00R\x04blobB\a\n" +
+	"\x05query\"\xea\x03\n" +
 	"\rQueryResponse\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\x125\n" +
 	"\aresolve\x18\x02 \x01(\v2\x19.entente.v1.ResolveAnswerH\x00R\aresolve\x12/\n" +
@@ -2117,7 +2256,8 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"group_info\x18\x05 \x01(\v2\x1b.entente.v1.GroupInfoAnswerH\x00R\tgroupInfo\x126\n" +
 	"\broom_log\x18\x06 \x01(\v2\x19.entente.v1.RoomLogAnswerH\x00R\aroomLog\x12/\n" +
 	"\x05chain\x18\a \x01(\v2\x17.entente.v1.ChainAnswerH\x00R\x05chain\x128\n" +
-	"\bmanifest\x18\b \x01(\v2\x1a.entente.v1.ManifestAnswerH\x00R\bmanifestB\b\n" +
+	"\bmanifest\x18\b \x01(\v2\x1a.entente.v1.ManifestAnswerH\x00R\bmanifest\x12,\n" +
+	"\x04blob\x18\t \x01(\v2\x16.entente.v1.BlobAnswerH\x00R\x04blobB\b\n" +
 	"\x06answer\":\n" +
 	"\fResolveQuery\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -2187,7 +2327,14 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\rManifestQuery\"Y\n" +
 	"\x0eManifestAnswer\x12\x1c\n" +
 	"\tmanifests\x18\x01 \x03(\tR\tmanifests\x12)\n" +
-	"\x10node_certificate\x18\x02 \x01(\tR\x0fnodeCertificate\"\xd8\x01\n" +
+	"\x10node_certificate\x18\x02 \x01(\tR\x0fnodeCertificate\"5\n" +
+	"\tBlobQuery\x12\x12\n" +
+	"\x04blob\x18\x01 \x01(\fR\x04blob\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\"6\n" +
+	"\n" +
+	"BlobAnswer\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x14\n" +
+	"\x05chunk\x18\x02 \x01(\fR\x05chunk\"\xd8\x01\n" +
 	"\fLobbyRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\fR\atokenId\x12\x14\n" +
@@ -2222,7 +2369,7 @@ func file_entente_v1_federation_proto_rawDescGZIP() []byte {
 }
 
 var file_entente_v1_federation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_entente_v1_federation_proto_goTypes = []any{
 	(ItemKind)(0),             // 0: entente.v1.ItemKind
 	(*Item)(nil),              // 1: entente.v1.Item
@@ -2251,28 +2398,30 @@ var file_entente_v1_federation_proto_goTypes = []any{
 	(*ChainAnswer)(nil),       // 24: entente.v1.ChainAnswer
 	(*ManifestQuery)(nil),     // 25: entente.v1.ManifestQuery
 	(*ManifestAnswer)(nil),    // 26: entente.v1.ManifestAnswer
-	(*LobbyRequest)(nil),      // 27: entente.v1.LobbyRequest
-	(*LobbyResponse)(nil),     // 28: entente.v1.LobbyResponse
-	(*Envelope)(nil),          // 29: entente.v1.Envelope
-	(*LeafChange)(nil),        // 30: entente.v1.LeafChange
-	(*DeviceRef)(nil),         // 31: entente.v1.DeviceRef
-	(*Bundle)(nil),            // 32: entente.v1.Bundle
-	(*Status)(nil),            // 33: entente.v1.Status
+	(*BlobQuery)(nil),         // 27: entente.v1.BlobQuery
+	(*BlobAnswer)(nil),        // 28: entente.v1.BlobAnswer
+	(*LobbyRequest)(nil),      // 29: entente.v1.LobbyRequest
+	(*LobbyResponse)(nil),     // 30: entente.v1.LobbyResponse
+	(*Envelope)(nil),          // 31: entente.v1.Envelope
+	(*LeafChange)(nil),        // 32: entente.v1.LeafChange
+	(*DeviceRef)(nil),         // 33: entente.v1.DeviceRef
+	(*Bundle)(nil),            // 34: entente.v1.Bundle
+	(*Status)(nil),            // 35: entente.v1.Status
 }
 var file_entente_v1_federation_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.Item.kind:type_name -> entente.v1.ItemKind
-	29, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
-	30, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
-	31, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
-	32, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
+	31, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
+	32, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
+	33, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
+	34, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
 	3,  // 5: entente.v1.DeliverFrame.hello:type_name -> entente.v1.DeliverHello
 	4,  // 6: entente.v1.DeliverFrame.welcome:type_name -> entente.v1.DeliverWelcome
 	5,  // 7: entente.v1.DeliverFrame.batch:type_name -> entente.v1.DeliverBatch
 	6,  // 8: entente.v1.DeliverFrame.result:type_name -> entente.v1.DeliverResult
-	33, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
+	35, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
 	1,  // 10: entente.v1.DeliverBatch.items:type_name -> entente.v1.Item
 	7,  // 11: entente.v1.DeliverResult.statuses:type_name -> entente.v1.ItemStatus
-	33, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
+	35, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
 	10, // 13: entente.v1.QueryRequest.resolve:type_name -> entente.v1.ResolveQuery
 	14, // 14: entente.v1.QueryRequest.claim:type_name -> entente.v1.ClaimQuery
 	17, // 15: entente.v1.QueryRequest.tree:type_name -> entente.v1.TreeQuery
@@ -2280,26 +2429,28 @@ var file_entente_v1_federation_proto_depIdxs = []int32{
 	21, // 17: entente.v1.QueryRequest.room_log:type_name -> entente.v1.RoomLogQuery
 	23, // 18: entente.v1.QueryRequest.chain:type_name -> entente.v1.ChainQuery
 	25, // 19: entente.v1.QueryRequest.manifest:type_name -> entente.v1.ManifestQuery
-	33, // 20: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
-	13, // 21: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
-	16, // 22: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
-	18, // 23: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
-	20, // 24: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
-	22, // 25: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
-	24, // 26: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
-	26, // 27: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
-	11, // 28: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
-	33, // 29: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
-	15, // 30: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
-	11, // 31: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
-	29, // 32: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
-	11, // 33: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
-	33, // 34: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	27, // 20: entente.v1.QueryRequest.blob:type_name -> entente.v1.BlobQuery
+	35, // 21: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
+	13, // 22: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
+	16, // 23: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
+	18, // 24: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
+	20, // 25: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
+	22, // 26: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
+	24, // 27: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
+	26, // 28: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
+	28, // 29: entente.v1.QueryResponse.blob:type_name -> entente.v1.BlobAnswer
+	11, // 30: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
+	35, // 31: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
+	15, // 32: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
+	11, // 33: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
+	31, // 34: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
+	11, // 35: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
+	35, // 36: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_federation_proto_init() }
@@ -2322,6 +2473,7 @@ func file_entente_v1_federation_proto_init() {
 		(*QueryRequest_RoomLog)(nil),
 		(*QueryRequest_Chain)(nil),
 		(*QueryRequest_Manifest)(nil),
+		(*QueryRequest_Blob)(nil),
 	}
 	file_entente_v1_federation_proto_msgTypes[8].OneofWrappers = []any{
 		(*QueryResponse_Resolve)(nil),
@@ -2331,6 +2483,7 @@ func file_entente_v1_federation_proto_init() {
 		(*QueryResponse_RoomLog)(nil),
 		(*QueryResponse_Chain)(nil),
 		(*QueryResponse_Manifest)(nil),
+		(*QueryResponse_Blob)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2338,7 +2491,7 @@ func file_entente_v1_federation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_federation_proto_rawDesc), len(file_entente_v1_federation_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -80,6 +80,25 @@ const (
 	DeviceServiceFetchProcedure = "/entente.v1.DeviceService/Fetch"
 	// DeviceServiceAckProcedure is the fully-qualified name of the DeviceService's Ack RPC.
 	DeviceServiceAckProcedure = "/entente.v1.DeviceService/Ack"
+	// DeviceServiceFilePolicyProcedure is the fully-qualified name of the DeviceService's FilePolicy
+	// RPC.
+	DeviceServiceFilePolicyProcedure = "/entente.v1.DeviceService/FilePolicy"
+	// DeviceServiceStartUploadProcedure is the fully-qualified name of the DeviceService's StartUpload
+	// RPC.
+	DeviceServiceStartUploadProcedure = "/entente.v1.DeviceService/StartUpload"
+	// DeviceServiceUploadStatusProcedure is the fully-qualified name of the DeviceService's
+	// UploadStatus RPC.
+	DeviceServiceUploadStatusProcedure = "/entente.v1.DeviceService/UploadStatus"
+	// DeviceServicePutChunkProcedure is the fully-qualified name of the DeviceService's PutChunk RPC.
+	DeviceServicePutChunkProcedure = "/entente.v1.DeviceService/PutChunk"
+	// DeviceServiceFinishUploadProcedure is the fully-qualified name of the DeviceService's
+	// FinishUpload RPC.
+	DeviceServiceFinishUploadProcedure = "/entente.v1.DeviceService/FinishUpload"
+	// DeviceServiceDropUploadProcedure is the fully-qualified name of the DeviceService's DropUpload
+	// RPC.
+	DeviceServiceDropUploadProcedure = "/entente.v1.DeviceService/DropUpload"
+	// DeviceServiceGetBlobProcedure is the fully-qualified name of the DeviceService's GetBlob RPC.
+	DeviceServiceGetBlobProcedure = "/entente.v1.DeviceService/GetBlob"
 )
 
 // EnrolmentServiceClient is a client for the entente.v1.EnrolmentService service.
@@ -196,6 +215,14 @@ type DeviceServiceClient interface {
 	Submit(context.Context, *connect.Request[ententev1.SubmitRequest]) (*connect.Response[ententev1.SubmitResponse], error)
 	Fetch(context.Context, *connect.Request[ententev1.FetchRequest]) (*connect.Response[ententev1.FetchResponse], error)
 	Ack(context.Context, *connect.Request[ententev1.AckRequest]) (*connect.Response[ententev1.AckResponse], error)
+	// Files: docs/protocol.md 7.8.
+	FilePolicy(context.Context, *connect.Request[ententev1.FilePolicyRequest]) (*connect.Response[ententev1.FilePolicyResponse], error)
+	StartUpload(context.Context, *connect.Request[ententev1.StartUploadRequest]) (*connect.Response[ententev1.StartUploadResponse], error)
+	UploadStatus(context.Context, *connect.Request[ententev1.UploadStatusRequest]) (*connect.Response[ententev1.UploadStatusResponse], error)
+	PutChunk(context.Context, *connect.Request[ententev1.PutChunkRequest]) (*connect.Response[ententev1.PutChunkResponse], error)
+	FinishUpload(context.Context, *connect.Request[ententev1.FinishUploadRequest]) (*connect.Response[ententev1.FinishUploadResponse], error)
+	DropUpload(context.Context, *connect.Request[ententev1.DropUploadRequest]) (*connect.Response[ententev1.DropUploadResponse], error)
+	GetBlob(context.Context, *connect.Request[ententev1.GetBlobRequest]) (*connect.Response[ententev1.GetBlobResponse], error)
 }
 
 // NewDeviceServiceClient constructs a client for the entente.v1.DeviceService service. By default,
@@ -299,6 +326,48 @@ func NewDeviceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(deviceServiceMethods.ByName("Ack")),
 			connect.WithClientOptions(opts...),
 		),
+		filePolicy: connect.NewClient[ententev1.FilePolicyRequest, ententev1.FilePolicyResponse](
+			httpClient,
+			baseURL+DeviceServiceFilePolicyProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("FilePolicy")),
+			connect.WithClientOptions(opts...),
+		),
+		startUpload: connect.NewClient[ententev1.StartUploadRequest, ententev1.StartUploadResponse](
+			httpClient,
+			baseURL+DeviceServiceStartUploadProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("StartUpload")),
+			connect.WithClientOptions(opts...),
+		),
+		uploadStatus: connect.NewClient[ententev1.UploadStatusRequest, ententev1.UploadStatusResponse](
+			httpClient,
+			baseURL+DeviceServiceUploadStatusProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("UploadStatus")),
+			connect.WithClientOptions(opts...),
+		),
+		putChunk: connect.NewClient[ententev1.PutChunkRequest, ententev1.PutChunkResponse](
+			httpClient,
+			baseURL+DeviceServicePutChunkProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("PutChunk")),
+			connect.WithClientOptions(opts...),
+		),
+		finishUpload: connect.NewClient[ententev1.FinishUploadRequest, ententev1.FinishUploadResponse](
+			httpClient,
+			baseURL+DeviceServiceFinishUploadProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("FinishUpload")),
+			connect.WithClientOptions(opts...),
+		),
+		dropUpload: connect.NewClient[ententev1.DropUploadRequest, ententev1.DropUploadResponse](
+			httpClient,
+			baseURL+DeviceServiceDropUploadProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("DropUpload")),
+			connect.WithClientOptions(opts...),
+		),
+		getBlob: connect.NewClient[ententev1.GetBlobRequest, ententev1.GetBlobResponse](
+			httpClient,
+			baseURL+DeviceServiceGetBlobProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("GetBlob")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -319,6 +388,13 @@ type deviceServiceClient struct {
 	submit             *connect.Client[ententev1.SubmitRequest, ententev1.SubmitResponse]
 	fetch              *connect.Client[ententev1.FetchRequest, ententev1.FetchResponse]
 	ack                *connect.Client[ententev1.AckRequest, ententev1.AckResponse]
+	filePolicy         *connect.Client[ententev1.FilePolicyRequest, ententev1.FilePolicyResponse]
+	startUpload        *connect.Client[ententev1.StartUploadRequest, ententev1.StartUploadResponse]
+	uploadStatus       *connect.Client[ententev1.UploadStatusRequest, ententev1.UploadStatusResponse]
+	putChunk           *connect.Client[ententev1.PutChunkRequest, ententev1.PutChunkResponse]
+	finishUpload       *connect.Client[ententev1.FinishUploadRequest, ententev1.FinishUploadResponse]
+	dropUpload         *connect.Client[ententev1.DropUploadRequest, ententev1.DropUploadResponse]
+	getBlob            *connect.Client[ententev1.GetBlobRequest, ententev1.GetBlobResponse]
 }
 
 // OpenSession calls entente.v1.DeviceService.OpenSession.
@@ -396,6 +472,41 @@ func (c *deviceServiceClient) Ack(ctx context.Context, req *connect.Request[ente
 	return c.ack.CallUnary(ctx, req)
 }
 
+// FilePolicy calls entente.v1.DeviceService.FilePolicy.
+func (c *deviceServiceClient) FilePolicy(ctx context.Context, req *connect.Request[ententev1.FilePolicyRequest]) (*connect.Response[ententev1.FilePolicyResponse], error) {
+	return c.filePolicy.CallUnary(ctx, req)
+}
+
+// StartUpload calls entente.v1.DeviceService.StartUpload.
+func (c *deviceServiceClient) StartUpload(ctx context.Context, req *connect.Request[ententev1.StartUploadRequest]) (*connect.Response[ententev1.StartUploadResponse], error) {
+	return c.startUpload.CallUnary(ctx, req)
+}
+
+// UploadStatus calls entente.v1.DeviceService.UploadStatus.
+func (c *deviceServiceClient) UploadStatus(ctx context.Context, req *connect.Request[ententev1.UploadStatusRequest]) (*connect.Response[ententev1.UploadStatusResponse], error) {
+	return c.uploadStatus.CallUnary(ctx, req)
+}
+
+// PutChunk calls entente.v1.DeviceService.PutChunk.
+func (c *deviceServiceClient) PutChunk(ctx context.Context, req *connect.Request[ententev1.PutChunkRequest]) (*connect.Response[ententev1.PutChunkResponse], error) {
+	return c.putChunk.CallUnary(ctx, req)
+}
+
+// FinishUpload calls entente.v1.DeviceService.FinishUpload.
+func (c *deviceServiceClient) FinishUpload(ctx context.Context, req *connect.Request[ententev1.FinishUploadRequest]) (*connect.Response[ententev1.FinishUploadResponse], error) {
+	return c.finishUpload.CallUnary(ctx, req)
+}
+
+// DropUpload calls entente.v1.DeviceService.DropUpload.
+func (c *deviceServiceClient) DropUpload(ctx context.Context, req *connect.Request[ententev1.DropUploadRequest]) (*connect.Response[ententev1.DropUploadResponse], error) {
+	return c.dropUpload.CallUnary(ctx, req)
+}
+
+// GetBlob calls entente.v1.DeviceService.GetBlob.
+func (c *deviceServiceClient) GetBlob(ctx context.Context, req *connect.Request[ententev1.GetBlobRequest]) (*connect.Response[ententev1.GetBlobResponse], error) {
+	return c.getBlob.CallUnary(ctx, req)
+}
+
 // DeviceServiceHandler is an implementation of the entente.v1.DeviceService service.
 type DeviceServiceHandler interface {
 	OpenSession(context.Context, *connect.Request[ententev1.OpenSessionRequest]) (*connect.Response[ententev1.OpenSessionResponse], error)
@@ -414,6 +525,14 @@ type DeviceServiceHandler interface {
 	Submit(context.Context, *connect.Request[ententev1.SubmitRequest]) (*connect.Response[ententev1.SubmitResponse], error)
 	Fetch(context.Context, *connect.Request[ententev1.FetchRequest]) (*connect.Response[ententev1.FetchResponse], error)
 	Ack(context.Context, *connect.Request[ententev1.AckRequest]) (*connect.Response[ententev1.AckResponse], error)
+	// Files: docs/protocol.md 7.8.
+	FilePolicy(context.Context, *connect.Request[ententev1.FilePolicyRequest]) (*connect.Response[ententev1.FilePolicyResponse], error)
+	StartUpload(context.Context, *connect.Request[ententev1.StartUploadRequest]) (*connect.Response[ententev1.StartUploadResponse], error)
+	UploadStatus(context.Context, *connect.Request[ententev1.UploadStatusRequest]) (*connect.Response[ententev1.UploadStatusResponse], error)
+	PutChunk(context.Context, *connect.Request[ententev1.PutChunkRequest]) (*connect.Response[ententev1.PutChunkResponse], error)
+	FinishUpload(context.Context, *connect.Request[ententev1.FinishUploadRequest]) (*connect.Response[ententev1.FinishUploadResponse], error)
+	DropUpload(context.Context, *connect.Request[ententev1.DropUploadRequest]) (*connect.Response[ententev1.DropUploadResponse], error)
+	GetBlob(context.Context, *connect.Request[ententev1.GetBlobRequest]) (*connect.Response[ententev1.GetBlobResponse], error)
 }
 
 // NewDeviceServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -513,6 +632,48 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(deviceServiceMethods.ByName("Ack")),
 		connect.WithHandlerOptions(opts...),
 	)
+	deviceServiceFilePolicyHandler := connect.NewUnaryHandler(
+		DeviceServiceFilePolicyProcedure,
+		svc.FilePolicy,
+		connect.WithSchema(deviceServiceMethods.ByName("FilePolicy")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServiceStartUploadHandler := connect.NewUnaryHandler(
+		DeviceServiceStartUploadProcedure,
+		svc.StartUpload,
+		connect.WithSchema(deviceServiceMethods.ByName("StartUpload")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServiceUploadStatusHandler := connect.NewUnaryHandler(
+		DeviceServiceUploadStatusProcedure,
+		svc.UploadStatus,
+		connect.WithSchema(deviceServiceMethods.ByName("UploadStatus")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServicePutChunkHandler := connect.NewUnaryHandler(
+		DeviceServicePutChunkProcedure,
+		svc.PutChunk,
+		connect.WithSchema(deviceServiceMethods.ByName("PutChunk")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServiceFinishUploadHandler := connect.NewUnaryHandler(
+		DeviceServiceFinishUploadProcedure,
+		svc.FinishUpload,
+		connect.WithSchema(deviceServiceMethods.ByName("FinishUpload")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServiceDropUploadHandler := connect.NewUnaryHandler(
+		DeviceServiceDropUploadProcedure,
+		svc.DropUpload,
+		connect.WithSchema(deviceServiceMethods.ByName("DropUpload")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServiceGetBlobHandler := connect.NewUnaryHandler(
+		DeviceServiceGetBlobProcedure,
+		svc.GetBlob,
+		connect.WithSchema(deviceServiceMethods.ByName("GetBlob")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/entente.v1.DeviceService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case DeviceServiceOpenSessionProcedure:
@@ -545,6 +706,20 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 			deviceServiceFetchHandler.ServeHTTP(w, r)
 		case DeviceServiceAckProcedure:
 			deviceServiceAckHandler.ServeHTTP(w, r)
+		case DeviceServiceFilePolicyProcedure:
+			deviceServiceFilePolicyHandler.ServeHTTP(w, r)
+		case DeviceServiceStartUploadProcedure:
+			deviceServiceStartUploadHandler.ServeHTTP(w, r)
+		case DeviceServiceUploadStatusProcedure:
+			deviceServiceUploadStatusHandler.ServeHTTP(w, r)
+		case DeviceServicePutChunkProcedure:
+			deviceServicePutChunkHandler.ServeHTTP(w, r)
+		case DeviceServiceFinishUploadProcedure:
+			deviceServiceFinishUploadHandler.ServeHTTP(w, r)
+		case DeviceServiceDropUploadProcedure:
+			deviceServiceDropUploadHandler.ServeHTTP(w, r)
+		case DeviceServiceGetBlobProcedure:
+			deviceServiceGetBlobHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -612,4 +787,32 @@ func (UnimplementedDeviceServiceHandler) Fetch(context.Context, *connect.Request
 
 func (UnimplementedDeviceServiceHandler) Ack(context.Context, *connect.Request[ententev1.AckRequest]) (*connect.Response[ententev1.AckResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.Ack is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) FilePolicy(context.Context, *connect.Request[ententev1.FilePolicyRequest]) (*connect.Response[ententev1.FilePolicyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.FilePolicy is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) StartUpload(context.Context, *connect.Request[ententev1.StartUploadRequest]) (*connect.Response[ententev1.StartUploadResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.StartUpload is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) UploadStatus(context.Context, *connect.Request[ententev1.UploadStatusRequest]) (*connect.Response[ententev1.UploadStatusResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.UploadStatus is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) PutChunk(context.Context, *connect.Request[ententev1.PutChunkRequest]) (*connect.Response[ententev1.PutChunkResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.PutChunk is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) FinishUpload(context.Context, *connect.Request[ententev1.FinishUploadRequest]) (*connect.Response[ententev1.FinishUploadResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.FinishUpload is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) DropUpload(context.Context, *connect.Request[ententev1.DropUploadRequest]) (*connect.Response[ententev1.DropUploadResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.DropUpload is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) GetBlob(context.Context, *connect.Request[ententev1.GetBlobRequest]) (*connect.Response[ententev1.GetBlobResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.GetBlob is not implemented"))
 }
