@@ -10,7 +10,7 @@ import (
 
 // compose makes the message that the options ask for.
 func (d *Device) compose(r *room, text string, o SendOptions) (m message, err error) {
-	m.Text = text
+	m.Text, m.File = text, o.file
 	if m.Expires, err = o.expiry(d.now()); err != nil {
 		return m, err
 	}
@@ -55,8 +55,8 @@ func (t *txn) putSent(o *outgoing, m message, s Sent) error {
 		}
 		s.Text, s.Hidden = "", true
 	}
-	if m.Expires.Seconds > 0 && m.Replaces == nil {
-		if err := t.putExpiring(o.ID, m.Expires.record(m.Text, t.v.now(), true)); err != nil {
+	if m.expires() && m.Replaces == nil {
+		if err := t.putExpiring(o.ID, m.record(t.v.now(), true)); err != nil {
 			return err
 		}
 		s.Text, s.Expiring = "", true
@@ -98,6 +98,6 @@ func (t *txn) withSentText(s *Sent) error {
 		return err
 	}
 	x, ok, err := t.expiringText(id)
-	s.Text, s.Gone = x.Text, err == nil && !ok
+	s.Text, s.File, s.Gone = x.Text, x.File.info(), err == nil && !ok
 	return err
 }

@@ -81,6 +81,7 @@ type message struct {
 	ReplyTo  *MessageID
 	Reaction bool // Text is a reaction to ReplyTo
 	Expires  expiry
+	File     *attachment // Text is its caption
 }
 
 // expiry is until when a message may be read (§4.2.4 of the draft); zero: as long as
@@ -107,6 +108,9 @@ func newContent(sender, room string, m message) (encoded []byte, id MessageID, e
 		kind, body = contentRoomName, m.Name
 	}
 	c.Nested = []any{disposition, "", cardinalitySingle, kind, []byte(body)}
+	if m.File != nil {
+		c.Nested = m.File.part(m.Text)
+	}
 	if m.Deleted {
 		c.Nested = []any{disposition, "", cardinalityNull}
 	}
@@ -165,11 +169,15 @@ func parseContent(sender, room string, b []byte) (m message, err error) {
 	return m, nil
 }
 
-// part reads the nested part: a text, a reaction, a room's name, or none in a deletion.
-func (m *message) part(p []any) error {
+// part reads the nested part: a text, a file, a reaction, a room's name, or none in a deletion.
+func (m *message) part(p []any) (err error) {
 	if len(p) == 3 && p[2] == uint64(cardinalityNull) && m.Replaces != nil {
 		m.Deleted = true
 		return nil
+	}
+	if len(p) == 15 {
+		m.File, m.Text, err = parseAttachment(p)
+		return err
 	}
 	if len(p) != 5 {
 		return errContent

@@ -16,8 +16,10 @@ import (
 // opens with nothing.
 type expiring struct {
 	Text    string
-	Seconds int64 // after it was read first; 0: End stands from the beginning
-	End     int64 // Unix; 0: not read yet
+	Seconds int64       // after it was read first; 0: End stands from the beginning
+	End     int64       // Unix; 0: not read yet
+	File    *attachment `json:",omitempty"`
+	Last    int64       `json:",omitempty"` // Unix: End is no later; 0: of its own
 }
 
 const expiringPrefix = "x/"
@@ -42,6 +44,27 @@ func (e expiry) record(text string, now time.Time, read bool) expiring {
 	return x
 }
 
+// expires reports whether a message's text lies apart: it ends before the history does,
+// or names a file, whose key is worth nothing once its blob has ended.
+func (m *message) expires() bool { return m.Expires.Seconds > 0 || m.File != nil }
+
+// record is a message's text, and its file's key, until they end.
+func (m *message) record(now time.Time, read bool) expiring {
+	x := m.Expires.record(m.Text, now, read)
+	if x.File = m.File; m.File == nil {
+		return x
+	}
+	x.Last = min(m.File.Expires, now.Add(HistoryLife).Unix())
+	if m.Expires.Seconds == 0 || x.End > x.Last {
+		x.End = x.Last
+	}
+	return x
+}
+
+func (x *expiring) ended(now time.Time) bool {
+	return x.End > 0 && x.End <= now.Unix() || x.Last > 0 && x.Last <= now.Unix()
+}
+
 func (t *txn) putExpiring(id MessageID, x expiring) error {
 	b, err := json.Marshal(x)
 	if err != nil {
@@ -59,7 +82,7 @@ func (t *txn) expiringText(id MessageID) (x expiring, ok bool, err error) {
 	if err == nil {
 		err = json.Unmarshal(b, &x)
 	}
-	if err == nil && x.End > 0 && x.End <= t.v.now().Unix() {
+	if err == nil && x.ended(t.v.now()) {
 		return expiring{}, false, nil // its sweep is still to come
 	}
 	return x, err == nil, err
@@ -72,6 +95,9 @@ func (t *txn) read(id MessageID) error {
 		return err
 	}
 	x.End = min(t.v.now().Unix()+x.Seconds, t.v.now().Add(HistoryLife).Unix())
+	if x.Last > 0 {
+		x.End = min(x.End, x.Last)
+	}
 	return t.putExpiring(id, x)
 }
 
@@ -84,7 +110,7 @@ func (d *Device) Sweep() error {
 }
 
 func (d *Device) sweep() error {
-	now := d.now().Unix()
+	now := d.now()
 	var ended [][]byte
 	err := d.vault.view(func(t *txn) error {
 		return t.eachState(expiringPrefix, func(k, v []byte) error {
@@ -92,7 +118,7 @@ func (d *Device) sweep() error {
 			if err := json.Unmarshal(v, &x); err != nil {
 				return err
 			}
-			if x.End > 0 && x.End <= now {
+			if x.ended(now) {
 				ended = append(ended, bytes.Clone(k))
 			}
 			return nil

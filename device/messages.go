@@ -49,8 +49,8 @@ func (b *batch) take(r *room, from memberKey, m message, s Shown) {
 		if m.Reaction {
 			s.Event = "reaction"
 		}
-		if m.Expires.Seconds > 0 {
-			if err := t.putExpiring(m.ID, m.Expires.record(m.Text, now, false)); err != nil {
+		if m.expires() {
+			if err := t.putExpiring(m.ID, m.record(now, false)); err != nil {
 				return err
 			}
 			s.Text, s.Expiring = "", true
@@ -156,7 +156,7 @@ func (t *txn) withText(s *Shown) error {
 		s.Gone = true
 		return nil
 	}
-	s.Text = x.Text
+	s.Text, s.File = x.Text, x.File.info()
 	switch {
 	case x.End > 0:
 		s.Ends = time.Unix(x.End, 0)

@@ -100,6 +100,7 @@ type Sent struct {
 	Room     string    `json:"room"`
 	Seq      uint64    `json:"seq,omitempty"`
 	Text     string    `json:"text"`
+	File     *FileInfo `json:"file,omitempty"`
 	At       time.Time `json:"at"`
 	Deadline time.Time `json:"deadline"`
 	Edited   bool      `json:"edited,omitempty"`

@@ -21,14 +21,16 @@ import (
 // Shown is one thing for people: a message, what became of a sent one, or something
 // about a room.
 type Shown struct {
-	Event  string `json:"event"` // message, edited, deleted, reaction, notice, room, unreadable, session
-	ID     string `json:"id,omitempty"`
-	From   string `json:"from,omitempty"`
-	To     string `json:"to,omitempty"`
-	Text   string `json:"text,omitempty"`
-	State  string `json:"state,omitempty"`
-	Reason string `json:"reason,omitempty"`
-	Room   string `json:"room,omitempty"`
+	Event string `json:"event"` // message, edited, deleted, reaction, notice, room, unreadable, session
+	ID    string `json:"id,omitempty"`
+	From  string `json:"from,omitempty"`
+	To    string `json:"to,omitempty"`
+	Text  string `json:"text,omitempty"`
+	// File is what a message brings, its caption in Text: File(ctx, ID) fetches it.
+	File   *FileInfo `json:"file,omitempty"`
+	State  string    `json:"state,omitempty"`
+	Reason string    `json:"reason,omitempty"`
+	Room   string    `json:"room,omitempty"`
 	// RoomName is what the room calls itself, when it has more than two people.
 	RoomName string `json:"room_name,omitempty"`
 	ReplyTo  string `json:"reply_to,omitempty"` // message ID

@@ -28,6 +28,9 @@ type SendOptions struct {
 	// Action says what the message does to the one that About names.
 	Action Action
 	About  MessageID
+
+	file      *attachment // uploaded: SendFile
+	uploading []byte      // key of its record, which goes when the message is stored
 }
 
 // Action is what a message is.
@@ -105,9 +108,16 @@ func (s *Sender) SendRoom(ctx context.Context, room wire.RoomID, text string, o 
 	if err != nil {
 		return err
 	}
+	var blob []byte // of a message that is deleted
+	if o.Action == ActionDelete {
+		blob = s.l.d.uploadOf(o.About)
+	}
 	id, err := s.l.d.queueRoom(room, text, o)
 	if err != nil {
 		return err
+	}
+	if blob != nil {
+		_ = s.l.d.dropUpload(ctx, blob) // else its deadline ends it
 	}
 	return s.l.await(ctx, id, o.Wait, report)
 }
@@ -171,9 +181,17 @@ func (d *Device) queueIn(r *room, to, text string, o SendOptions) (id MessageID,
 	if !o.Until.IsZero() {
 		deadline = min(deadline, o.Until.Unix())
 	}
+	if o.file != nil {
+		deadline = min(deadline, o.file.Expires)
+	}
 	out := &outgoing{ID: id, Room: r.ID, Content: encoded, Deadline: deadline, Queued: now}
 	// Encrypted at once when nothing waits before it: one transaction instead of two.
 	return id, d.encryptWith(out, func(t *txn) error {
+		if o.uploading != nil {
+			if err := t.deleteState(o.uploading); err != nil {
+				return err
+			}
+		}
 		return t.putSent(out, m, Sent{ID: id.String(), To: to, Room: r.ID.String(), Text: text, At: now, Deadline: time.Unix(deadline, 0), State: "queued", Of: others(r)})
 	})
 }
@@ -536,6 +554,7 @@ func (t *txn) shownRow(s Shown) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.File = nil
 		s.Text, s.Burns, s.Ends, s.Gone = "", "", time.Time{}, false
 	}
 	if s.Event == "edited" {
