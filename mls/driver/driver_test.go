@@ -53,11 +53,14 @@ func talk(t *testing.T, private bool, suite int) {
 	add := ok(t, alice, m{"Op": "add", "Group": g, "KPs": []any{kp}})
 	ok(t, bob, m{"Op": "join", "Msg": add["welcome"]})
 
+	late := ok(t, bob, m{"Op": "send", "Group": g, "Data": "6869", "AAD": "01"})["msg"]
 	kp = ok(t, carol, m{"Op": "keypackage"})["msg"]
 	prop := ok(t, bob, m{"Op": "propose", "Group": g, "KPs": []any{kp}})["msg"]
 	ok(t, alice, m{"Op": "process", "Group": g, "Msg": prop})
 	st := ok(t, alice, m{"Op": "stage", "Group": g})
-	late := ok(t, bob, m{"Op": "send", "Group": g, "Data": "6869", "AAD": "01"})["msg"]
+	if early := call(t, bob, m{"Op": "send", "Group": g, "Data": "6869"}); early["error"] == nil {
+		t.Fatal("sent before the Commit of what was proposed") // RFC 9420 12.4
+	}
 	ok(t, bob, m{"Op": "process", "Group": g, "Msg": st["commit"]})
 	ok(t, alice, m{"Op": "apply", "Group": g})
 	ok(t, carol, m{"Op": "join", "Msg": st["welcome"]})

@@ -93,3 +93,28 @@ func TestNewExtensionsCountForTheAddsOfTheirCommit(t *testing.T) {
 		})
 	}
 }
+
+// RFC 9420 §12.4: whom somebody proposed to remove does not read what is said
+// afterwards. Who cannot commit the proposal, here the one who leaves, is not held up.
+func TestNoMessageGoesBeforeTheCommitOfWhatWasProposed(t *testing.T) {
+	room := newRoom(t, 4)
+	leaves := room[3].leave()
+	for _, c := range room[:3] {
+		c.process(leaves)
+		before := string(c.st.EncodeRatchets())
+		if n, msg, err := c.st.Encrypt(nil, []byte("x"), 0); err != ErrPending || n != nil || msg != nil || !c.st.MustCommit() {
+			t.Fatalf("%s sent before the Commit: %v", c.name, err)
+		}
+		if string(c.st.EncodeRatchets()) != before {
+			t.Fatal("a message that was not sent used a key")
+		}
+	}
+	if got := room[0].recv(room[3].send("farewell")); got != "farewell" {
+		t.Fatalf("got %q", got)
+	}
+	st := room[0].commit(CommitParams{ByReference: true})
+	for _, c := range room[1:3] {
+		c.process(st.Commit)
+	}
+	everybodyTalks(t, room[:3])
+}
