@@ -3,7 +3,7 @@ GO      ?= go
 TIMEOUT ?= 25m
 PROTO   := $(wildcard wire/proto/entente/v1/*.proto)
 
-.PHONY: all build test check bench generate fuzz
+.PHONY: all build test check sim bench generate fuzz
 
 all: build
 
@@ -21,6 +21,10 @@ check: ## formatting, vet, staticcheck, generated code up to date
 test: ## everything, with the race detector
 	@test -d "$${MLS_VECTORS:-../shared/mls-vectors}" || echo "MLS VECTORS MISSING: set MLS_VECTORS to their folder; only the project's own run"
 	$(GO) test -race -shuffle=on -count=1 -timeout $(TIMEOUT) ./...
+	$(GO) test -count=1 -run Promises ./testnet/sim # 30 runs; with the race detector above only a few
+
+sim: ## SEEDS runs in simulated time, from seed SEED on: testnet/sim
+	$(GO) test -count=1 -v -timeout 60m -run Promises ./testnet/sim -seeds $${SEEDS:-1000} -seed $${SEED:-1}
 
 bench: ## the figures of RESULTS.md
 	$(GO) run ./cmd/entente bench

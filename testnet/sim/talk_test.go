@@ -16,8 +16,8 @@ import (
 
 var (
 	firstSeed = flag.Uint64("seed", 1, "the first seed")
-	seeds     = flag.Int("seeds", 0, "how many seeds, from the first on; 0: a few")
-	active    = flag.Duration("active", 3*time.Minute, "how long people write and things fail, in simulated time")
+	seeds     = flag.Int("seeds", defaultSeeds, "how many seeds, from the first on")
+	active    = flag.Duration("active", defaultActive, "how long people write and things fail, in simulated time")
 )
 
 // templates makes the organizations' folders, once for all tests.
@@ -33,9 +33,6 @@ var templates = sync.OnceValue(func() string {
 
 func TestPromisesHoldAmongTwelveDevicesOfFourOrganizations(t *testing.T) {
 	n := *seeds
-	if n == 0 {
-		n = 3
-	}
 	failed, virtual, texts, shown := 0, time.Duration(0), 0, 0
 	real := time.Now()
 	for seed := *firstSeed; seed < *firstSeed+uint64(n); seed++ {
