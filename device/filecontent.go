@@ -2,6 +2,7 @@ package device
 
 import (
 	"encoding/hex"
+	"mime"
 	"path"
 	"strings"
 	"unicode"
@@ -105,6 +106,23 @@ func safeName(name string) string {
 		name = "file"
 	}
 	return name
+}
+
+// media types that a system may not know.
+var media = map[string]string{".txt": "text/plain", ".md": "text/markdown", ".csv": "text/csv", ".pdf": "application/pdf", ".zip": "application/zip",
+	".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".mp4": "video/mp4", ".json": "application/json"}
+
+// mediaOf is a file's media type by its name, without parameters.
+func mediaOf(name string) string {
+	ext := strings.ToLower(path.Ext(name))
+	if t, ok := media[ext]; ok {
+		return t
+	}
+	t, _, err := mime.ParseMediaType(mime.TypeByExtension(ext))
+	if err != nil {
+		t = ""
+	}
+	return safeType(t)
 }
 
 func safeType(t string) string {

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"os"
 	"path/filepath"
 	"slices"
@@ -123,7 +122,7 @@ func (d *Device) upload(ctx context.Context, path string, o SendOptions, policy 
 	if err != nil {
 		return nil, nil, fmt.Errorf("device: %w", err)
 	}
-	media := safeType(mime.TypeByExtension(filepath.Ext(path)))
+	media := mediaOf(path)
 	if err := policy.check(info.Name(), media, uint64(info.Size())); err != nil {
 		return nil, nil, err
 	}

@@ -242,6 +242,8 @@ func sentText(s device.Sent) string {
 		return "(deleted)"
 	case s.Edited:
 		return oneLine(s.Text, 40) + " (edited)"
+	case s.File != nil:
+		return strings.TrimSpace(oneLine(s.Text, 40) + " [file " + oneLine(s.File.Name, 40) + "]")
 	}
 	return oneLine(s.Text, 40)
 }
@@ -337,17 +339,24 @@ func textOf(c *cobra.Command, arg string) (string, error) {
 
 func sendCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:     "send ADDRESS|ROOM TEXT",
-		Short:   "Send a text to a member, here or at a partner organization, or to a room; - reads it from standard input",
-		Example: "  entente send bob@globex.example 'Good morning' --device alice\n  entente send bob@globex.example 'Gone by noon' --expires 4h\n  entente send Harbour 'All hands' --device alice",
-		Args:    exactArgs("ADDRESS|ROOM", "TEXT"),
+		Use:     "send ADDRESS|ROOM [TEXT]",
+		Short:   "Send a text or a file to a member, here or at a partner organization, or to a room; - reads the text from standard input",
+		Example: "  entente send bob@globex.example --file plan.pdf 'The plan' --device alice\n  entente send bob@globex.example 'Good morning' --device alice\n  entente send bob@globex.example 'Gone by noon' --expires 4h\n  entente send Harbour 'All hands' --device alice",
+		Args:    cobra.RangeArgs(1, 2),
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	expires := c.Flags().Duration("expires", 0, "how long it is kept undelivered (default 7 days, at most 720h)")
 	burn := c.Flags().Duration("burn", 0, "destroy the text on every device so long after it was read there")
 	until := c.Flags().Duration("until", 0, "destroy the text everywhere after so long, read or not")
+	file := c.Flags().String("file", "", "send this file, with TEXT as its caption; repeating an interrupted command goes on where it was")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		text, err := textOf(c, args[1])
+		if len(args) == 1 && *file == "" {
+			return exactArgs("ADDRESS|ROOM", "TEXT")(c, args)
+		}
+		text, err := "", error(nil)
+		if len(args) > 1 {
+			text, err = textOf(c, args[1])
+		}
 		if err != nil {
 			return err
 		}
@@ -358,12 +367,20 @@ func sendCommand() *cobra.Command {
 		}
 		if !strings.Contains(args[0], "@") {
 			return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
+				if *file != "" {
+					return sendFile(c, *file, text, o, *asJSON)(ctx, s, wire.Address{}, id)
+				}
 				return s.SendRoom(ctx, id, text, o, say)
 			})
 		}
 		to, err := wire.ParseAddress(args[0])
 		if err != nil {
 			return &usageError{fmt.Errorf("%q is no address, such as bob@globex.example", args[0])}
+		}
+		if *file != "" {
+			return inSession(c, *dir, *pass, func(ctx context.Context, _ *device.Device, s *device.Sender) error {
+				return sendFile(c, *file, text, o, *asJSON)(ctx, s, to, wire.RoomID{})
+			})
 		}
 		return withDevice(c, *dir, *pass, func(d *device.Device) error { return d.Send(c.Context(), to, text, o, say) })
 	}
@@ -451,6 +468,9 @@ func messageText(s device.Shown) string {
 		out += " (to " + short(s.ReplyTo) + ")"
 	}
 	out += ": " + safe(s.Text)
+	if s.File != nil {
+		out = strings.TrimSuffix(out, " ") + fmt.Sprintf(" [file %s, %s, %s: entente file get %s]", oneLine(s.File.Name, 60), bytesText(s.File.Size), oneLine(s.File.Type, 40), short(s.ID))
+	}
 	switch {
 	case s.Deleted:
 		out = s.From + " deleted a message"

@@ -49,6 +49,6 @@ Try it all on one machine: entente testnet walk`,
 		return &usageError{fmt.Errorf("%w\nSee `%s --help`", err, c.CommandPath())}
 	})
 	root.AddCommand(nodeCommand(), memberCommand(), deviceCommand(), roomCommand(), partnerCommand(),
-		sendCommand(), receiveCommand(), sentCommand(), messageCommand(), testnetCommand(), benchCommand(), doctorCommand(), configCommand(), directoryCommand())
+		sendCommand(), receiveCommand(), sentCommand(), messageCommand(), fileCommand(), testnetCommand(), benchCommand(), doctorCommand(), configCommand(), directoryCommand())
 	return root
 }
