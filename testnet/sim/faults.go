@@ -134,6 +134,11 @@ func (t *talk) busy() string {
 			continue
 		}
 		d, _ := p.now()
+		for _, r := range d.Rooms() {
+			if r.State == "behind" {
+				return p.name + ": behind in a room"
+			}
+		}
 		sent, err := d.Sent()
 		if err != nil {
 			return p.name + ": " + err.Error()

@@ -16,6 +16,7 @@ type ledger struct {
 	written int
 	texts   map[string]*written
 	order   map[string]map[uint64]string // room: number: message
+	gaps    map[*person]bool             // who was told of messages that nobody can show them
 	faults  []string                     // what was seen to be wrong at once
 }
 
@@ -29,7 +30,7 @@ type written struct {
 }
 
 func newLedger(seed uint64) *ledger {
-	return &ledger{marker: fmt.Sprintf("plaintext-of-run-%d", seed), texts: make(map[string]*written), order: make(map[string]map[uint64]string)}
+	return &ledger{marker: fmt.Sprintf("plaintext-of-run-%d", seed), texts: make(map[string]*written), order: make(map[string]map[uint64]string), gaps: make(map[*person]bool)}
 }
 
 // write makes a text that was never written before. Whoever was out of the room before
@@ -51,6 +52,9 @@ func (l *ledger) write(from, to *person, out map[*person]bool) string {
 func (l *ledger) show(p *person, s device.Shown) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if s.Event == "room" && s.State == "gap" {
+		l.gaps[p] = true
+	}
 	if s.Event != "message" {
 		return
 	}

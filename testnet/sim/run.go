@@ -263,11 +263,26 @@ func (t *talk) perform(length time.Duration, faults bool) error {
 	return errors.Join(append(errs, broke)...)
 }
 
-// settle ends all faults and lets everybody visit until nothing is under way.
+// settle ends all faults and lets everybody visit until nothing is under way. A member
+// who hands in Commits that nobody can apply sends devices out of the room, and they come
+// back once an hour at most (docs/protocol.md 6.4): then everybody waits an hour longer.
 func (t *talk) settle() (quiet bool, err error) {
 	if err := t.calm(); err != nil {
 		return false, err
 	}
+	quiet, err = t.rest()
+	for range 2 {
+		if err != nil || quiet || t.side != aMember {
+			break
+		}
+		t.count("hours of waiting")
+		time.Sleep(time.Hour)
+		quiet, err = t.rest()
+	}
+	return quiet, err
+}
+
+func (t *talk) rest() (quiet bool, err error) {
 	for range 30 {
 		errs := make([]error, len(t.people))
 		var wg sync.WaitGroup
