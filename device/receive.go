@@ -21,7 +21,7 @@ import (
 // Shown is one thing for people: a message, what became of a sent one, or something
 // about a room.
 type Shown struct {
-	Event string `json:"event"` // message, edited, deleted, reaction, notice, room, unreadable, session
+	Event string `json:"event"` // message, edited, deleted, reaction, notice, request, room, unreadable, session
 	ID    string `json:"id,omitempty"`
 	From  string `json:"from,omitempty"`
 	To    string `json:"to,omitempty"`
@@ -228,6 +228,8 @@ func (b *batch) deliver(x *pb.Deliver) error {
 		return b.result(core)
 	case pb.Kind_KIND_NOTICE:
 		return b.notice(core)
+	case pb.Kind_KIND_REQUEST:
+		return b.request(core)
 	}
 	return nil // a kind of later versions that concerns people not yet
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/entente-im/entente/device/home"
-	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/entente-im/entente/wire/session"
@@ -96,6 +95,9 @@ func (s *Sender) Send(ctx context.Context, to wire.Address, text string, o SendO
 		return err
 	}
 	id, err := s.l.d.queue(ctx, to, text, o)
+	if asks(err) {
+		return s.l.d.ask(to, text, o, report)
+	}
 	if err != nil {
 		return err
 	}
@@ -147,6 +149,9 @@ func (d *Device) queue(ctx context.Context, to wire.Address, text string, o Send
 	if err != nil {
 		return id, err
 	}
+	if err := d.queueAsked(r, to); err != nil { // what was written earlier goes first
+		return id, err
+	}
 	return d.queueIn(r, to.String(), text, o)
 }
 
@@ -164,7 +169,8 @@ func (d *Device) queueRoom(room wire.RoomID, text string, o SendOptions) (id Mes
 	return d.queueIn(r, d.titleOf(r), text, o)
 }
 
-func (d *Device) queueIn(r *room, to, text string, o SendOptions) (id MessageID, err error) {
+// queueIn stores a message for a room, with what also writes in the same transaction.
+func (d *Device) queueIn(r *room, to, text string, o SendOptions, also ...func(*txn) error) (id MessageID, err error) {
 	if r.Leaving {
 		return id, wire.Refuse(pb.Code_CODE_FORBIDDEN, "you are leaving this room")
 	}
@@ -192,6 +198,11 @@ func (d *Device) queueIn(r *room, to, text string, o SendOptions) (id MessageID,
 				return err
 			}
 		}
+		for _, f := range also {
+			if err := f(t); err != nil {
+				return err
+			}
+		}
 		return t.putSent(out, m, Sent{ID: id.String(), To: to, Room: r.ID.String(), Text: text, At: now, Deadline: time.Unix(deadline, 0), State: "queued", Of: others(r)})
 	})
 }
@@ -202,32 +213,6 @@ func others(r *room) int {
 		return 0
 	}
 	return len(r.people()) - 1
-}
-
-// resolve asks the home node who an address is and verifies the answer.
-func (d *Device) resolve(ctx context.Context, to wire.Address) (*identity.Member, error) {
-	if to == d.Address() {
-		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "that is your own address")
-	}
-	a, err := call(ctx, d.home.Device.Resolve, &pb.ResolveRequest{Address: to.String()})
-	if err != nil {
-		if m, e := d.remembered(to); e == nil && temporary(err) {
-			return m, nil
-		}
-		return nil, err
-	}
-	org, err := wire.Bytes32(a.Organization)
-	if err != nil {
-		return nil, err
-	}
-	m, err := d.learn(org, a.Chain)
-	if err != nil {
-		return nil, err
-	}
-	if m.Address() != to {
-		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "the home node answered for %s", m.Address())
-	}
-	return m, nil
 }
 
 // await submits what waits and reports what becomes of one message.
@@ -400,6 +385,9 @@ func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) erro
 		return err
 	}
 	defer l.close()
+	if err := d.askAgain(ctx); err != nil {
+		return err
+	}
 	if err := l.submitWaiting(ctx); err != nil {
 		return err
 	}
@@ -428,6 +416,9 @@ func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) erro
 			}
 		case <-renew.C:
 			if err := d.renewKeys(); err != nil {
+				return err
+			}
+			if err := l.askAgain(ctx); err != nil {
 				return err
 			}
 		case <-ends.C:

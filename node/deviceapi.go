@@ -179,6 +179,13 @@ func (n *Node) claim(ctx context.Context, m *pb.ClaimKeyPackagesRequest) (*pb.Cl
 		got, err := n.claimLocal(ctx, n.org.ID, q)
 		return &pb.ClaimKeyPackagesResponse{Packages: got.GetPackages(), Chain: got.GetChain()}, err
 	}
+	member, err := wire.Bytes32(m.Member)
+	if err != nil {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a member ID of %d bytes", len(m.Member))
+	}
+	if err := n.writesFirst(ctx, requester, memberKey{org, member}); err != nil {
+		return nil, err
+	}
 	a, err := n.ask(ctx, org, &pb.QueryRequest{Query: &pb.QueryRequest_Claim{Claim: q}})
 	if err != nil {
 		return nil, err
@@ -188,6 +195,25 @@ func (n *Node) claim(ctx context.Context, m *pb.ClaimKeyPackagesRequest) (*pb.Cl
 		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "the partner's certificates for that member do not stand")
 	}
 	return &pb.ClaimKeyPackagesResponse{Packages: got.GetPackages(), Chain: got.GetChain()}, nil
+}
+
+// ListContacts lists whom the member has accepted or blocked and who asks.
+func (a deviceAPI) ListContacts(ctx context.Context, _ *connect.Request[pb.ListContactsRequest]) (*connect.Response[pb.ListContactsResponse], error) {
+	device, err := caller(ctx)
+	if err != nil {
+		return answer[pb.ListContactsResponse](nil, err)
+	}
+	list, err := a.n.listContacts(a.n.memberOf(device))
+	return answer(&pb.ListContactsResponse{Contacts: list}, err)
+}
+
+// SetContact writes the member's decision about another or an organization.
+func (a deviceAPI) SetContact(ctx context.Context, r *connect.Request[pb.SetContactRequest]) (*connect.Response[pb.SetContactResponse], error) {
+	device, err := caller(ctx)
+	if err != nil {
+		return answer[pb.SetContactResponse](nil, err)
+	}
+	return answer(&pb.SetContactResponse{}, a.n.setContact(ctx, a.n.memberOf(device), r.Msg))
 }
 
 func (a deviceAPI) CreateRoom(ctx context.Context, r *connect.Request[pb.CreateRoomRequest]) (*connect.Response[pb.CreateRoomResponse], error) {

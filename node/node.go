@@ -88,6 +88,7 @@ type Node struct {
 	told      *told
 	rates     *rates
 	resyncs   *resyncs
+	contacts  *contacts
 	chains    *chains
 	validator mls.CredentialValidator
 	revoking  sync.Mutex // one revocation is followed up at a time
@@ -131,7 +132,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{version: o.Version, started: time.Now(), config: config, clock: wallClock{}, rates: newRates(config.Limits), resyncs: newResyncs(),
+	n := &Node{version: o.Version, started: time.Now(), config: config, clock: wallClock{}, rates: newRates(config.Limits), resyncs: newResyncs(), contacts: newContacts(),
 		log: slog.New(slog.NewTextHandler(o.LogOutput, &slog.HandlerOptions{Level: level})), places: make(chan struct{}, maxBackground)}
 	if o.Clock != nil {
 		n.clock = o.Clock

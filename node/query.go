@@ -91,6 +91,13 @@ func (n *Node) claimLocal(ctx context.Context, from wire.OrganizationID, q *pb.C
 		}
 		suite = uint16(q.Suites[0])
 	}
+	requester, err := wire.Bytes32(q.Requester)
+	if err != nil || requester == [32]byte{} {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a claim without a requester")
+	}
+	if err := n.consent(ctx, id, memberKey{from, requester}); err != nil {
+		return nil, err
+	}
 	packages, err := n.dir.Claim(ctx, from, q.Requester, id, suite)
 	if err != nil {
 		return nil, err

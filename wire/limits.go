@@ -44,6 +44,9 @@ const (
 	ClaimsPerRequester   = 10 // KeyPackage claims per hour, requester and target
 	ClaimsPerPartner     = 60 // per hour, organization and target
 	LastResortPerHour    = 1
+	RequestsPerSender    = 10  // requests for contact per hour and sender
+	RequestsPerPartner   = 100 // per hour and organization
+	PendingRequests      = 200 // of one member; further ones are not kept
 	MaxDetail            = 256
 	MaxUnHelloedPerAddr  = 64
 	DefaultLinkSecretLen = 32
@@ -60,6 +63,7 @@ const (
 	DefaultRetention    = 7 * 24 * time.Hour
 	RetentionCeiling    = 30 * 24 * time.Hour
 	WelcomeDeadline     = 30 * 24 * time.Hour
+	RequestDeadline     = 30 * 24 * time.Hour
 	NoticeDeadline      = 30 * 24 * time.Hour
 	NoticeGather        = time.Second // how long notices of larger rooms are gathered
 	NoticeRoom          = 50          // members; above, only expired and refused are told of

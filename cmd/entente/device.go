@@ -392,6 +392,8 @@ func progressText(p device.Progress) string {
 	switch p.Event {
 	case "accepted":
 		return fmt.Sprintf("%s  accepted by your node, for %s until %s", at, p.To, when(p.Deadline.Unix()))
+	case "asked":
+		return fmt.Sprintf("%s  %s is asked whether you may write; the text %s", at, p.To, p.Reason)
 	case "sequenced":
 		return fmt.Sprintf("%s  sequenced as number %d of the room", at, p.Seq)
 	}
@@ -452,6 +454,8 @@ func shownText(s device.Shown) string {
 		return fmt.Sprintf("%s  %s: %s to %s", at, s.From, oneLine(s.Text, 16), short(s.ReplyTo))
 	case "notice":
 		return fmt.Sprintf("%s  to %s: %s (%s)", at, s.To, noticeText(s), oneLine(s.Text, 40))
+	case "request":
+		return at + "  " + requestText(s)
 	case "unreadable":
 		return fmt.Sprintf("%s  a message could not be opened: %s", at, safe(s.Reason))
 	}

@@ -39,7 +39,7 @@ func rootCommand() *cobra.Command {
 		Long: `Each organization runs its own node. People's devices hold the keys; nodes hold
 ciphertext, for as long as the organization allows and no longer.
 
-Operators: node, member, partner. Members: device, room, send, receive, sent, message.
+Operators: node, member, partner. Members: device, room, contact, send, receive, sent, message.
 Try it all on one machine: entente testnet walk`,
 		Version:       Version,
 		SilenceUsage:  true,
@@ -48,7 +48,7 @@ Try it all on one machine: entente testnet walk`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w\nSee `%s --help`", err, c.CommandPath())}
 	})
-	root.AddCommand(nodeCommand(), memberCommand(), deviceCommand(), roomCommand(), partnerCommand(),
+	root.AddCommand(nodeCommand(), memberCommand(), deviceCommand(), roomCommand(), contactCommand(), partnerCommand(),
 		sendCommand(), receiveCommand(), sentCommand(), messageCommand(), fileCommand(), testnetCommand(), benchCommand(), doctorCommand(), configCommand(), directoryCommand())
 	return root
 }

@@ -91,7 +91,7 @@ const (
 	// CLASS_CONTROL.
 	Kind_KIND_WELCOME    Kind = 4  // body: WelcomeBody
 	Kind_KIND_NOTICE     Kind = 5  // body: a signed note, docs/protocol.md 2.7
-	Kind_KIND_REQUEST    Kind = 6  // reserved: first contact
+	Kind_KIND_REQUEST    Kind = 6  // first contact: RequestBody
 	Kind_KIND_COMPLAINT  Kind = 7  // reserved
 	Kind_KIND_RESYNC     Kind = 8  // reserved
 	Kind_KIND_RESULT     Kind = 9  // body: SubmitResult; from a home node to its own device only
@@ -545,6 +545,60 @@ func (x *Envelope) GetAcceptedMs() int64 {
 
 // WelcomeBody carries one MLS Welcome for every device of one home node that a
 // Commit added. The tree is fetched by its hash.
+// RequestBody is all that a request for contact says: who asks. The device fetches and
+// verifies the member's certificates itself.
+type RequestBody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Organization  []byte                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"`
+	Member        []byte                 `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestBody) Reset() {
+	*x = RequestBody{}
+	mi := &file_entente_v1_envelope_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestBody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestBody) ProtoMessage() {}
+
+func (x *RequestBody) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_envelope_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestBody.ProtoReflect.Descriptor instead.
+func (*RequestBody) Descriptor() ([]byte, []int) {
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RequestBody) GetOrganization() []byte {
+	if x != nil {
+		return x.Organization
+	}
+	return nil
+}
+
+func (x *RequestBody) GetMember() []byte {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
 type WelcomeBody struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Welcome       []byte                 `protobuf:"bytes,1,opt,name=welcome,proto3" json:"welcome,omitempty"`                   // MLSMessage
@@ -556,7 +610,7 @@ type WelcomeBody struct {
 
 func (x *WelcomeBody) Reset() {
 	*x = WelcomeBody{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[2]
+	mi := &file_entente_v1_envelope_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +622,7 @@ func (x *WelcomeBody) String() string {
 func (*WelcomeBody) ProtoMessage() {}
 
 func (x *WelcomeBody) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[2]
+	mi := &file_entente_v1_envelope_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +635,7 @@ func (x *WelcomeBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WelcomeBody.ProtoReflect.Descriptor instead.
 func (*WelcomeBody) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{2}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *WelcomeBody) GetWelcome() []byte {
@@ -616,7 +670,7 @@ type DeviceRef struct {
 
 func (x *DeviceRef) Reset() {
 	*x = DeviceRef{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[3]
+	mi := &file_entente_v1_envelope_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +682,7 @@ func (x *DeviceRef) String() string {
 func (*DeviceRef) ProtoMessage() {}
 
 func (x *DeviceRef) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[3]
+	mi := &file_entente_v1_envelope_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +695,7 @@ func (x *DeviceRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceRef.ProtoReflect.Descriptor instead.
 func (*DeviceRef) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{3}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *DeviceRef) GetOrganization() []byte {
@@ -670,7 +724,7 @@ type LeafChange struct {
 
 func (x *LeafChange) Reset() {
 	*x = LeafChange{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[4]
+	mi := &file_entente_v1_envelope_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +736,7 @@ func (x *LeafChange) String() string {
 func (*LeafChange) ProtoMessage() {}
 
 func (x *LeafChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[4]
+	mi := &file_entente_v1_envelope_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +749,7 @@ func (x *LeafChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeafChange.ProtoReflect.Descriptor instead.
 func (*LeafChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{4}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LeafChange) GetAdded() []*DeviceRef {
@@ -725,7 +779,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[5]
+	mi := &file_entente_v1_envelope_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +791,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[5]
+	mi := &file_entente_v1_envelope_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +804,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{5}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Bundle) GetCommit() []byte {
@@ -798,7 +852,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[6]
+	mi := &file_entente_v1_envelope_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +864,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[6]
+	mi := &file_entente_v1_envelope_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +877,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{6}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Status) GetCode() Code {
@@ -888,7 +942,7 @@ type SubmitResult struct {
 
 func (x *SubmitResult) Reset() {
 	*x = SubmitResult{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[7]
+	mi := &file_entente_v1_envelope_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +954,7 @@ func (x *SubmitResult) String() string {
 func (*SubmitResult) ProtoMessage() {}
 
 func (x *SubmitResult) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[7]
+	mi := &file_entente_v1_envelope_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +967,7 @@ func (x *SubmitResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResult.ProtoReflect.Descriptor instead.
 func (*SubmitResult) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{7}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SubmitResult) GetCounter() uint64 {
@@ -960,7 +1014,10 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x1a\n" +
 	"\bprevious\x18\x03 \x01(\fR\bprevious\x12\x1f\n" +
 	"\vaccepted_ms\x18\x04 \x01(\x03R\n" +
-	"acceptedMs\"V\n" +
+	"acceptedMs\"I\n" +
+	"\vRequestBody\x12\"\n" +
+	"\forganization\x18\x01 \x01(\fR\forganization\x12\x16\n" +
+	"\x06member\x18\x02 \x01(\fR\x06member\"V\n" +
 	"\vWelcomeBody\x12\x18\n" +
 	"\awelcome\x18\x01 \x01(\fR\awelcome\x12\x1b\n" +
 	"\ttree_hash\x18\x02 \x01(\fR\btreeHash\x12\x10\n" +
@@ -1071,7 +1128,7 @@ func file_entente_v1_envelope_proto_rawDescGZIP() []byte {
 }
 
 var file_entente_v1_envelope_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_entente_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_entente_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_entente_v1_envelope_proto_goTypes = []any{
 	(Class)(0),           // 0: entente.v1.Class
 	(Kind)(0),            // 1: entente.v1.Kind
@@ -1079,21 +1136,22 @@ var file_entente_v1_envelope_proto_goTypes = []any{
 	(Scope)(0),           // 3: entente.v1.Scope
 	(*EnvelopeCore)(nil), // 4: entente.v1.EnvelopeCore
 	(*Envelope)(nil),     // 5: entente.v1.Envelope
-	(*WelcomeBody)(nil),  // 6: entente.v1.WelcomeBody
-	(*DeviceRef)(nil),    // 7: entente.v1.DeviceRef
-	(*LeafChange)(nil),   // 8: entente.v1.LeafChange
-	(*Bundle)(nil),       // 9: entente.v1.Bundle
-	(*Status)(nil),       // 10: entente.v1.Status
-	(*SubmitResult)(nil), // 11: entente.v1.SubmitResult
+	(*RequestBody)(nil),  // 6: entente.v1.RequestBody
+	(*WelcomeBody)(nil),  // 7: entente.v1.WelcomeBody
+	(*DeviceRef)(nil),    // 8: entente.v1.DeviceRef
+	(*LeafChange)(nil),   // 9: entente.v1.LeafChange
+	(*Bundle)(nil),       // 10: entente.v1.Bundle
+	(*Status)(nil),       // 11: entente.v1.Status
+	(*SubmitResult)(nil), // 12: entente.v1.SubmitResult
 }
 var file_entente_v1_envelope_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.EnvelopeCore.class:type_name -> entente.v1.Class
 	1,  // 1: entente.v1.EnvelopeCore.kind:type_name -> entente.v1.Kind
-	7,  // 2: entente.v1.LeafChange.added:type_name -> entente.v1.DeviceRef
-	7,  // 3: entente.v1.LeafChange.removed:type_name -> entente.v1.DeviceRef
+	8,  // 2: entente.v1.LeafChange.added:type_name -> entente.v1.DeviceRef
+	8,  // 3: entente.v1.LeafChange.removed:type_name -> entente.v1.DeviceRef
 	2,  // 4: entente.v1.Status.code:type_name -> entente.v1.Code
 	3,  // 5: entente.v1.Status.scope:type_name -> entente.v1.Scope
-	10, // 6: entente.v1.SubmitResult.status:type_name -> entente.v1.Status
+	11, // 6: entente.v1.SubmitResult.status:type_name -> entente.v1.Status
 	7,  // [7:7] is the sub-list for method output_type
 	7,  // [7:7] is the sub-list for method input_type
 	7,  // [7:7] is the sub-list for extension type_name
@@ -1112,7 +1170,7 @@ func file_entente_v1_envelope_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_envelope_proto_rawDesc), len(file_entente_v1_envelope_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

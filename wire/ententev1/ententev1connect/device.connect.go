@@ -74,6 +74,12 @@ const (
 	DeviceServiceRevokeDeviceProcedure = "/entente.v1.DeviceService/RevokeDevice"
 	// DeviceServiceAccountProcedure is the fully-qualified name of the DeviceService's Account RPC.
 	DeviceServiceAccountProcedure = "/entente.v1.DeviceService/Account"
+	// DeviceServiceListContactsProcedure is the fully-qualified name of the DeviceService's
+	// ListContacts RPC.
+	DeviceServiceListContactsProcedure = "/entente.v1.DeviceService/ListContacts"
+	// DeviceServiceSetContactProcedure is the fully-qualified name of the DeviceService's SetContact
+	// RPC.
+	DeviceServiceSetContactProcedure = "/entente.v1.DeviceService/SetContact"
 	// DeviceServiceSubmitProcedure is the fully-qualified name of the DeviceService's Submit RPC.
 	DeviceServiceSubmitProcedure = "/entente.v1.DeviceService/Submit"
 	// DeviceServiceFetchProcedure is the fully-qualified name of the DeviceService's Fetch RPC.
@@ -211,6 +217,8 @@ type DeviceServiceClient interface {
 	GetRoomLog(context.Context, *connect.Request[ententev1.GetRoomLogRequest]) (*connect.Response[ententev1.GetRoomLogResponse], error)
 	RevokeDevice(context.Context, *connect.Request[ententev1.RevokeDeviceRequest]) (*connect.Response[ententev1.RevokeDeviceResponse], error)
 	Account(context.Context, *connect.Request[ententev1.AccountRequest]) (*connect.Response[ententev1.AccountResponse], error)
+	ListContacts(context.Context, *connect.Request[ententev1.ListContactsRequest]) (*connect.Response[ententev1.ListContactsResponse], error)
+	SetContact(context.Context, *connect.Request[ententev1.SetContactRequest]) (*connect.Response[ententev1.SetContactResponse], error)
 	// The session as calls, where no WebSocket passes: docs/protocol.md 6.6.
 	Submit(context.Context, *connect.Request[ententev1.SubmitRequest]) (*connect.Response[ententev1.SubmitResponse], error)
 	Fetch(context.Context, *connect.Request[ententev1.FetchRequest]) (*connect.Response[ententev1.FetchResponse], error)
@@ -308,6 +316,18 @@ func NewDeviceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(deviceServiceMethods.ByName("Account")),
 			connect.WithClientOptions(opts...),
 		),
+		listContacts: connect.NewClient[ententev1.ListContactsRequest, ententev1.ListContactsResponse](
+			httpClient,
+			baseURL+DeviceServiceListContactsProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("ListContacts")),
+			connect.WithClientOptions(opts...),
+		),
+		setContact: connect.NewClient[ententev1.SetContactRequest, ententev1.SetContactResponse](
+			httpClient,
+			baseURL+DeviceServiceSetContactProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("SetContact")),
+			connect.WithClientOptions(opts...),
+		),
 		submit: connect.NewClient[ententev1.SubmitRequest, ententev1.SubmitResponse](
 			httpClient,
 			baseURL+DeviceServiceSubmitProcedure,
@@ -385,6 +405,8 @@ type deviceServiceClient struct {
 	getRoomLog         *connect.Client[ententev1.GetRoomLogRequest, ententev1.GetRoomLogResponse]
 	revokeDevice       *connect.Client[ententev1.RevokeDeviceRequest, ententev1.RevokeDeviceResponse]
 	account            *connect.Client[ententev1.AccountRequest, ententev1.AccountResponse]
+	listContacts       *connect.Client[ententev1.ListContactsRequest, ententev1.ListContactsResponse]
+	setContact         *connect.Client[ententev1.SetContactRequest, ententev1.SetContactResponse]
 	submit             *connect.Client[ententev1.SubmitRequest, ententev1.SubmitResponse]
 	fetch              *connect.Client[ententev1.FetchRequest, ententev1.FetchResponse]
 	ack                *connect.Client[ententev1.AckRequest, ententev1.AckResponse]
@@ -457,6 +479,16 @@ func (c *deviceServiceClient) Account(ctx context.Context, req *connect.Request[
 	return c.account.CallUnary(ctx, req)
 }
 
+// ListContacts calls entente.v1.DeviceService.ListContacts.
+func (c *deviceServiceClient) ListContacts(ctx context.Context, req *connect.Request[ententev1.ListContactsRequest]) (*connect.Response[ententev1.ListContactsResponse], error) {
+	return c.listContacts.CallUnary(ctx, req)
+}
+
+// SetContact calls entente.v1.DeviceService.SetContact.
+func (c *deviceServiceClient) SetContact(ctx context.Context, req *connect.Request[ententev1.SetContactRequest]) (*connect.Response[ententev1.SetContactResponse], error) {
+	return c.setContact.CallUnary(ctx, req)
+}
+
 // Submit calls entente.v1.DeviceService.Submit.
 func (c *deviceServiceClient) Submit(ctx context.Context, req *connect.Request[ententev1.SubmitRequest]) (*connect.Response[ententev1.SubmitResponse], error) {
 	return c.submit.CallUnary(ctx, req)
@@ -521,6 +553,8 @@ type DeviceServiceHandler interface {
 	GetRoomLog(context.Context, *connect.Request[ententev1.GetRoomLogRequest]) (*connect.Response[ententev1.GetRoomLogResponse], error)
 	RevokeDevice(context.Context, *connect.Request[ententev1.RevokeDeviceRequest]) (*connect.Response[ententev1.RevokeDeviceResponse], error)
 	Account(context.Context, *connect.Request[ententev1.AccountRequest]) (*connect.Response[ententev1.AccountResponse], error)
+	ListContacts(context.Context, *connect.Request[ententev1.ListContactsRequest]) (*connect.Response[ententev1.ListContactsResponse], error)
+	SetContact(context.Context, *connect.Request[ententev1.SetContactRequest]) (*connect.Response[ententev1.SetContactResponse], error)
 	// The session as calls, where no WebSocket passes: docs/protocol.md 6.6.
 	Submit(context.Context, *connect.Request[ententev1.SubmitRequest]) (*connect.Response[ententev1.SubmitResponse], error)
 	Fetch(context.Context, *connect.Request[ententev1.FetchRequest]) (*connect.Response[ententev1.FetchResponse], error)
@@ -614,6 +648,18 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(deviceServiceMethods.ByName("Account")),
 		connect.WithHandlerOptions(opts...),
 	)
+	deviceServiceListContactsHandler := connect.NewUnaryHandler(
+		DeviceServiceListContactsProcedure,
+		svc.ListContacts,
+		connect.WithSchema(deviceServiceMethods.ByName("ListContacts")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServiceSetContactHandler := connect.NewUnaryHandler(
+		DeviceServiceSetContactProcedure,
+		svc.SetContact,
+		connect.WithSchema(deviceServiceMethods.ByName("SetContact")),
+		connect.WithHandlerOptions(opts...),
+	)
 	deviceServiceSubmitHandler := connect.NewUnaryHandler(
 		DeviceServiceSubmitProcedure,
 		svc.Submit,
@@ -700,6 +746,10 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 			deviceServiceRevokeDeviceHandler.ServeHTTP(w, r)
 		case DeviceServiceAccountProcedure:
 			deviceServiceAccountHandler.ServeHTTP(w, r)
+		case DeviceServiceListContactsProcedure:
+			deviceServiceListContactsHandler.ServeHTTP(w, r)
+		case DeviceServiceSetContactProcedure:
+			deviceServiceSetContactHandler.ServeHTTP(w, r)
 		case DeviceServiceSubmitProcedure:
 			deviceServiceSubmitHandler.ServeHTTP(w, r)
 		case DeviceServiceFetchProcedure:
@@ -775,6 +825,14 @@ func (UnimplementedDeviceServiceHandler) RevokeDevice(context.Context, *connect.
 
 func (UnimplementedDeviceServiceHandler) Account(context.Context, *connect.Request[ententev1.AccountRequest]) (*connect.Response[ententev1.AccountResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.Account is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) ListContacts(context.Context, *connect.Request[ententev1.ListContactsRequest]) (*connect.Response[ententev1.ListContactsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.ListContacts is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) SetContact(context.Context, *connect.Request[ententev1.SetContactRequest]) (*connect.Response[ententev1.SetContactResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.SetContact is not implemented"))
 }
 
 func (UnimplementedDeviceServiceHandler) Submit(context.Context, *connect.Request[ententev1.SubmitRequest]) (*connect.Response[ententev1.SubmitResponse], error) {

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/entente-im/entente/device"
+	"github.com/spf13/cobra"
+)
+
+func contactCommand() *cobra.Command {
+	c := group("contact", "Who may write to you: accept, block, list")
+	c.AddCommand(contactList(),
+		contactDecide("accept", "accepted", "Let a member of a partner write to you", "  entente contact accept alice@acme.example --device bob",
+			"what they wrote comes with their next visit"),
+		contactDecide("block", "blocked", "Take nothing new from a member, or from anybody of an organization",
+			"  entente contact block mallory@acme.example --device bob\n  entente contact block acme.example --device bob",
+			"your node refuses their requests and invitations; rooms that you are in with them go on: entente room leave"),
+		contactDecide("unblock", "none", "Take a block back", "  entente contact unblock acme.example --device bob",
+			"the agreement's rule holds again"))
+	return c
+}
+
+func contactList() *cobra.Command {
+	c := &cobra.Command{
+		Use: "list", Short: "List who asks to write to you, and whom you have accepted or blocked",
+		Example: "  entente contact list --device bob", Args: exactArgs(),
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			list, err := d.Contacts(c.Context())
+			if err != nil {
+				return err
+			}
+			var rows [][]string
+			for _, x := range list {
+				if *asJSON {
+					if err := printJSON(c.OutOrStdout(), x); err != nil {
+						return err
+					}
+				}
+				rows = append(rows, []string{x.Address, x.State, x.Since.Format(time.DateTime)})
+			}
+			if *asJSON {
+				return nil
+			}
+			return table(c.OutOrStdout(), "CONTACT STATE SINCE", rows)
+		})
+	}
+	return c
+}
+
+// contactDecide is a command that writes one decision to the home node.
+func contactDecide(verb, state, short, example, effect string) *cobra.Command {
+	c := &cobra.Command{
+		Use: verb + " ADDRESS", Short: short, Example: example, Args: exactArgs("ADDRESS"),
+		Long: short + ". The decision is kept at your home node and holds for all your devices. Whoever is not accepted cannot tell a refusal from no answer.",
+	}
+	if verb != "accept" {
+		c.Use = verb + " ADDRESS|ORGANIZATION"
+	}
+	if verb == "block" {
+		c.Long = short + ". The decision is kept at your home node and holds for all your devices. They are told that you do not take messages from them."
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			if err := d.SetContact(c.Context(), args[0], state); err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(c.OutOrStdout(), map[string]string{"event": verb, "contact": args[0], "state": state})
+			}
+			_, err := fmt.Fprintf(c.OutOrStdout(), "%s: %s; %s\n", args[0], state, effect)
+			return err
+		})
+	}
+	return c
+}
+
+// requestText is a request for contact, or the end of one of ours, for a person.
+func requestText(s device.Shown) string {
+	if s.State == "asks" {
+		return fmt.Sprintf("%s asks to write to you: entente contact accept %s | entente contact block %s", s.From, s.From, s.From)
+	}
+	return fmt.Sprintf("to %s: not sent (%s): %s", s.To, s.Reason, oneLine(s.Text, 40))
+}
