@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -61,6 +62,7 @@ type result struct {
 func run(t *testing.T, seed uint64, length time.Duration, spoil func(*talk)) (r result) {
 	t.Helper()
 	root, real := ramFolder(t), time.Now()
+	defer os.RemoveAll(root) // not at the end of a thousand runs: it is memory
 	synctest.Test(t, func(t *testing.T) {
 		from := templates()
 		began := time.Now()
