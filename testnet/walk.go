@@ -116,6 +116,7 @@ var walkSteps = []step{
 	{"alice makes a room with bob, who invites carol", (*walk).makesRoom},
 	{"carol writes, both read; roles hold", (*walk).everybodyReads},
 	{"two change the room at once", (*walk).race},
+	{"a file reaches two other organizations", (*walk).file},
 	{"a message burns after it was read", (*walk).burns},
 	{"initech revokes carol's device", (*walk).revokes},
 }
