@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +12,9 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+
 	"github.com/entente-im/entente/node"
+	"github.com/entente-im/entente/testnet/ports"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
@@ -41,12 +42,11 @@ type pair struct {
 
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := ports.Free(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return free[0]
 }
 
 // newOrganization makes a node on loopback and runs it. Short buckets cost time: the

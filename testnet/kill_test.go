@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/entente-im/entente/device"
-	"github.com/entente-im/entente/node"
 )
 
 // buildBinary builds the program under test, with build tags if any.
@@ -35,8 +34,6 @@ func cycles(variable string, fallback int) int {
 	}
 	return fallback
 }
-
-var raised = node.LimitConfig{DeviceRate: 1e6, DeviceBurst: 1e6, PartnerRate: 1e6, PartnerBurst: 1e6, PartnerBytes: 1 << 30}
 
 // ledger is what alice was told was sequenced, and how often bob was shown what.
 type ledger struct {
@@ -88,7 +85,7 @@ func killNode(t *testing.T, binary string, rounds int) (*ledger, []string) {
 	root, l := t.TempDir(), newLedger()
 	acme, err := NewOrganization(t.Context(), binary, root, "acme.example", time.Hour)
 	if err == nil {
-		err = acme.setLimits(raised)
+		err = acme.raiseLimits()
 	}
 	if err == nil {
 		err = acme.Start(t.Context())

@@ -90,7 +90,7 @@ func cutNode(t *testing.T, binary string, rounds int) (*ledger, []string) {
 		t.Fatal(err)
 	}
 	acme.Log = filepath.Join(root, "acme.log") // beside the disk, not on it
-	if err := acme.setLimits(raised); err != nil {
+	if err := acme.raiseLimits(); err != nil {
 		t.Fatal(err)
 	}
 	if err := acme.Start(t.Context()); err != nil {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/entente-im/entente/node"
+	"github.com/entente-im/entente/testnet/ports"
 )
 
 // passphrase seals everything that a walk makes; its folders do not outlive it.
@@ -43,42 +43,30 @@ func environment() []string {
 	return append(os.Environ(), "ENTENTE_PASSPHRASE="+passphrase)
 }
 
-// freePorts returns n loopback ports that nobody listens on, for TCP and UDP.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("testnet: finding a port: %w", err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
-
 // NewOrganization runs `node init` for an organization on loopback.
 func NewOrganization(ctx context.Context, binary, root, name string, bucket time.Duration) (*Organization, error) {
-	ports, err := freePorts(2)
+	listen, err := ports.Free(2)
 	if err != nil {
 		return nil, err
 	}
 	o := &Organization{Name: name, Dir: filepath.Join(root, name), Log: filepath.Join(root, name+".log"), binary: binary}
 	_, err = runCommand(ctx, binary, "node", "init", name, "--data", o.Dir,
-		"--listen", fmt.Sprintf("127.0.0.1:%d", ports[0]),
-		"--federation", fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports[1]),
-		"--federation", fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", ports[1]),
+		"--listen", fmt.Sprintf("127.0.0.1:%d", listen[0]),
+		"--federation", fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", listen[1]),
+		"--federation", fmt.Sprintf("/ip4/127.0.0.1/udp/%d/quic-v1", listen[1]),
 		"--bucket", bucket.String(), "--retention", "1h", "--trust-clock")
 	return o, err
 }
 
-// setLimits writes other rates into a node's configuration, before it starts.
-func (o *Organization) setLimits(l node.LimitConfig) error {
+// raiseLimits takes the rates out of a node's way in its configuration, before it
+// starts: for loads that are about something else.
+func (o *Organization) raiseLimits() error {
 	c, err := node.LoadConfig(o.Dir)
 	if err != nil {
 		return err
 	}
-	c.Limits = l
+	l := &c.Limits
+	l.DeviceRate, l.DeviceBurst, l.PartnerRate, l.PartnerBurst, l.PartnerBytes = 1e6, 1e6, 1e6, 1e6, 1<<30
 	return os.WriteFile(filepath.Join(o.Dir, node.ConfigFile), []byte(c.ConfigText()), 0o600)
 }
 

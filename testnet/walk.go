@@ -36,9 +36,9 @@ type walk struct {
 	alice   *Device
 	bob     *Device
 	carol   *Device
-	secret  string            // text of the first message
-	before  string            // copy of globex's folder from before the delivery
-	limits  *node.LimitConfig // nil: the defaults
+	secret  string // text of the first message
+	before  string // copy of globex's folder from before the delivery
+	raised  bool   // limits out of the way
 	step    int
 	steps   int
 }
@@ -131,8 +131,8 @@ func (w *walk) startBoth(ctx context.Context) (string, error) {
 			return "", err
 		}
 		*o.into = org
-		if w.limits != nil {
-			if err := org.setLimits(*w.limits); err != nil {
+		if w.raised {
+			if err := org.raiseLimits(); err != nil {
 				return "", err
 			}
 		}

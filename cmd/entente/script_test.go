@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"regexp"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/entente-im/entente/testnet/ports"
 )
 
 // TestMain makes this test binary the `entente` that scripts run, so that each
@@ -123,14 +124,10 @@ func scriptUntil(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // freePorts returns n TCP ports of the loopback interface that are free now.
-func freePorts(n int) (ports []string, err error) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		ports = append(ports, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+func freePorts(n int) (found []string, err error) {
+	free, err := ports.Free(n)
+	for _, p := range free {
+		found = append(found, strconv.Itoa(p))
 	}
-	return ports, nil
+	return found, err
 }

@@ -17,6 +17,11 @@ func (t *talk) disturb() error {
 		if err := t.fault(); err != nil {
 			return err
 		}
+		if t.sabotage != nil {
+			if err := t.sabotage(); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

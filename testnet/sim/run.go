@@ -35,10 +35,11 @@ const (
 // talk is a run: people who write, come and go, and what befalls them.
 type talk struct {
 	*world
-	side side // who is hostile
-	stop func()
-	room wire.RoomID
-	over time.Time // of the active part
+	side     side // who is hostile
+	stop     func()
+	room     wire.RoomID
+	over     time.Time    // of the active part
+	sabotage func() error // after each fault; nil: nothing
 
 	mu  sync.Mutex
 	out map[*person]bool // of the room, as far as everybody knows

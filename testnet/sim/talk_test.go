@@ -108,13 +108,24 @@ func TestTheChecksFindWhatTheyAreFor(t *testing.T) {
 	}
 	t.Run("a node that goes back to its files of before loses mail", func(t *testing.T) {
 		finds(t, run(t, 9, time.Minute, func(c *talk) {
-			time.AfterFunc(20*time.Second, func() {
+			copied, back := time.Now().Add(15*time.Second), time.Now().Add(30*time.Second)
+			c.sabotage = func() error {
 				for _, s := range c.sites {
-					if copied, err := c.snapshot(s.dir); err == nil {
-						s.stale = copied
+					switch now := time.Now(); {
+					case s.stale == "" && now.After(copied):
+						at, err := c.snapshot(s.dir)
+						if err != nil {
+							return err
+						}
+						s.stale = at
+					case s.stale != "" && s.stop != nil && now.After(back) && s.dir != s.stale:
+						if err := errors.Join(s.kill(), s.start()); err != nil {
+							return err
+						}
 					}
 				}
-			})
+				return nil
+			}
 		}), "P2")
 	})
 	t.Run("who is out of the room is shown nothing more", func(t *testing.T) {

@@ -144,7 +144,8 @@ func (s *site) start() error {
 	n, err := node.Open(context.Background(), node.Options{
 		Dir: s.dir, Passphrase: passphrase, Version: "sim", LogOutput: s.w.logs, Clock: bootClock{s.w.began},
 		Configure: func(c *node.Config) {
-			c.Limits = node.LimitConfig{DeviceRate: 10_000, DeviceBurst: 10_000, PartnerRate: 10_000, PartnerBurst: 10_000, PartnerBytes: 1 << 30}
+			l := &c.Limits
+			l.DeviceRate, l.DeviceBurst, l.PartnerRate, l.PartnerBurst, l.PartnerBytes = 10_000, 10_000, 10_000, 10_000, 1<<30
 		},
 		Listen:  func(_, addr string) (net.Listener, error) { return s.w.net.listen(s.name, addr) },
 		NewHost: s.w.fabric.newHost(s.name, s.alter),
