@@ -87,6 +87,49 @@ func TestAnOlderCopyOfARoomsRecordsIsNotUsedAndTheRoomComesBack(t *testing.T) {
 	receiveUntil(t, p.alice, "the message arrives", func(all []Shown) bool { return slices.Contains(texts(all), "back") })
 }
 
+func TestRecordsOfTwoStatesStopOneRoomOnly(t *testing.T)      { damagedRoom(t, false) }
+func TestARecordThatDoesNotOpenStopsOneRoomOnly(t *testing.T) { damagedRoom(t, true) }
+
+func damagedRoom(t *testing.T, flipped bool) {
+	p := newPair(t)
+	send(t, p.alice, p.bob.Address(), "first", SendOptions{})
+	receive(t, p.bob)
+	id, _ := onlyRoom(t, p.bob)
+	var head []byte
+	must(t, p.bob.vault.view(func(x *txn) (err error) { head, err = x.state(mlsKey(id, "r")); return err }))
+	must(t, commitNow(t.Context(), p.alice))
+	receiveUntil(t, p.bob, "the Commit", func([]Shown) bool { _, r := onlyRoom(t, p.bob); return r.state.Epoch() == 2 })
+	must(t, p.bob.vault.update(func(x *txn) error {
+		if flipped {
+			b := bytes.Clone(x.tx.Bucket(stateBucket).Get(mlsKey(id, "r")))
+			b[len(b)-1] ^= 1
+			return x.tx.Bucket(stateBucket).Put(mlsKey(id, "r"), b)
+		}
+		return x.putState(mlsKey(id, "r"), head)
+	}))
+	p.bob = reopened(t, p.bob)
+	if r := p.bob.rooms[id]; r.state != nil || r.Stopped != unreadableState {
+		t.Fatalf("a state of two halves: %v, %q", r.state != nil, r.Stopped)
+	}
+	send(t, p.alice, p.bob.Address(), "nobody reads this", SendOptions{})
+	for _, s := range receive(t, p.bob) {
+		if s.Text != "" {
+			t.Errorf("shown %q", s.Text)
+		}
+	}
+	if infos := p.bob.Rooms(); len(infos) != 1 || infos[0].State != "stopped" || infos[0].Reason != unreadableState {
+		t.Errorf("rooms: %+v", infos)
+	}
+	var other wire.RoomID
+	must(t, with(t, p.bob, func(s *Sender) (err error) {
+		other, err = s.CreateRoom(t.Context(), "Other", RoomOptions{})
+		return err
+	}))
+	if r := p.bob.rooms[other]; r == nil || r.state == nil {
+		t.Error("no other room works")
+	}
+}
+
 func TestOldMLSKeysGoThoughNothingArrives(t *testing.T) {
 	p := newPair(t)
 	send(t, p.alice, p.bob.Address(), "first", SendOptions{})

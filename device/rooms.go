@@ -62,6 +62,9 @@ func (r *room) save(t *txn) error {
 	return t.putMLS(r.ID, r.state)
 }
 
+// unreadableState is why a room stops whose MLS records do not fit each other.
+const unreadableState = "its keys on this device are damaged: somebody in the room has to remove this device's member and invite them again"
+
 func (d *Device) loadRooms() error {
 	return d.vault.view(func(t *txn) error {
 		return t.eachState("room/", func(_, v []byte) error {
@@ -71,7 +74,9 @@ func (d *Device) loadRooms() error {
 			}
 			var old bool
 			var err error
-			if r.state, old, err = t.readMLS(r.ID, d.config()); err != nil {
+			if r.state, old, err = t.readMLS(r.ID, d.config()); errors.Is(err, group.ErrRecord) || errors.Is(err, errSealed) || errors.Is(err, errNoRecord) {
+				r.Stopped = unreadableState // one room's damage does not keep the device from the others
+			} else if err != nil {
 				return err
 			}
 			if old && !r.Ended {
