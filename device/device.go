@@ -177,6 +177,10 @@ func (d *Device) Close() {
 	d.vault.close()
 }
 
+// Home is the client of the home node, for programs that measure what lies below MLS. What
+// is submitted through it bypasses this device's own counter.
+func (d *Device) Home() *home.Home { return d.home }
+
 // ID is the device's ID.
 func (d *Device) ID() wire.DeviceID {
 	return wire.DeviceID(d.account.DeviceKey.Public().(ed25519.PublicKey))

@@ -19,9 +19,13 @@ import (
 type BenchOptions struct {
 	Binary   string
 	Out      io.Writer
-	Deposits int // of the store, per setting
-	Messages int // device to device
+	Deposits int      // of the store, per setting
+	Messages int      // device to device
+	Only     []string // parts to run; empty: all of BenchParts
 }
+
+// BenchParts are the parts of Bench, in their order.
+var BenchParts = []string{"store", "pair", "devices", "pairs"}
 
 // Bench measures the figures of RESULTS.md and prints a line for each. Nothing is
 // asserted: machines differ, and a figure that is missed is reported with what holds it.
@@ -31,12 +35,31 @@ func Bench(ctx context.Context, o BenchOptions) error {
 		return fmt.Errorf("testnet: %w", err)
 	}
 	defer os.RemoveAll(root)
+	parts := map[string]func(context.Context, BenchOptions, string) error{
+		"store": benchStores, "pair": benchPair, "devices": benchDevices, "pairs": benchPairs,
+	}
+	for _, part := range BenchParts {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, part) {
+			continue
+		}
+		dir := filepath.Join(root, part)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return fmt.Errorf("testnet: %w", err)
+		}
+		if err := parts[part](ctx, o, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func benchStores(ctx context.Context, o BenchOptions, root string) error {
 	for _, writers := range []int{1, 64, 512} {
 		if err := benchStore(ctx, o, filepath.Join(root, fmt.Sprint("store-", writers)), writers); err != nil {
 			return err
 		}
 	}
-	return benchPair(ctx, o, root)
+	return nil
 }
 
 const (

@@ -152,17 +152,26 @@ func (o *Organization) command(ctx context.Context, args ...string) ([]byte, err
 
 // NewDevice adds the member and enrols a first device for it.
 func (o *Organization) NewDevice(ctx context.Context, root, name string) (*Device, error) {
-	out, err := o.command(ctx, "member", "add", name, "--json")
+	dir, link, err := o.invite(ctx, root, name)
 	if err != nil {
 		return nil, err
 	}
+	d := &Device{Address: name + "@" + o.Name, Dir: dir, binary: o.binary}
+	_, err = runWithInput(ctx, strings.NewReader(link+"\n"), o.binary, "device", "enroll", "--device", d.Dir)
+	return d, err
+}
+
+// invite adds a member; the link is for the device that will lie in the folder.
+func (o *Organization) invite(ctx context.Context, root, name string) (dir, link string, err error) {
+	out, err := o.command(ctx, "member", "add", name, "--json")
+	if err != nil {
+		return "", "", err
+	}
 	var added struct{ Link, Address string }
 	if err := json.Unmarshal(out, &added); err != nil {
-		return nil, err
+		return "", "", err
 	}
-	d := &Device{Address: added.Address, Dir: filepath.Join(root, "device-"+added.Address), binary: o.binary}
-	_, err = runWithInput(ctx, strings.NewReader(added.Link+"\n"), o.binary, "device", "enroll", "--device", d.Dir)
-	return d, err
+	return filepath.Join(root, "device-"+added.Address), added.Link, nil
 }
 
 // command runs a member's command and returns its JSON lines.
