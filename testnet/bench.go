@@ -21,11 +21,13 @@ type BenchOptions struct {
 	Out      io.Writer
 	Deposits int      // of the store, per setting
 	Messages int      // device to device
+	Members  int      // of the large room
+	Commits  int      // missed there
 	Only     []string // parts to run; empty: all of BenchParts
 }
 
 // BenchParts are the parts of Bench, in their order.
-var BenchParts = []string{"store", "pair", "devices", "pairs"}
+var BenchParts = []string{"store", "pair", "devices", "pairs", "room"}
 
 // Bench measures the figures of RESULTS.md and prints a line for each. Nothing is
 // asserted: machines differ, and a figure that is missed is reported with what holds it.
@@ -36,7 +38,7 @@ func Bench(ctx context.Context, o BenchOptions) error {
 	}
 	defer os.RemoveAll(root)
 	parts := map[string]func(context.Context, BenchOptions, string) error{
-		"store": benchStores, "pair": benchPair, "devices": benchDevices, "pairs": benchPairs,
+		"store": benchStores, "pair": benchPair, "devices": benchDevices, "pairs": benchPairs, "room": benchCatchUp,
 	}
 	for _, part := range BenchParts {
 		if len(o.Only) > 0 && !slices.Contains(o.Only, part) {

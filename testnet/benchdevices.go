@@ -112,7 +112,7 @@ func newLoad(ctx context.Context, d *device.Device) (*load, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &load{core: &pb.EnvelopeCore{Version: wire.ProtocolVersion, Class: pb.Class_CLASS_MESSAGE, Kind: pb.Kind_KIND_APPLICATION, Room: room[:], Epoch: rooms[0].Epoch, Deadline: time.Now().Add(30*time.Minute).Unix()}}
+	l := &load{core: &pb.EnvelopeCore{Version: wire.ProtocolVersion, Class: pb.Class_CLASS_MESSAGE, Kind: pb.Kind_KIND_APPLICATION, Room: room[:], Epoch: rooms[0].Epoch, Deadline: time.Now().Add(30 * time.Minute).Unix()}}
 	mark, welcomed := atomic.Uint64{}, make(chan struct{})
 	l.client, err = d.Home().Session(session.ClientOptions{
 		Mark: mark.Load,

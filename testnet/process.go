@@ -171,8 +171,10 @@ func (o *Organization) invite(ctx context.Context, root, name string) (dir, link
 	if err := json.Unmarshal(out, &added); err != nil {
 		return "", "", err
 	}
-	return filepath.Join(root, "device-"+added.Address), added.Link, nil
+	return deviceFolder(root, added.Address), added.Link, nil
 }
+
+func deviceFolder(root, address string) string { return filepath.Join(root, "device-"+address) }
 
 // command runs a member's command and returns its JSON lines.
 func (d *Device) command(ctx context.Context, args ...string) ([]map[string]any, error) {

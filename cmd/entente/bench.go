@@ -20,6 +20,8 @@ func benchCommand() *cobra.Command {
 	}
 	deposits := c.Flags().Int("deposits", 300_000, "deposits per setting of the store")
 	messages := c.Flags().Int("messages", 300, "messages from device to device")
+	members := c.Flags().Int("members", 500, "devices of the large room")
+	commits := c.Flags().Int("commits", 1_000, "Commits that one of them misses")
 	only := c.Flags().StringSlice("only", nil, "parts to measure: "+strings.Join(testnet.BenchParts, ", "))
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		for _, part := range *only {
@@ -31,7 +33,7 @@ func benchCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return testnet.Bench(c.Context(), testnet.BenchOptions{Binary: binary, Out: c.OutOrStdout(), Deposits: *deposits, Messages: *messages, Only: *only})
+		return testnet.Bench(c.Context(), testnet.BenchOptions{Binary: binary, Out: c.OutOrStdout(), Deposits: *deposits, Messages: *messages, Members: *members, Commits: *commits, Only: *only})
 	}
 	return c
 }
