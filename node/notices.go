@@ -27,7 +27,7 @@ func (n *Node) notify(ctx context.Context, b *store.Batch, events []mailbox.Even
 		}
 	}
 	for _, row := range n.groupsOf(events) {
-		if size := n.rooms.size(row.Key.Room); size > 2 || n.recovering() {
+		if size := n.rooms.size(row.Key.Room); size > 2 || n.recovering() || !n.told.atOnce(row.Key, row.At) {
 			if err := n.told.put(b, *row); err != nil {
 				return staged, err
 			}

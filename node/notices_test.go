@@ -129,6 +129,7 @@ func (w *world) tells(events ...mailbox.Event) (rows, notices int) {
 	w.t.Helper()
 	var b store.Batch
 	before := w.acme.told.last.Load()
+	clear(w.acme.told.lately)
 	staged, err := w.acme.notify(w.t.Context(), &b, events)
 	must(w.t, err)
 	for _, s := range staged {
@@ -164,6 +165,35 @@ func TestRoomsOfManyMembersHearOnlyOfWhatDidNotArrive(t *testing.T) {
 	w.acme.rooms.entry(w.room).count.Store(2)
 	if _, notices := w.tells(twice, twice, event(mailbox.StateAcknowledged)); notices != 1 {
 		t.Errorf("one batch makes %d notices", notices)
+	}
+}
+
+func TestABurstInARoomOfTwoSharesANotice(t *testing.T) {
+	w := newWorld(t)
+	w.alice.acksEach()
+	w.bob.acksEach()
+	w.acme.rooms.entry(w.room).count.Store(2)
+	w.says(20)
+	clear(w.acme.told.lately)
+	begun := time.Now()
+	if n := w.bob.acksEach(); n != 20 {
+		t.Fatalf("bob got %d envelopes", n)
+	}
+	if said := w.alice.notices(false); len(said) == 0 || said[0].Ranges[0].From != said[0].Ranges[0].To {
+		t.Fatalf("the first was not told of at once, for itself: %+v", said)
+	}
+	told := func(said []*notice.Notice) (total int) {
+		for _, n := range said {
+			for _, r := range n.Ranges {
+				total += len(r.Handles)
+			}
+		}
+		return total
+	}
+	var said []*notice.Notice
+	eventually(t, "the others", func() bool { said = w.alice.notices(false); return told(said) >= 20 })
+	if total := told(said); total != 20 || len(said) > 2+2*int(time.Since(begun)/wire.NoticeGather) {
+		t.Errorf("%d notices tell of %d envelopes", len(said), total)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,16 +16,51 @@ import (
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
-// Notices of rooms with more than two members are gathered for a second, so that one
-// signature tells of many envelopes (docs/protocol.md 2.7). What is still to be told lies
+// Notices of rooms with more than two members, and of bursts in a room of two, are gathered
+// for a second, so that one signature tells of many envelopes (docs/protocol.md 2.7). What is still to be told lies
 // in the store from the batch that removed the envelopes on, and leaves it in the batch
 // that holds the notice: a crash loses none and tells none twice.
 //
 // Rows: "nd/told/" ‖ number uint64; value: JSON toldRow.
 const toldPrefix = "nd/told/"
 
-// told numbers the rows.
-type told struct{ last atomic.Uint64 }
+// told numbers the rows, and knows where something was told within the last second.
+type told struct {
+	last atomic.Uint64
+
+	mu     sync.Mutex
+	lately map[toldKey]int64 // ms of the clock
+}
+
+// maxLately bounds what told remembers: beyond it, notices are gathered that need not be.
+const maxLately = 4_096
+
+// atOnce reports whether a notice of a room of two may go now: the first one does, and
+// what follows it within wire.NoticeGather shares the next. A person who waits for an
+// answer waits for the first; a hundred messages a second are not worth a hundred
+// signatures.
+func (t *told) atOnce(key toldKey, now int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if last, ok := t.lately[key]; ok && now-last < wire.NoticeGather.Milliseconds() && now >= last {
+		return false
+	}
+	if len(t.lately) >= maxLately {
+		for k, last := range t.lately {
+			if now-last >= wire.NoticeGather.Milliseconds() || now < last {
+				delete(t.lately, k)
+			}
+		}
+		if len(t.lately) >= maxLately {
+			return false
+		}
+	}
+	if t.lately == nil {
+		t.lately = make(map[toldKey]int64)
+	}
+	t.lately[key] = now
+	return true
+}
 
 // toldRow is what became of some envelopes of a room, each of them at each of some
 // members.
