@@ -181,6 +181,9 @@ func (d *Device) Close() {
 // is submitted through it bypasses this device's own counter.
 func (d *Device) Home() *home.Home { return d.home }
 
+// Mark is the highest number of its mailbox that this device has stored.
+func (d *Device) Mark() uint64 { return d.mark() }
+
 // ID is the device's ID.
 func (d *Device) ID() wire.DeviceID {
 	return wire.DeviceID(d.account.DeviceKey.Public().(ed25519.PublicKey))

@@ -12,7 +12,10 @@ import (
 	"github.com/entente-im/entente/device"
 )
 
-const memoryFolder = "/dev/shm" // a file system without a disk: device stores "in memory"
+const (
+	memoryFolder = "/dev/shm" // a file system without a disk: device stores "in memory"
+	benchLoad    = 8 * time.Second
+)
 
 // benchPairs has 64 members of one organization write to 64 of another through both
 // nodes, processes with durable stores, MLS included; first with the devices' stores in
