@@ -136,9 +136,56 @@ func (d *Device) fetch(ctx context.Context, k memberKey) (*identity.Member, erro
 	return m, err
 }
 
+// learned is a chain that stands.
+type learned struct {
+	memberKey
+	member *identity.Member
+	raw    []byte
+}
+
 // learn verifies and stores a chain. The organization's name is pinned to its ID: a
 // name that comes with another ID than before is refused.
 func (d *Device) learn(org wire.OrganizationID, chain *pb.MemberChain) (*identity.Member, error) {
+	l, err := d.verifyChain(org, chain)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.vault.update(func(t *txn) error { return t.putChain(l) }); err != nil {
+		return nil, err
+	}
+	d.chains.learned(l)
+	return l.member, nil
+}
+
+// learnAll verifies and stores what stands of many chains, in one transaction.
+func (d *Device) learnAll(keys []memberKey, chains []*pb.MemberChain) {
+	var stand []*learned
+	for i, chain := range chains {
+		if chain == nil {
+			continue
+		}
+		if l, err := d.verifyChain(keys[i].Org, chain); err == nil && l.memberKey == keys[i] {
+			stand = append(stand, l)
+		}
+	}
+	stored := stand[:0]
+	err := d.vault.update(func(t *txn) error {
+		for _, l := range stand {
+			switch err := t.putChain(l); {
+			case err == nil:
+				stored = append(stored, l)
+			case !errors.Is(err, ErrIdentityChanged):
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		d.chains.learned(stored...)
+	}
+}
+
+func (d *Device) verifyChain(org wire.OrganizationID, chain *pb.MemberChain) (*learned, error) {
 	m, err := identity.VerifyChain(chain, org, d.now())
 	if err != nil {
 		return nil, err
@@ -147,46 +194,49 @@ func (d *Device) learn(org wire.OrganizationID, chain *pb.MemberChain) (*identit
 	if err != nil {
 		return nil, fmt.Errorf("device: a chain: %w", err)
 	}
-	name := m.Organization.Manifest.Name
 	k := memberKey{org, m.ID}
 	if known, err := d.chains.get(k); err == nil {
 		if err := m.Supersedes(known); err != nil {
 			return nil, err
 		}
 	}
-	err = d.vault.update(func(t *txn) error {
-		var pinned wire.OrganizationID
-		switch b, err := t.meta([]byte(pinKey(name))); {
-		case errors.Is(err, errNoRecord):
-			if err := t.putMetaJSON(pinKey(name), org); err != nil {
-				return err
-			}
-		case err != nil:
-			return err
-		default:
-			if err := json.Unmarshal(b, &pinned); err != nil {
-				return err
-			}
-			if pinned != org {
-				return fmt.Errorf("%w: %s", ErrIdentityChanged, name)
-			}
-		}
-		if err := t.putMetaJSON(nameKey(m.Address()), k); err != nil {
+	return &learned{k, m, raw}, nil
+}
+
+func (t *txn) putChain(l *learned) error {
+	var pinned wire.OrganizationID
+	name := l.member.Organization.Manifest.Name
+	switch b, err := t.meta([]byte(pinKey(name))); {
+	case errors.Is(err, errNoRecord):
+		if err := t.putMetaJSON(pinKey(name), l.Org); err != nil {
 			return err
 		}
-		return t.putMeta(chainKey(k), raw)
-	})
-	if err != nil {
-		return nil, err
+	case err != nil:
+		return err
+	default:
+		if err := json.Unmarshal(b, &pinned); err != nil {
+			return err
+		}
+		if pinned != l.Org {
+			return fmt.Errorf("%w: %s", ErrIdentityChanged, name)
+		}
 	}
-	d.chains.mu.Lock()
-	defer d.chains.mu.Unlock()
-	d.chains.keep(k, m)
-	if d.chains.fetched == nil || len(d.chains.fetched) > 10_000 {
-		d.chains.fetched = make(map[memberKey]time.Time)
+	if err := t.putMetaJSON(nameKey(l.member.Address()), l.memberKey); err != nil {
+		return err
 	}
-	d.chains.fetched[k] = d.now()
-	return m, nil
+	return t.putMeta(chainKey(l.memberKey), l.raw)
+}
+
+func (c *chains) learned(list ...*learned) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range list {
+		c.keep(l.memberKey, l.member)
+		if c.fetched == nil || len(c.fetched) > 10_000 {
+			c.fetched = make(map[memberKey]time.Time)
+		}
+		c.fetched[l.memberKey] = c.d.now()
+	}
 }
 
 // remembered is the member behind an address as this device last knew it: good for

@@ -254,6 +254,7 @@ func (b *batch) welcome(core *pb.EnvelopeCore) error {
 	if err != nil {
 		return err
 	}
+	b.d.prefetchTree(b.ctx, suiteOf(body.Welcome), tree.Tree)
 	err = b.d.withChains(b.ctx, func() (err error) {
 		r.state, info, err = group.Join(b.d.config(), body.Welcome, tree.Tree, secrets)
 		return err
@@ -450,6 +451,7 @@ func (b *batch) cannotFollow(r *room, err error) {
 func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error {
 	var next *group.State
 	var effects *mls.Effects
+	b.d.prefetchCommit(b.ctx, core.Body)
 	err := b.d.withChains(b.ctx, func() (err error) {
 		next, effects, err = r.state.Process(core.Body)
 		return err

@@ -192,6 +192,7 @@ func (d *Device) resync(ctx context.Context, id wire.RoomID, follow bool) error 
 // joining by Welcome.
 func (d *Device) stageResync(ctx context.Context, r *room, a *pb.GroupInfoAnswer) (*group.Staged, error) {
 	var staged *group.Staged
+	d.prefetchTree(ctx, r.state.Public().Suite().ID, a.GetTree())
 	err := d.withChains(ctx, func() (err error) {
 		p := group.ExternalParams{Credential: d.credential(), ResyncOwn: true}
 		staged, err = group.ExternalJoin(d.config(), a.GetGroupInfo(), a.GetTree(), p)
