@@ -99,9 +99,10 @@ type Options struct {
 	Store           *store.Store
 	Outbox          Outbox
 	Handler         Handler
-	Signs           func() error // nil, or why no agreement may be signed now (a status); nil: always
-	Clock           Clock        // nil: the system's
-	Incarnation     uint64       // of this node's numbers; raised after a restore
+	Signs           func() error              // nil, or why no agreement may be signed now (a status); nil: always
+	Linked          func(wire.OrganizationID) // nil, or told of every link that comes up; must not block
+	Clock           Clock                     // nil: the system's
+	Incarnation     uint64                    // of this node's numbers; raised after a restore
 	Limits          Limits
 	Logger          *slog.Logger          // nil: none
 	Registerer      prometheus.Registerer // nil: none
@@ -131,6 +132,9 @@ func (o *Options) fill() error {
 	}
 	if o.Signs == nil {
 		o.Signs = func() error { return nil }
+	}
+	if o.Linked == nil {
+		o.Linked = func(wire.OrganizationID) {}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

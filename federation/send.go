@@ -162,6 +162,7 @@ func (f *Federation) link(ctx context.Context, p *partner) error {
 	p.linked(f.clock.Now())
 	defer p.unlinked()
 	f.log.Info("partner is linked", "partner", p.id.String())
+	f.opts.Linked(p.id)
 	return f.pump(ctx, cancel, p, out, b)
 }
 

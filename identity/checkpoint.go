@@ -35,6 +35,35 @@ func SignCheckpoint(id wire.OrganizationID, size uint64, root [32]byte, director
 	return string(b), err
 }
 
+// VerifyHead checks a head that was signed under any of an organization's manifests: a head
+// of a past directory key is a past head of the same log.
+func VerifyHead(signed string, o *Organization) (*Checkpoint, error) {
+	c, err := VerifyCheckpoint(signed, o)
+	for i := len(o.Notes) - 2; err != nil && i >= 0; i-- {
+		text, e := wire.NoteText(o.Notes[i])
+		if e != nil {
+			return nil, e
+		}
+		m, e := parseManifest(text)
+		if e != nil || m.Directory.Equal(o.Manifest.Directory) {
+			continue
+		}
+		past := *o
+		past.Manifest = m
+		c, err = VerifyCheckpoint(signed, &past)
+	}
+	return c, err
+}
+
+// canonical64 decodes base64 that is what its bytes encode to.
+func canonical64(s string) ([]byte, error) {
+	b, err := base64.StdEncoding.Strict().DecodeString(s)
+	if err == nil && base64.StdEncoding.EncodeToString(b) != s {
+		err = refuse("base64 with line breaks")
+	}
+	return b, err
+}
+
 // VerifyCheckpoint checks a head of an organization. Extension lines, which ours do not
 // have, are refused: what is taken re-encodes to the same text.
 func VerifyCheckpoint(signed string, o *Organization) (*Checkpoint, error) {

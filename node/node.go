@@ -73,6 +73,7 @@ type Node struct {
 	peer         wire.DeviceID
 	statementKey wire.NoteKey
 	hubKey       ed25519.PrivateKey
+	cosignerKey  ed25519.PrivateKey
 	handles      handles
 
 	store     *store.Store
@@ -90,6 +91,8 @@ type Node struct {
 	resyncs   *resyncs
 	contacts  *contacts
 	chains    *chains
+	heads     heads
+	replicas  *replicas
 	validator mls.CredentialValidator
 	revoking  sync.Mutex // one revocation is followed up at a time
 
@@ -194,7 +197,7 @@ func (n *Node) openIdentity(o Options) (*identity.NodeKeys, error) {
 		return nil, fmt.Errorf("node: %s: %w", CertificateFile, err)
 	}
 	n.statementKey = wire.NoteKey{Owner: n.org.Manifest.Name + "/node", Public: n.org.Manifest.Node, Private: keys.Node}
-	n.hubKey = keys.Hub
+	n.hubKey, n.cosignerKey = keys.Hub, keys.Cosigner
 	n.handles, err = newHandles(keys.Handles)
 	return keys, err
 }
@@ -221,7 +224,7 @@ func (n *Node) openStore(ctx context.Context, o Options, keys *identity.NodeKeys
 			return err
 		}
 	}
-	n.results = newResults(n.store)
+	n.results, n.replicas = newResults(n.store), newReplicas(n.store)
 	if n.numbers, err = openNumbers(n.store); err != nil {
 		return err
 	}
@@ -260,7 +263,7 @@ func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *promet
 	l := n.config.Limits
 	n.fed, err = federation.New(federation.Options{
 		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
-		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Clock: n.clock,
+		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Linked: n.replicas.due, Clock: n.clock,
 		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost,
 		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes, Files: l.PartnerFiles},
 	})
@@ -285,6 +288,7 @@ func (n *Node) Run(ctx context.Context) error {
 	start("trees", n.sweepTrees)
 	start("clock", n.watchClock)
 	start("partners", n.sweepPartners)
+	start("directories", n.followPartners)
 	start("notices", n.tellLater)
 	start("revocations", n.retryRevocations)
 	n.doors.serve(start)

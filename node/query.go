@@ -52,6 +52,20 @@ func (n *Node) Query(ctx context.Context, from wire.OrganizationID, q *pb.QueryR
 		if chunk, err = n.chunkFor(ctx, from, q.Blob); err == nil {
 			a.Answer = &pb.QueryResponse_Blob{Blob: chunk}
 		}
+	case *pb.QueryRequest_Head:
+		var head *pb.HeadAnswer
+		if head, err = n.headFor(from, q.Head); err == nil {
+			a.Answer = &pb.QueryResponse_Head{Head: head}
+		}
+	case *pb.QueryRequest_Leaves:
+		var leaves *pb.LeavesAnswer
+		if leaves, err = n.leavesFor(from, q.Leaves); err == nil {
+			a.Answer = &pb.QueryResponse_Leaves{Leaves: leaves}
+		}
+	case *pb.QueryRequest_Cosigned:
+		if err = n.takeCosigned(ctx, from, q.Cosigned); err == nil {
+			a.Answer = &pb.QueryResponse_Cosigned{Cosigned: &pb.CosignedAnswer{}}
+		}
 	default:
 		err = wire.Refuse(pb.Code_CODE_UNSUPPORTED, "a question that this node does not know")
 	}

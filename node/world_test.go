@@ -41,9 +41,15 @@ type site struct {
 // newSite makes and runs an organization's node on loopback.
 func newSite(t testing.TB, name string) *site {
 	t.Helper()
+	return newSiteAt(t, name, "/ip4/127.0.0.1/tcp/0")
+}
+
+// newSiteAt is newSite where its partners reach it at a known address.
+func newSiteAt(t testing.TB, name, federation string) *site {
+	t.Helper()
 	s := &site{t: t, dir: filepath.Join(t.TempDir(), name)}
 	c := DefaultConfig()
-	c.Listen, c.Federation, c.TrustClock = "127.0.0.1:0", []string{"/ip4/127.0.0.1/tcp/0"}, true
+	c.Listen, c.Federation, c.TrustClock = "127.0.0.1:0", []string{federation}, true
 	_, err := Init(s.dir, name, worldPass, c)
 	must(t, err)
 	s.start()

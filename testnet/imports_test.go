@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	// What devices share of identity opens no store.
 	"identity":           {"identity", "wire"},
 	"identity/directory": {"identity", "identity/directory", "store", "wire"},
+	"identity/replica":   {"identity", "identity/replica", "store", "wire"},
 	"mailbox":            {"mailbox", "store", "wire"},
 	// Files of ciphertext beside the store, each with a key slot of its own.
 	"mailbox/blob": {"mailbox/blob", "store/slot", "wire"},
@@ -36,7 +37,7 @@ var mayImport = map[string][]string{
 	// What hub and devices hold a room to, in one place.
 	"policy":      {"policy", "mls", "wire"},
 	"device":      {"device", "identity", "mls", "mls/group", "policy", "store/slot", "wire"},
-	"node":        {"node", "federation", "identity", "identity/directory", "mailbox", "mailbox/blob", "mls", "policy", "store", "wire"},
+	"node":        {"node", "federation", "identity", "identity/directory", "identity/replica", "mailbox", "mailbox/blob", "mls", "policy", "store", "wire"},
 	"testnet":     {"testnet", "node", "device", "federation", "identity", "identity/directory", "mailbox", "mls", "policy", "store", "store/slot", "wire"},
 	"cmd/entente": {"node", "device", "identity", "testnet", "wire"},
 }

@@ -1,7 +1,9 @@
 package directory
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/identity/prefix"
@@ -16,6 +18,31 @@ func (d *Directory) Checkpoint() (string, error) {
 	size, root, err := d.Head()
 	if err != nil {
 		return "", err
+	}
+	return d.signHead(size, root)
+}
+
+// headMark is the store's mark of the highest head that was signed: size ‖ the first four
+// bytes of its root.
+const headMark = "directory/head"
+
+// signHead signs a head above the mark, or the one at it again: a log that was set back
+// signs nothing, or it would have two pasts. It is recovering then.
+func (d *Directory) signHead(size uint64, root [32]byte) (string, error) {
+	if size > math.MaxUint32 {
+		return "", fmt.Errorf("directory: a log of %d entries", size)
+	}
+	next := size<<32 | uint64(binary.BigEndian.Uint32(root[:]))
+	switch mark := d.store.Mark(headMark); {
+	case size < mark>>32 || size == mark>>32 && next != mark:
+		return "", wire.Refuse(pb.Code_CODE_RECOVERING, "the directory is behind a head that it has signed, of %d entries", mark>>32)
+	case next != mark:
+		if err := d.store.SetMark(headMark, next); err != nil {
+			return "", err
+		}
+		if err := d.store.SyncMarks(); err != nil { // before anybody sees the signature
+			return "", err
+		}
 	}
 	return identity.SignCheckpoint(d.opts.Organization.ID, size, root, d.opts.Directory)
 }
@@ -53,7 +80,7 @@ func (d *Directory) Currency(id wire.MemberID) (*pb.Currency, error) {
 	if e != nil {
 		c.Nonce = e.row.Nonce
 	}
-	c.Checkpoint, err = identity.SignCheckpoint(d.opts.Organization.ID, log.size, [32]byte(root), d.opts.Directory)
+	c.Checkpoint, err = d.signHead(log.size, [32]byte(root))
 	return c, err
 }
 

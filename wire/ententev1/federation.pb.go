@@ -597,6 +597,9 @@ type QueryRequest struct {
 	//	*QueryRequest_Chain
 	//	*QueryRequest_Manifest
 	//	*QueryRequest_Blob
+	//	*QueryRequest_Head
+	//	*QueryRequest_Leaves
+	//	*QueryRequest_Cosigned
 	Query         isQueryRequest_Query `protobuf_oneof:"query"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -725,6 +728,33 @@ func (x *QueryRequest) GetBlob() *BlobQuery {
 	return nil
 }
 
+func (x *QueryRequest) GetHead() *HeadQuery {
+	if x != nil {
+		if x, ok := x.Query.(*QueryRequest_Head); ok {
+			return x.Head
+		}
+	}
+	return nil
+}
+
+func (x *QueryRequest) GetLeaves() *LeavesQuery {
+	if x != nil {
+		if x, ok := x.Query.(*QueryRequest_Leaves); ok {
+			return x.Leaves
+		}
+	}
+	return nil
+}
+
+func (x *QueryRequest) GetCosigned() *CosignedQuery {
+	if x != nil {
+		if x, ok := x.Query.(*QueryRequest_Cosigned); ok {
+			return x.Cosigned
+		}
+	}
+	return nil
+}
+
 type isQueryRequest_Query interface {
 	isQueryRequest_Query()
 }
@@ -761,6 +791,18 @@ type QueryRequest_Blob struct {
 	Blob *BlobQuery `protobuf:"bytes,10,opt,name=blob,proto3,oneof"`
 }
 
+type QueryRequest_Head struct {
+	Head *HeadQuery `protobuf:"bytes,20,opt,name=head,proto3,oneof"`
+}
+
+type QueryRequest_Leaves struct {
+	Leaves *LeavesQuery `protobuf:"bytes,21,opt,name=leaves,proto3,oneof"`
+}
+
+type QueryRequest_Cosigned struct {
+	Cosigned *CosignedQuery `protobuf:"bytes,22,opt,name=cosigned,proto3,oneof"`
+}
+
 func (*QueryRequest_Resolve) isQueryRequest_Query() {}
 
 func (*QueryRequest_Claim) isQueryRequest_Query() {}
@@ -777,6 +819,12 @@ func (*QueryRequest_Manifest) isQueryRequest_Query() {}
 
 func (*QueryRequest_Blob) isQueryRequest_Query() {}
 
+func (*QueryRequest_Head) isQueryRequest_Query() {}
+
+func (*QueryRequest_Leaves) isQueryRequest_Query() {}
+
+func (*QueryRequest_Cosigned) isQueryRequest_Query() {}
+
 type QueryResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Status *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -790,6 +838,9 @@ type QueryResponse struct {
 	//	*QueryResponse_Chain
 	//	*QueryResponse_Manifest
 	//	*QueryResponse_Blob
+	//	*QueryResponse_Head
+	//	*QueryResponse_Leaves
+	//	*QueryResponse_Cosigned
 	Answer        isQueryResponse_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -911,6 +962,33 @@ func (x *QueryResponse) GetBlob() *BlobAnswer {
 	return nil
 }
 
+func (x *QueryResponse) GetHead() *HeadAnswer {
+	if x != nil {
+		if x, ok := x.Answer.(*QueryResponse_Head); ok {
+			return x.Head
+		}
+	}
+	return nil
+}
+
+func (x *QueryResponse) GetLeaves() *LeavesAnswer {
+	if x != nil {
+		if x, ok := x.Answer.(*QueryResponse_Leaves); ok {
+			return x.Leaves
+		}
+	}
+	return nil
+}
+
+func (x *QueryResponse) GetCosigned() *CosignedAnswer {
+	if x != nil {
+		if x, ok := x.Answer.(*QueryResponse_Cosigned); ok {
+			return x.Cosigned
+		}
+	}
+	return nil
+}
+
 type isQueryResponse_Answer interface {
 	isQueryResponse_Answer()
 }
@@ -947,6 +1025,18 @@ type QueryResponse_Blob struct {
 	Blob *BlobAnswer `protobuf:"bytes,9,opt,name=blob,proto3,oneof"`
 }
 
+type QueryResponse_Head struct {
+	Head *HeadAnswer `protobuf:"bytes,20,opt,name=head,proto3,oneof"`
+}
+
+type QueryResponse_Leaves struct {
+	Leaves *LeavesAnswer `protobuf:"bytes,21,opt,name=leaves,proto3,oneof"`
+}
+
+type QueryResponse_Cosigned struct {
+	Cosigned *CosignedAnswer `protobuf:"bytes,22,opt,name=cosigned,proto3,oneof"`
+}
+
 func (*QueryResponse_Resolve) isQueryResponse_Answer() {}
 
 func (*QueryResponse_Claim) isQueryResponse_Answer() {}
@@ -962,6 +1052,12 @@ func (*QueryResponse_Chain) isQueryResponse_Answer() {}
 func (*QueryResponse_Manifest) isQueryResponse_Answer() {}
 
 func (*QueryResponse_Blob) isQueryResponse_Answer() {}
+
+func (*QueryResponse_Head) isQueryResponse_Answer() {}
+
+func (*QueryResponse_Leaves) isQueryResponse_Answer() {}
+
+func (*QueryResponse_Cosigned) isQueryResponse_Answer() {}
 
 type ResolveQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2014,6 +2110,367 @@ func (x *BlobAnswer) GetChunk() []byte {
 	return nil
 }
 
+// HeadQuery asks for the head of the answering organization's log, or, with the asker's own
+// ID, for the highest one that the answering organization has of the asker's log.
+type HeadQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Organization  []byte                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeadQuery) Reset() {
+	*x = HeadQuery{}
+	mi := &file_entente_v1_federation_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeadQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeadQuery) ProtoMessage() {}
+
+func (x *HeadQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeadQuery.ProtoReflect.Descriptor instead.
+func (*HeadQuery) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *HeadQuery) GetOrganization() []byte {
+	if x != nil {
+		return x.Organization
+	}
+	return nil
+}
+
+type HeadAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checkpoint    string                 `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeadAnswer) Reset() {
+	*x = HeadAnswer{}
+	mi := &file_entente_v1_federation_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeadAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeadAnswer) ProtoMessage() {}
+
+func (x *HeadAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeadAnswer.ProtoReflect.Descriptor instead.
+func (*HeadAnswer) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *HeadAnswer) GetCheckpoint() string {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return ""
+}
+
+// LeavesQuery asks for leaves FROM up to but without TO of one of the same two logs.
+type LeavesQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Organization  []byte                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"`
+	From          uint64                 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
+	To            uint64                 `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeavesQuery) Reset() {
+	*x = LeavesQuery{}
+	mi := &file_entente_v1_federation_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeavesQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeavesQuery) ProtoMessage() {}
+
+func (x *LeavesQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeavesQuery.ProtoReflect.Descriptor instead.
+func (*LeavesQuery) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *LeavesQuery) GetOrganization() []byte {
+	if x != nil {
+		return x.Organization
+	}
+	return nil
+}
+
+func (x *LeavesQuery) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *LeavesQuery) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+type LeavesAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Leaves        []byte                 `protobuf:"bytes,1,opt,name=leaves,proto3" json:"leaves,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeavesAnswer) Reset() {
+	*x = LeavesAnswer{}
+	mi := &file_entente_v1_federation_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeavesAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeavesAnswer) ProtoMessage() {}
+
+func (x *LeavesAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeavesAnswer.ProtoReflect.Descriptor instead.
+func (*LeavesAnswer) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *LeavesAnswer) GetLeaves() []byte {
+	if x != nil {
+		return x.Leaves
+	}
+	return nil
+}
+
+// CosignedQuery hands a cosignature to the log's owner.
+type CosignedQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checkpoint    string                 `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CosignedQuery) Reset() {
+	*x = CosignedQuery{}
+	mi := &file_entente_v1_federation_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CosignedQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CosignedQuery) ProtoMessage() {}
+
+func (x *CosignedQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CosignedQuery.ProtoReflect.Descriptor instead.
+func (*CosignedQuery) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *CosignedQuery) GetCheckpoint() string {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return ""
+}
+
+type CosignedAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CosignedAnswer) Reset() {
+	*x = CosignedAnswer{}
+	mi := &file_entente_v1_federation_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CosignedAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CosignedAnswer) ProtoMessage() {}
+
+func (x *CosignedAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CosignedAnswer.ProtoReflect.Descriptor instead.
+func (*CosignedAnswer) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{33}
+}
+
+// Fork proves that a log has two pasts (docs/protocol.md 2.12).
+type Fork struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`                 // entente.im/fork/v1
+	Organization  string                 `protobuf:"bytes,2,opt,name=organization,proto3" json:"organization,omitempty"` // ID
+	Manifests     []string               `protobuf:"bytes,3,rep,name=manifests,proto3" json:"manifests,omitempty"`       // notes, from genesis to the current one
+	Older         string                 `protobuf:"bytes,4,opt,name=older,proto3" json:"older,omitempty"`               // notes: two heads
+	Newer         string                 `protobuf:"bytes,5,opt,name=newer,proto3" json:"newer,omitempty"`
+	Nodes         [][]byte               `protobuf:"bytes,6,rep,name=nodes,proto3" json:"nodes,omitempty"` // hash to the newer root, and not to the older one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fork) Reset() {
+	*x = Fork{}
+	mi := &file_entente_v1_federation_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fork) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fork) ProtoMessage() {}
+
+func (x *Fork) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fork.ProtoReflect.Descriptor instead.
+func (*Fork) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *Fork) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Fork) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
+func (x *Fork) GetManifests() []string {
+	if x != nil {
+		return x.Manifests
+	}
+	return nil
+}
+
+func (x *Fork) GetOlder() string {
+	if x != nil {
+		return x.Older
+	}
+	return ""
+}
+
+func (x *Fork) GetNewer() string {
+	if x != nil {
+		return x.Newer
+	}
+	return ""
+}
+
+func (x *Fork) GetNodes() [][]byte {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
 type LobbyRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Version         uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -2029,7 +2486,7 @@ type LobbyRequest struct {
 
 func (x *LobbyRequest) Reset() {
 	*x = LobbyRequest{}
-	mi := &file_entente_v1_federation_proto_msgTypes[28]
+	mi := &file_entente_v1_federation_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +2498,7 @@ func (x *LobbyRequest) String() string {
 func (*LobbyRequest) ProtoMessage() {}
 
 func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[28]
+	mi := &file_entente_v1_federation_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +2511,7 @@ func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyRequest.ProtoReflect.Descriptor instead.
 func (*LobbyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *LobbyRequest) GetVersion() uint32 {
@@ -2120,7 +2577,7 @@ type LobbyResponse struct {
 
 func (x *LobbyResponse) Reset() {
 	*x = LobbyResponse{}
-	mi := &file_entente_v1_federation_proto_msgTypes[29]
+	mi := &file_entente_v1_federation_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2589,7 @@ func (x *LobbyResponse) String() string {
 func (*LobbyResponse) ProtoMessage() {}
 
 func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[29]
+	mi := &file_entente_v1_federation_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2602,7 @@ func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyResponse.ProtoReflect.Descriptor instead.
 func (*LobbyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LobbyResponse) GetStatus() *Status {
@@ -2232,7 +2689,7 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\n" +
 	"ItemStatus\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12*\n" +
-	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\"\xf2\x03\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\"\x8b\x05\n" +
 	"\fQueryRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\"\n" +
 	"\forganization\x18\x02 \x01(\fR\forganization\x124\n" +
@@ -2245,8 +2702,11 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x05chain\x18\b \x01(\v2\x16.entente.v1.ChainQueryH\x00R\x05chain\x127\n" +
 	"\bmanifest\x18\t \x01(\v2\x19.entente.v1.ManifestQueryH\x00R\bmanifest\x12+\n" +
 	"\x04blob\x18\n" +
-	" \x01(\v2\x15.entente.v1.BlobQueryH\x00R\x04blobB\a\n" +
-	"\x05query\"\xea\x03\n" +
+	" \x01(\v2\x15.entente.v1.BlobQueryH\x00R\x04blob\x12+\n" +
+	"\x04head\x18\x14 \x01(\v2\x15.entente.v1.HeadQueryH\x00R\x04head\x121\n" +
+	"\x06leaves\x18\x15 \x01(\v2\x17.entente.v1.LeavesQueryH\x00R\x06leaves\x127\n" +
+	"\bcosigned\x18\x16 \x01(\v2\x19.entente.v1.CosignedQueryH\x00R\bcosignedB\a\n" +
+	"\x05query\"\x86\x05\n" +
 	"\rQueryResponse\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\x125\n" +
 	"\aresolve\x18\x02 \x01(\v2\x19.entente.v1.ResolveAnswerH\x00R\aresolve\x12/\n" +
@@ -2257,7 +2717,10 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\broom_log\x18\x06 \x01(\v2\x19.entente.v1.RoomLogAnswerH\x00R\aroomLog\x12/\n" +
 	"\x05chain\x18\a \x01(\v2\x17.entente.v1.ChainAnswerH\x00R\x05chain\x128\n" +
 	"\bmanifest\x18\b \x01(\v2\x1a.entente.v1.ManifestAnswerH\x00R\bmanifest\x12,\n" +
-	"\x04blob\x18\t \x01(\v2\x16.entente.v1.BlobAnswerH\x00R\x04blobB\b\n" +
+	"\x04blob\x18\t \x01(\v2\x16.entente.v1.BlobAnswerH\x00R\x04blob\x12,\n" +
+	"\x04head\x18\x14 \x01(\v2\x16.entente.v1.HeadAnswerH\x00R\x04head\x122\n" +
+	"\x06leaves\x18\x15 \x01(\v2\x18.entente.v1.LeavesAnswerH\x00R\x06leaves\x128\n" +
+	"\bcosigned\x18\x16 \x01(\v2\x1a.entente.v1.CosignedAnswerH\x00R\bcosignedB\b\n" +
 	"\x06answer\":\n" +
 	"\fResolveQuery\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -2334,7 +2797,32 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\n" +
 	"BlobAnswer\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x14\n" +
-	"\x05chunk\x18\x02 \x01(\fR\x05chunk\"\xd8\x01\n" +
+	"\x05chunk\x18\x02 \x01(\fR\x05chunk\"/\n" +
+	"\tHeadQuery\x12\"\n" +
+	"\forganization\x18\x01 \x01(\fR\forganization\",\n" +
+	"\n" +
+	"HeadAnswer\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\tR\n" +
+	"checkpoint\"U\n" +
+	"\vLeavesQuery\x12\"\n" +
+	"\forganization\x18\x01 \x01(\fR\forganization\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\x04R\x02to\"&\n" +
+	"\fLeavesAnswer\x12\x16\n" +
+	"\x06leaves\x18\x01 \x01(\fR\x06leaves\"/\n" +
+	"\rCosignedQuery\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\tR\n" +
+	"checkpoint\"\x10\n" +
+	"\x0eCosignedAnswer\"\x9e\x01\n" +
+	"\x04Fork\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\"\n" +
+	"\forganization\x18\x02 \x01(\tR\forganization\x12\x1c\n" +
+	"\tmanifests\x18\x03 \x03(\tR\tmanifests\x12\x14\n" +
+	"\x05older\x18\x04 \x01(\tR\x05older\x12\x14\n" +
+	"\x05newer\x18\x05 \x01(\tR\x05newer\x12\x14\n" +
+	"\x05nodes\x18\x06 \x03(\fR\x05nodes\"\xd8\x01\n" +
 	"\fLobbyRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\fR\atokenId\x12\x14\n" +
@@ -2369,7 +2857,7 @@ func file_entente_v1_federation_proto_rawDescGZIP() []byte {
 }
 
 var file_entente_v1_federation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_entente_v1_federation_proto_goTypes = []any{
 	(ItemKind)(0),             // 0: entente.v1.ItemKind
 	(*Item)(nil),              // 1: entente.v1.Item
@@ -2400,28 +2888,35 @@ var file_entente_v1_federation_proto_goTypes = []any{
 	(*ManifestAnswer)(nil),    // 26: entente.v1.ManifestAnswer
 	(*BlobQuery)(nil),         // 27: entente.v1.BlobQuery
 	(*BlobAnswer)(nil),        // 28: entente.v1.BlobAnswer
-	(*LobbyRequest)(nil),      // 29: entente.v1.LobbyRequest
-	(*LobbyResponse)(nil),     // 30: entente.v1.LobbyResponse
-	(*Envelope)(nil),          // 31: entente.v1.Envelope
-	(*LeafChange)(nil),        // 32: entente.v1.LeafChange
-	(*DeviceRef)(nil),         // 33: entente.v1.DeviceRef
-	(*Bundle)(nil),            // 34: entente.v1.Bundle
-	(*Status)(nil),            // 35: entente.v1.Status
+	(*HeadQuery)(nil),         // 29: entente.v1.HeadQuery
+	(*HeadAnswer)(nil),        // 30: entente.v1.HeadAnswer
+	(*LeavesQuery)(nil),       // 31: entente.v1.LeavesQuery
+	(*LeavesAnswer)(nil),      // 32: entente.v1.LeavesAnswer
+	(*CosignedQuery)(nil),     // 33: entente.v1.CosignedQuery
+	(*CosignedAnswer)(nil),    // 34: entente.v1.CosignedAnswer
+	(*Fork)(nil),              // 35: entente.v1.Fork
+	(*LobbyRequest)(nil),      // 36: entente.v1.LobbyRequest
+	(*LobbyResponse)(nil),     // 37: entente.v1.LobbyResponse
+	(*Envelope)(nil),          // 38: entente.v1.Envelope
+	(*LeafChange)(nil),        // 39: entente.v1.LeafChange
+	(*DeviceRef)(nil),         // 40: entente.v1.DeviceRef
+	(*Bundle)(nil),            // 41: entente.v1.Bundle
+	(*Status)(nil),            // 42: entente.v1.Status
 }
 var file_entente_v1_federation_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.Item.kind:type_name -> entente.v1.ItemKind
-	31, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
-	32, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
-	33, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
-	34, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
+	38, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
+	39, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
+	40, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
+	41, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
 	3,  // 5: entente.v1.DeliverFrame.hello:type_name -> entente.v1.DeliverHello
 	4,  // 6: entente.v1.DeliverFrame.welcome:type_name -> entente.v1.DeliverWelcome
 	5,  // 7: entente.v1.DeliverFrame.batch:type_name -> entente.v1.DeliverBatch
 	6,  // 8: entente.v1.DeliverFrame.result:type_name -> entente.v1.DeliverResult
-	35, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
+	42, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
 	1,  // 10: entente.v1.DeliverBatch.items:type_name -> entente.v1.Item
 	7,  // 11: entente.v1.DeliverResult.statuses:type_name -> entente.v1.ItemStatus
-	35, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
+	42, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
 	10, // 13: entente.v1.QueryRequest.resolve:type_name -> entente.v1.ResolveQuery
 	14, // 14: entente.v1.QueryRequest.claim:type_name -> entente.v1.ClaimQuery
 	17, // 15: entente.v1.QueryRequest.tree:type_name -> entente.v1.TreeQuery
@@ -2430,27 +2925,33 @@ var file_entente_v1_federation_proto_depIdxs = []int32{
 	23, // 18: entente.v1.QueryRequest.chain:type_name -> entente.v1.ChainQuery
 	25, // 19: entente.v1.QueryRequest.manifest:type_name -> entente.v1.ManifestQuery
 	27, // 20: entente.v1.QueryRequest.blob:type_name -> entente.v1.BlobQuery
-	35, // 21: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
-	13, // 22: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
-	16, // 23: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
-	18, // 24: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
-	20, // 25: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
-	22, // 26: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
-	24, // 27: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
-	26, // 28: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
-	28, // 29: entente.v1.QueryResponse.blob:type_name -> entente.v1.BlobAnswer
-	11, // 30: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
-	35, // 31: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
-	15, // 32: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
-	11, // 33: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
-	31, // 34: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
-	11, // 35: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
-	35, // 36: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
-	37, // [37:37] is the sub-list for method output_type
-	37, // [37:37] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	29, // 21: entente.v1.QueryRequest.head:type_name -> entente.v1.HeadQuery
+	31, // 22: entente.v1.QueryRequest.leaves:type_name -> entente.v1.LeavesQuery
+	33, // 23: entente.v1.QueryRequest.cosigned:type_name -> entente.v1.CosignedQuery
+	42, // 24: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
+	13, // 25: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
+	16, // 26: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
+	18, // 27: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
+	20, // 28: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
+	22, // 29: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
+	24, // 30: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
+	26, // 31: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
+	28, // 32: entente.v1.QueryResponse.blob:type_name -> entente.v1.BlobAnswer
+	30, // 33: entente.v1.QueryResponse.head:type_name -> entente.v1.HeadAnswer
+	32, // 34: entente.v1.QueryResponse.leaves:type_name -> entente.v1.LeavesAnswer
+	34, // 35: entente.v1.QueryResponse.cosigned:type_name -> entente.v1.CosignedAnswer
+	11, // 36: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
+	42, // 37: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
+	15, // 38: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
+	11, // 39: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
+	38, // 40: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
+	11, // 41: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
+	42, // 42: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
+	43, // [43:43] is the sub-list for method output_type
+	43, // [43:43] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_federation_proto_init() }
@@ -2474,6 +2975,9 @@ func file_entente_v1_federation_proto_init() {
 		(*QueryRequest_Chain)(nil),
 		(*QueryRequest_Manifest)(nil),
 		(*QueryRequest_Blob)(nil),
+		(*QueryRequest_Head)(nil),
+		(*QueryRequest_Leaves)(nil),
+		(*QueryRequest_Cosigned)(nil),
 	}
 	file_entente_v1_federation_proto_msgTypes[8].OneofWrappers = []any{
 		(*QueryResponse_Resolve)(nil),
@@ -2484,6 +2988,9 @@ func file_entente_v1_federation_proto_init() {
 		(*QueryResponse_Chain)(nil),
 		(*QueryResponse_Manifest)(nil),
 		(*QueryResponse_Blob)(nil),
+		(*QueryResponse_Head)(nil),
+		(*QueryResponse_Leaves)(nil),
+		(*QueryResponse_Cosigned)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2491,7 +2998,7 @@ func file_entente_v1_federation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_federation_proto_rawDesc), len(file_entente_v1_federation_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

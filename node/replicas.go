@@ -1,0 +1,271 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/identity/replica"
+	"github.com/entente-im/entente/store"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// Partners' directory logs, followed head by head (docs/protocol.md 2.11): asked for when a
+// link comes up, when a newer head is heard of, and every followEvery.
+
+const (
+	followEvery = time.Minute
+	// followCeiling is the longest wait after failures, which double it.
+	followCeiling = 30 * time.Minute
+	// followTime bounds one look at a partner's log, all its pages included.
+	followTime = 5 * time.Minute
+	// followers bounds how many logs are fetched at once.
+	followers = 4
+	// cosignAgain is the age from which a cosignature is made anew, so that a log without
+	// changes stays fresh.
+	cosignAgain = time.Hour
+)
+
+// replicas are the copies of partners' logs and when each is looked at next.
+type replicas struct {
+	store *store.Store
+
+	mu    sync.Mutex
+	open  map[wire.OrganizationID]*replica.Replica
+	plans map[wire.OrganizationID]*plan
+	kick  chan struct{} // one place: something is due earlier than planned
+}
+
+// plan is when a log is looked at.
+type plan struct {
+	next     time.Time
+	failures int
+	busy     bool
+	again    bool // it became due while it was looked at
+}
+
+func newReplicas(s *store.Store) *replicas {
+	return &replicas{store: s, open: make(map[wire.OrganizationID]*replica.Replica),
+		plans: make(map[wire.OrganizationID]*plan), kick: make(chan struct{}, 1)}
+}
+
+// of returns the copy of a log.
+func (r *replicas) of(id wire.OrganizationID) (*replica.Replica, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.open[id]; c != nil {
+		return c, nil
+	}
+	c, err := replica.Open(r.store, id)
+	if err == nil {
+		r.open[id] = c
+	}
+	return c, err
+}
+
+// due has a log looked at now.
+func (r *replicas) due(id wire.OrganizationID) {
+	r.mu.Lock()
+	p := r.planLocked(id)
+	p.next, p.again = time.Time{}, p.busy
+	r.mu.Unlock()
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (r *replicas) planLocked(id wire.OrganizationID) *plan {
+	p := r.plans[id]
+	if p == nil {
+		p = &plan{}
+		r.plans[id] = p
+	}
+	return p
+}
+
+// claim says whether a log is to be looked at now, and by the caller.
+func (r *replicas) claim(id wire.OrganizationID, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.planLocked(id)
+	if p.busy || now.Before(p.next) {
+		return false
+	}
+	p.busy = true
+	return true
+}
+
+// done plans the next look after one that ended so.
+func (r *replicas) done(id wire.OrganizationID, now time.Time, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.planLocked(id)
+	p.busy = false
+	if p.failures++; err == nil {
+		p.failures = 0
+	}
+	if !p.again {
+		p.next = now.Add(min(followEvery<<min(p.failures, 10), followCeiling))
+	}
+	p.again = false
+}
+
+// followPartners looks at every partner's log when it is due, until ctx ends.
+func (n *Node) followPartners(ctx context.Context) error {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	places := make(chan struct{}, followers)
+	for {
+		for _, p := range n.fed.Partners() {
+			if p.State == "ended" {
+				n.dropReplica(ctx, p.ID)
+				continue
+			}
+			if p.State != "connected" || !n.replicas.claim(p.ID, time.Now()) {
+				continue
+			}
+			wg.Go(func() {
+				places <- struct{}{}
+				defer func() { <-places }()
+				ctx, cancel := context.WithTimeout(ctx, followTime)
+				defer cancel()
+				err := n.follow(ctx, p.ID)
+				if err != nil && ctx.Err() == nil {
+					n.log.Warn("a partner's directory log is not followed", "partner", p.ID, "error", err)
+				}
+				n.replicas.done(p.ID, time.Now(), err)
+			})
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.replicas.kick:
+		case <-ticker.C:
+		}
+	}
+}
+
+// dropReplica deletes the copy of a log whose organization is no partner any more.
+func (n *Node) dropReplica(ctx context.Context, id wire.OrganizationID) {
+	r, err := n.replicas.of(id)
+	if err == nil {
+		err = r.Drop(ctx)
+	}
+	if err != nil && ctx.Err() == nil {
+		n.log.Error("the copy of a former partner's log stays for now", "partner", id, "error", err)
+	}
+}
+
+// follow asks a partner for its head and takes it.
+func (n *Node) follow(ctx context.Context, id wire.OrganizationID) error {
+	a, err := n.ask(ctx, id, &pb.QueryRequest{Query: &pb.QueryRequest_Head{Head: &pb.HeadQuery{}}})
+	if err != nil {
+		return err
+	}
+	if a.GetHead().GetCheckpoint() == "" {
+		return nil // no member yet
+	}
+	return n.takeHead(ctx, id, a.GetHead().GetCheckpoint())
+}
+
+// takeHead verifies a partner's head and all that leads to it, stores that, and cosigns
+// it. What does not fit is recorded and changes nothing; a fork is recorded with its proof.
+func (n *Node) takeHead(ctx context.Context, id wire.OrganizationID, signed string) error {
+	org, ok := n.partner(id)
+	if !ok {
+		return fmt.Errorf("node: no partner %s", id)
+	}
+	r, err := n.replicas.of(id)
+	if err != nil {
+		return err
+	}
+	if r.Forked() != nil {
+		return nil // nothing that it says of itself counts until its incident is settled
+	}
+	head, err := n.fetchTo(ctx, r, org, signed)
+	if err == nil {
+		return errors.Join(r.Accept(ctx), n.cosign(ctx, r, id, head, signed))
+	}
+	var fork *replica.ForkError
+	isFork := errors.As(err, &fork)
+	if isFork {
+		n.log.Error("a partner's directory has two pasts: this is proved and kept", "partner", id)
+	}
+	if isFork || errors.Is(err, replica.ErrMisfit) || errors.Is(err, identity.ErrNotStanding) {
+		return errors.Join(err, r.Refuse(ctx, err, n.clock.Now()))
+	}
+	return err
+}
+
+// errBehind says that a partner shows a head below one that it has shown before.
+var errBehind = fmt.Errorf("%w: the log's head is below one that was shown before; it may be recovering", replica.ErrMisfit)
+
+// fetchTo brings the copy to a head.
+func (n *Node) fetchTo(ctx context.Context, r *replica.Replica, org *identity.Organization, signed string) (*identity.Checkpoint, error) {
+	head, err := identity.VerifyCheckpoint(signed, org)
+	if err != nil {
+		return nil, err
+	}
+	if head.Note, err = identity.MergeCosignatures(head, head.Note, nil); err != nil {
+		return nil, err
+	}
+	from, behind, err := r.Judge(org, head)
+	switch {
+	case err != nil:
+		return nil, err
+	case behind:
+		return nil, errBehind
+	case from == head.Size:
+		return head, nil
+	}
+	leaves, err := n.fetchLeaves(ctx, org.ID, nil, from, head.Size)
+	if err != nil {
+		return nil, err
+	}
+	err = r.Take(ctx, org, head, from, leaves, n.clock.Now())
+	if errors.Is(err, replica.ErrMisfit) && from > 0 {
+		if fork := n.contradict(ctx, r, org, head); fork != nil {
+			return nil, fork
+		}
+	}
+	return head, err
+}
+
+// contradict asks for the whole log of a head that does not continue what is held of it:
+// whoever shows it to others as it is shows a past that proves the fork.
+func (n *Node) contradict(ctx context.Context, r *replica.Replica, org *identity.Organization, head *identity.Checkpoint) error {
+	leaves, err := n.fetchLeaves(ctx, org.ID, nil, 0, head.Size)
+	if err != nil {
+		return err
+	}
+	return r.Contradict(org, head, leaves)
+}
+
+// fetchLeaves gets leaves of a log, ours or the partner's own, page by page. How many they
+// are at most was checked by Judge.
+func (n *Node) fetchLeaves(ctx context.Context, at wire.OrganizationID, of []byte, from, to uint64) ([]byte, error) {
+	var out []byte
+	for from < to {
+		want := min(to-from, maxLeafPage)
+		a, err := n.ask(ctx, at, &pb.QueryRequest{Query: &pb.QueryRequest_Leaves{Leaves: &pb.LeavesQuery{Organization: of, From: from, To: from + want}}})
+		if err != nil {
+			return nil, err
+		}
+		page := a.GetLeaves().GetLeaves()
+		got := uint64(len(page) / replica.LeafLen)
+		if got == 0 || got > want || len(page)%replica.LeafLen != 0 {
+			return nil, fmt.Errorf("%w: %d bytes for %d leaves", replica.ErrMisfit, len(page), want)
+		}
+		out = append(slices.Grow(out, len(page)), page...)
+		from += got
+	}
+	return out, nil
+}
