@@ -115,7 +115,7 @@ func (d *Device) submitStaged(ctx context.Context, id wire.RoomID) error {
 	r := b.room(id)
 	staged, err := d.staged(id)
 	if errors.Is(err, errNoRecord) {
-		r.Committing, r.Resyncing = 0, false
+		r.Committing, r.Resyncing, r.Resetting = 0, false, false
 		b.touch(id)
 		return b.commit(d.mark())
 	}
@@ -144,8 +144,16 @@ func (d *Device) staged(id wire.RoomID) (*group.Staged, error) {
 
 // submitCommit hands a Commit with its bundle over.
 func (d *Device) submitCommit(ctx context.Context, r *room, counter uint64, s *group.Staged) (*pb.Status, error) {
-	a, err := call(ctx, d.home.Device.SubmitCommit, &pb.SubmitCommitRequest{Counter: counter, Room: r.ID[:], Generation: r.Generation, Epoch: s.Epoch() - 1,
-		Bundle: &pb.Bundle{Commit: s.Commit, Welcome: s.Welcome, GroupInfo: s.GroupInfo, Tree: s.Tree}})
+	request := &pb.SubmitCommitRequest{Counter: counter, Room: r.ID[:], Generation: r.Generation, Epoch: s.Epoch() - 1,
+		Bundle: &pb.Bundle{Commit: s.Commit, Welcome: s.Welcome, GroupInfo: s.GroupInfo, Tree: s.Tree}}
+	if r.Resetting {
+		var err error
+		if request.Bundle.Founding, err = d.founding(r.ID); err != nil {
+			return nil, err
+		}
+		request.Generation++
+	}
+	a, err := call(ctx, d.home.Device.SubmitCommit, request)
 	if err != nil {
 		return nil, err
 	}
@@ -174,6 +182,9 @@ func (b *batch) committed(r *room, st *pb.Status) error {
 		return err
 	}
 	b.writes = append(b.writes, func(t *txn) error { return t.deleteState(roomKey("stage/", r.ID)) })
+	if r.Resetting {
+		return b.founded(r, staged, st)
+	}
 	if st.Code != pb.Code_CODE_SEQUENCED {
 		return nil // another Commit was first; it is on its way to us
 	}
@@ -193,7 +204,7 @@ func (b *batch) overtaken(r *room, epoch uint64) error {
 	case staged.Epoch() > epoch+1:
 		return nil
 	}
-	r.Committing, r.Handed, r.Resyncing = 0, false, false
+	r.Committing, r.Handed, r.Resyncing, r.Resetting = 0, false, false, false
 	b.writes = append(b.writes, func(t *txn) error { return t.deleteState(roomKey("stage/", r.ID)) })
 	return nil
 }
@@ -223,6 +234,7 @@ func (b *batch) apply(r *room, staged *group.Staged, seq uint64) (err error) {
 		return err
 	}
 	if before != nil {
+		r.stepped(before.Public(), staged.Commit)
 		b.showDifference(r, before)
 	}
 	b.writes = append(b.writes, func(t *txn) error {

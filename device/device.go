@@ -64,6 +64,7 @@ type Device struct {
 	onSession atomic.Pointer[func(state, reason string)]
 	opened    uint64
 	compared  bool
+	looked    time.Time // when complaints were looked after: undecided
 }
 
 // Option of Open and Enroll.

@@ -230,6 +230,8 @@ func (b *batch) deliver(x *pb.Deliver) error {
 		return b.notice(core)
 	case pb.Kind_KIND_REQUEST:
 		return b.request(core)
+	case pb.Kind_KIND_COMPLAINT:
+		return b.roomCase(core)
 	}
 	return nil // a kind of later versions that concerns people not yet
 }
@@ -242,7 +244,10 @@ func (b *batch) welcome(core *pb.EnvelopeCore) error {
 	}
 	id := wire.RoomID(core.Room)
 	if r := b.room(id); r != nil && r.state != nil && !r.Ended {
-		return nil // delivered again
+		if core.Generation <= r.Generation {
+			return nil // delivered again
+		}
+		return b.resetWelcome(r, core, &body)
 	}
 	secrets, err := b.d.secretsFor(body.Welcome)
 	if err != nil {
@@ -409,6 +414,15 @@ func (b *batch) handshake(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	if r == nil || r.state == nil || r.Ended {
 		return nil // of a room that we are not, or no longer, in
 	}
+	if core.Generation > r.Generation {
+		return errors.New("device: a handshake of a generation of the room that this device is not in")
+	}
+	if core.Generation < r.Generation {
+		if b.advanceSeq(r, env.Seq) {
+			b.chain(r, env)
+		}
+		return nil // of before the reset
+	}
 	if core.Epoch < r.state.Epoch() {
 		if b.advanceSeq(r, env.Seq) {
 			b.chain(r, env)
@@ -420,7 +434,7 @@ func (b *batch) handshake(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	}
 	err := b.process(r, env, core)
 	if err != nil && !temporary(err) && core.Kind == pb.Kind_KIND_COMMIT {
-		b.cannotFollow(r, err)
+		b.cannotFollow(r, core, err)
 	}
 	return err
 }
@@ -437,8 +451,9 @@ func (e *policyError) Unwrap() error { return e.cause }
 // cannotFollow notes that the room goes on without us: to be mended, or, when what we
 // refused is against the room's rules, never. Coming back by external Commit would be
 // accepting it.
-func (b *batch) cannotFollow(r *room, err error) {
+func (b *batch) cannotFollow(r *room, core *pb.EnvelopeCore, err error) {
 	b.touch(r.ID)
+	b.accuse(r, core.Body, err)
 	var against *policyError
 	if !errors.As(err, &against) {
 		r.Behind = true
@@ -480,9 +495,11 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 		b.show(Shown{Event: "room", State: "removed", Room: r.ID.String(), RoomName: r.Name, At: b.d.now()})
 		return nil
 	}
+	before := r.state.Public()
 	r.state = next
 	b.touch(r.ID)
 	if effects.IsCommit {
+		r.stepped(before, core.Body)
 		b.renew = true
 		if err := b.overtaken(r, core.Epoch); err != nil {
 			return err
@@ -548,6 +565,9 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	r := b.room(wire.RoomID(core.Room))
 	if r == nil || r.state == nil {
 		return errors.New("device: a message of a room that this device is not in")
+	}
+	if core.Generation != r.Generation {
+		return errors.New("device: a message of another generation of the room, before or after a reset")
 	}
 	if core.Epoch > r.state.Epoch() && !r.Ended {
 		return errBehind

@@ -53,7 +53,7 @@ func (d *Device) restored(mark uint64) error {
 		}
 		for id, r := range d.rooms {
 			c := *r
-			c.Committing, c.Handed, c.Resyncing, c.Lost = 0, false, false, !c.Ended
+			c.Committing, c.Handed, c.Resyncing, c.Resetting, c.Lost = 0, false, false, false, !c.Ended
 			if err := c.save(t); err != nil {
 				return err
 			}

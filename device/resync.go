@@ -15,13 +15,16 @@ var errBehind = errors.New("device: an entry of an epoch that this device has no
 
 // stalled reports whether nothing may be encrypted in the room for now: its ratchets
 // were set back, or the Commit that brings us back is under way.
-func (r *room) stalled() bool { return r.Lost || r.Resyncing || r.Stopped != "" }
+func (r *room) stalled() bool { return r.Lost || r.Resyncing || r.Resetting || r.Stopped != "" }
 
 // mend brings rooms up to date that this device cannot follow any more. What cannot
 // be done now is tried again with the next visit.
 func (d *Device) mend(ctx context.Context) error {
+	if err := d.settleAll(ctx); err != nil {
+		return err
+	}
 	for id, r := range d.rooms {
-		if r.state == nil || r.Ended || r.Creating != nil || r.Committing > 0 || r.Stopped != "" || !r.Behind && !r.Lost {
+		if r.state == nil || r.Ended || r.Creating != nil || r.Committing > 0 || r.Stopped != "" || r.Accuse != nil || !r.Behind && !r.Lost {
 			continue
 		}
 		err := d.catchUp(ctx, id)
@@ -73,6 +76,11 @@ func (d *Device) catchUp(ctx context.Context, id wire.RoomID) error {
 		if err == nil && r.state.Epoch() > first && !r.Lost {
 			return d.caughtUp(id)
 		}
+		if r.Accuse != nil {
+			if err := d.settle(ctx, id); err != nil || d.rooms[id].Stopped != "" {
+				return err
+			}
+		}
 		if tries--; err != nil || r.Lost {
 			tries = 0
 		}
@@ -92,7 +100,7 @@ const maxFollows = 3
 // followLog applies one page of the room log.
 func (d *Device) followLog(ctx context.Context, id wire.RoomID) (more bool, err error) {
 	r := d.rooms[id]
-	a, err := call(ctx, d.home.Device.GetRoomLog, &pb.GetRoomLogRequest{Hub: r.Hub[:], Room: id[:], FromEpoch: r.state.Epoch()})
+	a, err := call(ctx, d.home.Device.GetRoomLog, &pb.GetRoomLogRequest{Hub: r.Hub[:], Room: id[:], FromEpoch: r.state.Epoch(), Generation: r.Generation})
 	if err != nil {
 		return false, err
 	}
@@ -104,7 +112,7 @@ func (d *Device) followLog(ctx context.Context, id wire.RoomID) (more bool, err 
 			return false, err
 		}
 		c := b.room(id)
-		if core.Epoch < c.state.Epoch() || c.Ended {
+		if core.Epoch < c.state.Epoch() || core.Generation != c.Generation || c.Ended {
 			continue
 		}
 		if core.Epoch > c.state.Epoch() {
@@ -121,7 +129,7 @@ func (d *Device) followLog(ctx context.Context, id wire.RoomID) (more bool, err 
 		// Without its place in the sequence: the same entry is still to be delivered.
 		if failed = b.process(c, &pb.Envelope{Seq: c.Seq}, core); failed != nil {
 			if core.Kind == pb.Kind_KIND_COMMIT && !temporary(failed) {
-				b.cannotFollow(c, failed)
+				b.cannotFollow(c, core, failed)
 			}
 			break
 		}
@@ -152,6 +160,9 @@ func (d *Device) resync(ctx context.Context, id wire.RoomID, follow bool) error 
 	a, err := call(ctx, d.home.Device.GetGroupInfo, &pb.GetGroupInfoRequest{Hub: r.Hub[:], Room: id[:]})
 	if err != nil {
 		return err
+	}
+	if a.Answer.GetGeneration() > r.Generation {
+		return errWelcomeComes
 	}
 	switch epoch, err := epochOf(a.Answer.GetGroupInfo()); {
 	case err != nil:

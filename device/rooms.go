@@ -42,6 +42,14 @@ type room struct {
 	Lost       bool   // the ratchets were set back and must encrypt nothing: see restored
 	Stopped    string // why this device refuses to go on in it
 
+	Accuse    *accusation   `json:",omitempty"` // a Commit that we cannot apply: complain.go
+	Vouch     []byte        `json:",omitempty"` // a Commit that others complain about and we have applied
+	Steps     []policy.Step `json:",omitempty"` // what the last Commits changed
+	Resetting bool          `json:",omitempty"` // the Commit that waits is the first of the next generation: reset.go
+	Why       string        `json:",omitempty"` // the room was reset
+
+	anew bool // state is of another group than what is stored
+
 	state *group.State
 }
 
@@ -58,6 +66,12 @@ func (r *room) save(t *txn) error {
 	}
 	if r.state == nil {
 		return nil
+	}
+	if r.anew {
+		if err := t.deleteMLS(r.ID); err != nil {
+			return err
+		}
+		r.anew = false
 	}
 	return t.putMLS(r.ID, r.state)
 }

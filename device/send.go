@@ -425,6 +425,11 @@ func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) erro
 			if err := d.Sweep(); err != nil {
 				return err
 			}
+			if follow && d.undecided() {
+				if err := l.submitWaiting(ctx); err != nil && !temporary(err) {
+					return err
+				}
+			}
 		case <-l.drained:
 			done = !follow
 		case why := <-l.trouble:

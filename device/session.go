@@ -204,7 +204,7 @@ func (d *Device) encryptWith(o *outgoing, also func(*txn) error) error {
 	if r == nil || r.state == nil || r.Ended {
 		return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "this device is not in the room any more")
 	}
-	if r.Stopped != "" {
+	if r.Stopped != "" && r.Accuse == nil {
 		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s", r.Stopped)
 	}
 	if r.stalled() || r.mustCommit() {

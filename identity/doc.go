@@ -52,5 +52,7 @@
 // entente.im/revocation/v1, signed by "<member ID>/member" or "<name>/directory":
 // organization, member, device, issued, by (member or organization).
 //
+// entente.im/complaint/v1, signed by "<device ID>/device": see complaint.go.
+//
 // entente.im/agreement/v1, signed by both organizations' "<name>/node": see agreement.go.
 package identity

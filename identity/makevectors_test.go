@@ -22,6 +22,7 @@ func makeVectors(t testing.TB) *vectorFile {
 	m.devices(alice)
 	m.revocations(alice)
 	m.agreements(acme, globex)
+	m.complaints(alice)
 	return f
 }
 

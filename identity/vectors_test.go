@@ -65,6 +65,8 @@ func (f *vectorFile) verify(v noteVector) error {
 		_, err = VerifyRevocation(v.Notes[0], org, &Member{ID: id, Key: g.Key})
 	case agreementType:
 		_, err = VerifyAgreement(v.Notes[0], org, partner)
+	case complaintType:
+		_, err = VerifyComplaint(v.Notes[0])
 	default:
 		err = errors.New("a vector of an unknown type")
 	}
@@ -98,8 +100,8 @@ func TestNoteVectors(t *testing.T) {
 		}
 		types[v.Type] = n
 	}
-	if len(types) != 7 {
-		t.Errorf("vectors of %d types of note, not 7", len(types))
+	if len(types) != 8 {
+		t.Errorf("vectors of %d types of note, not 8", len(types))
 	}
 	for typ, n := range types {
 		if n[0] == 0 || n[1] == 0 {
@@ -133,7 +135,7 @@ func (m maker) form(typ, good string, keys ...wire.NoteKey) {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	for i, line := range lines[1:] {
 		field, _, _ := strings.Cut(line, " ")
-		if slices.Contains(optional, field) && typ != deviceType && typ != revocationType {
+		if slices.Contains(optional, field) && typ != deviceType && typ != revocationType && typ != complaintType {
 			continue
 		}
 		without := strings.Join(slices.Delete(slices.Clone(lines), i+1, i+2), "\n") + "\n"

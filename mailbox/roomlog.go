@@ -9,17 +9,17 @@ import (
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
-// RoomLog returns up to limit handshakes of a room in their order, beginning with
-// the first whose epoch is at least fromEpoch, and whether there are more. The log
+// RoomLog returns up to limit handshakes of a room's generation in their order, beginning
+// with the first whose epoch is at least fromEpoch, and whether there are more. The log
 // keeps handshakes for 30 days and the latest Limits.Log Commits; a device that
 // needs older ones resyncs. A damaged handshake ends what is returned: nothing
 // after it could be applied.
-func (m *Mailbox) RoomLog(ctx context.Context, room wire.RoomID, fromEpoch uint64, limit int) (envelopes []*pb.Envelope, more bool, err error) {
+func (m *Mailbox) RoomLog(ctx context.Context, room wire.RoomID, generation uint32, fromEpoch uint64, limit int) (envelopes []*pb.Envelope, more bool, err error) {
 	b := m.find(boxKey{kindLog, boxName(room)})
 	if b == nil || limit <= 0 {
 		return nil, false, ctx.Err()
 	}
-	after, found, err := m.logStart(ctx, b, fromEpoch)
+	after, found, err := m.logStart(ctx, b, generation, fromEpoch)
 	if err != nil || !found {
 		return nil, false, err
 	}
@@ -39,6 +39,9 @@ func (m *Mailbox) RoomLog(ctx context.Context, room wire.RoomID, fromEpoch uint6
 		if err != nil {
 			return envelopes, false, err
 		}
+		if core, err := wire.ParseCore(item.Envelope.Core); err != nil || core.Generation != generation {
+			return envelopes, false, err // the next generation begins here
+		}
 		envelopes = append(envelopes, item.Envelope)
 		after = p.LSN
 	}
@@ -51,12 +54,13 @@ func (m *Mailbox) RoomLog(ctx context.Context, room wire.RoomID, fromEpoch uint6
 // (wire.MaxQueryFrame) together with one more handshake.
 const logPageBytes = 8 << 20
 
-// logStart returns the number before the first handshake of at least an epoch.
-func (m *Mailbox) logStart(ctx context.Context, b *box, epoch uint64) (after store.LSN, found bool, err error) {
+// logStart returns the number before the first handshake of at least an epoch of a
+// generation.
+func (m *Mailbox) logStart(ctx context.Context, b *box, generation uint32, epoch uint64) (after store.LSN, found bool, err error) {
 	err = m.each(ctx, b.id, 0, 0, func(p store.Item, meta *meta) {
 		switch {
 		case found:
-		case meta != nil && meta.epoch >= epoch:
+		case meta != nil && meta.generation == generation && meta.epoch >= epoch:
 			found = true
 		default:
 			after = p.LSN

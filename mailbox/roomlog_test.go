@@ -11,7 +11,7 @@ import (
 
 func (w *world) log(room wire.RoomID, from uint64, limit int) (epochs []uint64, more bool) {
 	w.t.Helper()
-	all, more, err := w.box.RoomLog(context.Background(), room, from, limit)
+	all, more, err := w.box.RoomLog(context.Background(), room, 0, from, limit)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func (c *change) acceptOne(from wire.OrganizationID, item *pb.Item, core *pb.Env
 // acceptFanout takes a sequenced envelope from a room's hub for our devices in it.
 func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.EnvelopeCore) *pb.Status {
 	d := c.room(wire.RoomID(core.Room))
-	if !d.known || d.row.Hub != from || d.row.Generation != core.Generation {
+	if !d.known || d.row.Hub != from || d.row.Generation != core.Generation && !d.founds(c.n, item, core) {
 		return wire.Status(pb.Code_CODE_UNKNOWN_ROOM, "")
 	}
 	env := item.Envelope
@@ -207,6 +207,8 @@ func (c *change) acceptControl(from wire.OrganizationID, item *pb.Item, core *pb
 		return wire.StatusOf(c.acceptNotice(from, item, core))
 	case pb.Kind_KIND_REVOCATION:
 		return wire.StatusOf(c.acceptRevocation(from, core))
+	case pb.Kind_KIND_COMPLAINT, pb.Kind_KIND_RESYNC:
+		return wire.StatusOf(c.acceptComplaint(from, item, core))
 	}
 	return wire.Status(pb.Code_CODE_UNSUPPORTED, "control of kind %d", core.Kind)
 }

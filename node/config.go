@@ -38,6 +38,7 @@ type Config struct {
 	Retention  time.Duration `yaml:"retention"`
 	Bucket     time.Duration `yaml:"bucket"`
 	TrustClock bool          `yaml:"trust-clock"`
+	ResetAfter time.Duration `yaml:"reset-after"`
 	LogLevel   string        `yaml:"log"`
 	Files      FileConfig    `yaml:"files"`
 	Limits     LimitConfig   `yaml:"limits"`
@@ -71,6 +72,7 @@ func DefaultConfig() Config {
 		Federation: []string{"/ip4/0.0.0.0/tcp/4801", "/ip4/0.0.0.0/udp/4801/quic-v1"},
 		Retention:  wire.DefaultRetention,
 		Bucket:     wire.DefaultBucket,
+		ResetAfter: wire.ResetPatience,
 		LogLevel:   "info",
 		Files:      FileConfig{MaxSize: wire.MaxFile, Quota: wire.FileQuota},
 		Limits: LimitConfig{
@@ -144,6 +146,7 @@ func (c Config) problems() []string {
 	}
 	add(c.Bucket < time.Second || c.Bucket > 24*time.Hour, "bucket: %s is not within 1s and 24h", c.Bucket)
 	add(c.Retention < c.Bucket || c.Retention > wire.RetentionCeiling, "retention: %s is not within one bucket and 720h", c.Retention)
+	add(c.ResetAfter < time.Second || c.ResetAfter > 24*time.Hour, "reset-after: %s is not within 1s and 24h", c.ResetAfter)
 	add(c.Limits.DeviceRate <= 0 || c.Limits.DeviceBurst <= 0, "limits: device-rate and device-burst must be above 0")
 	add(c.Limits.PartnerRate <= 0 || c.Limits.PartnerBurst <= 0 || c.Limits.PartnerBytes <= 0 || c.Limits.PartnerFiles <= 0, "limits: partner-rate, partner-burst, partner-bytes and partner-files must be above 0")
 	add(c.Files.MaxSize > wire.MaxFile, "files: max-size %d is above %d", c.Files.MaxSize, uint64(wire.MaxFile))
@@ -195,6 +198,7 @@ func (c Config) ConfigText() string {
 	line("How long undelivered messages are kept, at most 720h.", "retention", c.Retention.String())
 	line("Length of a deadline bucket: keys are destroyed when it ends. Cannot change once messages are stored.", "bucket", c.Bucket.String())
 	line("Trust this machine's clock after a start without asking partners.", "trust-clock", c.TrustClock)
+	line("How long a room, of which a device has complained that it cannot follow, may stand still before it is reset.", "reset-after", c.ResetAfter.String())
 	line("debug, info, warn or error.", "log", c.LogLevel)
 	line("Files: bytes of one at most (0: none), bytes of all of a member's; types that devices may send and take, as .pdf, image/png, image/* (none: all).", "files", c.Files)
 	line("Rates: submissions per second and device; items and bytes per second and partner, and bytes of files that it may fetch.", "limits", c.Limits)

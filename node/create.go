@@ -80,7 +80,7 @@ func (c *change) create(device wire.DeviceID, id wire.RoomID, m *pb.CreateRoomRe
 // createdBefore answers a repeated call of the creator's: the room stands at the
 // epoch that its first Commit made, or later.
 func (c *change) createdBefore(d *draft, device wire.DeviceID, m *pb.CreateRoomRequest) (*pb.Status, error) {
-	log, _, err := c.n.mail.RoomLog(context.Background(), d.id, 0, 1)
+	log, _, err := c.n.mail.RoomLog(context.Background(), d.id, m.Generation, 0, 1)
 	if err != nil || len(log) == 0 || d.group == nil {
 		return nil, wire.Refuse(pb.Code_CODE_EXISTS, "a room of that ID exists")
 	}

@@ -232,6 +232,24 @@ func (a deviceAPI) SubmitCommit(ctx context.Context, r *connect.Request[pb.Submi
 	return answer(&pb.SubmitCommitResponse{Status: a.n.submitCommit(ctx, device, r.Msg)}, nil)
 }
 
+// Complain takes a device's word that it cannot apply a Commit.
+func (a deviceAPI) Complain(ctx context.Context, r *connect.Request[pb.ComplainRequest]) (*connect.Response[pb.ComplainResponse], error) {
+	device, err := caller(ctx)
+	if err != nil {
+		return answer[pb.ComplainResponse](nil, err)
+	}
+	return answer(&pb.ComplainResponse{Status: a.n.complain(ctx, device, r.Msg)}, nil)
+}
+
+// PublishGroupInfo takes a GroupInfo that a member publishes while others complain.
+func (a deviceAPI) PublishGroupInfo(ctx context.Context, r *connect.Request[pb.PublishGroupInfoRequest]) (*connect.Response[pb.PublishGroupInfoResponse], error) {
+	device, err := caller(ctx)
+	if err != nil {
+		return answer[pb.PublishGroupInfoResponse](nil, err)
+	}
+	return answer(&pb.PublishGroupInfoResponse{Status: a.n.publishGroupInfo(ctx, device, r.Msg)}, nil)
+}
+
 func (a deviceAPI) GetTree(ctx context.Context, r *connect.Request[pb.GetTreeRequest]) (*connect.Response[pb.GetTreeResponse], error) {
 	hub, room, err := a.roomOf(ctx, r.Msg.Hub, r.Msg.Room)
 	if err != nil {
@@ -250,7 +268,7 @@ func (a deviceAPI) GetGroupInfo(ctx context.Context, r *connect.Request[pb.GetGr
 	if err != nil {
 		return answer[pb.GetGroupInfoResponse](nil, err)
 	}
-	q := &pb.GroupInfoQuery{Room: room[:]}
+	q := &pb.GroupInfoQuery{Room: room[:], Commit: r.Msg.Commit}
 	if hub == a.n.org.ID {
 		info, err := a.n.groupInfoFor(a.n.org.ID, q)
 		return answer(&pb.GetGroupInfoResponse{Answer: info}, err)
@@ -264,7 +282,7 @@ func (a deviceAPI) GetRoomLog(ctx context.Context, r *connect.Request[pb.GetRoom
 	if err != nil {
 		return answer[pb.GetRoomLogResponse](nil, err)
 	}
-	q := &pb.RoomLogQuery{Room: room[:], FromEpoch: r.Msg.FromEpoch}
+	q := &pb.RoomLogQuery{Room: room[:], FromEpoch: r.Msg.FromEpoch, Generation: r.Msg.Generation}
 	var log *pb.RoomLogAnswer
 	if hub == a.n.org.ID {
 		log, err = a.n.roomLogFor(ctx, a.n.org.ID, q)

@@ -89,6 +89,7 @@ type Node struct {
 	told      *told
 	rates     *rates
 	resyncs   *resyncs
+	complains *rates // complaints of each device of ours
 	contacts  *contacts
 	chains    *chains
 	heads     heads
@@ -136,7 +137,8 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 		return nil, err
 	}
 	n := &Node{version: o.Version, started: time.Now(), config: config, clock: wallClock{}, rates: newRates(config.Limits), resyncs: newResyncs(), contacts: newContacts(),
-		log: slog.New(slog.NewTextHandler(o.LogOutput, &slog.HandlerOptions{Level: level})), places: make(chan struct{}, maxBackground)}
+		complains: newRates(LimitConfig{DeviceRate: wire.ComplaintsPerDevice / time.Hour.Seconds(), DeviceBurst: wire.ComplaintsPerDevice}),
+		log:       slog.New(slog.NewTextHandler(o.LogOutput, &slog.HandlerOptions{Level: level})), places: make(chan struct{}, maxBackground)}
 	if o.Clock != nil {
 		n.clock = o.Clock
 	}

@@ -26,8 +26,12 @@ type submission struct {
 // is refused leaves no trace in the change.
 func (c *change) order(s submission) *pb.Status {
 	d := c.room(wire.RoomID(s.parsed.Room))
-	if !d.known || d.group == nil || d.row.Generation != s.parsed.Generation {
+	reset := s.bundle.GetFounding() != nil
+	switch {
+	case !d.known || d.group == nil || s.parsed.Generation > d.row.Generation && !(reset && s.parsed.Generation == d.row.Generation+1):
 		return wire.Status(pb.Code_CODE_UNKNOWN_ROOM, "")
+	case s.parsed.Generation < d.row.Generation:
+		return d.wrongEpoch() // of before a reset: it is encrypted again
 	}
 	if !d.speaks(c.n, s) {
 		return wire.Status(pb.Code_CODE_FORBIDDEN, "the sender is not in this room")
@@ -37,6 +41,10 @@ func (c *change) order(s submission) *pb.Status {
 	case pb.Kind_KIND_APPLICATION:
 		return c.orderMessage(d, s)
 	case pb.Kind_KIND_COMMIT:
+		if reset {
+			err = c.orderReset(d, s)
+			break
+		}
 		waiting := removals(d.group)
 		if err = c.orderCommit(d, s); err == nil {
 			st := d.sequenced()

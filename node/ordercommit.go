@@ -37,6 +37,9 @@ func (c *change) orderCommit(d *draft, s submission) error {
 	if err := c.committerSpeaks(s, next.Member(effects.Committer)); err != nil {
 		return err
 	}
+	if err := c.mayCommit(d, next.Member(effects.Committer)); err != nil {
+		return err
+	}
 	if err := next.CheckBundle(b.GroupInfo, b.Tree); err != nil {
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "GroupInfo or tree do not belong to the Commit")
 	}
@@ -81,7 +84,14 @@ func (c *change) acceptCommit(d *draft, s submission, next *mls.PublicGroup, eff
 	partners, _ = c.takers(partners, eventOf(d, s, item))
 	item.Members = uint32(countMembers(members(next)))
 	item.Change = &pb.LeafChange{Added: refs(added), Removed: refs(removed)}
+	if s.bundle.Founding != nil {
+		partners = foundingFor(item, s, members(next))
+	}
 	if _, err := c.stage(mailbox.Delivery{Item: item, From: s.from, Devices: local, Partners: partners, Log: &d.id}); err != nil {
+		*d = before
+		return err
+	}
+	if err := c.recordCommit(d, s, next, effects); err != nil {
 		*d = before
 		return err
 	}
@@ -98,7 +108,7 @@ func (c *change) acceptCommit(d *draft, s submission, next *mls.PublicGroup, eff
 // welcome sends the Commit's Welcome once to every home node with a new device.
 func (c *change) welcome(d *draft, s submission, welcomed []wire.Credential) error {
 	hash := treeHash(s.bundle.Tree)
-	body, err := proto.Marshal(&pb.WelcomeBody{Welcome: s.bundle.Welcome, TreeHash: hash[:], Hub: c.n.org.ID[:]})
+	body, err := proto.Marshal(&pb.WelcomeBody{Welcome: s.bundle.Welcome, TreeHash: hash[:], Hub: c.n.org.ID[:], Complaints: s.bundle.GetFounding().GetComplaints()})
 	if err != nil {
 		return err
 	}

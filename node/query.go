@@ -201,11 +201,24 @@ func (n *Node) groupInfoFor(from wire.OrganizationID, q *pb.GroupInfoQuery) (*pb
 		return nil, err
 	}
 	defer done()
+	if len(q.Commit) > 0 {
+		commit, err := wire.Bytes32(q.Commit)
+		if err != nil {
+			return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a Commit's hash of %d bytes", len(q.Commit))
+		}
+		made, _, err := n.baseOf(d, commit)
+		if err != nil {
+			return nil, err
+		}
+		return &pb.GroupInfoAnswer{GroupInfo: made.Info, Epoch: made.Step.Epoch + 1, Generation: d.row.Generation}, nil
+	}
 	info, err := n.store.Get(roomKey(infoPrefix, d.id))
 	if err != nil {
 		return nil, err
 	}
-	return &pb.GroupInfoAnswer{GroupInfo: info, Tree: d.group.Tree(), Epoch: d.group.Epoch(), Seq: d.place.seq}, nil
+	cases, err := n.cases(d)
+	return &pb.GroupInfoAnswer{GroupInfo: info, Tree: d.group.Tree(), Epoch: d.group.Epoch(), Seq: d.place.seq,
+		Generation: d.row.Generation, Cases: cases}, err
 }
 
 // roomLogPage bounds the handshakes of one answer.
@@ -221,7 +234,7 @@ func (n *Node) roomLogFor(ctx context.Context, from wire.OrganizationID, q *pb.R
 	if q.Limit > 0 {
 		limit = min(limit, int(q.Limit))
 	}
-	handshakes, more, err := n.mail.RoomLog(ctx, d.id, q.FromEpoch, limit)
+	handshakes, more, err := n.mail.RoomLog(ctx, d.id, q.Generation, q.FromEpoch, limit)
 	return &pb.RoomLogAnswer{Handshakes: handshakes, More: more}, err
 }
 

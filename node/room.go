@@ -100,6 +100,7 @@ type draft struct {
 	known bool
 	dirty struct{ row, place, group bool }
 	info  []byte // GroupInfo of a new epoch
+	anew  bool   // the group is another one: the room was reset
 }
 
 func (r *room) draft() *draft {
@@ -121,7 +122,11 @@ func (d *draft) write(b *store.Batch) error {
 		b.Put(roomKey(seqPrefix, d.id), d.place.encode())
 	}
 	if d.dirty.group {
-		d.rows = d.room.rows.put(b, d.id, d.room.group, d.group)
+		before := d.room.group
+		if d.anew {
+			before = nil
+		}
+		d.rows = d.room.rows.put(b, d.id, before, d.group)
 	}
 	if d.info != nil { // of a new epoch; proposals leave it as it is
 		b.Put(roomKey(infoPrefix, d.id), d.info)

@@ -51,6 +51,13 @@ const (
 	MaxUnHelloedPerAddr  = 64
 	DefaultLinkSecretLen = 32
 
+	MaxComplaint        = 1 << 10 // a signed note
+	ComplaintsPerDevice = 10      // an hour
+	ComplaintsKept      = 16      // about one Commit, one of each member
+	ComplaintCommits    = 8       // how many Commits back a hub takes complaints
+	ResetsPerRoom       = 6       // an hour
+	ResetComplaints     = 3       // that come with a reset
+
 	MaxFile       = 2 << 30  // of its ciphertext; agreement and organization may lower it
 	FileChunk     = 1 << 20  // of ciphertext; the last one is what is left
 	FileQuota     = 10 << 30 // bytes of a member's files, unfinished ones included
@@ -83,7 +90,10 @@ const (
 	DeviceCertLifetime  = 365 * 24 * time.Hour
 	AgreementLifetime   = 365 * 24 * time.Hour
 	ResyncPerRoom       = time.Hour
-	UploadPatience      = 24 * time.Hour // an unfinished upload without a chunk
+	ResetPatience       = 10 * time.Minute // of a room in which nobody commits after a complaint
+	ResetConfirm        = 10 * time.Second // after another member's complaint, so that others can vouch
+	ResetTurn           = 30 * time.Second // of each device that may reset a room, before the next
+	UploadPatience      = 24 * time.Hour   // an unfinished upload without a chunk
 	NodeCertLifetime    = 365 * 24 * time.Hour
 	ReconnectFloor      = 200 * time.Millisecond
 	ReconnectCeiling    = 30 * time.Second

@@ -65,6 +65,15 @@ func (st *Staged) Apply(cur *State) (*State, error) {
 	return &n, nil
 }
 
+// First is the state after a group's first Commit, made by who created it: nothing is past.
+func (st *Staged) First() (*State, error) {
+	if st.next.Epoch() != 1 {
+		return nil, &mls.EpochError{Have: st.next.Epoch(), Got: 1}
+	}
+	n := *st.next
+	return &n, nil
+}
+
 // before leaves out the epochs that cannot be past: who was led aside may have
 // been further on than the group, and epochs are kept by number.
 func before(past []*pastEpoch, epoch uint64) []*pastEpoch {

@@ -263,6 +263,216 @@ func (x *EnrollResponse) GetNodeCertificate() string {
 	return ""
 }
 
+type ComplainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Complaint     string                 `protobuf:"bytes,2,opt,name=complaint,proto3" json:"complaint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ComplainRequest) Reset() {
+	*x = ComplainRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ComplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ComplainRequest) ProtoMessage() {}
+
+func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ComplainRequest.ProtoReflect.Descriptor instead.
+func (*ComplainRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ComplainRequest) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *ComplainRequest) GetComplaint() string {
+	if x != nil {
+		return x.Complaint
+	}
+	return ""
+}
+
+type ComplainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ComplainResponse) Reset() {
+	*x = ComplainResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ComplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ComplainResponse) ProtoMessage() {}
+
+func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ComplainResponse.ProtoReflect.Descriptor instead.
+func (*ComplainResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ComplainResponse) GetStatus() *Status {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+// PublishGroupInfo publishes a GroupInfo of the room's current epoch: whoever can make one
+// has applied the Commits so far.
+type PublishGroupInfoRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Generation    uint32                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	GroupInfo     []byte                 `protobuf:"bytes,4,opt,name=group_info,json=groupInfo,proto3" json:"group_info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishGroupInfoRequest) Reset() {
+	*x = PublishGroupInfoRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishGroupInfoRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishGroupInfoRequest) ProtoMessage() {}
+
+func (x *PublishGroupInfoRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishGroupInfoRequest.ProtoReflect.Descriptor instead.
+func (*PublishGroupInfoRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *PublishGroupInfoRequest) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *PublishGroupInfoRequest) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *PublishGroupInfoRequest) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *PublishGroupInfoRequest) GetGroupInfo() []byte {
+	if x != nil {
+		return x.GroupInfo
+	}
+	return nil
+}
+
+type PublishGroupInfoResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishGroupInfoResponse) Reset() {
+	*x = PublishGroupInfoResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishGroupInfoResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishGroupInfoResponse) ProtoMessage() {}
+
+func (x *PublishGroupInfoResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishGroupInfoResponse.ProtoReflect.Descriptor instead.
+func (*PublishGroupInfoResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PublishGroupInfoResponse) GetStatus() *Status {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
 type OpenSessionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Origin        string                 `protobuf:"bytes,1,opt,name=origin,proto3" json:"origin,omitempty"`
@@ -272,7 +482,7 @@ type OpenSessionRequest struct {
 
 func (x *OpenSessionRequest) Reset() {
 	*x = OpenSessionRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[4]
+	mi := &file_entente_v1_device_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -284,7 +494,7 @@ func (x *OpenSessionRequest) String() string {
 func (*OpenSessionRequest) ProtoMessage() {}
 
 func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[4]
+	mi := &file_entente_v1_device_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -297,7 +507,7 @@ func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
 func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{4}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *OpenSessionRequest) GetOrigin() string {
@@ -318,7 +528,7 @@ type OpenSessionResponse struct {
 
 func (x *OpenSessionResponse) Reset() {
 	*x = OpenSessionResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[5]
+	mi := &file_entente_v1_device_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -330,7 +540,7 @@ func (x *OpenSessionResponse) String() string {
 func (*OpenSessionResponse) ProtoMessage() {}
 
 func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[5]
+	mi := &file_entente_v1_device_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -343,7 +553,7 @@ func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
 func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{5}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *OpenSessionResponse) GetTicket() []byte {
@@ -381,7 +591,7 @@ type Contact struct {
 
 func (x *Contact) Reset() {
 	*x = Contact{}
-	mi := &file_entente_v1_device_proto_msgTypes[6]
+	mi := &file_entente_v1_device_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -393,7 +603,7 @@ func (x *Contact) String() string {
 func (*Contact) ProtoMessage() {}
 
 func (x *Contact) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[6]
+	mi := &file_entente_v1_device_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -406,7 +616,7 @@ func (x *Contact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contact.ProtoReflect.Descriptor instead.
 func (*Contact) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{6}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Contact) GetOrganization() []byte {
@@ -445,7 +655,7 @@ type ListContactsRequest struct {
 
 func (x *ListContactsRequest) Reset() {
 	*x = ListContactsRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[7]
+	mi := &file_entente_v1_device_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -457,7 +667,7 @@ func (x *ListContactsRequest) String() string {
 func (*ListContactsRequest) ProtoMessage() {}
 
 func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[7]
+	mi := &file_entente_v1_device_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -470,7 +680,7 @@ func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsRequest.ProtoReflect.Descriptor instead.
 func (*ListContactsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{7}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{11}
 }
 
 type ListContactsResponse struct {
@@ -482,7 +692,7 @@ type ListContactsResponse struct {
 
 func (x *ListContactsResponse) Reset() {
 	*x = ListContactsResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[8]
+	mi := &file_entente_v1_device_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -494,7 +704,7 @@ func (x *ListContactsResponse) String() string {
 func (*ListContactsResponse) ProtoMessage() {}
 
 func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[8]
+	mi := &file_entente_v1_device_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -507,7 +717,7 @@ func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsResponse.ProtoReflect.Descriptor instead.
 func (*ListContactsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{8}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListContactsResponse) GetContacts() []*Contact {
@@ -528,7 +738,7 @@ type SetContactRequest struct {
 
 func (x *SetContactRequest) Reset() {
 	*x = SetContactRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[9]
+	mi := &file_entente_v1_device_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -540,7 +750,7 @@ func (x *SetContactRequest) String() string {
 func (*SetContactRequest) ProtoMessage() {}
 
 func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[9]
+	mi := &file_entente_v1_device_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -553,7 +763,7 @@ func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRequest.ProtoReflect.Descriptor instead.
 func (*SetContactRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{9}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SetContactRequest) GetOrganization() []byte {
@@ -585,7 +795,7 @@ type SetContactResponse struct {
 
 func (x *SetContactResponse) Reset() {
 	*x = SetContactResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[10]
+	mi := &file_entente_v1_device_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -597,7 +807,7 @@ func (x *SetContactResponse) String() string {
 func (*SetContactResponse) ProtoMessage() {}
 
 func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[10]
+	mi := &file_entente_v1_device_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -610,7 +820,7 @@ func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactResponse.ProtoReflect.Descriptor instead.
 func (*SetContactResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{10}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{14}
 }
 
 type ResolveRequest struct {
@@ -622,7 +832,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[11]
+	mi := &file_entente_v1_device_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -634,7 +844,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[11]
+	mi := &file_entente_v1_device_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -647,7 +857,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{11}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ResolveRequest) GetAddress() string {
@@ -667,7 +877,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[12]
+	mi := &file_entente_v1_device_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -679,7 +889,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[12]
+	mi := &file_entente_v1_device_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -692,7 +902,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{12}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ResolveResponse) GetOrganization() []byte {
@@ -719,7 +929,7 @@ type ChainRequest struct {
 
 func (x *ChainRequest) Reset() {
 	*x = ChainRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[13]
+	mi := &file_entente_v1_device_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +941,7 @@ func (x *ChainRequest) String() string {
 func (*ChainRequest) ProtoMessage() {}
 
 func (x *ChainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[13]
+	mi := &file_entente_v1_device_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +954,7 @@ func (x *ChainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainRequest.ProtoReflect.Descriptor instead.
 func (*ChainRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{13}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ChainRequest) GetOrganization() []byte {
@@ -770,7 +980,7 @@ type ChainResponse struct {
 
 func (x *ChainResponse) Reset() {
 	*x = ChainResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[14]
+	mi := &file_entente_v1_device_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +992,7 @@ func (x *ChainResponse) String() string {
 func (*ChainResponse) ProtoMessage() {}
 
 func (x *ChainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[14]
+	mi := &file_entente_v1_device_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +1005,7 @@ func (x *ChainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainResponse.ProtoReflect.Descriptor instead.
 func (*ChainResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{14}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ChainResponse) GetChain() *MemberChain {
@@ -819,7 +1029,7 @@ type PublishKeyPackagesRequest struct {
 
 func (x *PublishKeyPackagesRequest) Reset() {
 	*x = PublishKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[15]
+	mi := &file_entente_v1_device_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +1041,7 @@ func (x *PublishKeyPackagesRequest) String() string {
 func (*PublishKeyPackagesRequest) ProtoMessage() {}
 
 func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[15]
+	mi := &file_entente_v1_device_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +1054,7 @@ func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{15}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PublishKeyPackagesRequest) GetKeyPackages() [][]byte {
@@ -884,7 +1094,7 @@ type PublishKeyPackagesResponse struct {
 
 func (x *PublishKeyPackagesResponse) Reset() {
 	*x = PublishKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[16]
+	mi := &file_entente_v1_device_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1106,7 @@ func (x *PublishKeyPackagesResponse) String() string {
 func (*PublishKeyPackagesResponse) ProtoMessage() {}
 
 func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[16]
+	mi := &file_entente_v1_device_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1119,7 @@ func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{16}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PublishKeyPackagesResponse) GetStock() uint32 {
@@ -931,7 +1141,7 @@ type ClaimKeyPackagesRequest struct {
 
 func (x *ClaimKeyPackagesRequest) Reset() {
 	*x = ClaimKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[17]
+	mi := &file_entente_v1_device_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1153,7 @@ func (x *ClaimKeyPackagesRequest) String() string {
 func (*ClaimKeyPackagesRequest) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[17]
+	mi := &file_entente_v1_device_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1166,7 @@ func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{17}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ClaimKeyPackagesRequest) GetOrganization() []byte {
@@ -997,7 +1207,7 @@ type ClaimKeyPackagesResponse struct {
 
 func (x *ClaimKeyPackagesResponse) Reset() {
 	*x = ClaimKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[18]
+	mi := &file_entente_v1_device_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1219,7 @@ func (x *ClaimKeyPackagesResponse) String() string {
 func (*ClaimKeyPackagesResponse) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[18]
+	mi := &file_entente_v1_device_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1232,7 @@ func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{18}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ClaimKeyPackagesResponse) GetPackages() []*ClaimedKeyPackage {
@@ -1053,7 +1263,7 @@ type CreateRoomRequest struct {
 
 func (x *CreateRoomRequest) Reset() {
 	*x = CreateRoomRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[19]
+	mi := &file_entente_v1_device_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1065,7 +1275,7 @@ func (x *CreateRoomRequest) String() string {
 func (*CreateRoomRequest) ProtoMessage() {}
 
 func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[19]
+	mi := &file_entente_v1_device_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1078,7 +1288,7 @@ func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomRequest.ProtoReflect.Descriptor instead.
 func (*CreateRoomRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{19}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CreateRoomRequest) GetRoom() []byte {
@@ -1125,7 +1335,7 @@ type CreateRoomResponse struct {
 
 func (x *CreateRoomResponse) Reset() {
 	*x = CreateRoomResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[20]
+	mi := &file_entente_v1_device_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1347,7 @@ func (x *CreateRoomResponse) String() string {
 func (*CreateRoomResponse) ProtoMessage() {}
 
 func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[20]
+	mi := &file_entente_v1_device_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1360,7 @@ func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomResponse.ProtoReflect.Descriptor instead.
 func (*CreateRoomResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{20}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CreateRoomResponse) GetStatus() *Status {
@@ -1173,7 +1383,7 @@ type SubmitCommitRequest struct {
 
 func (x *SubmitCommitRequest) Reset() {
 	*x = SubmitCommitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[21]
+	mi := &file_entente_v1_device_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1395,7 @@ func (x *SubmitCommitRequest) String() string {
 func (*SubmitCommitRequest) ProtoMessage() {}
 
 func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[21]
+	mi := &file_entente_v1_device_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1408,7 @@ func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitCommitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{21}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SubmitCommitRequest) GetCounter() uint64 {
@@ -1245,7 +1455,7 @@ type SubmitCommitResponse struct {
 
 func (x *SubmitCommitResponse) Reset() {
 	*x = SubmitCommitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[22]
+	mi := &file_entente_v1_device_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1467,7 @@ func (x *SubmitCommitResponse) String() string {
 func (*SubmitCommitResponse) ProtoMessage() {}
 
 func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[22]
+	mi := &file_entente_v1_device_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1480,7 @@ func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitCommitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{22}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SubmitCommitResponse) GetStatus() *Status {
@@ -1291,7 +1501,7 @@ type GetTreeRequest struct {
 
 func (x *GetTreeRequest) Reset() {
 	*x = GetTreeRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[23]
+	mi := &file_entente_v1_device_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1513,7 @@ func (x *GetTreeRequest) String() string {
 func (*GetTreeRequest) ProtoMessage() {}
 
 func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[23]
+	mi := &file_entente_v1_device_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1526,7 @@ func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeRequest.ProtoReflect.Descriptor instead.
 func (*GetTreeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{23}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetTreeRequest) GetHub() []byte {
@@ -1349,7 +1559,7 @@ type GetTreeResponse struct {
 
 func (x *GetTreeResponse) Reset() {
 	*x = GetTreeResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[24]
+	mi := &file_entente_v1_device_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1571,7 @@ func (x *GetTreeResponse) String() string {
 func (*GetTreeResponse) ProtoMessage() {}
 
 func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[24]
+	mi := &file_entente_v1_device_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1584,7 @@ func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeResponse.ProtoReflect.Descriptor instead.
 func (*GetTreeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{24}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetTreeResponse) GetTree() []byte {
@@ -1388,13 +1598,14 @@ type GetGroupInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hub           []byte                 `protobuf:"bytes,1,opt,name=hub,proto3" json:"hub,omitempty"`
 	Room          []byte                 `protobuf:"bytes,2,opt,name=room,proto3" json:"room,omitempty"`
+	Commit        []byte                 `protobuf:"bytes,3,opt,name=commit,proto3" json:"commit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetGroupInfoRequest) Reset() {
 	*x = GetGroupInfoRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[25]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1406,7 +1617,7 @@ func (x *GetGroupInfoRequest) String() string {
 func (*GetGroupInfoRequest) ProtoMessage() {}
 
 func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[25]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1419,7 +1630,7 @@ func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{25}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetGroupInfoRequest) GetHub() []byte {
@@ -1436,6 +1647,13 @@ func (x *GetGroupInfoRequest) GetRoom() []byte {
 	return nil
 }
 
+func (x *GetGroupInfoRequest) GetCommit() []byte {
+	if x != nil {
+		return x.Commit
+	}
+	return nil
+}
+
 type GetGroupInfoResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Answer        *GroupInfoAnswer       `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
@@ -1445,7 +1663,7 @@ type GetGroupInfoResponse struct {
 
 func (x *GetGroupInfoResponse) Reset() {
 	*x = GetGroupInfoResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[26]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1675,7 @@ func (x *GetGroupInfoResponse) String() string {
 func (*GetGroupInfoResponse) ProtoMessage() {}
 
 func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[26]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1688,7 @@ func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetGroupInfoResponse) GetAnswer() *GroupInfoAnswer {
@@ -1485,13 +1703,14 @@ type GetRoomLogRequest struct {
 	Hub           []byte                 `protobuf:"bytes,1,opt,name=hub,proto3" json:"hub,omitempty"`
 	Room          []byte                 `protobuf:"bytes,2,opt,name=room,proto3" json:"room,omitempty"`
 	FromEpoch     uint64                 `protobuf:"varint,3,opt,name=from_epoch,json=fromEpoch,proto3" json:"from_epoch,omitempty"`
+	Generation    uint32                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetRoomLogRequest) Reset() {
 	*x = GetRoomLogRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[27]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1722,7 @@ func (x *GetRoomLogRequest) String() string {
 func (*GetRoomLogRequest) ProtoMessage() {}
 
 func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[27]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1735,7 @@ func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogRequest.ProtoReflect.Descriptor instead.
 func (*GetRoomLogRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{27}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetRoomLogRequest) GetHub() []byte {
@@ -1540,6 +1759,13 @@ func (x *GetRoomLogRequest) GetFromEpoch() uint64 {
 	return 0
 }
 
+func (x *GetRoomLogRequest) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
 type GetRoomLogResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Handshakes    []*Envelope            `protobuf:"bytes,1,rep,name=handshakes,proto3" json:"handshakes,omitempty"`
@@ -1550,7 +1776,7 @@ type GetRoomLogResponse struct {
 
 func (x *GetRoomLogResponse) Reset() {
 	*x = GetRoomLogResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1562,7 +1788,7 @@ func (x *GetRoomLogResponse) String() string {
 func (*GetRoomLogResponse) ProtoMessage() {}
 
 func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1575,7 +1801,7 @@ func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogResponse.ProtoReflect.Descriptor instead.
 func (*GetRoomLogResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetRoomLogResponse) GetHandshakes() []*Envelope {
@@ -1602,7 +1828,7 @@ type RevokeDeviceRequest struct {
 
 func (x *RevokeDeviceRequest) Reset() {
 	*x = RevokeDeviceRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1614,7 +1840,7 @@ func (x *RevokeDeviceRequest) String() string {
 func (*RevokeDeviceRequest) ProtoMessage() {}
 
 func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1627,7 +1853,7 @@ func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RevokeDeviceRequest) GetRevocation() string {
@@ -1645,7 +1871,7 @@ type RevokeDeviceResponse struct {
 
 func (x *RevokeDeviceResponse) Reset() {
 	*x = RevokeDeviceResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1657,7 +1883,7 @@ func (x *RevokeDeviceResponse) String() string {
 func (*RevokeDeviceResponse) ProtoMessage() {}
 
 func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1670,7 +1896,7 @@ func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
 }
 
 type AccountRequest struct {
@@ -1681,7 +1907,7 @@ type AccountRequest struct {
 
 func (x *AccountRequest) Reset() {
 	*x = AccountRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +1919,7 @@ func (x *AccountRequest) String() string {
 func (*AccountRequest) ProtoMessage() {}
 
 func (x *AccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +1932,7 @@ func (x *AccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountRequest.ProtoReflect.Descriptor instead.
 func (*AccountRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
 }
 
 type AccountResponse struct {
@@ -1723,7 +1949,7 @@ type AccountResponse struct {
 
 func (x *AccountResponse) Reset() {
 	*x = AccountResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +1961,7 @@ func (x *AccountResponse) String() string {
 func (*AccountResponse) ProtoMessage() {}
 
 func (x *AccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +1974,7 @@ func (x *AccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountResponse.ProtoReflect.Descriptor instead.
 func (*AccountResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AccountResponse) GetChain() *MemberChain {
@@ -1803,7 +2029,7 @@ type KeyPackageStock struct {
 
 func (x *KeyPackageStock) Reset() {
 	*x = KeyPackageStock{}
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +2041,7 @@ func (x *KeyPackageStock) String() string {
 func (*KeyPackageStock) ProtoMessage() {}
 
 func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +2054,7 @@ func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyPackageStock.ProtoReflect.Descriptor instead.
 func (*KeyPackageStock) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *KeyPackageStock) GetSuite() uint32 {
@@ -1855,7 +2081,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1867,7 +2093,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1880,7 +2106,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Submission) GetCounter() uint64 {
@@ -1906,7 +2132,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +2144,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2157,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SubmitRequest) GetSubmissions() []*Submission {
@@ -1950,7 +2176,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2188,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2201,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SubmitResponse) GetStatuses() []*Status {
@@ -1997,7 +2223,7 @@ type FetchRequest struct {
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2235,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2248,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FetchRequest) GetAfter() uint64 {
@@ -2063,7 +2289,7 @@ type FetchResponse struct {
 
 func (x *FetchResponse) Reset() {
 	*x = FetchResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2075,7 +2301,7 @@ func (x *FetchResponse) String() string {
 func (*FetchResponse) ProtoMessage() {}
 
 func (x *FetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2088,7 +2314,7 @@ func (x *FetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResponse.ProtoReflect.Descriptor instead.
 func (*FetchResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *FetchResponse) GetDeliveries() []*Deliver {
@@ -2115,7 +2341,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2353,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2366,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AckRequest) GetThrough() uint64 {
@@ -2166,7 +2392,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +2404,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +2417,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AckResponse) GetSubmitMark() uint64 {
@@ -2210,7 +2436,7 @@ type FilePolicyRequest struct {
 
 func (x *FilePolicyRequest) Reset() {
 	*x = FilePolicyRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2448,7 @@ func (x *FilePolicyRequest) String() string {
 func (*FilePolicyRequest) ProtoMessage() {}
 
 func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2461,7 @@ func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyRequest.ProtoReflect.Descriptor instead.
 func (*FilePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *FilePolicyRequest) GetPartner() []byte {
@@ -2257,7 +2483,7 @@ type FilePolicyResponse struct {
 
 func (x *FilePolicyResponse) Reset() {
 	*x = FilePolicyResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2269,7 +2495,7 @@ func (x *FilePolicyResponse) String() string {
 func (*FilePolicyResponse) ProtoMessage() {}
 
 func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2282,7 +2508,7 @@ func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyResponse.ProtoReflect.Descriptor instead.
 func (*FilePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *FilePolicyResponse) GetMaxSize() uint64 {
@@ -2323,7 +2549,7 @@ type StartUploadRequest struct {
 
 func (x *StartUploadRequest) Reset() {
 	*x = StartUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2561,7 @@ func (x *StartUploadRequest) String() string {
 func (*StartUploadRequest) ProtoMessage() {}
 
 func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2574,7 @@ func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadRequest.ProtoReflect.Descriptor instead.
 func (*StartUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *StartUploadRequest) GetSize() uint64 {
@@ -2375,7 +2601,7 @@ type StartUploadResponse struct {
 
 func (x *StartUploadResponse) Reset() {
 	*x = StartUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2387,7 +2613,7 @@ func (x *StartUploadResponse) String() string {
 func (*StartUploadResponse) ProtoMessage() {}
 
 func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2400,7 +2626,7 @@ func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadResponse.ProtoReflect.Descriptor instead.
 func (*StartUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *StartUploadResponse) GetUpload() []byte {
@@ -2426,7 +2652,7 @@ type UploadStatusRequest struct {
 
 func (x *UploadStatusRequest) Reset() {
 	*x = UploadStatusRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2664,7 @@ func (x *UploadStatusRequest) String() string {
 func (*UploadStatusRequest) ProtoMessage() {}
 
 func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2677,7 @@ func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusRequest.ProtoReflect.Descriptor instead.
 func (*UploadStatusRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *UploadStatusRequest) GetUpload() []byte {
@@ -2471,7 +2697,7 @@ type UploadStatusResponse struct {
 
 func (x *UploadStatusResponse) Reset() {
 	*x = UploadStatusResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2483,7 +2709,7 @@ func (x *UploadStatusResponse) String() string {
 func (*UploadStatusResponse) ProtoMessage() {}
 
 func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2496,7 +2722,7 @@ func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusResponse.ProtoReflect.Descriptor instead.
 func (*UploadStatusResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *UploadStatusResponse) GetHave() uint32 {
@@ -2526,7 +2752,7 @@ type PutChunkRequest struct {
 
 func (x *PutChunkRequest) Reset() {
 	*x = PutChunkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2538,7 +2764,7 @@ func (x *PutChunkRequest) String() string {
 func (*PutChunkRequest) ProtoMessage() {}
 
 func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2551,7 +2777,7 @@ func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkRequest.ProtoReflect.Descriptor instead.
 func (*PutChunkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *PutChunkRequest) GetUpload() []byte {
@@ -2584,7 +2810,7 @@ type PutChunkResponse struct {
 
 func (x *PutChunkResponse) Reset() {
 	*x = PutChunkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2596,7 +2822,7 @@ func (x *PutChunkResponse) String() string {
 func (*PutChunkResponse) ProtoMessage() {}
 
 func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2609,7 +2835,7 @@ func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkResponse.ProtoReflect.Descriptor instead.
 func (*PutChunkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *PutChunkResponse) GetHave() uint32 {
@@ -2630,7 +2856,7 @@ type FinishUploadRequest struct {
 
 func (x *FinishUploadRequest) Reset() {
 	*x = FinishUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2642,7 +2868,7 @@ func (x *FinishUploadRequest) String() string {
 func (*FinishUploadRequest) ProtoMessage() {}
 
 func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2655,7 +2881,7 @@ func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadRequest.ProtoReflect.Descriptor instead.
 func (*FinishUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *FinishUploadRequest) GetUpload() []byte {
@@ -2680,7 +2906,7 @@ type FinishUploadResponse struct {
 
 func (x *FinishUploadResponse) Reset() {
 	*x = FinishUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2918,7 @@ func (x *FinishUploadResponse) String() string {
 func (*FinishUploadResponse) ProtoMessage() {}
 
 func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +2931,7 @@ func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadResponse.ProtoReflect.Descriptor instead.
 func (*FinishUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
 }
 
 // DropUpload destroys an upload, finished or not.
@@ -2718,7 +2944,7 @@ type DropUploadRequest struct {
 
 func (x *DropUploadRequest) Reset() {
 	*x = DropUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2730,7 +2956,7 @@ func (x *DropUploadRequest) String() string {
 func (*DropUploadRequest) ProtoMessage() {}
 
 func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2743,7 +2969,7 @@ func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadRequest.ProtoReflect.Descriptor instead.
 func (*DropUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DropUploadRequest) GetUpload() []byte {
@@ -2761,7 +2987,7 @@ type DropUploadResponse struct {
 
 func (x *DropUploadResponse) Reset() {
 	*x = DropUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2773,7 +2999,7 @@ func (x *DropUploadResponse) String() string {
 func (*DropUploadResponse) ProtoMessage() {}
 
 func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2786,7 +3012,7 @@ func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadResponse.ProtoReflect.Descriptor instead.
 func (*DropUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
 }
 
 type GetBlobRequest struct {
@@ -2800,7 +3026,7 @@ type GetBlobRequest struct {
 
 func (x *GetBlobRequest) Reset() {
 	*x = GetBlobRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2812,7 +3038,7 @@ func (x *GetBlobRequest) String() string {
 func (*GetBlobRequest) ProtoMessage() {}
 
 func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2825,7 +3051,7 @@ func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
 func (*GetBlobRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GetBlobRequest) GetOrganization() []byte {
@@ -2859,7 +3085,7 @@ type GetBlobResponse struct {
 
 func (x *GetBlobResponse) Reset() {
 	*x = GetBlobResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +3097,7 @@ func (x *GetBlobResponse) String() string {
 func (*GetBlobResponse) ProtoMessage() {}
 
 func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +3110,7 @@ func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
 func (*GetBlobResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *GetBlobResponse) GetSize() uint64 {
@@ -2922,7 +3148,22 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\fkey_packages\x18\x05 \x03(\fR\vkeyPackages\"j\n" +
 	"\x0eEnrollResponse\x12-\n" +
 	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\x12)\n" +
-	"\x10node_certificate\x18\x02 \x01(\tR\x0fnodeCertificate\",\n" +
+	"\x10node_certificate\x18\x02 \x01(\tR\x0fnodeCertificate\"C\n" +
+	"\x0fComplainRequest\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1c\n" +
+	"\tcomplaint\x18\x02 \x01(\tR\tcomplaint\">\n" +
+	"\x10ComplainResponse\x12*\n" +
+	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\"\x82\x01\n" +
+	"\x17PublishGroupInfoRequest\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\rR\n" +
+	"generation\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x1d\n" +
+	"\n" +
+	"group_info\x18\x04 \x01(\fR\tgroupInfo\"F\n" +
+	"\x18PublishGroupInfoResponse\x12*\n" +
+	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\",\n" +
 	"\x12OpenSessionRequest\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\tR\x06origin\"d\n" +
 	"\x13OpenSessionResponse\x12\x16\n" +
@@ -2995,17 +3236,21 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\x04room\x18\x02 \x01(\fR\x04room\x12\x12\n" +
 	"\x04hash\x18\x03 \x01(\fR\x04hash\"%\n" +
 	"\x0fGetTreeResponse\x12\x12\n" +
-	"\x04tree\x18\x01 \x01(\fR\x04tree\";\n" +
+	"\x04tree\x18\x01 \x01(\fR\x04tree\"S\n" +
 	"\x13GetGroupInfoRequest\x12\x10\n" +
 	"\x03hub\x18\x01 \x01(\fR\x03hub\x12\x12\n" +
-	"\x04room\x18\x02 \x01(\fR\x04room\"K\n" +
+	"\x04room\x18\x02 \x01(\fR\x04room\x12\x16\n" +
+	"\x06commit\x18\x03 \x01(\fR\x06commit\"K\n" +
 	"\x14GetGroupInfoResponse\x123\n" +
-	"\x06answer\x18\x01 \x01(\v2\x1b.entente.v1.GroupInfoAnswerR\x06answer\"X\n" +
+	"\x06answer\x18\x01 \x01(\v2\x1b.entente.v1.GroupInfoAnswerR\x06answer\"x\n" +
 	"\x11GetRoomLogRequest\x12\x10\n" +
 	"\x03hub\x18\x01 \x01(\fR\x03hub\x12\x12\n" +
 	"\x04room\x18\x02 \x01(\fR\x04room\x12\x1d\n" +
 	"\n" +
-	"from_epoch\x18\x03 \x01(\x04R\tfromEpoch\"^\n" +
+	"from_epoch\x18\x03 \x01(\x04R\tfromEpoch\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x04 \x01(\rR\n" +
+	"generation\"^\n" +
 	"\x12GetRoomLogResponse\x124\n" +
 	"\n" +
 	"handshakes\x18\x01 \x03(\v2\x14.entente.v1.EnvelopeR\n" +
@@ -3094,7 +3339,7 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\x05chunk\x18\x02 \x01(\fR\x05chunk2\x9a\x01\n" +
 	"\x10EnrolmentService\x12E\n" +
 	"\bDescribe\x12\x1b.entente.v1.DescribeRequest\x1a\x1c.entente.v1.DescribeResponse\x12?\n" +
-	"\x06Enroll\x12\x19.entente.v1.EnrollRequest\x1a\x1a.entente.v1.EnrollResponse2\xb2\x0e\n" +
+	"\x06Enroll\x12\x19.entente.v1.EnrollRequest\x1a\x1a.entente.v1.EnrollResponse2\xd8\x0f\n" +
 	"\rDeviceService\x12N\n" +
 	"\vOpenSession\x12\x1e.entente.v1.OpenSessionRequest\x1a\x1f.entente.v1.OpenSessionResponse\x12B\n" +
 	"\aResolve\x12\x1a.entente.v1.ResolveRequest\x1a\x1b.entente.v1.ResolveResponse\x12<\n" +
@@ -3124,7 +3369,9 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\fFinishUpload\x12\x1f.entente.v1.FinishUploadRequest\x1a .entente.v1.FinishUploadResponse\x12K\n" +
 	"\n" +
 	"DropUpload\x12\x1d.entente.v1.DropUploadRequest\x1a\x1e.entente.v1.DropUploadResponse\x12B\n" +
-	"\aGetBlob\x12\x1a.entente.v1.GetBlobRequest\x1a\x1b.entente.v1.GetBlobResponseB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
+	"\aGetBlob\x12\x1a.entente.v1.GetBlobRequest\x1a\x1b.entente.v1.GetBlobResponse\x12E\n" +
+	"\bComplain\x12\x1b.entente.v1.ComplainRequest\x1a\x1c.entente.v1.ComplainResponse\x12]\n" +
+	"\x10PublishGroupInfo\x12#.entente.v1.PublishGroupInfoRequest\x1a$.entente.v1.PublishGroupInfoResponseB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
 
 var (
 	file_entente_v1_device_proto_rawDescOnce sync.Once
@@ -3138,148 +3385,158 @@ func file_entente_v1_device_proto_rawDescGZIP() []byte {
 	return file_entente_v1_device_proto_rawDescData
 }
 
-var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_entente_v1_device_proto_goTypes = []any{
 	(*DescribeRequest)(nil),            // 0: entente.v1.DescribeRequest
 	(*DescribeResponse)(nil),           // 1: entente.v1.DescribeResponse
 	(*EnrollRequest)(nil),              // 2: entente.v1.EnrollRequest
 	(*EnrollResponse)(nil),             // 3: entente.v1.EnrollResponse
-	(*OpenSessionRequest)(nil),         // 4: entente.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),        // 5: entente.v1.OpenSessionResponse
-	(*Contact)(nil),                    // 6: entente.v1.Contact
-	(*ListContactsRequest)(nil),        // 7: entente.v1.ListContactsRequest
-	(*ListContactsResponse)(nil),       // 8: entente.v1.ListContactsResponse
-	(*SetContactRequest)(nil),          // 9: entente.v1.SetContactRequest
-	(*SetContactResponse)(nil),         // 10: entente.v1.SetContactResponse
-	(*ResolveRequest)(nil),             // 11: entente.v1.ResolveRequest
-	(*ResolveResponse)(nil),            // 12: entente.v1.ResolveResponse
-	(*ChainRequest)(nil),               // 13: entente.v1.ChainRequest
-	(*ChainResponse)(nil),              // 14: entente.v1.ChainResponse
-	(*PublishKeyPackagesRequest)(nil),  // 15: entente.v1.PublishKeyPackagesRequest
-	(*PublishKeyPackagesResponse)(nil), // 16: entente.v1.PublishKeyPackagesResponse
-	(*ClaimKeyPackagesRequest)(nil),    // 17: entente.v1.ClaimKeyPackagesRequest
-	(*ClaimKeyPackagesResponse)(nil),   // 18: entente.v1.ClaimKeyPackagesResponse
-	(*CreateRoomRequest)(nil),          // 19: entente.v1.CreateRoomRequest
-	(*CreateRoomResponse)(nil),         // 20: entente.v1.CreateRoomResponse
-	(*SubmitCommitRequest)(nil),        // 21: entente.v1.SubmitCommitRequest
-	(*SubmitCommitResponse)(nil),       // 22: entente.v1.SubmitCommitResponse
-	(*GetTreeRequest)(nil),             // 23: entente.v1.GetTreeRequest
-	(*GetTreeResponse)(nil),            // 24: entente.v1.GetTreeResponse
-	(*GetGroupInfoRequest)(nil),        // 25: entente.v1.GetGroupInfoRequest
-	(*GetGroupInfoResponse)(nil),       // 26: entente.v1.GetGroupInfoResponse
-	(*GetRoomLogRequest)(nil),          // 27: entente.v1.GetRoomLogRequest
-	(*GetRoomLogResponse)(nil),         // 28: entente.v1.GetRoomLogResponse
-	(*RevokeDeviceRequest)(nil),        // 29: entente.v1.RevokeDeviceRequest
-	(*RevokeDeviceResponse)(nil),       // 30: entente.v1.RevokeDeviceResponse
-	(*AccountRequest)(nil),             // 31: entente.v1.AccountRequest
-	(*AccountResponse)(nil),            // 32: entente.v1.AccountResponse
-	(*KeyPackageStock)(nil),            // 33: entente.v1.KeyPackageStock
-	(*Submission)(nil),                 // 34: entente.v1.Submission
-	(*SubmitRequest)(nil),              // 35: entente.v1.SubmitRequest
-	(*SubmitResponse)(nil),             // 36: entente.v1.SubmitResponse
-	(*FetchRequest)(nil),               // 37: entente.v1.FetchRequest
-	(*FetchResponse)(nil),              // 38: entente.v1.FetchResponse
-	(*AckRequest)(nil),                 // 39: entente.v1.AckRequest
-	(*AckResponse)(nil),                // 40: entente.v1.AckResponse
-	(*FilePolicyRequest)(nil),          // 41: entente.v1.FilePolicyRequest
-	(*FilePolicyResponse)(nil),         // 42: entente.v1.FilePolicyResponse
-	(*StartUploadRequest)(nil),         // 43: entente.v1.StartUploadRequest
-	(*StartUploadResponse)(nil),        // 44: entente.v1.StartUploadResponse
-	(*UploadStatusRequest)(nil),        // 45: entente.v1.UploadStatusRequest
-	(*UploadStatusResponse)(nil),       // 46: entente.v1.UploadStatusResponse
-	(*PutChunkRequest)(nil),            // 47: entente.v1.PutChunkRequest
-	(*PutChunkResponse)(nil),           // 48: entente.v1.PutChunkResponse
-	(*FinishUploadRequest)(nil),        // 49: entente.v1.FinishUploadRequest
-	(*FinishUploadResponse)(nil),       // 50: entente.v1.FinishUploadResponse
-	(*DropUploadRequest)(nil),          // 51: entente.v1.DropUploadRequest
-	(*DropUploadResponse)(nil),         // 52: entente.v1.DropUploadResponse
-	(*GetBlobRequest)(nil),             // 53: entente.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),            // 54: entente.v1.GetBlobResponse
-	(*MemberChain)(nil),                // 55: entente.v1.MemberChain
-	(*ClaimedKeyPackage)(nil),          // 56: entente.v1.ClaimedKeyPackage
-	(*Bundle)(nil),                     // 57: entente.v1.Bundle
-	(*Status)(nil),                     // 58: entente.v1.Status
-	(*GroupInfoAnswer)(nil),            // 59: entente.v1.GroupInfoAnswer
-	(*Envelope)(nil),                   // 60: entente.v1.Envelope
-	(*Deliver)(nil),                    // 61: entente.v1.Deliver
-	(*Close)(nil),                      // 62: entente.v1.Close
+	(*ComplainRequest)(nil),            // 4: entente.v1.ComplainRequest
+	(*ComplainResponse)(nil),           // 5: entente.v1.ComplainResponse
+	(*PublishGroupInfoRequest)(nil),    // 6: entente.v1.PublishGroupInfoRequest
+	(*PublishGroupInfoResponse)(nil),   // 7: entente.v1.PublishGroupInfoResponse
+	(*OpenSessionRequest)(nil),         // 8: entente.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),        // 9: entente.v1.OpenSessionResponse
+	(*Contact)(nil),                    // 10: entente.v1.Contact
+	(*ListContactsRequest)(nil),        // 11: entente.v1.ListContactsRequest
+	(*ListContactsResponse)(nil),       // 12: entente.v1.ListContactsResponse
+	(*SetContactRequest)(nil),          // 13: entente.v1.SetContactRequest
+	(*SetContactResponse)(nil),         // 14: entente.v1.SetContactResponse
+	(*ResolveRequest)(nil),             // 15: entente.v1.ResolveRequest
+	(*ResolveResponse)(nil),            // 16: entente.v1.ResolveResponse
+	(*ChainRequest)(nil),               // 17: entente.v1.ChainRequest
+	(*ChainResponse)(nil),              // 18: entente.v1.ChainResponse
+	(*PublishKeyPackagesRequest)(nil),  // 19: entente.v1.PublishKeyPackagesRequest
+	(*PublishKeyPackagesResponse)(nil), // 20: entente.v1.PublishKeyPackagesResponse
+	(*ClaimKeyPackagesRequest)(nil),    // 21: entente.v1.ClaimKeyPackagesRequest
+	(*ClaimKeyPackagesResponse)(nil),   // 22: entente.v1.ClaimKeyPackagesResponse
+	(*CreateRoomRequest)(nil),          // 23: entente.v1.CreateRoomRequest
+	(*CreateRoomResponse)(nil),         // 24: entente.v1.CreateRoomResponse
+	(*SubmitCommitRequest)(nil),        // 25: entente.v1.SubmitCommitRequest
+	(*SubmitCommitResponse)(nil),       // 26: entente.v1.SubmitCommitResponse
+	(*GetTreeRequest)(nil),             // 27: entente.v1.GetTreeRequest
+	(*GetTreeResponse)(nil),            // 28: entente.v1.GetTreeResponse
+	(*GetGroupInfoRequest)(nil),        // 29: entente.v1.GetGroupInfoRequest
+	(*GetGroupInfoResponse)(nil),       // 30: entente.v1.GetGroupInfoResponse
+	(*GetRoomLogRequest)(nil),          // 31: entente.v1.GetRoomLogRequest
+	(*GetRoomLogResponse)(nil),         // 32: entente.v1.GetRoomLogResponse
+	(*RevokeDeviceRequest)(nil),        // 33: entente.v1.RevokeDeviceRequest
+	(*RevokeDeviceResponse)(nil),       // 34: entente.v1.RevokeDeviceResponse
+	(*AccountRequest)(nil),             // 35: entente.v1.AccountRequest
+	(*AccountResponse)(nil),            // 36: entente.v1.AccountResponse
+	(*KeyPackageStock)(nil),            // 37: entente.v1.KeyPackageStock
+	(*Submission)(nil),                 // 38: entente.v1.Submission
+	(*SubmitRequest)(nil),              // 39: entente.v1.SubmitRequest
+	(*SubmitResponse)(nil),             // 40: entente.v1.SubmitResponse
+	(*FetchRequest)(nil),               // 41: entente.v1.FetchRequest
+	(*FetchResponse)(nil),              // 42: entente.v1.FetchResponse
+	(*AckRequest)(nil),                 // 43: entente.v1.AckRequest
+	(*AckResponse)(nil),                // 44: entente.v1.AckResponse
+	(*FilePolicyRequest)(nil),          // 45: entente.v1.FilePolicyRequest
+	(*FilePolicyResponse)(nil),         // 46: entente.v1.FilePolicyResponse
+	(*StartUploadRequest)(nil),         // 47: entente.v1.StartUploadRequest
+	(*StartUploadResponse)(nil),        // 48: entente.v1.StartUploadResponse
+	(*UploadStatusRequest)(nil),        // 49: entente.v1.UploadStatusRequest
+	(*UploadStatusResponse)(nil),       // 50: entente.v1.UploadStatusResponse
+	(*PutChunkRequest)(nil),            // 51: entente.v1.PutChunkRequest
+	(*PutChunkResponse)(nil),           // 52: entente.v1.PutChunkResponse
+	(*FinishUploadRequest)(nil),        // 53: entente.v1.FinishUploadRequest
+	(*FinishUploadResponse)(nil),       // 54: entente.v1.FinishUploadResponse
+	(*DropUploadRequest)(nil),          // 55: entente.v1.DropUploadRequest
+	(*DropUploadResponse)(nil),         // 56: entente.v1.DropUploadResponse
+	(*GetBlobRequest)(nil),             // 57: entente.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),            // 58: entente.v1.GetBlobResponse
+	(*MemberChain)(nil),                // 59: entente.v1.MemberChain
+	(*Status)(nil),                     // 60: entente.v1.Status
+	(*ClaimedKeyPackage)(nil),          // 61: entente.v1.ClaimedKeyPackage
+	(*Bundle)(nil),                     // 62: entente.v1.Bundle
+	(*GroupInfoAnswer)(nil),            // 63: entente.v1.GroupInfoAnswer
+	(*Envelope)(nil),                   // 64: entente.v1.Envelope
+	(*Deliver)(nil),                    // 65: entente.v1.Deliver
+	(*Close)(nil),                      // 66: entente.v1.Close
 }
 var file_entente_v1_device_proto_depIdxs = []int32{
-	55, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
-	6,  // 1: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
-	55, // 2: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
-	55, // 3: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
-	56, // 4: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
-	55, // 5: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
-	57, // 6: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
-	58, // 7: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
-	57, // 8: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
-	58, // 9: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
-	59, // 10: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
-	60, // 11: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
-	55, // 12: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
-	33, // 13: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
-	34, // 14: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
-	58, // 15: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
-	61, // 16: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
-	62, // 17: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
-	0,  // 18: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
-	2,  // 19: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
-	4,  // 20: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
-	11, // 21: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
-	13, // 22: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
-	15, // 23: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
-	17, // 24: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
-	19, // 25: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
-	21, // 26: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
-	23, // 27: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
-	25, // 28: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
-	27, // 29: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
-	29, // 30: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
-	31, // 31: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
-	7,  // 32: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
-	9,  // 33: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
-	35, // 34: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
-	37, // 35: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
-	39, // 36: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
-	41, // 37: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
-	43, // 38: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
-	45, // 39: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
-	47, // 40: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
-	49, // 41: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
-	51, // 42: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
-	53, // 43: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
-	1,  // 44: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
-	3,  // 45: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
-	5,  // 46: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
-	12, // 47: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
-	14, // 48: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
-	16, // 49: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
-	18, // 50: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
-	20, // 51: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
-	22, // 52: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
-	24, // 53: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
-	26, // 54: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
-	28, // 55: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
-	30, // 56: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
-	32, // 57: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
-	8,  // 58: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
-	10, // 59: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
-	36, // 60: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
-	38, // 61: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
-	40, // 62: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
-	42, // 63: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
-	44, // 64: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
-	46, // 65: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
-	48, // 66: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
-	50, // 67: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
-	52, // 68: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
-	54, // 69: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
-	44, // [44:70] is the sub-list for method output_type
-	18, // [18:44] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	59, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
+	60, // 1: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
+	60, // 2: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
+	10, // 3: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
+	59, // 4: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
+	59, // 5: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
+	61, // 6: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
+	59, // 7: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
+	62, // 8: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
+	60, // 9: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
+	62, // 10: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
+	60, // 11: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
+	63, // 12: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
+	64, // 13: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
+	59, // 14: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
+	37, // 15: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
+	38, // 16: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
+	60, // 17: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
+	65, // 18: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
+	66, // 19: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
+	0,  // 20: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
+	2,  // 21: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
+	8,  // 22: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
+	15, // 23: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
+	17, // 24: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
+	19, // 25: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
+	21, // 26: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
+	23, // 27: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
+	25, // 28: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
+	27, // 29: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
+	29, // 30: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
+	31, // 31: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
+	33, // 32: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
+	35, // 33: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
+	11, // 34: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
+	13, // 35: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
+	39, // 36: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
+	41, // 37: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
+	43, // 38: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
+	45, // 39: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
+	47, // 40: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
+	49, // 41: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
+	51, // 42: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
+	53, // 43: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
+	55, // 44: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
+	57, // 45: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
+	4,  // 46: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
+	6,  // 47: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
+	1,  // 48: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
+	3,  // 49: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
+	9,  // 50: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
+	16, // 51: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
+	18, // 52: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
+	20, // 53: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
+	22, // 54: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
+	24, // 55: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
+	26, // 56: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
+	28, // 57: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
+	30, // 58: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
+	32, // 59: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
+	34, // 60: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
+	36, // 61: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
+	12, // 62: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
+	14, // 63: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
+	40, // 64: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
+	42, // 65: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
+	44, // 66: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
+	46, // 67: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
+	48, // 68: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
+	50, // 69: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
+	52, // 70: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
+	54, // 71: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
+	56, // 72: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
+	58, // 73: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
+	5,  // 74: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
+	7,  // 75: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
+	48, // [48:76] is the sub-list for method output_type
+	20, // [20:48] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_device_proto_init() }
@@ -3296,7 +3553,7 @@ func file_entente_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_device_proto_rawDesc), len(file_entente_v1_device_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   55,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -92,8 +92,8 @@ const (
 	Kind_KIND_WELCOME    Kind = 4  // body: WelcomeBody
 	Kind_KIND_NOTICE     Kind = 5  // body: a signed note, docs/protocol.md 2.7
 	Kind_KIND_REQUEST    Kind = 6  // first contact: RequestBody
-	Kind_KIND_COMPLAINT  Kind = 7  // reserved
-	Kind_KIND_RESYNC     Kind = 8  // reserved
+	Kind_KIND_COMPLAINT  Kind = 7  // to the hub: ComplaintBody; to devices: RoomCase. docs/protocol.md 7.10
+	Kind_KIND_RESYNC     Kind = 8  // to the hub: a GroupInfo that a member republishes
 	Kind_KIND_RESULT     Kind = 9  // body: SubmitResult; from a home node to its own device only
 	Kind_KIND_REVOCATION Kind = 10 // body: a signed note, docs/protocol.md 2.8
 )
@@ -604,6 +604,7 @@ type WelcomeBody struct {
 	Welcome       []byte                 `protobuf:"bytes,1,opt,name=welcome,proto3" json:"welcome,omitempty"`                   // MLSMessage
 	TreeHash      []byte                 `protobuf:"bytes,2,opt,name=tree_hash,json=treeHash,proto3" json:"tree_hash,omitempty"` // SHA-256 of the ratchet_tree bytes, for fetching
 	Hub           []byte                 `protobuf:"bytes,3,opt,name=hub,proto3" json:"hub,omitempty"`                           // organization ID of the hub
+	Complaints    []string               `protobuf:"bytes,4,rep,name=complaints,proto3" json:"complaints,omitempty"`             // of a room that was reset: why; docs/protocol.md 7.11
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -659,6 +660,167 @@ func (x *WelcomeBody) GetHub() []byte {
 	return nil
 }
 
+func (x *WelcomeBody) GetComplaints() []string {
+	if x != nil {
+		return x.Complaints
+	}
+	return nil
+}
+
+// ComplaintBody is a device's complaint on its way to the hub: a signed note.
+type ComplaintBody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Complaint     string                 `protobuf:"bytes,1,opt,name=complaint,proto3" json:"complaint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ComplaintBody) Reset() {
+	*x = ComplaintBody{}
+	mi := &file_entente_v1_envelope_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ComplaintBody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ComplaintBody) ProtoMessage() {}
+
+func (x *ComplaintBody) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_envelope_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ComplaintBody.ProtoReflect.Descriptor instead.
+func (*ComplaintBody) Descriptor() ([]byte, []int) {
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ComplaintBody) GetComplaint() string {
+	if x != nil {
+		return x.Complaint
+	}
+	return ""
+}
+
+// RoomCase is what a hub says about a Commit that devices complain about.
+type RoomCase struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Generation    uint32                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`                    // that the Commit ends
+	Commit        []byte                 `protobuf:"bytes,3,opt,name=commit,proto3" json:"commit,omitempty"`                   // SHA-256
+	Complaints    []string               `protobuf:"bytes,4,rep,name=complaints,proto3" json:"complaints,omitempty"`           // notes, one of each member
+	Vouched       uint32                 `protobuf:"varint,5,opt,name=vouched,proto3" json:"vouched,omitempty"`                // members who have published a GroupInfo of a later epoch
+	Due           bool                   `protobuf:"varint,6,opt,name=due,proto3" json:"due,omitempty"`                        // a reset may be made
+	Order         []*DeviceRef           `protobuf:"bytes,7,rep,name=order,proto3" json:"order,omitempty"`                     // by these, each some time after the one before
+	SinceMs       int64                  `protobuf:"varint,8,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"` // since when it may be made, by the hub's clock
+	Made          uint32                 `protobuf:"varint,9,opt,name=made,proto3" json:"made,omitempty"`                      // the generation that a reset has made; 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoomCase) Reset() {
+	*x = RoomCase{}
+	mi := &file_entente_v1_envelope_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoomCase) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoomCase) ProtoMessage() {}
+
+func (x *RoomCase) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_envelope_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoomCase.ProtoReflect.Descriptor instead.
+func (*RoomCase) Descriptor() ([]byte, []int) {
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RoomCase) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *RoomCase) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *RoomCase) GetCommit() []byte {
+	if x != nil {
+		return x.Commit
+	}
+	return nil
+}
+
+func (x *RoomCase) GetComplaints() []string {
+	if x != nil {
+		return x.Complaints
+	}
+	return nil
+}
+
+func (x *RoomCase) GetVouched() uint32 {
+	if x != nil {
+		return x.Vouched
+	}
+	return 0
+}
+
+func (x *RoomCase) GetDue() bool {
+	if x != nil {
+		return x.Due
+	}
+	return false
+}
+
+func (x *RoomCase) GetOrder() []*DeviceRef {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+func (x *RoomCase) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *RoomCase) GetMade() uint32 {
+	if x != nil {
+		return x.Made
+	}
+	return 0
+}
+
 // DeviceRef names a device of an organization.
 type DeviceRef struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -670,7 +832,7 @@ type DeviceRef struct {
 
 func (x *DeviceRef) Reset() {
 	*x = DeviceRef{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[4]
+	mi := &file_entente_v1_envelope_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +844,7 @@ func (x *DeviceRef) String() string {
 func (*DeviceRef) ProtoMessage() {}
 
 func (x *DeviceRef) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[4]
+	mi := &file_entente_v1_envelope_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +857,7 @@ func (x *DeviceRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceRef.ProtoReflect.Descriptor instead.
 func (*DeviceRef) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{4}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DeviceRef) GetOrganization() []byte {
@@ -724,7 +886,7 @@ type LeafChange struct {
 
 func (x *LeafChange) Reset() {
 	*x = LeafChange{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[5]
+	mi := &file_entente_v1_envelope_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +898,7 @@ func (x *LeafChange) String() string {
 func (*LeafChange) ProtoMessage() {}
 
 func (x *LeafChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[5]
+	mi := &file_entente_v1_envelope_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +911,7 @@ func (x *LeafChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeafChange.ProtoReflect.Descriptor instead.
 func (*LeafChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{5}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LeafChange) GetAdded() []*DeviceRef {
@@ -773,13 +935,14 @@ type Bundle struct {
 	Welcome       []byte                 `protobuf:"bytes,2,opt,name=welcome,proto3" json:"welcome,omitempty"`                      // MLSMessage (Welcome) without tree, at most 1 MiB; empty if nobody is added
 	GroupInfo     []byte                 `protobuf:"bytes,3,opt,name=group_info,json=groupInfo,proto3" json:"group_info,omitempty"` // MLSMessage (GroupInfo) of the new epoch, without tree
 	Tree          []byte                 `protobuf:"bytes,4,opt,name=tree,proto3" json:"tree,omitempty"`                            // ratchet_tree of the new epoch, at most 8 MiB
+	Founding      *Founding              `protobuf:"bytes,5,opt,name=founding,proto3" json:"founding,omitempty"`                    // of the first Commit of a room's next generation
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[6]
+	mi := &file_entente_v1_envelope_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -791,7 +954,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[6]
+	mi := &file_entente_v1_envelope_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -804,7 +967,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{6}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Bundle) GetCommit() []byte {
@@ -835,6 +998,74 @@ func (x *Bundle) GetTree() []byte {
 	return nil
 }
 
+func (x *Bundle) GetFounding() *Founding {
+	if x != nil {
+		return x.Founding
+	}
+	return nil
+}
+
+// Founding is what comes with the first Commit of a room's next generation.
+type Founding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	GroupInfo     []byte                 `protobuf:"bytes,1,opt,name=group_info,json=groupInfo,proto3" json:"group_info,omitempty"` // epoch 0, its maker alone
+	Tree          []byte                 `protobuf:"bytes,2,opt,name=tree,proto3" json:"tree,omitempty"`
+	Complaints    []string               `protobuf:"bytes,3,rep,name=complaints,proto3" json:"complaints,omitempty"` // notes that justify it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Founding) Reset() {
+	*x = Founding{}
+	mi := &file_entente_v1_envelope_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Founding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Founding) ProtoMessage() {}
+
+func (x *Founding) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_envelope_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Founding.ProtoReflect.Descriptor instead.
+func (*Founding) Descriptor() ([]byte, []int) {
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Founding) GetGroupInfo() []byte {
+	if x != nil {
+		return x.GroupInfo
+	}
+	return nil
+}
+
+func (x *Founding) GetTree() []byte {
+	if x != nil {
+		return x.Tree
+	}
+	return nil
+}
+
+func (x *Founding) GetComplaints() []string {
+	if x != nil {
+		return x.Complaints
+	}
+	return nil
+}
+
 // Status answers one item. Whether it is temporary, permanent or a matter of
 // policy follows from the code (wire.Code table).
 type Status struct {
@@ -852,7 +1083,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[7]
+	mi := &file_entente_v1_envelope_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +1095,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[7]
+	mi := &file_entente_v1_envelope_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +1108,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{7}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Status) GetCode() Code {
@@ -942,7 +1173,7 @@ type SubmitResult struct {
 
 func (x *SubmitResult) Reset() {
 	*x = SubmitResult{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[8]
+	mi := &file_entente_v1_envelope_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1185,7 @@ func (x *SubmitResult) String() string {
 func (*SubmitResult) ProtoMessage() {}
 
 func (x *SubmitResult) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[8]
+	mi := &file_entente_v1_envelope_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1198,7 @@ func (x *SubmitResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResult.ProtoReflect.Descriptor instead.
 func (*SubmitResult) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{8}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SubmitResult) GetCounter() uint64 {
@@ -1017,24 +1248,51 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"acceptedMs\"I\n" +
 	"\vRequestBody\x12\"\n" +
 	"\forganization\x18\x01 \x01(\fR\forganization\x12\x16\n" +
-	"\x06member\x18\x02 \x01(\fR\x06member\"V\n" +
+	"\x06member\x18\x02 \x01(\fR\x06member\"v\n" +
 	"\vWelcomeBody\x12\x18\n" +
 	"\awelcome\x18\x01 \x01(\fR\awelcome\x12\x1b\n" +
 	"\ttree_hash\x18\x02 \x01(\fR\btreeHash\x12\x10\n" +
-	"\x03hub\x18\x03 \x01(\fR\x03hub\"G\n" +
+	"\x03hub\x18\x03 \x01(\fR\x03hub\x12\x1e\n" +
+	"\n" +
+	"complaints\x18\x04 \x03(\tR\n" +
+	"complaints\"-\n" +
+	"\rComplaintBody\x12\x1c\n" +
+	"\tcomplaint\x18\x01 \x01(\tR\tcomplaint\"\x80\x02\n" +
+	"\bRoomCase\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\rR\n" +
+	"generation\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06commit\x18\x03 \x01(\fR\x06commit\x12\x1e\n" +
+	"\n" +
+	"complaints\x18\x04 \x03(\tR\n" +
+	"complaints\x12\x18\n" +
+	"\avouched\x18\x05 \x01(\rR\avouched\x12\x10\n" +
+	"\x03due\x18\x06 \x01(\bR\x03due\x12+\n" +
+	"\x05order\x18\a \x03(\v2\x15.entente.v1.DeviceRefR\x05order\x12\x19\n" +
+	"\bsince_ms\x18\b \x01(\x03R\asinceMs\x12\x12\n" +
+	"\x04made\x18\t \x01(\rR\x04made\"G\n" +
 	"\tDeviceRef\x12\"\n" +
 	"\forganization\x18\x01 \x01(\fR\forganization\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\fR\x06device\"j\n" +
 	"\n" +
 	"LeafChange\x12+\n" +
 	"\x05added\x18\x01 \x03(\v2\x15.entente.v1.DeviceRefR\x05added\x12/\n" +
-	"\aremoved\x18\x02 \x03(\v2\x15.entente.v1.DeviceRefR\aremoved\"m\n" +
+	"\aremoved\x18\x02 \x03(\v2\x15.entente.v1.DeviceRefR\aremoved\"\x9f\x01\n" +
 	"\x06Bundle\x12\x16\n" +
 	"\x06commit\x18\x01 \x01(\fR\x06commit\x12\x18\n" +
 	"\awelcome\x18\x02 \x01(\fR\awelcome\x12\x1d\n" +
 	"\n" +
 	"group_info\x18\x03 \x01(\fR\tgroupInfo\x12\x12\n" +
-	"\x04tree\x18\x04 \x01(\fR\x04tree\"\xd3\x01\n" +
+	"\x04tree\x18\x04 \x01(\fR\x04tree\x120\n" +
+	"\bfounding\x18\x05 \x01(\v2\x14.entente.v1.FoundingR\bfounding\"]\n" +
+	"\bFounding\x12\x1d\n" +
+	"\n" +
+	"group_info\x18\x01 \x01(\fR\tgroupInfo\x12\x12\n" +
+	"\x04tree\x18\x02 \x01(\fR\x04tree\x12\x1e\n" +
+	"\n" +
+	"complaints\x18\x03 \x03(\tR\n" +
+	"complaints\"\xd3\x01\n" +
 	"\x06Status\x12$\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x10.entente.v1.CodeR\x04code\x12'\n" +
 	"\x05scope\x18\x02 \x01(\x0e2\x11.entente.v1.ScopeR\x05scope\x12\x19\n" +
@@ -1128,35 +1386,40 @@ func file_entente_v1_envelope_proto_rawDescGZIP() []byte {
 }
 
 var file_entente_v1_envelope_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_entente_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_entente_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_entente_v1_envelope_proto_goTypes = []any{
-	(Class)(0),           // 0: entente.v1.Class
-	(Kind)(0),            // 1: entente.v1.Kind
-	(Code)(0),            // 2: entente.v1.Code
-	(Scope)(0),           // 3: entente.v1.Scope
-	(*EnvelopeCore)(nil), // 4: entente.v1.EnvelopeCore
-	(*Envelope)(nil),     // 5: entente.v1.Envelope
-	(*RequestBody)(nil),  // 6: entente.v1.RequestBody
-	(*WelcomeBody)(nil),  // 7: entente.v1.WelcomeBody
-	(*DeviceRef)(nil),    // 8: entente.v1.DeviceRef
-	(*LeafChange)(nil),   // 9: entente.v1.LeafChange
-	(*Bundle)(nil),       // 10: entente.v1.Bundle
-	(*Status)(nil),       // 11: entente.v1.Status
-	(*SubmitResult)(nil), // 12: entente.v1.SubmitResult
+	(Class)(0),            // 0: entente.v1.Class
+	(Kind)(0),             // 1: entente.v1.Kind
+	(Code)(0),             // 2: entente.v1.Code
+	(Scope)(0),            // 3: entente.v1.Scope
+	(*EnvelopeCore)(nil),  // 4: entente.v1.EnvelopeCore
+	(*Envelope)(nil),      // 5: entente.v1.Envelope
+	(*RequestBody)(nil),   // 6: entente.v1.RequestBody
+	(*WelcomeBody)(nil),   // 7: entente.v1.WelcomeBody
+	(*ComplaintBody)(nil), // 8: entente.v1.ComplaintBody
+	(*RoomCase)(nil),      // 9: entente.v1.RoomCase
+	(*DeviceRef)(nil),     // 10: entente.v1.DeviceRef
+	(*LeafChange)(nil),    // 11: entente.v1.LeafChange
+	(*Bundle)(nil),        // 12: entente.v1.Bundle
+	(*Founding)(nil),      // 13: entente.v1.Founding
+	(*Status)(nil),        // 14: entente.v1.Status
+	(*SubmitResult)(nil),  // 15: entente.v1.SubmitResult
 }
 var file_entente_v1_envelope_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.EnvelopeCore.class:type_name -> entente.v1.Class
 	1,  // 1: entente.v1.EnvelopeCore.kind:type_name -> entente.v1.Kind
-	8,  // 2: entente.v1.LeafChange.added:type_name -> entente.v1.DeviceRef
-	8,  // 3: entente.v1.LeafChange.removed:type_name -> entente.v1.DeviceRef
-	2,  // 4: entente.v1.Status.code:type_name -> entente.v1.Code
-	3,  // 5: entente.v1.Status.scope:type_name -> entente.v1.Scope
-	11, // 6: entente.v1.SubmitResult.status:type_name -> entente.v1.Status
-	7,  // [7:7] is the sub-list for method output_type
-	7,  // [7:7] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	10, // 2: entente.v1.RoomCase.order:type_name -> entente.v1.DeviceRef
+	10, // 3: entente.v1.LeafChange.added:type_name -> entente.v1.DeviceRef
+	10, // 4: entente.v1.LeafChange.removed:type_name -> entente.v1.DeviceRef
+	13, // 5: entente.v1.Bundle.founding:type_name -> entente.v1.Founding
+	2,  // 6: entente.v1.Status.code:type_name -> entente.v1.Code
+	3,  // 7: entente.v1.Status.scope:type_name -> entente.v1.Scope
+	14, // 8: entente.v1.SubmitResult.status:type_name -> entente.v1.Status
+	9,  // [9:9] is the sub-list for method output_type
+	9,  // [9:9] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_envelope_proto_init() }
@@ -1170,7 +1433,7 @@ func file_entente_v1_envelope_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_envelope_proto_rawDesc), len(file_entente_v1_envelope_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   9,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

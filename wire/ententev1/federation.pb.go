@@ -1604,9 +1604,11 @@ func (x *TreeAnswer) GetTree() []byte {
 	return nil
 }
 
+// GroupInfoQuery asks for the current epoch's, or, with commit, for the one that came with that Commit.
 type GroupInfoQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Commit        []byte                 `protobuf:"bytes,2,opt,name=commit,proto3" json:"commit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1648,12 +1650,22 @@ func (x *GroupInfoQuery) GetRoom() []byte {
 	return nil
 }
 
+func (x *GroupInfoQuery) GetCommit() []byte {
+	if x != nil {
+		return x.Commit
+	}
+	return nil
+}
+
+// GroupInfoAnswer has the cases that are open in the room's generation.
 type GroupInfoAnswer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	GroupInfo     []byte                 `protobuf:"bytes,1,opt,name=group_info,json=groupInfo,proto3" json:"group_info,omitempty"`
 	Tree          []byte                 `protobuf:"bytes,2,opt,name=tree,proto3" json:"tree,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Seq           uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
+	Generation    uint32                 `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
+	Cases         []*RoomCase            `protobuf:"bytes,6,rep,name=cases,proto3" json:"cases,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1716,12 +1728,27 @@ func (x *GroupInfoAnswer) GetSeq() uint64 {
 	return 0
 }
 
+func (x *GroupInfoAnswer) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *GroupInfoAnswer) GetCases() []*RoomCase {
+	if x != nil {
+		return x.Cases
+	}
+	return nil
+}
+
 // RoomLogQuery asks for handshakes whose epoch is at least the given one.
 type RoomLogQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
 	FromEpoch     uint64                 `protobuf:"varint,2,opt,name=from_epoch,json=fromEpoch,proto3" json:"from_epoch,omitempty"`
 	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Generation    uint32                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1773,6 +1800,13 @@ func (x *RoomLogQuery) GetFromEpoch() uint64 {
 func (x *RoomLogQuery) GetLimit() uint32 {
 	if x != nil {
 		return x.Limit
+	}
+	return 0
+}
+
+func (x *RoomLogQuery) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
 	}
 	return 0
 }
@@ -2763,20 +2797,28 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\" \n" +
 	"\n" +
 	"TreeAnswer\x12\x12\n" +
-	"\x04tree\x18\x01 \x01(\fR\x04tree\"$\n" +
+	"\x04tree\x18\x01 \x01(\fR\x04tree\"<\n" +
 	"\x0eGroupInfoQuery\x12\x12\n" +
-	"\x04room\x18\x01 \x01(\fR\x04room\"l\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x16\n" +
+	"\x06commit\x18\x02 \x01(\fR\x06commit\"\xb8\x01\n" +
 	"\x0fGroupInfoAnswer\x12\x1d\n" +
 	"\n" +
 	"group_info\x18\x01 \x01(\fR\tgroupInfo\x12\x12\n" +
 	"\x04tree\x18\x02 \x01(\fR\x04tree\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x10\n" +
-	"\x03seq\x18\x04 \x01(\x04R\x03seq\"W\n" +
+	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x05 \x01(\rR\n" +
+	"generation\x12*\n" +
+	"\x05cases\x18\x06 \x03(\v2\x14.entente.v1.RoomCaseR\x05cases\"w\n" +
 	"\fRoomLogQuery\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1d\n" +
 	"\n" +
 	"from_epoch\x18\x02 \x01(\x04R\tfromEpoch\x12\x14\n" +
-	"\x05limit\x18\x03 \x01(\rR\x05limit\"Y\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x04 \x01(\rR\n" +
+	"generation\"Y\n" +
 	"\rRoomLogAnswer\x124\n" +
 	"\n" +
 	"handshakes\x18\x01 \x03(\v2\x14.entente.v1.EnvelopeR\n" +
@@ -2902,6 +2944,7 @@ var file_entente_v1_federation_proto_goTypes = []any{
 	(*DeviceRef)(nil),         // 40: entente.v1.DeviceRef
 	(*Bundle)(nil),            // 41: entente.v1.Bundle
 	(*Status)(nil),            // 42: entente.v1.Status
+	(*RoomCase)(nil),          // 43: entente.v1.RoomCase
 }
 var file_entente_v1_federation_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.Item.kind:type_name -> entente.v1.ItemKind
@@ -2944,14 +2987,15 @@ var file_entente_v1_federation_proto_depIdxs = []int32{
 	42, // 37: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
 	15, // 38: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
 	11, // 39: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
-	38, // 40: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
-	11, // 41: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
-	42, // 42: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
-	43, // [43:43] is the sub-list for method output_type
-	43, // [43:43] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	43, // 40: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
+	38, // 41: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
+	11, // 42: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
+	42, // 43: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_federation_proto_init() }

@@ -105,6 +105,11 @@ const (
 	DeviceServiceDropUploadProcedure = "/entente.v1.DeviceService/DropUpload"
 	// DeviceServiceGetBlobProcedure is the fully-qualified name of the DeviceService's GetBlob RPC.
 	DeviceServiceGetBlobProcedure = "/entente.v1.DeviceService/GetBlob"
+	// DeviceServiceComplainProcedure is the fully-qualified name of the DeviceService's Complain RPC.
+	DeviceServiceComplainProcedure = "/entente.v1.DeviceService/Complain"
+	// DeviceServicePublishGroupInfoProcedure is the fully-qualified name of the DeviceService's
+	// PublishGroupInfo RPC.
+	DeviceServicePublishGroupInfoProcedure = "/entente.v1.DeviceService/PublishGroupInfo"
 )
 
 // EnrolmentServiceClient is a client for the entente.v1.EnrolmentService service.
@@ -231,6 +236,9 @@ type DeviceServiceClient interface {
 	FinishUpload(context.Context, *connect.Request[ententev1.FinishUploadRequest]) (*connect.Response[ententev1.FinishUploadResponse], error)
 	DropUpload(context.Context, *connect.Request[ententev1.DropUploadRequest]) (*connect.Response[ententev1.DropUploadResponse], error)
 	GetBlob(context.Context, *connect.Request[ententev1.GetBlobRequest]) (*connect.Response[ententev1.GetBlobResponse], error)
+	// Commits that devices cannot apply: docs/protocol.md 7.10.
+	Complain(context.Context, *connect.Request[ententev1.ComplainRequest]) (*connect.Response[ententev1.ComplainResponse], error)
+	PublishGroupInfo(context.Context, *connect.Request[ententev1.PublishGroupInfoRequest]) (*connect.Response[ententev1.PublishGroupInfoResponse], error)
 }
 
 // NewDeviceServiceClient constructs a client for the entente.v1.DeviceService service. By default,
@@ -388,6 +396,18 @@ func NewDeviceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(deviceServiceMethods.ByName("GetBlob")),
 			connect.WithClientOptions(opts...),
 		),
+		complain: connect.NewClient[ententev1.ComplainRequest, ententev1.ComplainResponse](
+			httpClient,
+			baseURL+DeviceServiceComplainProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("Complain")),
+			connect.WithClientOptions(opts...),
+		),
+		publishGroupInfo: connect.NewClient[ententev1.PublishGroupInfoRequest, ententev1.PublishGroupInfoResponse](
+			httpClient,
+			baseURL+DeviceServicePublishGroupInfoProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("PublishGroupInfo")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -417,6 +437,8 @@ type deviceServiceClient struct {
 	finishUpload       *connect.Client[ententev1.FinishUploadRequest, ententev1.FinishUploadResponse]
 	dropUpload         *connect.Client[ententev1.DropUploadRequest, ententev1.DropUploadResponse]
 	getBlob            *connect.Client[ententev1.GetBlobRequest, ententev1.GetBlobResponse]
+	complain           *connect.Client[ententev1.ComplainRequest, ententev1.ComplainResponse]
+	publishGroupInfo   *connect.Client[ententev1.PublishGroupInfoRequest, ententev1.PublishGroupInfoResponse]
 }
 
 // OpenSession calls entente.v1.DeviceService.OpenSession.
@@ -539,6 +561,16 @@ func (c *deviceServiceClient) GetBlob(ctx context.Context, req *connect.Request[
 	return c.getBlob.CallUnary(ctx, req)
 }
 
+// Complain calls entente.v1.DeviceService.Complain.
+func (c *deviceServiceClient) Complain(ctx context.Context, req *connect.Request[ententev1.ComplainRequest]) (*connect.Response[ententev1.ComplainResponse], error) {
+	return c.complain.CallUnary(ctx, req)
+}
+
+// PublishGroupInfo calls entente.v1.DeviceService.PublishGroupInfo.
+func (c *deviceServiceClient) PublishGroupInfo(ctx context.Context, req *connect.Request[ententev1.PublishGroupInfoRequest]) (*connect.Response[ententev1.PublishGroupInfoResponse], error) {
+	return c.publishGroupInfo.CallUnary(ctx, req)
+}
+
 // DeviceServiceHandler is an implementation of the entente.v1.DeviceService service.
 type DeviceServiceHandler interface {
 	OpenSession(context.Context, *connect.Request[ententev1.OpenSessionRequest]) (*connect.Response[ententev1.OpenSessionResponse], error)
@@ -567,6 +599,9 @@ type DeviceServiceHandler interface {
 	FinishUpload(context.Context, *connect.Request[ententev1.FinishUploadRequest]) (*connect.Response[ententev1.FinishUploadResponse], error)
 	DropUpload(context.Context, *connect.Request[ententev1.DropUploadRequest]) (*connect.Response[ententev1.DropUploadResponse], error)
 	GetBlob(context.Context, *connect.Request[ententev1.GetBlobRequest]) (*connect.Response[ententev1.GetBlobResponse], error)
+	// Commits that devices cannot apply: docs/protocol.md 7.10.
+	Complain(context.Context, *connect.Request[ententev1.ComplainRequest]) (*connect.Response[ententev1.ComplainResponse], error)
+	PublishGroupInfo(context.Context, *connect.Request[ententev1.PublishGroupInfoRequest]) (*connect.Response[ententev1.PublishGroupInfoResponse], error)
 }
 
 // NewDeviceServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -720,6 +755,18 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(deviceServiceMethods.ByName("GetBlob")),
 		connect.WithHandlerOptions(opts...),
 	)
+	deviceServiceComplainHandler := connect.NewUnaryHandler(
+		DeviceServiceComplainProcedure,
+		svc.Complain,
+		connect.WithSchema(deviceServiceMethods.ByName("Complain")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServicePublishGroupInfoHandler := connect.NewUnaryHandler(
+		DeviceServicePublishGroupInfoProcedure,
+		svc.PublishGroupInfo,
+		connect.WithSchema(deviceServiceMethods.ByName("PublishGroupInfo")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/entente.v1.DeviceService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case DeviceServiceOpenSessionProcedure:
@@ -770,6 +817,10 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 			deviceServiceDropUploadHandler.ServeHTTP(w, r)
 		case DeviceServiceGetBlobProcedure:
 			deviceServiceGetBlobHandler.ServeHTTP(w, r)
+		case DeviceServiceComplainProcedure:
+			deviceServiceComplainHandler.ServeHTTP(w, r)
+		case DeviceServicePublishGroupInfoProcedure:
+			deviceServicePublishGroupInfoHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -873,4 +924,12 @@ func (UnimplementedDeviceServiceHandler) DropUpload(context.Context, *connect.Re
 
 func (UnimplementedDeviceServiceHandler) GetBlob(context.Context, *connect.Request[ententev1.GetBlobRequest]) (*connect.Response[ententev1.GetBlobResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.GetBlob is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) Complain(context.Context, *connect.Request[ententev1.ComplainRequest]) (*connect.Response[ententev1.ComplainResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.Complain is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) PublishGroupInfo(context.Context, *connect.Request[ententev1.PublishGroupInfoRequest]) (*connect.Response[ententev1.PublishGroupInfoResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.PublishGroupInfo is not implemented"))
 }
