@@ -24,7 +24,7 @@ func benchCatchUp(ctx context.Context, o BenchOptions, root string) error {
 		defer org.Stop()
 		both[i] = org
 	}
-	if err := agreeBetween(ctx, both[0], both[1]); err != nil {
+	if err := agreeBetween(ctx, root, both[0], both[1]); err != nil {
 		return err
 	}
 	people, err := enrolMany(ctx, both[0], root, "device", o.Members-1)

@@ -51,7 +51,7 @@ func benchPairsAt(ctx context.Context, o BenchOptions, nodes, stores, where stri
 		}
 		defer closeAll(devices[i])
 	}
-	if err := agreeBetween(ctx, both[0], both[1]); err != nil {
+	if err := agreeBetween(ctx, nodes, both[0], both[1]); err != nil {
 		return err
 	}
 	for _, window := range []int{1, 16} {
@@ -114,8 +114,8 @@ func loadPairs(ctx context.Context, o BenchOptions, from, to []*device.Device, w
 }
 
 // agreeBetween makes two running organizations partners.
-func agreeBetween(ctx context.Context, a, b *Organization) error {
-	w := &walk{acme: a, globex: b}
+func agreeBetween(ctx context.Context, root string, a, b *Organization) error {
+	w := &walk{root: root, acme: a, globex: b}
 	_, err := w.agree(ctx)
 	return err
 }
