@@ -291,6 +291,25 @@ func TestARepeatedCommitGetsItsFirstAnswerAndHasOnePlace(t *testing.T) {
 	w.takes()
 }
 
+func TestASubmissionTwiceInOneBatchGetsOneAnswer(t *testing.T) {
+	w := newWorld(t)
+	first, second := w.alice.message(w.room, "first"), w.alice.message(w.room, "second")
+	c := w.alice.counter
+	got := w.acme.submit(t.Context(), w.alice.id, []ownSubmission{
+		{counter: c + 1, core: first}, {counter: c + 2, core: second},
+		{counter: c + 1, core: first}, {counter: c + 2, core: second}, // a device that hands over what waits
+		{counter: c + 2, core: first}, {counter: c + 1, core: second}, // a device that was set back
+	})
+	for i, want := range []pb.Code{sequenced, sequenced, sequenced, sequenced, pb.Code_CODE_ROLLED_BACK, pb.Code_CODE_ROLLED_BACK} {
+		if got[i].Code != want {
+			t.Errorf("%d: %s %s, want %s", i, wire.CodeName(got[i].Code), got[i].Detail, wire.CodeName(want))
+		}
+	}
+	if !proto.Equal(got[0], got[2]) || !proto.Equal(got[1], got[3]) || proto.Equal(got[0], got[1]) {
+		t.Errorf("answers: %v", got)
+	}
+}
+
 func TestACommitOfProposalsThatRoomsDoNotTakeIsRefused(t *testing.T) {
 	w := newWorld(t)
 	one := func(p *mls.Proposal) func(*world) *pb.Status {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/entente-im/entente/mailbox"
@@ -34,12 +35,17 @@ func (n *Node) submit(ctx context.Context, device wire.DeviceID, subs []ownSubmi
 		return statuses
 	}
 	defer done()
-	last := uint64(0) // counters rise within a batch too
+	last := uint64(0)          // counters rise within a batch too
+	again := make(map[int]int) // handed over twice in one batch: the index of the first
 	fresh := make([]*envelope, len(subs))
 	var ids []wire.RoomID
 	for i := range subs {
 		subs[i].digest = subs[i].digestOf()
 		if statuses[i] = n.early(device, &subs[i]); statuses[i] != nil {
+			continue
+		}
+		if first := earlier(subs[:i], subs[i]); first >= 0 {
+			again[i] = first
 			continue
 		}
 		if subs[i].counter <= last {
@@ -55,17 +61,25 @@ func (n *Node) submit(ctx context.Context, device wire.DeviceID, subs []ownSubmi
 		fresh[i] = e
 		ids = append(ids, wire.RoomID(e.parsed.Room))
 	}
-	if len(ids) == 0 {
-		return statuses
-	}
-	if err := n.submitFresh(ctx, device, subs, fresh, statuses, ids); err != nil {
-		for i := range subs {
-			if fresh[i] != nil {
-				statuses[i] = wire.StatusOf(err)
+	if len(ids) > 0 {
+		if err := n.submitFresh(ctx, device, subs, fresh, statuses, ids); err != nil {
+			for i := range subs {
+				if fresh[i] != nil {
+					statuses[i] = wire.StatusOf(err)
+				}
 			}
 		}
 	}
+	for i, first := range again {
+		statuses[i] = statuses[first]
+	}
 	return statuses
+}
+
+// earlier finds the same submission further up in its batch; -1: it is not there. Both
+// get one answer: the second is the first's repetition, not a device that was set back.
+func earlier(before []ownSubmission, s ownSubmission) int {
+	return slices.IndexFunc(before, func(b ownSubmission) bool { return b.counter == s.counter && b.digest == s.digest })
 }
 
 // envelope is a submission whose core has its return handle.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -87,7 +88,9 @@ func NewClient(o ClientOptions) *Client {
 // Submit queues one envelope core under the device's durable counter and returns
 // once it has its place, waiting while a window's worth is without results. done is
 // called once with the node's status, from a goroutine that it must not block; if
-// Run ends first it is never called: whoever stored the submission sends it again.
+// Run ends first it is never called: whoever stored the submission sends it again. A
+// counter that waits for its result already is not queued a second time, and the second
+// done is not called.
 func (c *Client) Submit(ctx context.Context, counter uint64, core []byte, done func(*pb.Status)) error {
 	if len(core) > MaxEnvelope {
 		return wire.Refuse(pb.Code_CODE_TOO_LARGE, "an envelope of %d bytes: at most %d are allowed", len(core), MaxEnvelope)
@@ -97,6 +100,10 @@ func (c *Client) Submit(ctx context.Context, counter uint64, core []byte, done f
 		if c.failed != nil {
 			defer c.mu.Unlock()
 			return c.failed
+		}
+		if slices.ContainsFunc(c.pending, func(s *submission) bool { return s.counter == counter }) {
+			c.mu.Unlock()
+			return nil
 		}
 		if len(c.pending) < wire.SubmitWindow && c.bytes+len(core) <= wire.SubmitWindowBytes {
 			c.pending = append(c.pending, &submission{counter: counter, core: core, done: done})

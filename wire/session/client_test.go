@@ -151,6 +151,39 @@ func TestDeviceKeepsToTheNodesWindow(t *testing.T) {
 	})
 }
 
+func TestWhatWaitsForItsResultIsNotSentTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHome()
+		c, cancel, end := runClient(t, h.options())
+		p, _ := h.accept(t, 64, 1<<20)
+		answers := 0
+		for _, counter := range []uint64{1, 2, 1, 2, 3} {
+			if err := c.Submit(context.Background(), counter, []byte("x"), func(*pb.Status) { answers++ }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got []uint64
+		for len(got) < 3 {
+			for _, f := range p.read().Frames {
+				got = append(got, f.GetSubmit().GetCounter())
+			}
+		}
+		p.send(result(1, 3))
+		synctest.Wait()
+		if !slices.Equal(got, []uint64{1, 2, 3}) || answers != 3 {
+			t.Errorf("sent %v, %d answers", got, answers)
+		}
+		if err := c.Submit(context.Background(), 3, []byte("x"), func(*pb.Status) {}); err != nil {
+			t.Fatal(err)
+		}
+		if f := p.read().Frames[0].GetSubmit(); f.GetCounter() != 3 {
+			t.Errorf("what has its result may be asked for again: %v", f)
+		}
+		cancel()
+		<-end
+	})
+}
+
 func TestSubmitWaitsForRoomAndEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHome()
