@@ -234,7 +234,7 @@ func (b *batch) apply(r *room, staged *group.Staged, seq uint64) (err error) {
 		return err
 	}
 	if before != nil {
-		r.stepped(before.Public(), staged.Commit)
+		r.stepped(before.Public(), staged.Commit, r.state.Epoch() != before.Epoch()+1 || r.Missed != nil && r.Missed.Epoch == before.Epoch())
 		b.showDifference(r, before)
 	}
 	b.writes = append(b.writes, func(t *txn) error {

@@ -33,6 +33,12 @@ type accusation struct {
 	Due     time.Time // when we first heard that a reset may be made
 }
 
+// missed is the last Commit that we could not apply, and the epoch that it ends.
+type missed struct {
+	Epoch  uint64
+	Commit [32]byte
+}
+
 // keptSteps is how many Commits back this device can say who was in a room.
 const keptSteps = wire.ComplaintCommits
 
@@ -57,6 +63,7 @@ func (b *batch) accuse(r *room, commit []byte, why error) {
 	if _, err := policy.BaseOf(r.state.Public()).Next(seatOf(who)); err != nil {
 		return // a room of two
 	}
+	r.Missed = &missed{r.state.Epoch(), hash}
 	r.Accuse = &accusation{Epoch: r.state.Epoch(), Commit: hash, Accused: who, Reason: reason}
 	b.touch(r.ID)
 }
@@ -187,17 +194,23 @@ func (d *Device) accusing(id wire.RoomID, change func(*accusation)) error {
 	})
 }
 
+// step is what a Commit changed of a room, or, when we came back from outside, what we
+// found changed.
+type step struct {
+	policy.Step
+	To      uint64 // the epoch that we were in after it
+	Skipped bool   // it was not applied: we came back behind it
+}
+
 // stepped remembers what a Commit has changed of a room, for keptSteps of them.
-func (r *room) stepped(before *mls.PublicGroup, commit []byte) {
-	after := r.state.Public()
-	if before.Epoch()+1 != after.Epoch() {
-		r.Steps = nil
-		return
-	}
-	had, has := policy.BaseOf(before), policy.BaseOf(after)
-	s := policy.Step{Epoch: before.Epoch(), Commit: sha256.Sum256(commit),
+func (r *room) stepped(before *mls.PublicGroup, commit []byte, external bool) {
+	had, has := policy.BaseOf(before), policy.BaseOf(r.state.Public())
+	s := step{To: r.state.Epoch(), Skipped: external, Step: policy.Step{Epoch: before.Epoch(), Commit: sha256.Sum256(commit),
 		Added:   slices.DeleteFunc(slices.Clone(has.Seats), had.Has),
-		Removed: slices.DeleteFunc(slices.Clone(had.Seats), has.Has)}
+		Removed: slices.DeleteFunc(slices.Clone(had.Seats), has.Has)}}
+	if external && r.Missed != nil && r.Missed.Epoch == before.Epoch() {
+		s.Commit = r.Missed.Commit
+	}
 	if !policy.SameExtensions(had.Extensions, has.Extensions) {
 		s.Before = had.Extensions
 	}
@@ -210,15 +223,21 @@ func (r *room) stepped(before *mls.PublicGroup, commit []byte) {
 // baseAt is the room as it was in an epoch that we have been in lately.
 func (r *room) baseAt(epoch uint64) (policy.Base, bool) {
 	base, at := policy.BaseOf(r.state.Public()), r.state.Epoch()
-	for i := len(r.Steps) - 1; at > epoch && i >= 0 && r.Steps[i].Epoch+1 == at; i-- {
-		base, at = base.Undo(r.Steps[i]), r.Steps[i].Epoch
+	for i := len(r.Steps) - 1; at > epoch && i >= 0 && r.Steps[i].To == at; i-- {
+		base, at = base.Undo(r.Steps[i].Step), r.Steps[i].Epoch
 	}
 	return base, at == epoch
 }
 
 // applied reports whether we have applied a Commit.
 func (r *room) applied(commit []byte) bool {
-	return slices.ContainsFunc(r.Steps, func(s policy.Step) bool { return string(s.Commit[:]) == string(commit) })
+	return slices.ContainsFunc(r.Steps, func(s step) bool { return string(s.Commit[:]) == string(commit) && !s.Skipped })
+}
+
+// couldNot reports whether we have had a Commit and could not apply it.
+func (r *room) couldNot(commit [32]byte) bool {
+	return r.Missed != nil && r.Missed.Commit == commit ||
+		slices.ContainsFunc(r.Steps, func(s step) bool { return s.Commit == commit && s.Skipped })
 }
 
 // roomCase takes what a hub tells of complaints in a room. Nothing of it decides anything:

@@ -32,6 +32,8 @@ type organization struct {
 	dir  string
 	made node.Made
 	stop func() // waits until the node has stopped
+
+	resetAfter time.Duration // as configured from the next start on; 0: the default
 }
 
 // pair is two organizations with an agreement, and a member's device at each.
@@ -71,6 +73,9 @@ func newOrganization(t testing.TB, name string, bucket time.Duration) *organizat
 func (o *organization) start() {
 	o.t.Helper()
 	n, err := node.Open(o.t.Context(), node.Options{Dir: o.dir, Passphrase: testPass, Version: "test", Configure: func(c *node.Config) {
+		if o.resetAfter > 0 {
+			c.ResetAfter = o.resetAfter
+		}
 		c.Limits = node.LimitConfig{DeviceRate: 10_000, DeviceBurst: 10_000, PartnerRate: 10_000, PartnerBurst: 10_000, PartnerBytes: 1 << 30}
 	}})
 	if err != nil {

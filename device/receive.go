@@ -499,7 +499,7 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	r.state = next
 	b.touch(r.ID)
 	if effects.IsCommit {
-		r.stepped(before, core.Body)
+		r.stepped(before, core.Body, false)
 		b.renew = true
 		if err := b.overtaken(r, core.Epoch); err != nil {
 			return err

@@ -218,7 +218,7 @@ func (b *batch) founded(r *room, staged *group.Staged, st *pb.Status) error {
 // begins goes over to a room's next generation. Texts without a place are encrypted again.
 func (b *batch) begins(r *room, next *group.State, generation uint32, why, by string) {
 	r.state, r.Generation, r.anew = next, generation, true
-	r.Behind, r.Lost, r.Stopped, r.Accuse, r.Vouch, r.Steps = false, false, "", nil, nil, nil
+	r.Behind, r.Lost, r.Stopped, r.Accuse, r.Vouch, r.Missed, r.Steps = false, false, "", nil, nil, nil, nil
 	r.Committing, r.Handed, r.Resyncing, r.Resetting, r.LeaveEpoch = 0, false, false, false, 0
 	r.Why = why
 	b.renew = true
@@ -340,7 +340,10 @@ func (d *Device) justified(r *room, notes []string) ([]*identity.Complaint, poli
 	if !base.Has(seatOf(said[0].Accused)) {
 		return nil, base, errors.New("device: complaints about a device that was not in the room")
 	}
-	ours := r.Accuse != nil && r.Accuse.Commit == said[0].Commit
+	ours := r.couldNot(said[0].Commit)
+	if !ours && !r.applied(said[0].Commit[:]) {
+		return nil, base, errors.New("device: complaints about a Commit that this device has not seen")
+	}
 	if len(people) < 2 && !ours {
 		return nil, base, errors.New("device: one member alone complains, and this device can apply the Commit")
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/mls/group"
@@ -115,5 +116,78 @@ func TestARoomIsResetWithoutWhoMadeACommitThatNobodyCanApply(t *testing.T) {
 	shown := receiveUntil(t, w.alice, "alice is told", func(all []Shown) bool { return slices.ContainsFunc(all, hasState("reset")) })
 	if got := texts(shown); len(got) > 0 || !w.alice.rooms[id].Ended {
 		t.Errorf("alice reads %q after the reset, or stays in the room", got)
+	}
+}
+
+func TestADeviceWhoseOwnStateIsAtFaultComesBackAndNobodyIsThrownOut(t *testing.T) {
+	w := newTrio(t)
+	id := groupOf(t, w.alice, w.adam, w.bob, w.claire)
+	w.claire.mu.Lock() // goes over to a Commit that the hub never had
+	r := *w.claire.rooms[id]
+	_, staged, err := r.state.Stage(group.CommitParams{})
+	must(t, err)
+	r.state, err = staged.Apply(r.state)
+	must(t, err)
+	w.claire.rooms[id] = &r
+	w.claire.mu.Unlock()
+	empty := func(*room) (group.CommitParams, error) { return group.CommitParams{}, nil }
+	for _, d := range []*Device{w.alice, w.bob} {
+		must(t, with(t, d, func(s *Sender) error { return s.change(t.Context(), id, empty) }))
+		receive(t, w.bob)
+	}
+	receive(t, w.claire)
+	if a := w.claire.rooms[id].Accuse; a == nil || a.Accused.Device != w.bob.ID() || !a.Sent {
+		t.Fatalf("claire does not complain: %+v", a)
+	}
+	agreeing(t, id, w.alice, w.adam, w.bob, w.claire)
+	must(t, with(t, w.bob, func(s *Sender) error { return s.change(t.Context(), id, empty) })) // bob is heard again
+	agreeing(t, id, w.alice, w.adam, w.bob, w.claire)
+	for _, d := range []*Device{w.alice, w.adam, w.bob, w.claire} {
+		if r := d.rooms[id]; r.Generation != 0 || len(r.people()) != 4 || r.Accuse != nil || r.Vouch != nil {
+			t.Errorf("%s: generation %d, %d people, accuses %+v", d.Address(), r.Generation, len(r.people()), r.Accuse)
+		}
+	}
+}
+
+func TestWhatWasWrittenBeforeAResetIsReadAfterIt(t *testing.T) {
+	w := newTrio(t)
+	id := brokenRoom(t, w, w.adam, w.bob, w.claire)
+	sendRoom(t, w.bob, id, "while it stands still") // in the epoch that everybody is in
+	generation(t, id, 1, w.bob, w.claire)
+	s, err := w.adam.Sender(t.Context()) // has heard of nothing yet
+	must(t, err)
+	err = s.SendRoom(t.Context(), id, "written for the generation before", SendOptions{}, func(Progress) {})
+	s.Close()
+	if err != nil && !temporary(err) {
+		t.Fatal(err)
+	}
+	shown := receiveUntil(t, w.adam, "adam's invitation", func(all []Shown) bool { return w.adam.rooms[id].Generation == 1 })
+	if got := texts(shown); !slices.Equal(got, []string{"while it stands still"}) {
+		t.Errorf("adam was shown %q", got)
+	}
+	receive(t, w.adam)
+	for _, d := range []*Device{w.bob, w.claire} {
+		want := []string{"written for the generation before"}
+		if got := texts(receiveUntil(t, d, "adam's words", hasTexts(1))); !slices.Equal(got, want) {
+			t.Errorf("%s was shown %q", d.Address(), got)
+		}
+	}
+}
+
+func TestOneComplaintResetsARoomInWhichNobodyElseIsThere(t *testing.T) {
+	w := newTrio(t)
+	w.acme.resetAfter = time.Second
+	w.acme.halt()
+	w.acme.start()
+	id := brokenRoom(t, w, w.bob, w.claire)
+	generation(t, id, 1, w.bob)
+	if n := len(w.bob.rooms[id].people()); n != 2 {
+		t.Errorf("%d people", n)
+	}
+	generation(t, id, 1, w.claire) // who cannot apply it either, and takes one member's word
+	sendRoom(t, w.claire, id, "here again")
+	receiveUntil(t, w.bob, "claire's words", hasTexts(1))
+	if got := roles(t, w.bob, id); len(got) != 2 || got["bob@globex.example"] == got["claire@hooli.example"] {
+		t.Errorf("one of them is an administrator now: %v", got)
 	}
 }

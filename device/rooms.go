@@ -42,11 +42,12 @@ type room struct {
 	Lost       bool   // the ratchets were set back and must encrypt nothing: see restored
 	Stopped    string // why this device refuses to go on in it
 
-	Accuse    *accusation   `json:",omitempty"` // a Commit that we cannot apply: complain.go
-	Vouch     []byte        `json:",omitempty"` // a Commit that others complain about and we have applied
-	Steps     []policy.Step `json:",omitempty"` // what the last Commits changed
-	Resetting bool          `json:",omitempty"` // the Commit that waits is the first of the next generation: reset.go
-	Why       string        `json:",omitempty"` // the room was reset
+	Accuse    *accusation `json:",omitempty"` // a Commit that we cannot apply: complain.go
+	Vouch     []byte      `json:",omitempty"` // a Commit that others complain about and we have applied
+	Missed    *missed     `json:",omitempty"` // the last Commit that we could not apply
+	Steps     []step      `json:",omitempty"` // what the last Commits changed
+	Resetting bool        `json:",omitempty"` // the Commit that waits is the first of the next generation: reset.go
+	Why       string      `json:",omitempty"` // the room was reset
 
 	anew bool // state is of another group than what is stored
 
