@@ -32,7 +32,6 @@ func (f *forger) GetTree(context.Context, *connect.Request[pb.GetTreeRequest]) (
 // renewal is a reset as a hub and a device that is with it can show one to another device.
 type renewal struct {
 	by, accused *Device
-	commit      []byte
 	complaints  []string
 	people      []*Device
 	extensions  func([]mls.Extension) []mls.Extension

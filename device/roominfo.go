@@ -26,7 +26,10 @@ type RoomInfo struct {
 	Code    string `json:"code"`            // epoch authenticator: equal for all members in one epoch
 	State   string `json:"state"`           // open, leaving, ended, behind, stopped
 	Ended   bool   `json:"ended"`
-	Reason  string `json:"reason,omitempty"`
+	// Generation counts the resets of the room; Reset says why the last one was made.
+	Generation uint32 `json:"generation"`
+	Reset      string `json:"reset,omitempty"`
+	Reason     string `json:"reason,omitempty"`
 }
 
 // RoomMember is a person in a room.
@@ -52,7 +55,7 @@ func (d *Device) Rooms() []RoomInfo {
 }
 
 func (d *Device) infoOf(r *room) RoomInfo {
-	i := RoomInfo{ID: r.ID.String(), Name: r.Name, Hub: r.Hub.String(), State: "open", Ended: r.Ended, Reason: r.Stopped}
+	i := RoomInfo{ID: r.ID.String(), Name: r.Name, Hub: r.Hub.String(), State: "open", Ended: r.Ended, Reason: r.Stopped, Generation: r.Generation, Reset: r.Why}
 	if r.Peer != (memberKey{}) {
 		i.With = d.nameOf(r.Peer)
 	}
@@ -63,8 +66,11 @@ func (d *Device) infoOf(r *room) RoomInfo {
 		i.State = "stopped"
 	case r.Leaving:
 		i.State = "leaving"
-	case r.Behind || r.Lost || r.Resyncing:
+	case r.Behind || r.Lost || r.Resyncing || r.Resetting:
 		i.State = "behind"
+		if r.Accuse != nil {
+			i.Reason = "it waits for what others say of a Commit of " + d.nameOfAuthor(r.Accuse.Accused) + " that this device cannot apply"
+		}
 	}
 	if r.state == nil {
 		return i

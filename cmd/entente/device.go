@@ -507,6 +507,15 @@ func roomText(s device.Shown) string {
 		return s.From + " ended " + room
 	case "rules changed":
 		return s.From + " changed the rules of " + room + ": see entente room members"
+	case "complaint":
+		return s.From + " " + safe(s.Reason) + ", in " + room
+	case "reset":
+		if s.From == "" {
+			return room + " was reset without this device: " + safe(s.Reason)
+		}
+		return s.From + " reset " + room + ": " + safe(s.Reason)
+	case "not reset":
+		return room + " could not be reset from here: " + safe(s.Reason)
 	case "stopped":
 		return "stopped in " + room + ": " + safe(s.Reason)
 	case "restored":

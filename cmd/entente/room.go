@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -283,6 +284,10 @@ func showRoom(c *cobra.Command, r device.RoomInfo, asJSON bool) error {
 	if r.Reason != "" {
 		state += ": " + safe(r.Reason)
 	}
+	reset := ""
+	if r.Generation > 0 {
+		reset = fmt.Sprintf("reset     %d times; last because %s\n", r.Generation, safe(cmp.Or(r.Reset, "of a Commit that others could not apply")))
+	}
 	_, err := fmt.Fprintf(c.OutOrStdout(), `room      %s
 state     %s
 hub       %s
@@ -292,7 +297,7 @@ inviting  %s
 suite     %s
 epoch     %d
 code      %s
-ID        %s
-`, oneLine(title, 128), state, r.Hub, r.People, r.Devices, r.Role, invite, r.Suite, r.Epoch, r.Code, r.ID)
+%sID        %s
+`, oneLine(title, 128), state, r.Hub, r.People, r.Devices, r.Role, invite, r.Suite, r.Epoch, r.Code, reset, r.ID)
 	return err
 }
