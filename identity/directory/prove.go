@@ -34,7 +34,7 @@ func (d *Directory) signHead(size uint64, root [32]byte) (string, error) {
 	}
 	next := size<<32 | uint64(binary.BigEndian.Uint32(root[:]))
 	switch mark := d.store.Mark(headMark); {
-	case size < mark>>32 || size == mark>>32 && next != mark:
+	case size < mark>>32 || size == mark>>32 && next != mark && mark != 0: // 0: nothing was signed yet
 		return "", wire.Refuse(pb.Code_CODE_RECOVERING, "the directory is behind a head that it has signed, of %d entries", mark>>32)
 	case next != mark:
 		if err := d.store.SetMark(headMark, next); err != nil {
