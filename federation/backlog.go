@@ -36,6 +36,11 @@ type backlog struct {
 	held    map[wire.RoomID]hold
 	entries int
 	bytes   int
+
+	// Messages are passed over for the life of the link while one side has the other in
+	// quarantine; what follows them in their rooms is not.
+	parking bool
+	parked  uint64 // the lowest number of a message that was passed over; 0: none
 }
 
 // entry is an item with what the worker needs to know of it.
@@ -43,6 +48,7 @@ type entry struct {
 	item     *pb.Item
 	room     wire.RoomID // zero for what has none
 	deadline time.Time   // zero for none
+	message  bool
 	size     int
 }
 
@@ -64,6 +70,7 @@ func newEntry(it *pb.Item) *entry {
 		len(b.GetCommit()) + len(b.GetWelcome()) + len(b.GetGroupInfo()) + len(b.GetTree())}
 	if core, err := wire.ParseCore(it.GetEnvelope().GetCore()); err == nil {
 		e.room, e.deadline = wire.RoomID(core.Room), wire.DeadlineOf(core)
+		e.message = core.Class == pb.Class_CLASS_MESSAGE
 	}
 	return e
 }
@@ -76,6 +83,12 @@ func (b *backlog) add(items []*pb.Item) {
 	for _, it := range items {
 		b.cursor = max(b.cursor, it.Number)
 		e := newEntry(it)
+		if b.parking && e.message {
+			if b.parked == 0 {
+				b.parked = it.Number // numbers rise
+			}
+			continue
+		}
 		line := b.rooms[e.room]
 		if len(line) > 0 && line[len(line)-1].item.Number >= it.Number {
 			continue // looked at again after a hold
@@ -231,6 +244,9 @@ func (b *backlog) lowMark() uint64 {
 	}
 	if b.skipped != 0 {
 		low = min(low, b.skipped)
+	}
+	if b.parked != 0 {
+		low = min(low, b.parked)
 	}
 	for _, line := range b.rooms {
 		low = min(low, line[0].item.Number)

@@ -54,6 +54,10 @@ func (f *Federation) change(ctx context.Context, id wire.OrganizationID, why str
 	}
 	<-stopped
 	p.dropLinks()
+	if p.deals() { // in quarantine, or out of it: both sides say hello anew
+		f.startWorker(p)
+		return nil
+	}
 	f.host.Network().ClosePeer(p.standing().peer) // a gater closes nothing that is open
 	return nil
 }
@@ -70,7 +74,7 @@ func (f *Federation) changeRecord(ctx context.Context, p *partner, why string, w
 	if err := with(&rec); err != nil {
 		return nil, err
 	}
-	if rec.Suspended != before.Suspended || rec.Ended != before.Ended {
+	if rec.Suspended != before.Suspended || rec.Ended != before.Ended || rec.Quarantined != before.Quarantined {
 		rec.Why, rec.Changed = why, f.clock.Now().UTC()
 		if err := f.put(ctx, partnerKey(p.id), rec); err != nil {
 			return nil, err
@@ -79,7 +83,7 @@ func (f *Federation) changeRecord(ctx context.Context, p *partner, why string, w
 	if _, err := f.install(p.id, rec, p.standing()); err != nil {
 		return nil, err
 	}
-	if !rec.Suspended && !rec.Ended {
+	if !rec.Suspended && !rec.Ended && rec.Quarantined == before.Quarantined {
 		f.startWorker(p)
 		return nil, nil
 	}

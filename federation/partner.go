@@ -62,6 +62,8 @@ type linkState struct {
 	refused   pb.Code       // by policy, at the last attempt; 0: not
 	offset    time.Duration // the partner's clock minus ours
 	measured  bool
+	holds     bool // the partner has us in quarantine, by its last word
+	holding   bool // the partner holds its messages to us back, by its last word
 }
 
 // PartnerInfo is what an operator is shown of a partner.
@@ -69,7 +71,7 @@ type PartnerInfo struct {
 	ID          wire.OrganizationID
 	Name        string
 	Peer        string
-	State       string // connected, waiting, refused (by the partner), suspended, ended, expired, notYet
+	State       string // connected, waiting, refused (by the partner), suspended, quarantined, quarantinedThere, ended, expired, notYet
 	Contact     string
 	Agreement   [32]byte // hash of its text
 	Terms       identity.Terms
@@ -194,6 +196,10 @@ func (p *partner) stateLocked(now time.Time) string {
 		return "expired"
 	case now.Before(terms.ValidFrom):
 		return "notYet"
+	case p.record.Quarantined:
+		return "quarantined"
+	case p.link.holds && p.link.connected:
+		return "quarantinedThere"
 	case p.link.connected:
 		return "connected"
 	case p.link.refused != 0:

@@ -61,6 +61,10 @@ func (f *Federation) welcome(in *frames) (*partner, error) {
 		refusal = f.checkHello(p, hello)
 	}
 	answer := &pb.DeliverWelcome{Status: wire.StatusOf(refusal), TimeMs: f.clock.Now().UnixMilli(), Incarnation: f.opts.Incarnation}
+	if refusal == nil {
+		answer.Quarantined = p.quarantined()
+		p.holding(hello.Holding)
+	}
 	err = in.write(&pb.DeliverFrame{Frame: &pb.DeliverFrame_Welcome{Welcome: answer}}, maxHello, HelloTimeout)
 	if refusal != nil {
 		f.metrics.refused.WithLabelValues(wire.CodeName(answer.Status.Code)).Inc()
@@ -174,6 +178,9 @@ func (f *Federation) screen(p *partner, m marks, it *pb.Item, standing error, no
 	}
 	if it.Envelope == nil {
 		return wire.Status(pb.Code_CODE_MALFORMED, "an item without an envelope")
+	}
+	if p.quarantined() && newEntry(it).message {
+		return wire.Status(pb.Code_CODE_QUARANTINED, "")
 	}
 	if wait := p.itemBucket().take(now, 1); wait > 0 {
 		return wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, ""), wait)

@@ -48,7 +48,9 @@ type partnerRecord struct {
 	Suspended bool `json:"suspended,omitempty"`
 	Ended     bool `json:"ended,omitempty"`
 
-	// The last of suspend, resume and end: the operator's own words, and when.
+	Quarantined bool `json:"quarantined,omitempty"` // messages wait, both ways: quarantine.go
+
+	// The last of suspend, resume, quarantine, release and end: the operator's own words, and when.
 	Why     string    `json:"why,omitempty"`
 	Changed time.Time `json:"changed,omitzero"`
 }

@@ -149,10 +149,12 @@ func (f *Federation) link(ctx context.Context, p *partner) error {
 	defer out.s.Reset()
 	defer context.AfterFunc(ctx, func() { out.s.Reset() })()
 	b := newBacklog()
+	b.parking = p.quarantined()
 	if err := f.fill(p, b); err != nil {
 		return err
 	}
-	if err := f.hello(p, out, b.lowMark()); err != nil {
+	holds, err := f.hello(p, out, b)
+	if err != nil {
 		f.metrics.attempts.WithLabelValues("refused").Inc()
 		return err
 	}
@@ -161,6 +163,11 @@ func (f *Federation) link(ctx context.Context, p *partner) error {
 	defer f.metrics.connected.Dec()
 	p.linked(f.clock.Now())
 	defer p.unlinked()
+	p.holds(holds)
+	if holds && !b.parking {
+		b = newBacklog() // looked at again, without the messages
+		b.parking = true
+	}
 	f.log.Info("partner is linked", "partner", p.id.String())
 	f.opts.Linked(p.id)
 	return f.pump(ctx, cancel, p, out, b)
@@ -197,31 +204,32 @@ func (f *Federation) open(ctx context.Context, p *partner, proto protocol.ID) (*
 	return f.newStream(ctx, info.ID, proto)
 }
 
-// hello introduces us and waits to be welcomed.
-func (f *Federation) hello(p *partner, out *frames, low uint64) error {
+// hello introduces us and waits to be welcomed. It reports whether the partner holds our
+// messages back.
+func (f *Federation) hello(p *partner, out *frames, b *backlog) (holds bool, err error) {
 	digest := p.standing().digest
 	id := f.opts.Organization.ID
 	sent := f.clock.Now()
 	h := &pb.DeliverHello{
 		Version: wire.ProtocolVersion, Organization: id[:], Incarnation: f.opts.Incarnation,
-		LowMark: low, TimeMs: sent.UnixMilli(), Agreement: digest[:],
+		LowMark: b.lowMark(), TimeMs: sent.UnixMilli(), Agreement: digest[:], Holding: b.parking,
 	}
 	if err := out.write(&pb.DeliverFrame{Frame: &pb.DeliverFrame_Hello{Hello: h}}, maxHello, HelloTimeout); err != nil {
-		return lost(err)
+		return false, lost(err)
 	}
 	var frame pb.DeliverFrame
 	release, err := out.read(&frame, maxHello, HelloTimeout)
 	if err != nil {
-		return lost(err)
+		return false, lost(err)
 	}
 	release()
 	w := frame.GetWelcome()
 	if w == nil {
-		return fmt.Errorf("%w: an answer to a hello that is no welcome", wire.ErrMalformed)
+		return false, fmt.Errorf("%w: an answer to a hello that is no welcome", wire.ErrMalformed)
 	}
 	now := f.clock.Now()
 	p.met(sent.Add(now.Sub(sent)/2), w.TimeMs)
-	return wire.Err(w.Status)
+	return w.Quarantined, wire.Err(w.Status)
 }
 
 func lost(err error) error {

@@ -101,11 +101,15 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	if env.Seq == 0 || len(env.Previous) != 32 || core.Class == pb.Class_CLASS_CONTROL {
 		return wire.Status(pb.Code_CODE_MALFORMED, "a fanned-out envelope without its place")
 	}
+	left, late, err := d.late(env, core.Class)
+	if err != nil {
+		return wire.StatusOf(err)
+	}
 	had, err := d.entered(env)
 	if err != nil {
 		return wire.StatusOf(err)
 	}
-	if had {
+	if had && !late {
 		return wire.Status(pb.Code_CODE_DUPLICATE, "")
 	}
 	origin, err := originOf(item, from)
@@ -130,6 +134,13 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	})
 	if err != nil {
 		return wire.StatusOf(err)
+	}
+	if late {
+		d.keepGaps(left)
+		return wire.Status(pb.Code_CODE_ACCEPTED, "")
+	}
+	if c.n.fed.HoldsBack(from) {
+		d.passed(env)
 	}
 	d.place = place{seq: env.Seq, accepted: env.AcceptedMs,
 		hash: wire.SequenceHash(d.id, env.Seq, [32]byte(env.Previous), wire.IDOf(env.Core), env.AcceptedMs)}

@@ -66,6 +66,10 @@ func effectOf(p federation.PartnerInfo) string {
 		return "the partner's node refuses ours (" + wire.CodeName(p.Refused) + "): messages wait here until their deadlines"
 	case "suspended":
 		return "messages to and from the partner are refused as suspended; changes of rooms wait; entente partner resume " + p.Name
+	case "quarantined":
+		return "messages to and from the partner wait, here and there, until their deadlines; changes of rooms pass; entente partner release " + p.Name
+	case "quarantinedThere":
+		return "the partner has put us in quarantine: messages to and from it wait until it releases them, or their deadlines; changes of rooms pass"
 	case "ended":
 		return "messages to and from the partner are refused as noAgreement; a new agreement: entente partner invite " + p.Name
 	}
@@ -81,6 +85,17 @@ func (a operatorAPI) ResumePartner(ctx context.Context, r *connect.Request[pb.Ch
 		return answer[pb.ChangePartnerResponse](nil, err)
 	}
 	return answer(a.n.changePartner(ctx, r.Msg, a.n.fed.Resume))
+}
+
+func (a operatorAPI) QuarantinePartner(ctx context.Context, r *connect.Request[pb.ChangePartnerRequest]) (*connect.Response[pb.ChangePartnerResponse], error) {
+	return answer(a.n.changePartner(ctx, r.Msg, a.n.fed.Quarantine))
+}
+
+func (a operatorAPI) ReleasePartner(ctx context.Context, r *connect.Request[pb.ChangePartnerRequest]) (*connect.Response[pb.ChangePartnerResponse], error) {
+	if err := a.n.signs(); err != nil { // as for resuming
+		return answer[pb.ChangePartnerResponse](nil, err)
+	}
+	return answer(a.n.changePartner(ctx, r.Msg, a.n.fed.Release))
 }
 
 func (a operatorAPI) EndPartner(ctx context.Context, r *connect.Request[pb.ChangePartnerRequest]) (*connect.Response[pb.ChangePartnerResponse], error) {

@@ -21,6 +21,7 @@ import (
 //
 //	nd/room/<room ID>   JSON roomRow: who the hub is; at a follower, our devices in it
 //	nd/seq/<room ID>    version 1 ‖ seq uint64 ‖ hash 32 ‖ accepted ms uint64 ‖ quiet 0 or 1
+//	nd/gaps/<room ID>   at a follower: places that were passed over (gaps.go)
 //	nd/group/<room ID>  hub only: a snapshot of the room's PublicGroup
 //	nd/delta/<room ID>/<n uint32>  hub only: what changed of it since, n from 1 (grouprows.go)
 //	nd/info/<room ID>   hub only: the GroupInfo of the current epoch
@@ -82,6 +83,7 @@ type room struct {
 	known bool
 	row   roomRow
 	place place
+	gaps  []gap
 	group *mls.PublicGroup // nil where we are not the hub
 	rows  groupRows        // that group is stored as
 
@@ -95,10 +97,11 @@ type draft struct {
 	*room
 	row   roomRow
 	place place
+	gaps  []gap // never changed, only replaced
 	group *mls.PublicGroup
 	rows  groupRows
 	known bool
-	dirty struct{ row, place, group bool }
+	dirty struct{ row, place, group, gaps bool }
 	info  []byte // GroupInfo of a new epoch
 	anew  bool   // the group is another one: the room was reset
 }
@@ -106,7 +109,7 @@ type draft struct {
 func (r *room) draft() *draft {
 	row := r.row
 	row.Devices = slices.Clone(row.Devices)
-	return &draft{room: r, row: row, place: r.place, group: r.group, rows: r.rows, known: r.known}
+	return &draft{room: r, row: row, place: r.place, gaps: r.gaps, group: r.group, rows: r.rows, known: r.known}
 }
 
 // write adds what the draft changed to a batch.
@@ -120,6 +123,9 @@ func (d *draft) write(b *store.Batch) error {
 	}
 	if d.dirty.place {
 		b.Put(roomKey(seqPrefix, d.id), d.place.encode())
+	}
+	if d.dirty.gaps {
+		b.Put(roomKey(gapsPrefix, d.id), encodeGaps(d.gaps))
 	}
 	if d.dirty.group {
 		before := d.room.group
@@ -137,7 +143,7 @@ func (d *draft) write(b *store.Batch) error {
 // publish makes a committed draft the room's state.
 func (d *draft) publish() {
 	d.room.known, d.room.row, d.room.place = d.known, d.row, d.place
-	d.room.group, d.room.rows = d.group, d.rows
+	d.room.group, d.room.rows, d.room.gaps = d.group, d.rows, d.gaps
 	if d.dirty.group {
 		d.room.show()
 	} else if d.dirty.row && d.group == nil {
@@ -310,6 +316,13 @@ func (rs *rooms) load(r *room) error {
 	}
 	if err != nil {
 		return fmt.Errorf("node: the place of room %s: %w", r.id, err)
+	}
+	if gaps, err := rs.store.Get(roomKey(gapsPrefix, r.id)); err == nil {
+		if r.gaps, err = parseGaps(gaps); err != nil {
+			return fmt.Errorf("node: room %s: %w", r.id, err)
+		}
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("node: the gaps of room %s: %w", r.id, err)
 	}
 	if r.group, r.rows, err = rs.readGroup(r.id); err != nil {
 		r.group = nil

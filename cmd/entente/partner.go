@@ -12,7 +12,7 @@ import (
 
 func partnerCommand() *cobra.Command {
 	c := group("partner", "Agreements with other organizations, for the operator")
-	c.AddCommand(partnerInvite(), partnerAccept(), partnerList(), partnerShow(), partnerSuspend(), partnerResume(), partnerEnd())
+	c.AddCommand(partnerInvite(), partnerAccept(), partnerList(), partnerShow(), partnerSuspend(), partnerResume(), partnerQuarantine(), partnerRelease(), partnerEnd())
 	return c
 }
 

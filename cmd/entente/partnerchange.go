@@ -33,6 +33,27 @@ func partnerResume() *cobra.Command {
 	}, operatorClient.ResumePartner)
 }
 
+func partnerQuarantine() *cobra.Command {
+	return partnerChange(partnerChangeText{
+		use: "quarantine NAME", short: "Hold all messages with a partner back now; release lets them pass",
+		long: `Hold all messages with a partner back now, both ways, on this side alone: ours wait here,
+theirs wait there, until their deadlines. Changes of rooms pass, so that what is held
+can still be read on release. To drop what is held: entente partner suspend NAME.`,
+		example: `  entente partner quarantine globex.example --why "odd files since noon" --data acme`,
+		done:    "quarantined",
+	}, operatorClient.QuarantinePartner)
+}
+
+func partnerRelease() *cobra.Command {
+	return partnerChange(partnerChangeText{
+		use: "release NAME", short: "End a quarantine: messages that were held are delivered",
+		long: `End a quarantine: messages that were held on either side are delivered, those whose
+deadline has not passed.`,
+		example: "  entente partner release globex.example --data acme",
+		done:    "released",
+	}, operatorClient.ReleasePartner)
+}
+
 func partnerEnd() *cobra.Command {
 	return partnerChange(partnerChangeText{
 		use: "end NAME", short: "End the agreement with a partner for good",

@@ -299,6 +299,7 @@ type DeliverHello struct {
 	LowMark       uint64                 `protobuf:"varint,4,opt,name=low_mark,json=lowMark,proto3" json:"low_mark,omitempty"` // every number below it is settled at the sender
 	TimeMs        int64                  `protobuf:"varint,5,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
 	Agreement     []byte                 `protobuf:"bytes,6,opt,name=agreement,proto3" json:"agreement,omitempty"` // SHA-256 of the agreement's text
+	Holding       bool                   `protobuf:"varint,7,opt,name=holding,proto3" json:"holding,omitempty"`    // the sender holds its messages back: it has the receiver in quarantine
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -375,11 +376,19 @@ func (x *DeliverHello) GetAgreement() []byte {
 	return nil
 }
 
+func (x *DeliverHello) GetHolding() bool {
+	if x != nil {
+		return x.Holding
+	}
+	return false
+}
+
 type DeliverWelcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
 	TimeMs        int64                  `protobuf:"varint,2,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
 	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Quarantined   bool                   `protobuf:"varint,4,opt,name=quarantined,proto3" json:"quarantined,omitempty"` // messages are answered "quarantined"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -433,6 +442,13 @@ func (x *DeliverWelcome) GetIncarnation() uint64 {
 		return x.Incarnation
 	}
 	return 0
+}
+
+func (x *DeliverWelcome) GetQuarantined() bool {
+	if x != nil {
+		return x.Quarantined
+	}
+	return false
 }
 
 type DeliverBatch struct {
@@ -2703,18 +2719,20 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\awelcome\x18\x02 \x01(\v2\x1a.entente.v1.DeliverWelcomeH\x00R\awelcome\x120\n" +
 	"\x05batch\x18\x03 \x01(\v2\x18.entente.v1.DeliverBatchH\x00R\x05batch\x123\n" +
 	"\x06result\x18\x04 \x01(\v2\x19.entente.v1.DeliverResultH\x00R\x06resultB\a\n" +
-	"\x05frame\"\xc0\x01\n" +
+	"\x05frame\"\xda\x01\n" +
 	"\fDeliverHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\"\n" +
 	"\forganization\x18\x02 \x01(\fR\forganization\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12\x19\n" +
 	"\blow_mark\x18\x04 \x01(\x04R\alowMark\x12\x17\n" +
 	"\atime_ms\x18\x05 \x01(\x03R\x06timeMs\x12\x1c\n" +
-	"\tagreement\x18\x06 \x01(\fR\tagreement\"w\n" +
+	"\tagreement\x18\x06 \x01(\fR\tagreement\x12\x18\n" +
+	"\aholding\x18\a \x01(\bR\aholding\"\x99\x01\n" +
 	"\x0eDeliverWelcome\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12 \n" +
-	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\"Q\n" +
+	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12 \n" +
+	"\vquarantined\x18\x04 \x01(\bR\vquarantined\"Q\n" +
 	"\fDeliverBatch\x12&\n" +
 	"\x05items\x18\x01 \x03(\v2\x10.entente.v1.ItemR\x05items\x12\x19\n" +
 	"\blow_mark\x18\x02 \x01(\x04R\alowMark\"C\n" +

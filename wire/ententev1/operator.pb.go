@@ -713,7 +713,7 @@ type PartnerStatus struct {
 	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	OrganizationId  string                 `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
 	Contact         string                 `protobuf:"bytes,3,opt,name=contact,proto3" json:"contact,omitempty"`
-	State           string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // connected, waiting, refused, suspended, ended, expired, notYet
+	State           string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // connected, waiting, refused, suspended, quarantined, quarantinedThere, ended, expired, notYet
 	OutboxCount     uint64                 `protobuf:"varint,5,opt,name=outbox_count,json=outboxCount,proto3" json:"outbox_count,omitempty"`
 	OutboxBytes     uint64                 `protobuf:"varint,6,opt,name=outbox_bytes,json=outboxBytes,proto3" json:"outbox_bytes,omitempty"`
 	LastContactUnix int64                  `protobuf:"varint,7,opt,name=last_contact_unix,json=lastContactUnix,proto3" json:"last_contact_unix,omitempty"`
@@ -2432,8 +2432,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x15ChangePartnerResponse\x123\n" +
 	"\apartner\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\apartner\x12\x18\n" +
 	"\adropped\x18\x02 \x01(\x04R\adropped\x12\x12\n" +
-	"\x04kept\x18\x03 \x01(\x04R\x04kept2\xdd\n" +
-	"\n" +
+	"\x04kept\x18\x03 \x01(\x04R\x04kept2\x8e\f\n" +
 	"\x0fOperatorService\x12?\n" +
 	"\x06Status\x12\x1d.entente.v1.NodeStatusRequest\x1a\x16.entente.v1.NodeStatus\x12H\n" +
 	"\tAddMember\x12\x1c.entente.v1.AddMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12N\n" +
@@ -2450,7 +2449,9 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x0eSuspendPartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12T\n" +
 	"\rResumePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12Q\n" +
 	"\n" +
-	"EndPartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12L\n" +
+	"EndPartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12X\n" +
+	"\x11QuarantinePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12U\n" +
+	"\x0eReleasePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12L\n" +
 	"\rShowDirectory\x12 .entente.v1.ShowDirectoryRequest\x1a\x19.entente.v1.DirectoryHead\x12O\n" +
 	"\x0eAuditDirectory\x12!.entente.v1.AuditDirectoryRequest\x1a\x1a.entente.v1.DirectoryAudit\x12I\n" +
 	"\vProveMember\x12\x1e.entente.v1.ProveMemberRequest\x1a\x1a.entente.v1.DirectoryProofB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
@@ -2532,28 +2533,32 @@ var file_entente_v1_operator_proto_depIdxs = []int32{
 	33, // 21: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
 	33, // 22: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
 	33, // 23: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	0,  // 24: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
-	2,  // 25: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
-	4,  // 26: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
-	7,  // 27: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	11, // 28: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	14, // 29: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	17, // 30: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	19, // 31: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	22, // 32: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	24, // 33: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	26, // 34: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	28, // 35: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	30, // 36: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	32, // 37: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	34, // 38: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	34, // 39: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	34, // 40: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	1,  // 41: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	3,  // 42: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	5,  // 43: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	27, // [27:44] is the sub-list for method output_type
-	10, // [10:27] is the sub-list for method input_type
+	33, // 24: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
+	33, // 25: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
+	0,  // 26: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	2,  // 27: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	4,  // 28: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	7,  // 29: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	11, // 30: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	14, // 31: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	17, // 32: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	19, // 33: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	22, // 34: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	24, // 35: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	26, // 36: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	28, // 37: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	30, // 38: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	32, // 39: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	34, // 40: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	34, // 41: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	34, // 42: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	34, // 43: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	34, // 44: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	1,  // 45: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	3,  // 46: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	5,  // 47: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	29, // [29:48] is the sub-list for method output_type
+	10, // [10:29] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name

@@ -77,6 +77,12 @@ const (
 	// OperatorServiceEndPartnerProcedure is the fully-qualified name of the OperatorService's
 	// EndPartner RPC.
 	OperatorServiceEndPartnerProcedure = "/entente.v1.OperatorService/EndPartner"
+	// OperatorServiceQuarantinePartnerProcedure is the fully-qualified name of the OperatorService's
+	// QuarantinePartner RPC.
+	OperatorServiceQuarantinePartnerProcedure = "/entente.v1.OperatorService/QuarantinePartner"
+	// OperatorServiceReleasePartnerProcedure is the fully-qualified name of the OperatorService's
+	// ReleasePartner RPC.
+	OperatorServiceReleasePartnerProcedure = "/entente.v1.OperatorService/ReleasePartner"
 	// OperatorServiceShowDirectoryProcedure is the fully-qualified name of the OperatorService's
 	// ShowDirectory RPC.
 	OperatorServiceShowDirectoryProcedure = "/entente.v1.OperatorService/ShowDirectory"
@@ -104,6 +110,8 @@ type OperatorServiceClient interface {
 	SuspendPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	ResumePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	EndPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
+	QuarantinePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
+	ReleasePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	ShowDirectory(context.Context, *connect.Request[ententev1.ShowDirectoryRequest]) (*connect.Response[ententev1.DirectoryHead], error)
 	AuditDirectory(context.Context, *connect.Request[ententev1.AuditDirectoryRequest]) (*connect.Response[ententev1.DirectoryAudit], error)
 	ProveMember(context.Context, *connect.Request[ententev1.ProveMemberRequest]) (*connect.Response[ententev1.DirectoryProof], error)
@@ -204,6 +212,18 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("EndPartner")),
 			connect.WithClientOptions(opts...),
 		),
+		quarantinePartner: connect.NewClient[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse](
+			httpClient,
+			baseURL+OperatorServiceQuarantinePartnerProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("QuarantinePartner")),
+			connect.WithClientOptions(opts...),
+		),
+		releasePartner: connect.NewClient[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse](
+			httpClient,
+			baseURL+OperatorServiceReleasePartnerProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ReleasePartner")),
+			connect.WithClientOptions(opts...),
+		),
 		showDirectory: connect.NewClient[ententev1.ShowDirectoryRequest, ententev1.DirectoryHead](
 			httpClient,
 			baseURL+OperatorServiceShowDirectoryProcedure,
@@ -227,23 +247,25 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 
 // operatorServiceClient implements OperatorServiceClient.
 type operatorServiceClient struct {
-	status         *connect.Client[ententev1.NodeStatusRequest, ententev1.NodeStatus]
-	addMember      *connect.Client[ententev1.AddMemberRequest, ententev1.AddMemberResponse]
-	listMembers    *connect.Client[ententev1.ListMembersRequest, ententev1.ListMembersResponse]
-	listDevices    *connect.Client[ententev1.ListDevicesRequest, ententev1.ListDevicesResponse]
-	disableDevice  *connect.Client[ententev1.DisableDeviceRequest, ententev1.DisableDeviceResponse]
-	listLinks      *connect.Client[ententev1.ListLinksRequest, ententev1.ListLinksResponse]
-	revokeLink     *connect.Client[ententev1.RevokeLinkRequest, ententev1.RevokeLinkResponse]
-	invitePartner  *connect.Client[ententev1.InvitePartnerRequest, ententev1.InvitePartnerResponse]
-	acceptPartner  *connect.Client[ententev1.AcceptPartnerRequest, ententev1.AcceptPartnerResponse]
-	listPartners   *connect.Client[ententev1.ListPartnersRequest, ententev1.ListPartnersResponse]
-	showPartner    *connect.Client[ententev1.ShowPartnerRequest, ententev1.PartnerDetails]
-	suspendPartner *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
-	resumePartner  *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
-	endPartner     *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
-	showDirectory  *connect.Client[ententev1.ShowDirectoryRequest, ententev1.DirectoryHead]
-	auditDirectory *connect.Client[ententev1.AuditDirectoryRequest, ententev1.DirectoryAudit]
-	proveMember    *connect.Client[ententev1.ProveMemberRequest, ententev1.DirectoryProof]
+	status            *connect.Client[ententev1.NodeStatusRequest, ententev1.NodeStatus]
+	addMember         *connect.Client[ententev1.AddMemberRequest, ententev1.AddMemberResponse]
+	listMembers       *connect.Client[ententev1.ListMembersRequest, ententev1.ListMembersResponse]
+	listDevices       *connect.Client[ententev1.ListDevicesRequest, ententev1.ListDevicesResponse]
+	disableDevice     *connect.Client[ententev1.DisableDeviceRequest, ententev1.DisableDeviceResponse]
+	listLinks         *connect.Client[ententev1.ListLinksRequest, ententev1.ListLinksResponse]
+	revokeLink        *connect.Client[ententev1.RevokeLinkRequest, ententev1.RevokeLinkResponse]
+	invitePartner     *connect.Client[ententev1.InvitePartnerRequest, ententev1.InvitePartnerResponse]
+	acceptPartner     *connect.Client[ententev1.AcceptPartnerRequest, ententev1.AcceptPartnerResponse]
+	listPartners      *connect.Client[ententev1.ListPartnersRequest, ententev1.ListPartnersResponse]
+	showPartner       *connect.Client[ententev1.ShowPartnerRequest, ententev1.PartnerDetails]
+	suspendPartner    *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	resumePartner     *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	endPartner        *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	quarantinePartner *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	releasePartner    *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	showDirectory     *connect.Client[ententev1.ShowDirectoryRequest, ententev1.DirectoryHead]
+	auditDirectory    *connect.Client[ententev1.AuditDirectoryRequest, ententev1.DirectoryAudit]
+	proveMember       *connect.Client[ententev1.ProveMemberRequest, ententev1.DirectoryProof]
 }
 
 // Status calls entente.v1.OperatorService.Status.
@@ -316,6 +338,16 @@ func (c *operatorServiceClient) EndPartner(ctx context.Context, req *connect.Req
 	return c.endPartner.CallUnary(ctx, req)
 }
 
+// QuarantinePartner calls entente.v1.OperatorService.QuarantinePartner.
+func (c *operatorServiceClient) QuarantinePartner(ctx context.Context, req *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
+	return c.quarantinePartner.CallUnary(ctx, req)
+}
+
+// ReleasePartner calls entente.v1.OperatorService.ReleasePartner.
+func (c *operatorServiceClient) ReleasePartner(ctx context.Context, req *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
+	return c.releasePartner.CallUnary(ctx, req)
+}
+
 // ShowDirectory calls entente.v1.OperatorService.ShowDirectory.
 func (c *operatorServiceClient) ShowDirectory(ctx context.Context, req *connect.Request[ententev1.ShowDirectoryRequest]) (*connect.Response[ententev1.DirectoryHead], error) {
 	return c.showDirectory.CallUnary(ctx, req)
@@ -347,6 +379,8 @@ type OperatorServiceHandler interface {
 	SuspendPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	ResumePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	EndPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
+	QuarantinePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
+	ReleasePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	ShowDirectory(context.Context, *connect.Request[ententev1.ShowDirectoryRequest]) (*connect.Response[ententev1.DirectoryHead], error)
 	AuditDirectory(context.Context, *connect.Request[ententev1.AuditDirectoryRequest]) (*connect.Response[ententev1.DirectoryAudit], error)
 	ProveMember(context.Context, *connect.Request[ententev1.ProveMemberRequest]) (*connect.Response[ententev1.DirectoryProof], error)
@@ -443,6 +477,18 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("EndPartner")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceQuarantinePartnerHandler := connect.NewUnaryHandler(
+		OperatorServiceQuarantinePartnerProcedure,
+		svc.QuarantinePartner,
+		connect.WithSchema(operatorServiceMethods.ByName("QuarantinePartner")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceReleasePartnerHandler := connect.NewUnaryHandler(
+		OperatorServiceReleasePartnerProcedure,
+		svc.ReleasePartner,
+		connect.WithSchema(operatorServiceMethods.ByName("ReleasePartner")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceShowDirectoryHandler := connect.NewUnaryHandler(
 		OperatorServiceShowDirectoryProcedure,
 		svc.ShowDirectory,
@@ -491,6 +537,10 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceResumePartnerHandler.ServeHTTP(w, r)
 		case OperatorServiceEndPartnerProcedure:
 			operatorServiceEndPartnerHandler.ServeHTTP(w, r)
+		case OperatorServiceQuarantinePartnerProcedure:
+			operatorServiceQuarantinePartnerHandler.ServeHTTP(w, r)
+		case OperatorServiceReleasePartnerProcedure:
+			operatorServiceReleasePartnerHandler.ServeHTTP(w, r)
 		case OperatorServiceShowDirectoryProcedure:
 			operatorServiceShowDirectoryHandler.ServeHTTP(w, r)
 		case OperatorServiceAuditDirectoryProcedure:
@@ -560,6 +610,14 @@ func (UnimplementedOperatorServiceHandler) ResumePartner(context.Context, *conne
 
 func (UnimplementedOperatorServiceHandler) EndPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.EndPartner is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) QuarantinePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.QuarantinePartner is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ReleasePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ReleasePartner is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) ShowDirectory(context.Context, *connect.Request[ententev1.ShowDirectoryRequest]) (*connect.Response[ententev1.DirectoryHead], error) {
