@@ -101,6 +101,7 @@ type Options struct {
 	Handler         Handler
 	Signs           func() error              // nil, or why no agreement may be signed now (a status); nil: always
 	Linked          func(wire.OrganizationID) // nil, or told of every link that comes up; must not block
+	Amended         func(wire.OrganizationID) // nil, or told of every amendment in force here; must not block
 	Clock           Clock                     // nil: the system's
 	Incarnation     uint64                    // of this node's numbers; raised after a restore
 	Limits          Limits
@@ -132,6 +133,9 @@ func (o *Options) fill() error {
 	}
 	if o.Signs == nil {
 		o.Signs = func() error { return nil }
+	}
+	if o.Amended == nil {
+		o.Amended = func(wire.OrganizationID) {}
 	}
 	if o.Linked == nil {
 		o.Linked = func(wire.OrganizationID) {}

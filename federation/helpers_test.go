@@ -153,7 +153,12 @@ func terms() identity.Terms {
 // befriend makes an agreement between two running nodes.
 func befriend(t testing.TB, inviter, acceptor *node) {
 	t.Helper()
-	token, err := inviter.fed.Invite(context.Background(), acceptor.name, terms(), time.Hour)
+	befriendOn(t, inviter, acceptor, terms())
+}
+
+func befriendOn(t testing.TB, inviter, acceptor *node, terms identity.Terms) {
+	t.Helper()
+	token, err := inviter.fed.Invite(context.Background(), acceptor.name, terms, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

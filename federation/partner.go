@@ -81,7 +81,11 @@ type PartnerInfo struct {
 	Changed     time.Time // when that was; zero: never
 	ValidFrom   time.Time
 	ValidUntil  time.Time
-	Attempts    int // since the last success
+	Proposed    *Amendment // ours, that waits for the partner; nil: none
+	Offered     *Amendment // the partner's, that waits for us; nil: none
+	Rejected    time.Time  // when the partner declined our last proposal; zero: not
+	Version     uint64     // of the agreement in force
+	Attempts    int        // since the last success
 	LastAttempt time.Time
 	NextAttempt time.Time
 	LastContact time.Time
@@ -176,6 +180,7 @@ func (p *partner) info(now time.Time) PartnerInfo {
 	defer p.mu.Unlock()
 	t, l := p.terms, p.link
 	return PartnerInfo{
+		Proposed: p.record.Proposed.info(), Offered: p.record.Offered.info(), Rejected: p.record.Rejected, Version: t.agreement.Version,
 		ID: p.id, Name: t.org.Manifest.Name, Peer: t.device.String(), State: p.stateLocked(now),
 		Contact: string(t.agreement.Terms.Contact), Agreement: t.digest,
 		ValidFrom: t.agreement.Terms.ValidFrom, ValidUntil: t.agreement.Terms.ValidUntil,

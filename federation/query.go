@@ -110,6 +110,9 @@ func (f *Federation) answer(ctx context.Context, s network.Stream, q *pb.QueryRe
 	if _, ok := q.Query.(*pb.QueryRequest_Manifest); ok {
 		return f.manifestAnswer(), nil // even when its certificate has expired: so does ours, one day
 	}
+	if amend, ok := q.Query.(*pb.QueryRequest_Amend); ok && (refusal == nil || p.amendable(now)) {
+		return f.amendAnswer(ctx, p, amend.Amend)
+	}
 	if refusal != nil {
 		return nil, refusal
 	}

@@ -50,6 +50,13 @@ type partnerRecord struct {
 
 	Quarantined bool `json:"quarantined,omitempty"` // messages wait, both ways: quarantine.go
 
+	// Amendments that wait for the other signature: ours at the partner, the partner's here.
+	Proposed *amendment `json:"proposed,omitempty"`
+	Offered  *amendment `json:"offered,omitempty"`
+	Declined string     `json:"declined,omitempty"` // the text's hash of the last one that was declined here
+	Rejected time.Time  `json:"rejected,omitzero"`  // when the partner declined our last one
+	Confirm  bool       `json:"confirm,omitempty"`  // the partner has not said yet that it knows of our signature
+
 	// The last of suspend, resume, quarantine, release and end: the operator's own words, and when.
 	Why     string    `json:"why,omitempty"`
 	Changed time.Time `json:"changed,omitzero"`
@@ -154,6 +161,17 @@ func (f *Federation) loadPartner(id wire.OrganizationID, rec partnerRecord) erro
 	st, err := f.verify(id, rec)
 	if err != nil {
 		return fmt.Errorf("federation: partner %s on disk: %w", id, err)
+	}
+	for _, a := range []struct {
+		of   **amendment
+		ours bool
+	}{{&rec.Proposed, true}, {&rec.Offered, false}} {
+		if *a.of == nil {
+			continue
+		}
+		if _, err := f.openAmendment(*a.of, st, a.ours); err != nil {
+			return fmt.Errorf("federation: a proposal between us and %s on disk: %w", id, err)
+		}
 	}
 	p, err := f.install(id, rec, st)
 	if err != nil {

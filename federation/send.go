@@ -71,6 +71,7 @@ func (p *partner) stopWorker() <-chan struct{} {
 // partner is heard from.
 func (f *Federation) work(ctx context.Context, p *partner) {
 	for ctx.Err() == nil {
+		f.speakOfAmendments(ctx, p)
 		err := f.attempt(ctx, p)
 		if err == nil {
 			err = f.link(ctx, p)

@@ -2,7 +2,6 @@ package identity
 
 import (
 	"crypto/ed25519"
-	"fmt"
 	"strings"
 	"time"
 	"unicode"
@@ -63,11 +62,12 @@ func PartyOf(o *Organization) Party {
 func RootFingerprint(k ed25519.PublicKey) [32]byte { return wire.TextHash(string(k)) }
 
 // Agreement is a verified agreement. The note's fields: version, then for the
-// inviter and the acceptor each organization, name and root, then directory,
+// (above 1) previous, inviter and the acceptor each organization, name and root, then directory,
 // rooms, file-size, calls, guests, contact, transit, retention (seconds), rate,
 // valid-from, valid-until, abuse.
 type Agreement struct {
-	Version  uint64
+	Version  uint64   // rises by one with each amendment
+	Previous [32]byte // of the text that this one replaces; zeros in version 1
 	Inviter  Party
 	Acceptor Party
 	Terms    Terms
@@ -86,6 +86,9 @@ func (a *Agreement) Partner(own wire.OrganizationID) Party {
 func (a *Agreement) record() wire.Record {
 	r := wire.Record{Type: agreementType}
 	r.Add("version", "%d", a.Version)
+	if a.Version > 1 {
+		r.Add("previous", "%s", wire.FormatHash(a.Previous))
+	}
 	for _, p := range []struct {
 		role string
 		Party
@@ -115,15 +118,21 @@ func NewAgreement(inviter, acceptor *Organization, t Terms) *Agreement {
 	return &Agreement{Version: 1, Inviter: PartyOf(inviter), Acceptor: PartyOf(acceptor), Terms: t}
 }
 
+// Amend is what the two will sign to replace an agreement by one with other terms.
+func (a *Agreement) Amend(t Terms) *Agreement {
+	return &Agreement{Version: a.Version + 1, Previous: a.Hash, Inviter: a.Inviter, Acceptor: a.Acceptor, Terms: t}
+}
+
 // Text returns the text that both sign; an error when the terms do not stand.
 func (a *Agreement) Text() (string, error) {
-	if err := a.Terms.check(); err != nil {
+	if err := a.Terms.Check(); err != nil {
 		return "", err
 	}
 	return a.record().Text()
 }
 
-// SignAgreement is the first signature, the acceptor's.
+// SignAgreement is the first signature: the acceptor's, or that of who proposes an
+// amendment.
 func SignAgreement(a *Agreement, key wire.NoteKey) (string, error) {
 	if err := a.check(); err != nil {
 		return "", err
@@ -138,12 +147,27 @@ func VerifyAgreement(note string, a, b *Organization) (*Agreement, error) {
 	if err != nil {
 		return nil, refuse("agreement: %v", err)
 	}
+	return between(text, note, a, b)
+}
+
+// VerifyProposal checks a note that one of two organizations has signed: an agreement
+// once the other signs it too.
+func VerifyProposal(note string, proposer, other *Organization) (*Agreement, error) {
+	text, err := wire.OpenNote(note, proposer.NodeKey())
+	if err != nil {
+		return nil, refuse("proposal: %v", err)
+	}
+	return between(text, note, proposer, other)
+}
+
+// between reads an agreement whose signatures were checked and holds it against its parties.
+func between(text, note string, a, b *Organization) (*Agreement, error) {
 	out, err := parseAgreement(text)
 	if err != nil {
 		return nil, err
 	}
-	between := out.Inviter.is(a) && out.Acceptor.is(b) || out.Inviter.is(b) && out.Acceptor.is(a)
-	if !between {
+	theirs := out.Inviter.is(a) && out.Acceptor.is(b) || out.Inviter.is(b) && out.Acceptor.is(a)
+	if !theirs {
 		return nil, refuse("an agreement between others")
 	}
 	for _, o := range []*Organization{a, b} {
@@ -165,6 +189,9 @@ func (p Party) is(o *Organization) bool { return p.ID == o.ID && p.Name == o.Man
 func parseAgreement(text string) (*Agreement, error) {
 	f := wire.Read(text, agreementType)
 	a := &Agreement{Version: f.Uint("version"), Hash: wire.TextHash(text)}
+	if a.Version > 1 {
+		a.Previous = f.Hash("previous")
+	}
 	readParty(f, "inviter", &a.Inviter)
 	readParty(f, "acceptor", &a.Acceptor)
 	t := &a.Terms
@@ -197,17 +224,18 @@ func readParty(f *wire.Fields, role string, p *Party) {
 func (a *Agreement) check() error {
 	t := a.Terms
 	switch {
-	case a.Version != 1:
-		return refuse("an agreement of version %d", a.Version)
+	case a.Version == 0:
+		return refuse("an agreement of version 0")
 	case a.Inviter.ID == a.Acceptor.ID:
 		return refuse("an agreement of an organization with itself")
 	case wire.CheckOrganizationName(a.Inviter.Name) != nil || wire.CheckOrganizationName(a.Acceptor.Name) != nil:
 		return refuse("an agreement with a party that has no name")
 	}
-	return t.check()
+	return t.Check()
 }
 
-func (t Terms) check() error {
+// Check refuses terms that no agreement may have.
+func (t Terms) Check() error {
 	switch {
 	case t.Directory != "none" && t.Directory != "exact" && t.Directory != "groups":
 		return refuse("terms with directory %.20q", t.Directory)
@@ -231,27 +259,4 @@ func (t Terms) check() error {
 // another order: terms of strangers are shown to people.
 func printable(s string) bool {
 	return utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
-}
-
-// Text shows the terms to people, every field on a line: who accepts them has seen
-// what he raises.
-func (t Terms) Text() string {
-	var b strings.Builder
-	line := func(k, format string, args ...any) { fmt.Fprintf(&b, "  %-12s %s\n", k, fmt.Sprintf(format, args...)) }
-	line("contact", "%s", t.Contact)
-	line("directory", "%s", t.Directory)
-	line("rooms", "%t", t.Rooms)
-	line("files", "up to %d bytes", t.FileSize)
-	line("calls", "%t", t.Calls)
-	line("guests", "%t", t.Guests)
-	line("transit", "%s", t.Transit)
-	line("retention", "%s", t.Retention)
-	if t.Rate == 0 {
-		line("rate", "the default of each side")
-	} else {
-		line("rate", "%d items a second, each way", t.Rate)
-	}
-	line("valid", "%s to %s", wire.FormatTime(t.ValidFrom), wire.FormatTime(t.ValidUntil))
-	line("abuse", "%s", t.Abuse)
-	return b.String()
 }

@@ -131,7 +131,7 @@ func FuzzToken(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if token.String() != s || token.Terms.check() != nil || len(token.Addresses) > maxAddresses {
+			if token.String() != s || token.Terms.Check() != nil || len(token.Addresses) > maxAddresses {
 				t.Errorf("%q stands as %+v", s, token)
 			}
 		}

@@ -157,8 +157,11 @@ func (m maker) agreements(acme, globex *house) {
 	good := sign(m.t, text, both...)
 	m.form(agreementType, good, both...)
 	third := wire.FormatHash(wire.OrganizationID{3})
+	m.accept("an amendment", agreementType, sign(m.t, strings.Replace(text, "version 1\n", "version 2\nprevious "+third+"\n", 1), both...))
 	m.edits(agreementType, good, both, [][4]string{
-		{"of another version of the terms", "version", "version 1\n", "version 2\n"},
+		{"of a second version that replaces nothing", "previous", "version 1\n", "version 2\n"},
+		{"of a first version that replaces something", "inviter", "version 1\n", "version 1\nprevious " + third + "\n"},
+		{"of version 0", "version", "version 1\n", "version 0\n"},
 		{"with a third", "between others", "acceptor " + globex.ID.String(), "acceptor " + third},
 		{"with itself", "with itself", "acceptor " + globex.ID.String(), "acceptor " + acme.ID.String()},
 		{"under another name", "between others", "acceptor-name globex.example", "acceptor-name initech.example"},

@@ -67,7 +67,7 @@ func ParseToken(s string) (*Token, error) {
 			return bad("its addresses do not stand")
 		}
 	}
-	if err := t.Terms.check(); err != nil {
+	if err := t.Terms.Check(); err != nil {
 		return bad("its terms do not stand")
 	}
 	return t, nil

@@ -125,13 +125,16 @@ func (n *Node) invitePartner(ctx context.Context, m *pb.InvitePartnerRequest) (*
 	if m.Name == n.org.Manifest.Name {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "an organization needs no agreement with itself")
 	}
-	if m.Contact != "open" && m.Contact != "request" {
-		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "contact is open or request")
-	}
 	ttl, term := orDefault(m.ValidSeconds, wire.LinkLifetime), orDefault(m.AgreementSeconds, wire.AgreementLifetime)
 	now := n.clock.Now()
 	terms := identity.DefaultTerms(now, now.Add(term))
-	terms.Contact = identity.Contact(m.Contact)
+	if m.Contact != "" {
+		terms.Contact = identity.Contact(m.Contact)
+	}
+	terms, err := changedTerms(terms, m.Terms)
+	if err != nil {
+		return nil, err
+	}
 	token, err := n.fed.Invite(ctx, m.Name, terms, ttl)
 	return &pb.InvitePartnerResponse{Token: token, ExpiresUnix: now.Add(ttl).Unix()}, err
 }

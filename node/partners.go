@@ -32,24 +32,30 @@ func (n *Node) partnerStatus(p federation.PartnerInfo) *pb.PartnerStatus {
 		OutboxCount: waiting(u), OutboxBytes: uint64(u.Bytes),
 		LastContactUnix: unix(p.LastContact), NextAttemptUnix: unix(p.NextAttempt), LastError: p.LastError,
 		Agreement: fmt.Sprintf("%x", p.Agreement), ValidUntilUnix: unix(p.ValidUntil),
+		Amendment: amendmentOf(p),
 	}
 }
 
 func waiting(u mailbox.Usage) uint64 { return uint64(u.Messages + u.Control + u.Handshakes) }
 
 func (a operatorAPI) ShowPartner(_ context.Context, r *connect.Request[pb.ShowPartnerRequest]) (*connect.Response[pb.PartnerDetails], error) {
-	p, err := a.n.fed.Partner(r.Msg.Name)
+	return answer(a.n.showPartner(r.Msg.Name))
+}
+
+func (n *Node) showPartner(name string) (*pb.PartnerDetails, error) {
+	p, err := n.fed.Partner(name)
 	if err != nil {
-		return answer[pb.PartnerDetails](nil, err)
+		return nil, err
 	}
-	u := a.n.mail.Outbox(p.ID).Usage()
-	return answer(&pb.PartnerDetails{
-		Status: a.n.partnerStatus(p), PeerId: p.Peer, Terms: p.Terms.Text(), Effect: effectOf(p),
+	u := n.mail.Outbox(p.ID).Usage()
+	return &pb.PartnerDetails{
+		Proposed: proposedTerms(p.Terms, p.Proposed), Offered: proposedTerms(p.Terms, p.Offered), Version: p.Version, RejectedUnix: unix(p.Rejected),
+		Status: n.partnerStatus(p), PeerId: p.Peer, Terms: p.Terms.Text(), Effect: effectOf(p),
 		SinceUnix: unix(p.Since), ValidFromUnix: unix(p.ValidFrom), Why: p.Why, ChangedUnix: unix(p.Changed),
 		Messages: uint64(u.Messages), Handshakes: uint64(u.Handshakes), Control: uint64(u.Control), EarliestDeadlineUnix: unix(u.Earliest),
 		Attempts: uint64(p.Attempts), LastAttemptUnix: unix(p.LastAttempt),
 		ClockOffsetMs: p.ClockOffset.Milliseconds(), ClockKnown: p.ClockKnown,
-	}, nil)
+	}, nil
 }
 
 // effectOf says what a partner's state means for members, for people.

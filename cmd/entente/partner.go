@@ -6,13 +6,14 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/spf13/cobra"
 )
 
 func partnerCommand() *cobra.Command {
 	c := group("partner", "Agreements with other organizations, for the operator")
-	c.AddCommand(partnerInvite(), partnerAccept(), partnerList(), partnerShow(), partnerSuspend(), partnerResume(), partnerQuarantine(), partnerRelease(), partnerEnd())
+	c.AddCommand(partnerInvite(), partnerAccept(), partnerList(), partnerShow(), partnerSuspend(), partnerResume(), partnerAmend(), partnerQuarantine(), partnerRelease(), partnerEnd())
 	return c
 }
 
@@ -25,13 +26,17 @@ func partnerInvite() *cobra.Command {
 		Args:    exactArgs("NAME"),
 	}
 	data, asJSON := dataFlag(c), jsonFlag(c)
-	contact := c.Flags().String("contact", "open", "who may write first: open, or request (the recipient accepts)")
+	terms := termFlags(c)
 	valid := c.Flags().Duration("valid", 0, "how long the token is good for (default 72h)")
 	term := c.Flags().Duration("term", 0, "how long the agreement stands (default 1 year)")
 	tokenOnly := c.Flags().Bool("token-only", false, "print the token and nothing else")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		t, err := terms()
+		if err != nil {
+			return err
+		}
 		a, err := operate(c.Context(), *data, operatorClient.InvitePartner, &pb.InvitePartnerRequest{
-			Name: args[0], Contact: *contact, ValidSeconds: seconds(*valid), AgreementSeconds: seconds(*term)})
+			Name: args[0], Contact: t.GetContact(), Terms: t, ValidSeconds: seconds(*valid), AgreementSeconds: seconds(*term)})
 		if err != nil {
 			return err
 		}
@@ -50,16 +55,19 @@ func partnerInvite() *cobra.Command {
 
 func partnerAccept() *cobra.Command {
 	c := &cobra.Command{
-		Use:     "accept [TOKEN]",
-		Short:   "Accept a proposed agreement: both nodes sign it",
-		Long:    "Accept a proposed agreement. The token is read from --token-file, the argument, or standard input; the terms are shown before anything is signed.",
-		Example: "  entente partner accept --data globex\n  entente partner accept --token-file token --yes --data globex",
+		Use:     "accept [TOKEN|NAME]",
+		Short:   "Accept a proposed agreement, or a partner's proposal to amend one: both nodes sign it",
+		Long:    "Accept a proposed agreement. The token is read from --token-file, the argument, or standard input; the terms are shown before anything is signed.\nWith a partner's NAME: sign the other terms that it proposes (partner show).",
+		Example: "  entente partner accept --data globex\n  entente partner accept acme.example --data globex\n  entente partner accept --token-file token --yes --data globex",
 		Args:    optionalArg("TOKEN"),
 	}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	file := c.Flags().String("token-file", "", "file with the token")
 	yes := c.Flags().Bool("yes", false, "sign without asking")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 1 && *file == "" && wire.CheckOrganizationName(args[0]) == nil {
+			return acceptAmendment(c, *data, args[0], *yes, *asJSON)
+		}
 		token, err := readSecretArgument(c, args, *file, "Token: ")
 		if err != nil {
 			return err
@@ -103,7 +111,7 @@ func partnerList() *cobra.Command {
 			}
 			return nil
 		}
-		return table(c.OutOrStdout(), "PARTNER STATE CONTACT WAITING BYTES HEARD NEXT UNTIL ERROR", partnerRows(a.Partners))
+		return table(c.OutOrStdout(), "PARTNER STATE CONTACT WAITING BYTES HEARD NEXT UNTIL TERMS ERROR", partnerRows(a.Partners))
 	}
 	return c
 }
@@ -115,8 +123,12 @@ func partnerRows(partners []*pb.PartnerStatus) [][]string {
 		if trouble == "" {
 			trouble = "-"
 		}
+		amendment := p.Amendment
+		if amendment == "" {
+			amendment = "-"
+		}
 		rows = append(rows, []string{p.Name, p.State, p.Contact, strconv.FormatUint(p.OutboxCount, 10), bytesText(p.OutboxBytes),
-			when(p.LastContactUnix), when(p.NextAttemptUnix), when(p.ValidUntilUnix), trouble})
+			when(p.LastContactUnix), when(p.NextAttemptUnix), when(p.ValidUntilUnix), amendment, trouble})
 	}
 	return rows
 }

@@ -149,8 +149,9 @@ func printPartner(w io.Writer, p *pb.PartnerDetails) error {
 	if p.ClockKnown {
 		line("their clock", "%s of ours", aheadText(time.Duration(p.ClockOffsetMs)*time.Millisecond))
 	}
-	line("agreement", "%s, since %s, until %s", s.Agreement, when(p.SinceUnix), when(s.ValidUntilUnix))
+	line("agreement", "version %d, %s, since %s, until %s", p.Version, s.Agreement, when(p.SinceUnix), when(s.ValidUntilUnix))
 	b.WriteString(p.Terms)
+	b.WriteString(proposals(p))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

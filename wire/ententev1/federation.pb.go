@@ -613,6 +613,7 @@ type QueryRequest struct {
 	//	*QueryRequest_Chain
 	//	*QueryRequest_Manifest
 	//	*QueryRequest_Blob
+	//	*QueryRequest_Amend
 	//	*QueryRequest_Head
 	//	*QueryRequest_Leaves
 	//	*QueryRequest_Cosigned
@@ -744,6 +745,15 @@ func (x *QueryRequest) GetBlob() *BlobQuery {
 	return nil
 }
 
+func (x *QueryRequest) GetAmend() *AmendQuery {
+	if x != nil {
+		if x, ok := x.Query.(*QueryRequest_Amend); ok {
+			return x.Amend
+		}
+	}
+	return nil
+}
+
 func (x *QueryRequest) GetHead() *HeadQuery {
 	if x != nil {
 		if x, ok := x.Query.(*QueryRequest_Head); ok {
@@ -807,6 +817,10 @@ type QueryRequest_Blob struct {
 	Blob *BlobQuery `protobuf:"bytes,10,opt,name=blob,proto3,oneof"`
 }
 
+type QueryRequest_Amend struct {
+	Amend *AmendQuery `protobuf:"bytes,11,opt,name=amend,proto3,oneof"`
+}
+
 type QueryRequest_Head struct {
 	Head *HeadQuery `protobuf:"bytes,20,opt,name=head,proto3,oneof"`
 }
@@ -835,6 +849,8 @@ func (*QueryRequest_Manifest) isQueryRequest_Query() {}
 
 func (*QueryRequest_Blob) isQueryRequest_Query() {}
 
+func (*QueryRequest_Amend) isQueryRequest_Query() {}
+
 func (*QueryRequest_Head) isQueryRequest_Query() {}
 
 func (*QueryRequest_Leaves) isQueryRequest_Query() {}
@@ -854,6 +870,7 @@ type QueryResponse struct {
 	//	*QueryResponse_Chain
 	//	*QueryResponse_Manifest
 	//	*QueryResponse_Blob
+	//	*QueryResponse_Amend
 	//	*QueryResponse_Head
 	//	*QueryResponse_Leaves
 	//	*QueryResponse_Cosigned
@@ -978,6 +995,15 @@ func (x *QueryResponse) GetBlob() *BlobAnswer {
 	return nil
 }
 
+func (x *QueryResponse) GetAmend() *AmendAnswer {
+	if x != nil {
+		if x, ok := x.Answer.(*QueryResponse_Amend); ok {
+			return x.Amend
+		}
+	}
+	return nil
+}
+
 func (x *QueryResponse) GetHead() *HeadAnswer {
 	if x != nil {
 		if x, ok := x.Answer.(*QueryResponse_Head); ok {
@@ -1041,6 +1067,10 @@ type QueryResponse_Blob struct {
 	Blob *BlobAnswer `protobuf:"bytes,9,opt,name=blob,proto3,oneof"`
 }
 
+type QueryResponse_Amend struct {
+	Amend *AmendAnswer `protobuf:"bytes,10,opt,name=amend,proto3,oneof"`
+}
+
 type QueryResponse_Head struct {
 	Head *HeadAnswer `protobuf:"bytes,20,opt,name=head,proto3,oneof"`
 }
@@ -1069,11 +1099,112 @@ func (*QueryResponse_Manifest) isQueryResponse_Answer() {}
 
 func (*QueryResponse_Blob) isQueryResponse_Answer() {}
 
+func (*QueryResponse_Amend) isQueryResponse_Answer() {}
+
 func (*QueryResponse_Head) isQueryResponse_Answer() {}
 
 func (*QueryResponse_Leaves) isQueryResponse_Answer() {}
 
 func (*QueryResponse_Cosigned) isQueryResponse_Answer() {}
+
+// AmendQuery is about other terms for the agreement (docs/protocol.md 5.8): a proposal, an
+// acceptance, or that a proposal is withdrawn.
+type AmendQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Note          string                 `protobuf:"bytes,1,opt,name=note,proto3" json:"note,omitempty"`           // agreement: with the asking side's signature, or with both
+	Withdrawn     []byte                 `protobuf:"bytes,2,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"` // SHA-256 of the text of a proposal; then no note
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AmendQuery) Reset() {
+	*x = AmendQuery{}
+	mi := &file_entente_v1_federation_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AmendQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AmendQuery) ProtoMessage() {}
+
+func (x *AmendQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AmendQuery.ProtoReflect.Descriptor instead.
+func (*AmendQuery) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AmendQuery) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *AmendQuery) GetWithdrawn() []byte {
+	if x != nil {
+		return x.Withdrawn
+	}
+	return nil
+}
+
+// AmendAnswer carries the agreement with both signatures where the proposal was accepted.
+type AmendAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Agreement     string                 `protobuf:"bytes,1,opt,name=agreement,proto3" json:"agreement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AmendAnswer) Reset() {
+	*x = AmendAnswer{}
+	mi := &file_entente_v1_federation_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AmendAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AmendAnswer) ProtoMessage() {}
+
+func (x *AmendAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AmendAnswer.ProtoReflect.Descriptor instead.
+func (*AmendAnswer) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *AmendAnswer) GetAgreement() string {
+	if x != nil {
+		return x.Agreement
+	}
+	return ""
+}
 
 type ResolveQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1085,7 +1216,7 @@ type ResolveQuery struct {
 
 func (x *ResolveQuery) Reset() {
 	*x = ResolveQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[9]
+	mi := &file_entente_v1_federation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1097,7 +1228,7 @@ func (x *ResolveQuery) String() string {
 func (*ResolveQuery) ProtoMessage() {}
 
 func (x *ResolveQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[9]
+	mi := &file_entente_v1_federation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1110,7 +1241,7 @@ func (x *ResolveQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveQuery.ProtoReflect.Descriptor instead.
 func (*ResolveQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{9}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ResolveQuery) GetName() string {
@@ -1141,7 +1272,7 @@ type MemberChain struct {
 
 func (x *MemberChain) Reset() {
 	*x = MemberChain{}
-	mi := &file_entente_v1_federation_proto_msgTypes[10]
+	mi := &file_entente_v1_federation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1284,7 @@ func (x *MemberChain) String() string {
 func (*MemberChain) ProtoMessage() {}
 
 func (x *MemberChain) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[10]
+	mi := &file_entente_v1_federation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1297,7 @@ func (x *MemberChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberChain.ProtoReflect.Descriptor instead.
 func (*MemberChain) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{10}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MemberChain) GetManifests() []string {
@@ -1214,7 +1345,7 @@ type Currency struct {
 
 func (x *Currency) Reset() {
 	*x = Currency{}
-	mi := &file_entente_v1_federation_proto_msgTypes[11]
+	mi := &file_entente_v1_federation_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1226,7 +1357,7 @@ func (x *Currency) String() string {
 func (*Currency) ProtoMessage() {}
 
 func (x *Currency) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[11]
+	mi := &file_entente_v1_federation_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1239,7 +1370,7 @@ func (x *Currency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Currency.ProtoReflect.Descriptor instead.
 func (*Currency) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{11}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Currency) GetCheckpoint() string {
@@ -1300,7 +1431,7 @@ type ResolveAnswer struct {
 
 func (x *ResolveAnswer) Reset() {
 	*x = ResolveAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[12]
+	mi := &file_entente_v1_federation_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1312,7 +1443,7 @@ func (x *ResolveAnswer) String() string {
 func (*ResolveAnswer) ProtoMessage() {}
 
 func (x *ResolveAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[12]
+	mi := &file_entente_v1_federation_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1325,7 +1456,7 @@ func (x *ResolveAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveAnswer.ProtoReflect.Descriptor instead.
 func (*ResolveAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{12}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ResolveAnswer) GetChain() *MemberChain {
@@ -1348,7 +1479,7 @@ type ClaimQuery struct {
 
 func (x *ClaimQuery) Reset() {
 	*x = ClaimQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[13]
+	mi := &file_entente_v1_federation_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1491,7 @@ func (x *ClaimQuery) String() string {
 func (*ClaimQuery) ProtoMessage() {}
 
 func (x *ClaimQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[13]
+	mi := &file_entente_v1_federation_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1504,7 @@ func (x *ClaimQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimQuery.ProtoReflect.Descriptor instead.
 func (*ClaimQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{13}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ClaimQuery) GetMember() []byte {
@@ -1416,7 +1547,7 @@ type ClaimedKeyPackage struct {
 
 func (x *ClaimedKeyPackage) Reset() {
 	*x = ClaimedKeyPackage{}
-	mi := &file_entente_v1_federation_proto_msgTypes[14]
+	mi := &file_entente_v1_federation_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1559,7 @@ func (x *ClaimedKeyPackage) String() string {
 func (*ClaimedKeyPackage) ProtoMessage() {}
 
 func (x *ClaimedKeyPackage) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[14]
+	mi := &file_entente_v1_federation_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1572,7 @@ func (x *ClaimedKeyPackage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimedKeyPackage.ProtoReflect.Descriptor instead.
 func (*ClaimedKeyPackage) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{14}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ClaimedKeyPackage) GetDevice() []byte {
@@ -1482,7 +1613,7 @@ type ClaimAnswer struct {
 
 func (x *ClaimAnswer) Reset() {
 	*x = ClaimAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[15]
+	mi := &file_entente_v1_federation_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +1625,7 @@ func (x *ClaimAnswer) String() string {
 func (*ClaimAnswer) ProtoMessage() {}
 
 func (x *ClaimAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[15]
+	mi := &file_entente_v1_federation_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +1638,7 @@ func (x *ClaimAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimAnswer.ProtoReflect.Descriptor instead.
 func (*ClaimAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{15}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ClaimAnswer) GetPackages() []*ClaimedKeyPackage {
@@ -1534,7 +1665,7 @@ type TreeQuery struct {
 
 func (x *TreeQuery) Reset() {
 	*x = TreeQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[16]
+	mi := &file_entente_v1_federation_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1546,7 +1677,7 @@ func (x *TreeQuery) String() string {
 func (*TreeQuery) ProtoMessage() {}
 
 func (x *TreeQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[16]
+	mi := &file_entente_v1_federation_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1559,7 +1690,7 @@ func (x *TreeQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TreeQuery.ProtoReflect.Descriptor instead.
 func (*TreeQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{16}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TreeQuery) GetRoom() []byte {
@@ -1585,7 +1716,7 @@ type TreeAnswer struct {
 
 func (x *TreeAnswer) Reset() {
 	*x = TreeAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[17]
+	mi := &file_entente_v1_federation_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1728,7 @@ func (x *TreeAnswer) String() string {
 func (*TreeAnswer) ProtoMessage() {}
 
 func (x *TreeAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[17]
+	mi := &file_entente_v1_federation_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1741,7 @@ func (x *TreeAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TreeAnswer.ProtoReflect.Descriptor instead.
 func (*TreeAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{17}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TreeAnswer) GetTree() []byte {
@@ -1631,7 +1762,7 @@ type GroupInfoQuery struct {
 
 func (x *GroupInfoQuery) Reset() {
 	*x = GroupInfoQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[18]
+	mi := &file_entente_v1_federation_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1774,7 @@ func (x *GroupInfoQuery) String() string {
 func (*GroupInfoQuery) ProtoMessage() {}
 
 func (x *GroupInfoQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[18]
+	mi := &file_entente_v1_federation_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1787,7 @@ func (x *GroupInfoQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfoQuery.ProtoReflect.Descriptor instead.
 func (*GroupInfoQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{18}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GroupInfoQuery) GetRoom() []byte {
@@ -1688,7 +1819,7 @@ type GroupInfoAnswer struct {
 
 func (x *GroupInfoAnswer) Reset() {
 	*x = GroupInfoAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[19]
+	mi := &file_entente_v1_federation_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +1831,7 @@ func (x *GroupInfoAnswer) String() string {
 func (*GroupInfoAnswer) ProtoMessage() {}
 
 func (x *GroupInfoAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[19]
+	mi := &file_entente_v1_federation_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +1844,7 @@ func (x *GroupInfoAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfoAnswer.ProtoReflect.Descriptor instead.
 func (*GroupInfoAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{19}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GroupInfoAnswer) GetGroupInfo() []byte {
@@ -1771,7 +1902,7 @@ type RoomLogQuery struct {
 
 func (x *RoomLogQuery) Reset() {
 	*x = RoomLogQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[20]
+	mi := &file_entente_v1_federation_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1783,7 +1914,7 @@ func (x *RoomLogQuery) String() string {
 func (*RoomLogQuery) ProtoMessage() {}
 
 func (x *RoomLogQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[20]
+	mi := &file_entente_v1_federation_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1796,7 +1927,7 @@ func (x *RoomLogQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomLogQuery.ProtoReflect.Descriptor instead.
 func (*RoomLogQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{20}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RoomLogQuery) GetRoom() []byte {
@@ -1837,7 +1968,7 @@ type RoomLogAnswer struct {
 
 func (x *RoomLogAnswer) Reset() {
 	*x = RoomLogAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[21]
+	mi := &file_entente_v1_federation_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1849,7 +1980,7 @@ func (x *RoomLogAnswer) String() string {
 func (*RoomLogAnswer) ProtoMessage() {}
 
 func (x *RoomLogAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[21]
+	mi := &file_entente_v1_federation_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1862,7 +1993,7 @@ func (x *RoomLogAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomLogAnswer.ProtoReflect.Descriptor instead.
 func (*RoomLogAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{21}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RoomLogAnswer) GetHandshakes() []*Envelope {
@@ -1888,7 +2019,7 @@ type ChainQuery struct {
 
 func (x *ChainQuery) Reset() {
 	*x = ChainQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[22]
+	mi := &file_entente_v1_federation_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2031,7 @@ func (x *ChainQuery) String() string {
 func (*ChainQuery) ProtoMessage() {}
 
 func (x *ChainQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[22]
+	mi := &file_entente_v1_federation_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2044,7 @@ func (x *ChainQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainQuery.ProtoReflect.Descriptor instead.
 func (*ChainQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{22}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ChainQuery) GetMember() []byte {
@@ -1932,7 +2063,7 @@ type ChainAnswer struct {
 
 func (x *ChainAnswer) Reset() {
 	*x = ChainAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[23]
+	mi := &file_entente_v1_federation_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1944,7 +2075,7 @@ func (x *ChainAnswer) String() string {
 func (*ChainAnswer) ProtoMessage() {}
 
 func (x *ChainAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[23]
+	mi := &file_entente_v1_federation_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1957,7 +2088,7 @@ func (x *ChainAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainAnswer.ProtoReflect.Descriptor instead.
 func (*ChainAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{23}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ChainAnswer) GetChain() *MemberChain {
@@ -1975,7 +2106,7 @@ type ManifestQuery struct {
 
 func (x *ManifestQuery) Reset() {
 	*x = ManifestQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[24]
+	mi := &file_entente_v1_federation_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1987,7 +2118,7 @@ func (x *ManifestQuery) String() string {
 func (*ManifestQuery) ProtoMessage() {}
 
 func (x *ManifestQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[24]
+	mi := &file_entente_v1_federation_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2000,7 +2131,7 @@ func (x *ManifestQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestQuery.ProtoReflect.Descriptor instead.
 func (*ManifestQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{24}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{26}
 }
 
 type ManifestAnswer struct {
@@ -2013,7 +2144,7 @@ type ManifestAnswer struct {
 
 func (x *ManifestAnswer) Reset() {
 	*x = ManifestAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[25]
+	mi := &file_entente_v1_federation_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2156,7 @@ func (x *ManifestAnswer) String() string {
 func (*ManifestAnswer) ProtoMessage() {}
 
 func (x *ManifestAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[25]
+	mi := &file_entente_v1_federation_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2169,7 @@ func (x *ManifestAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestAnswer.ProtoReflect.Descriptor instead.
 func (*ManifestAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{25}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ManifestAnswer) GetManifests() []string {
@@ -2066,7 +2197,7 @@ type BlobQuery struct {
 
 func (x *BlobQuery) Reset() {
 	*x = BlobQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[26]
+	mi := &file_entente_v1_federation_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2209,7 @@ func (x *BlobQuery) String() string {
 func (*BlobQuery) ProtoMessage() {}
 
 func (x *BlobQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[26]
+	mi := &file_entente_v1_federation_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2222,7 @@ func (x *BlobQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobQuery.ProtoReflect.Descriptor instead.
 func (*BlobQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *BlobQuery) GetBlob() []byte {
@@ -2118,7 +2249,7 @@ type BlobAnswer struct {
 
 func (x *BlobAnswer) Reset() {
 	*x = BlobAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[27]
+	mi := &file_entente_v1_federation_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2130,7 +2261,7 @@ func (x *BlobAnswer) String() string {
 func (*BlobAnswer) ProtoMessage() {}
 
 func (x *BlobAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[27]
+	mi := &file_entente_v1_federation_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2143,7 +2274,7 @@ func (x *BlobAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobAnswer.ProtoReflect.Descriptor instead.
 func (*BlobAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{27}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *BlobAnswer) GetSize() uint64 {
@@ -2171,7 +2302,7 @@ type HeadQuery struct {
 
 func (x *HeadQuery) Reset() {
 	*x = HeadQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[28]
+	mi := &file_entente_v1_federation_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2314,7 @@ func (x *HeadQuery) String() string {
 func (*HeadQuery) ProtoMessage() {}
 
 func (x *HeadQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[28]
+	mi := &file_entente_v1_federation_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2327,7 @@ func (x *HeadQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadQuery.ProtoReflect.Descriptor instead.
 func (*HeadQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HeadQuery) GetOrganization() []byte {
@@ -2215,7 +2346,7 @@ type HeadAnswer struct {
 
 func (x *HeadAnswer) Reset() {
 	*x = HeadAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[29]
+	mi := &file_entente_v1_federation_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2358,7 @@ func (x *HeadAnswer) String() string {
 func (*HeadAnswer) ProtoMessage() {}
 
 func (x *HeadAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[29]
+	mi := &file_entente_v1_federation_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,7 +2371,7 @@ func (x *HeadAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadAnswer.ProtoReflect.Descriptor instead.
 func (*HeadAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HeadAnswer) GetCheckpoint() string {
@@ -2262,7 +2393,7 @@ type LeavesQuery struct {
 
 func (x *LeavesQuery) Reset() {
 	*x = LeavesQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[30]
+	mi := &file_entente_v1_federation_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2405,7 @@ func (x *LeavesQuery) String() string {
 func (*LeavesQuery) ProtoMessage() {}
 
 func (x *LeavesQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[30]
+	mi := &file_entente_v1_federation_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2418,7 @@ func (x *LeavesQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeavesQuery.ProtoReflect.Descriptor instead.
 func (*LeavesQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{30}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LeavesQuery) GetOrganization() []byte {
@@ -2320,7 +2451,7 @@ type LeavesAnswer struct {
 
 func (x *LeavesAnswer) Reset() {
 	*x = LeavesAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[31]
+	mi := &file_entente_v1_federation_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2332,7 +2463,7 @@ func (x *LeavesAnswer) String() string {
 func (*LeavesAnswer) ProtoMessage() {}
 
 func (x *LeavesAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[31]
+	mi := &file_entente_v1_federation_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2345,7 +2476,7 @@ func (x *LeavesAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeavesAnswer.ProtoReflect.Descriptor instead.
 func (*LeavesAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{31}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *LeavesAnswer) GetLeaves() []byte {
@@ -2365,7 +2496,7 @@ type CosignedQuery struct {
 
 func (x *CosignedQuery) Reset() {
 	*x = CosignedQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[32]
+	mi := &file_entente_v1_federation_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2508,7 @@ func (x *CosignedQuery) String() string {
 func (*CosignedQuery) ProtoMessage() {}
 
 func (x *CosignedQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[32]
+	mi := &file_entente_v1_federation_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2521,7 @@ func (x *CosignedQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CosignedQuery.ProtoReflect.Descriptor instead.
 func (*CosignedQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{32}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CosignedQuery) GetCheckpoint() string {
@@ -2408,7 +2539,7 @@ type CosignedAnswer struct {
 
 func (x *CosignedAnswer) Reset() {
 	*x = CosignedAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[33]
+	mi := &file_entente_v1_federation_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2420,7 +2551,7 @@ func (x *CosignedAnswer) String() string {
 func (*CosignedAnswer) ProtoMessage() {}
 
 func (x *CosignedAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[33]
+	mi := &file_entente_v1_federation_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2433,7 +2564,7 @@ func (x *CosignedAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CosignedAnswer.ProtoReflect.Descriptor instead.
 func (*CosignedAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{35}
 }
 
 // Fork proves that a log has two pasts (docs/protocol.md 2.12).
@@ -2451,7 +2582,7 @@ type Fork struct {
 
 func (x *Fork) Reset() {
 	*x = Fork{}
-	mi := &file_entente_v1_federation_proto_msgTypes[34]
+	mi := &file_entente_v1_federation_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2463,7 +2594,7 @@ func (x *Fork) String() string {
 func (*Fork) ProtoMessage() {}
 
 func (x *Fork) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[34]
+	mi := &file_entente_v1_federation_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2476,7 +2607,7 @@ func (x *Fork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fork.ProtoReflect.Descriptor instead.
 func (*Fork) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Fork) GetType() string {
@@ -2536,7 +2667,7 @@ type LobbyRequest struct {
 
 func (x *LobbyRequest) Reset() {
 	*x = LobbyRequest{}
-	mi := &file_entente_v1_federation_proto_msgTypes[35]
+	mi := &file_entente_v1_federation_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2679,7 @@ func (x *LobbyRequest) String() string {
 func (*LobbyRequest) ProtoMessage() {}
 
 func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[35]
+	mi := &file_entente_v1_federation_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2692,7 @@ func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyRequest.ProtoReflect.Descriptor instead.
 func (*LobbyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{35}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *LobbyRequest) GetVersion() uint32 {
@@ -2627,7 +2758,7 @@ type LobbyResponse struct {
 
 func (x *LobbyResponse) Reset() {
 	*x = LobbyResponse{}
-	mi := &file_entente_v1_federation_proto_msgTypes[36]
+	mi := &file_entente_v1_federation_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2639,7 +2770,7 @@ func (x *LobbyResponse) String() string {
 func (*LobbyResponse) ProtoMessage() {}
 
 func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[36]
+	mi := &file_entente_v1_federation_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2652,7 +2783,7 @@ func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyResponse.ProtoReflect.Descriptor instead.
 func (*LobbyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *LobbyResponse) GetStatus() *Status {
@@ -2741,7 +2872,7 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\n" +
 	"ItemStatus\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12*\n" +
-	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\"\x8b\x05\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\"\xbb\x05\n" +
 	"\fQueryRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\"\n" +
 	"\forganization\x18\x02 \x01(\fR\forganization\x124\n" +
@@ -2754,11 +2885,12 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x05chain\x18\b \x01(\v2\x16.entente.v1.ChainQueryH\x00R\x05chain\x127\n" +
 	"\bmanifest\x18\t \x01(\v2\x19.entente.v1.ManifestQueryH\x00R\bmanifest\x12+\n" +
 	"\x04blob\x18\n" +
-	" \x01(\v2\x15.entente.v1.BlobQueryH\x00R\x04blob\x12+\n" +
+	" \x01(\v2\x15.entente.v1.BlobQueryH\x00R\x04blob\x12.\n" +
+	"\x05amend\x18\v \x01(\v2\x16.entente.v1.AmendQueryH\x00R\x05amend\x12+\n" +
 	"\x04head\x18\x14 \x01(\v2\x15.entente.v1.HeadQueryH\x00R\x04head\x121\n" +
 	"\x06leaves\x18\x15 \x01(\v2\x17.entente.v1.LeavesQueryH\x00R\x06leaves\x127\n" +
 	"\bcosigned\x18\x16 \x01(\v2\x19.entente.v1.CosignedQueryH\x00R\bcosignedB\a\n" +
-	"\x05query\"\x86\x05\n" +
+	"\x05query\"\xb7\x05\n" +
 	"\rQueryResponse\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\x125\n" +
 	"\aresolve\x18\x02 \x01(\v2\x19.entente.v1.ResolveAnswerH\x00R\aresolve\x12/\n" +
@@ -2769,11 +2901,19 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\broom_log\x18\x06 \x01(\v2\x19.entente.v1.RoomLogAnswerH\x00R\aroomLog\x12/\n" +
 	"\x05chain\x18\a \x01(\v2\x17.entente.v1.ChainAnswerH\x00R\x05chain\x128\n" +
 	"\bmanifest\x18\b \x01(\v2\x1a.entente.v1.ManifestAnswerH\x00R\bmanifest\x12,\n" +
-	"\x04blob\x18\t \x01(\v2\x16.entente.v1.BlobAnswerH\x00R\x04blob\x12,\n" +
+	"\x04blob\x18\t \x01(\v2\x16.entente.v1.BlobAnswerH\x00R\x04blob\x12/\n" +
+	"\x05amend\x18\n" +
+	" \x01(\v2\x17.entente.v1.AmendAnswerH\x00R\x05amend\x12,\n" +
 	"\x04head\x18\x14 \x01(\v2\x16.entente.v1.HeadAnswerH\x00R\x04head\x122\n" +
 	"\x06leaves\x18\x15 \x01(\v2\x18.entente.v1.LeavesAnswerH\x00R\x06leaves\x128\n" +
 	"\bcosigned\x18\x16 \x01(\v2\x1a.entente.v1.CosignedAnswerH\x00R\bcosignedB\b\n" +
-	"\x06answer\":\n" +
+	"\x06answer\">\n" +
+	"\n" +
+	"AmendQuery\x12\x12\n" +
+	"\x04note\x18\x01 \x01(\tR\x04note\x12\x1c\n" +
+	"\twithdrawn\x18\x02 \x01(\fR\twithdrawn\"+\n" +
+	"\vAmendAnswer\x12\x1c\n" +
+	"\tagreement\x18\x01 \x01(\tR\tagreement\":\n" +
 	"\fResolveQuery\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\fR\x06member\"w\n" +
@@ -2917,7 +3057,7 @@ func file_entente_v1_federation_proto_rawDescGZIP() []byte {
 }
 
 var file_entente_v1_federation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_entente_v1_federation_proto_goTypes = []any{
 	(ItemKind)(0),             // 0: entente.v1.ItemKind
 	(*Item)(nil),              // 1: entente.v1.Item
@@ -2929,91 +3069,95 @@ var file_entente_v1_federation_proto_goTypes = []any{
 	(*ItemStatus)(nil),        // 7: entente.v1.ItemStatus
 	(*QueryRequest)(nil),      // 8: entente.v1.QueryRequest
 	(*QueryResponse)(nil),     // 9: entente.v1.QueryResponse
-	(*ResolveQuery)(nil),      // 10: entente.v1.ResolveQuery
-	(*MemberChain)(nil),       // 11: entente.v1.MemberChain
-	(*Currency)(nil),          // 12: entente.v1.Currency
-	(*ResolveAnswer)(nil),     // 13: entente.v1.ResolveAnswer
-	(*ClaimQuery)(nil),        // 14: entente.v1.ClaimQuery
-	(*ClaimedKeyPackage)(nil), // 15: entente.v1.ClaimedKeyPackage
-	(*ClaimAnswer)(nil),       // 16: entente.v1.ClaimAnswer
-	(*TreeQuery)(nil),         // 17: entente.v1.TreeQuery
-	(*TreeAnswer)(nil),        // 18: entente.v1.TreeAnswer
-	(*GroupInfoQuery)(nil),    // 19: entente.v1.GroupInfoQuery
-	(*GroupInfoAnswer)(nil),   // 20: entente.v1.GroupInfoAnswer
-	(*RoomLogQuery)(nil),      // 21: entente.v1.RoomLogQuery
-	(*RoomLogAnswer)(nil),     // 22: entente.v1.RoomLogAnswer
-	(*ChainQuery)(nil),        // 23: entente.v1.ChainQuery
-	(*ChainAnswer)(nil),       // 24: entente.v1.ChainAnswer
-	(*ManifestQuery)(nil),     // 25: entente.v1.ManifestQuery
-	(*ManifestAnswer)(nil),    // 26: entente.v1.ManifestAnswer
-	(*BlobQuery)(nil),         // 27: entente.v1.BlobQuery
-	(*BlobAnswer)(nil),        // 28: entente.v1.BlobAnswer
-	(*HeadQuery)(nil),         // 29: entente.v1.HeadQuery
-	(*HeadAnswer)(nil),        // 30: entente.v1.HeadAnswer
-	(*LeavesQuery)(nil),       // 31: entente.v1.LeavesQuery
-	(*LeavesAnswer)(nil),      // 32: entente.v1.LeavesAnswer
-	(*CosignedQuery)(nil),     // 33: entente.v1.CosignedQuery
-	(*CosignedAnswer)(nil),    // 34: entente.v1.CosignedAnswer
-	(*Fork)(nil),              // 35: entente.v1.Fork
-	(*LobbyRequest)(nil),      // 36: entente.v1.LobbyRequest
-	(*LobbyResponse)(nil),     // 37: entente.v1.LobbyResponse
-	(*Envelope)(nil),          // 38: entente.v1.Envelope
-	(*LeafChange)(nil),        // 39: entente.v1.LeafChange
-	(*DeviceRef)(nil),         // 40: entente.v1.DeviceRef
-	(*Bundle)(nil),            // 41: entente.v1.Bundle
-	(*Status)(nil),            // 42: entente.v1.Status
-	(*RoomCase)(nil),          // 43: entente.v1.RoomCase
+	(*AmendQuery)(nil),        // 10: entente.v1.AmendQuery
+	(*AmendAnswer)(nil),       // 11: entente.v1.AmendAnswer
+	(*ResolveQuery)(nil),      // 12: entente.v1.ResolveQuery
+	(*MemberChain)(nil),       // 13: entente.v1.MemberChain
+	(*Currency)(nil),          // 14: entente.v1.Currency
+	(*ResolveAnswer)(nil),     // 15: entente.v1.ResolveAnswer
+	(*ClaimQuery)(nil),        // 16: entente.v1.ClaimQuery
+	(*ClaimedKeyPackage)(nil), // 17: entente.v1.ClaimedKeyPackage
+	(*ClaimAnswer)(nil),       // 18: entente.v1.ClaimAnswer
+	(*TreeQuery)(nil),         // 19: entente.v1.TreeQuery
+	(*TreeAnswer)(nil),        // 20: entente.v1.TreeAnswer
+	(*GroupInfoQuery)(nil),    // 21: entente.v1.GroupInfoQuery
+	(*GroupInfoAnswer)(nil),   // 22: entente.v1.GroupInfoAnswer
+	(*RoomLogQuery)(nil),      // 23: entente.v1.RoomLogQuery
+	(*RoomLogAnswer)(nil),     // 24: entente.v1.RoomLogAnswer
+	(*ChainQuery)(nil),        // 25: entente.v1.ChainQuery
+	(*ChainAnswer)(nil),       // 26: entente.v1.ChainAnswer
+	(*ManifestQuery)(nil),     // 27: entente.v1.ManifestQuery
+	(*ManifestAnswer)(nil),    // 28: entente.v1.ManifestAnswer
+	(*BlobQuery)(nil),         // 29: entente.v1.BlobQuery
+	(*BlobAnswer)(nil),        // 30: entente.v1.BlobAnswer
+	(*HeadQuery)(nil),         // 31: entente.v1.HeadQuery
+	(*HeadAnswer)(nil),        // 32: entente.v1.HeadAnswer
+	(*LeavesQuery)(nil),       // 33: entente.v1.LeavesQuery
+	(*LeavesAnswer)(nil),      // 34: entente.v1.LeavesAnswer
+	(*CosignedQuery)(nil),     // 35: entente.v1.CosignedQuery
+	(*CosignedAnswer)(nil),    // 36: entente.v1.CosignedAnswer
+	(*Fork)(nil),              // 37: entente.v1.Fork
+	(*LobbyRequest)(nil),      // 38: entente.v1.LobbyRequest
+	(*LobbyResponse)(nil),     // 39: entente.v1.LobbyResponse
+	(*Envelope)(nil),          // 40: entente.v1.Envelope
+	(*LeafChange)(nil),        // 41: entente.v1.LeafChange
+	(*DeviceRef)(nil),         // 42: entente.v1.DeviceRef
+	(*Bundle)(nil),            // 43: entente.v1.Bundle
+	(*Status)(nil),            // 44: entente.v1.Status
+	(*RoomCase)(nil),          // 45: entente.v1.RoomCase
 }
 var file_entente_v1_federation_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.Item.kind:type_name -> entente.v1.ItemKind
-	38, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
-	39, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
-	40, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
-	41, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
+	40, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
+	41, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
+	42, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
+	43, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
 	3,  // 5: entente.v1.DeliverFrame.hello:type_name -> entente.v1.DeliverHello
 	4,  // 6: entente.v1.DeliverFrame.welcome:type_name -> entente.v1.DeliverWelcome
 	5,  // 7: entente.v1.DeliverFrame.batch:type_name -> entente.v1.DeliverBatch
 	6,  // 8: entente.v1.DeliverFrame.result:type_name -> entente.v1.DeliverResult
-	42, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
+	44, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
 	1,  // 10: entente.v1.DeliverBatch.items:type_name -> entente.v1.Item
 	7,  // 11: entente.v1.DeliverResult.statuses:type_name -> entente.v1.ItemStatus
-	42, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
-	10, // 13: entente.v1.QueryRequest.resolve:type_name -> entente.v1.ResolveQuery
-	14, // 14: entente.v1.QueryRequest.claim:type_name -> entente.v1.ClaimQuery
-	17, // 15: entente.v1.QueryRequest.tree:type_name -> entente.v1.TreeQuery
-	19, // 16: entente.v1.QueryRequest.group_info:type_name -> entente.v1.GroupInfoQuery
-	21, // 17: entente.v1.QueryRequest.room_log:type_name -> entente.v1.RoomLogQuery
-	23, // 18: entente.v1.QueryRequest.chain:type_name -> entente.v1.ChainQuery
-	25, // 19: entente.v1.QueryRequest.manifest:type_name -> entente.v1.ManifestQuery
-	27, // 20: entente.v1.QueryRequest.blob:type_name -> entente.v1.BlobQuery
-	29, // 21: entente.v1.QueryRequest.head:type_name -> entente.v1.HeadQuery
-	31, // 22: entente.v1.QueryRequest.leaves:type_name -> entente.v1.LeavesQuery
-	33, // 23: entente.v1.QueryRequest.cosigned:type_name -> entente.v1.CosignedQuery
-	42, // 24: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
-	13, // 25: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
-	16, // 26: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
-	18, // 27: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
-	20, // 28: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
-	22, // 29: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
-	24, // 30: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
-	26, // 31: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
-	28, // 32: entente.v1.QueryResponse.blob:type_name -> entente.v1.BlobAnswer
-	30, // 33: entente.v1.QueryResponse.head:type_name -> entente.v1.HeadAnswer
-	32, // 34: entente.v1.QueryResponse.leaves:type_name -> entente.v1.LeavesAnswer
-	34, // 35: entente.v1.QueryResponse.cosigned:type_name -> entente.v1.CosignedAnswer
-	11, // 36: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
-	42, // 37: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
-	15, // 38: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
-	11, // 39: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
-	43, // 40: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
-	38, // 41: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
-	11, // 42: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
-	42, // 43: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
-	44, // [44:44] is the sub-list for method output_type
-	44, // [44:44] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	44, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
+	12, // 13: entente.v1.QueryRequest.resolve:type_name -> entente.v1.ResolveQuery
+	16, // 14: entente.v1.QueryRequest.claim:type_name -> entente.v1.ClaimQuery
+	19, // 15: entente.v1.QueryRequest.tree:type_name -> entente.v1.TreeQuery
+	21, // 16: entente.v1.QueryRequest.group_info:type_name -> entente.v1.GroupInfoQuery
+	23, // 17: entente.v1.QueryRequest.room_log:type_name -> entente.v1.RoomLogQuery
+	25, // 18: entente.v1.QueryRequest.chain:type_name -> entente.v1.ChainQuery
+	27, // 19: entente.v1.QueryRequest.manifest:type_name -> entente.v1.ManifestQuery
+	29, // 20: entente.v1.QueryRequest.blob:type_name -> entente.v1.BlobQuery
+	10, // 21: entente.v1.QueryRequest.amend:type_name -> entente.v1.AmendQuery
+	31, // 22: entente.v1.QueryRequest.head:type_name -> entente.v1.HeadQuery
+	33, // 23: entente.v1.QueryRequest.leaves:type_name -> entente.v1.LeavesQuery
+	35, // 24: entente.v1.QueryRequest.cosigned:type_name -> entente.v1.CosignedQuery
+	44, // 25: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
+	15, // 26: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
+	18, // 27: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
+	20, // 28: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
+	22, // 29: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
+	24, // 30: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
+	26, // 31: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
+	28, // 32: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
+	30, // 33: entente.v1.QueryResponse.blob:type_name -> entente.v1.BlobAnswer
+	11, // 34: entente.v1.QueryResponse.amend:type_name -> entente.v1.AmendAnswer
+	32, // 35: entente.v1.QueryResponse.head:type_name -> entente.v1.HeadAnswer
+	34, // 36: entente.v1.QueryResponse.leaves:type_name -> entente.v1.LeavesAnswer
+	36, // 37: entente.v1.QueryResponse.cosigned:type_name -> entente.v1.CosignedAnswer
+	13, // 38: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
+	44, // 39: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
+	17, // 40: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
+	13, // 41: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
+	45, // 42: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
+	40, // 43: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
+	13, // 44: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
+	44, // 45: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
+	46, // [46:46] is the sub-list for method output_type
+	46, // [46:46] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_federation_proto_init() }
@@ -3037,6 +3181,7 @@ func file_entente_v1_federation_proto_init() {
 		(*QueryRequest_Chain)(nil),
 		(*QueryRequest_Manifest)(nil),
 		(*QueryRequest_Blob)(nil),
+		(*QueryRequest_Amend)(nil),
 		(*QueryRequest_Head)(nil),
 		(*QueryRequest_Leaves)(nil),
 		(*QueryRequest_Cosigned)(nil),
@@ -3050,6 +3195,7 @@ func file_entente_v1_federation_proto_init() {
 		(*QueryResponse_Chain)(nil),
 		(*QueryResponse_Manifest)(nil),
 		(*QueryResponse_Blob)(nil),
+		(*QueryResponse_Amend)(nil),
 		(*QueryResponse_Head)(nil),
 		(*QueryResponse_Leaves)(nil),
 		(*QueryResponse_Cosigned)(nil),
@@ -3060,7 +3206,7 @@ func file_entente_v1_federation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_federation_proto_rawDesc), len(file_entente_v1_federation_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

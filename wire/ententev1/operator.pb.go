@@ -721,6 +721,7 @@ type PartnerStatus struct {
 	LastError       string                 `protobuf:"bytes,9,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	Agreement       string                 `protobuf:"bytes,10,opt,name=agreement,proto3" json:"agreement,omitempty"` // hash of its text
 	ValidUntilUnix  int64                  `protobuf:"varint,11,opt,name=valid_until_unix,json=validUntilUnix,proto3" json:"valid_until_unix,omitempty"`
+	Amendment       string                 `protobuf:"bytes,12,opt,name=amendment,proto3" json:"amendment,omitempty"` // proposed (by us), offered (by the partner), both, or empty
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -830,6 +831,13 @@ func (x *PartnerStatus) GetValidUntilUnix() int64 {
 		return x.ValidUntilUnix
 	}
 	return 0
+}
+
+func (x *PartnerStatus) GetAmendment() string {
+	if x != nil {
+		return x.Amendment
+	}
+	return ""
 }
 
 type AddMemberRequest struct {
@@ -1618,6 +1626,7 @@ type InvitePartnerRequest struct {
 	Contact          string                 `protobuf:"bytes,2,opt,name=contact,proto3" json:"contact,omitempty"`
 	ValidSeconds     int64                  `protobuf:"varint,3,opt,name=valid_seconds,json=validSeconds,proto3" json:"valid_seconds,omitempty"`
 	AgreementSeconds int64                  `protobuf:"varint,4,opt,name=agreement_seconds,json=agreementSeconds,proto3" json:"agreement_seconds,omitempty"`
+	Terms            *TermsChange           `protobuf:"bytes,5,opt,name=terms,proto3" json:"terms,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -1678,6 +1687,13 @@ func (x *InvitePartnerRequest) GetAgreementSeconds() int64 {
 		return x.AgreementSeconds
 	}
 	return 0
+}
+
+func (x *InvitePartnerRequest) GetTerms() *TermsChange {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
 }
 
 type InvitePartnerResponse struct {
@@ -1993,7 +2009,11 @@ type PartnerDetails struct {
 	LastAttemptUnix      int64                  `protobuf:"varint,13,opt,name=last_attempt_unix,json=lastAttemptUnix,proto3" json:"last_attempt_unix,omitempty"`
 	ClockOffsetMs        int64                  `protobuf:"varint,14,opt,name=clock_offset_ms,json=clockOffsetMs,proto3" json:"clock_offset_ms,omitempty"` // the partner's clock minus ours
 	ClockKnown           bool                   `protobuf:"varint,15,opt,name=clock_known,json=clockKnown,proto3" json:"clock_known,omitempty"`
-	Effect               string                 `protobuf:"bytes,16,opt,name=effect,proto3" json:"effect,omitempty"` // what the state means for members, in a sentence
+	Effect               string                 `protobuf:"bytes,16,opt,name=effect,proto3" json:"effect,omitempty"`                                  // what the state means for members, in a sentence
+	Proposed             *ProposedTerms         `protobuf:"bytes,17,opt,name=proposed,proto3" json:"proposed,omitempty"`                              // ours, waits for the partner
+	Offered              *ProposedTerms         `protobuf:"bytes,18,opt,name=offered,proto3" json:"offered,omitempty"`                                // the partner's, waits for us
+	Version              uint64                 `protobuf:"varint,19,opt,name=version,proto3" json:"version,omitempty"`                               // of the agreement in force
+	RejectedUnix         int64                  `protobuf:"varint,20,opt,name=rejected_unix,json=rejectedUnix,proto3" json:"rejected_unix,omitempty"` // when the partner declined our last proposal; 0: not
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -2140,6 +2160,357 @@ func (x *PartnerDetails) GetEffect() string {
 	return ""
 }
 
+func (x *PartnerDetails) GetProposed() *ProposedTerms {
+	if x != nil {
+		return x.Proposed
+	}
+	return nil
+}
+
+func (x *PartnerDetails) GetOffered() *ProposedTerms {
+	if x != nil {
+		return x.Offered
+	}
+	return nil
+}
+
+func (x *PartnerDetails) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *PartnerDetails) GetRejectedUnix() int64 {
+	if x != nil {
+		return x.RejectedUnix
+	}
+	return 0
+}
+
+// TermsChange names the terms that are to be others than they are, or than the defaults.
+type TermsChange struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Directory        *string                `protobuf:"bytes,1,opt,name=directory,proto3,oneof" json:"directory,omitempty"` // none, exact, groups
+	Rooms            *bool                  `protobuf:"varint,2,opt,name=rooms,proto3,oneof" json:"rooms,omitempty"`
+	FileSize         *uint64                `protobuf:"varint,3,opt,name=file_size,json=fileSize,proto3,oneof" json:"file_size,omitempty"` // bytes; 0: no files
+	Calls            *bool                  `protobuf:"varint,4,opt,name=calls,proto3,oneof" json:"calls,omitempty"`
+	Guests           *bool                  `protobuf:"varint,5,opt,name=guests,proto3,oneof" json:"guests,omitempty"`
+	Contact          *string                `protobuf:"bytes,6,opt,name=contact,proto3,oneof" json:"contact,omitempty"`                                            // open, request
+	Transit          *string                `protobuf:"bytes,7,opt,name=transit,proto3,oneof" json:"transit,omitempty"`                                            // none, named, any
+	RetentionSeconds *int64                 `protobuf:"varint,8,opt,name=retention_seconds,json=retentionSeconds,proto3,oneof" json:"retention_seconds,omitempty"` // 0: no ceiling of its own
+	Rate             *uint64                `protobuf:"varint,9,opt,name=rate,proto3,oneof" json:"rate,omitempty"`                                                 // items a second; 0: the default of each side
+	ValidUntilUnix   *int64                 `protobuf:"varint,10,opt,name=valid_until_unix,json=validUntilUnix,proto3,oneof" json:"valid_until_unix,omitempty"`
+	Abuse            *string                `protobuf:"bytes,11,opt,name=abuse,proto3,oneof" json:"abuse,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *TermsChange) Reset() {
+	*x = TermsChange{}
+	mi := &file_entente_v1_operator_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TermsChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TermsChange) ProtoMessage() {}
+
+func (x *TermsChange) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TermsChange.ProtoReflect.Descriptor instead.
+func (*TermsChange) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *TermsChange) GetDirectory() string {
+	if x != nil && x.Directory != nil {
+		return *x.Directory
+	}
+	return ""
+}
+
+func (x *TermsChange) GetRooms() bool {
+	if x != nil && x.Rooms != nil {
+		return *x.Rooms
+	}
+	return false
+}
+
+func (x *TermsChange) GetFileSize() uint64 {
+	if x != nil && x.FileSize != nil {
+		return *x.FileSize
+	}
+	return 0
+}
+
+func (x *TermsChange) GetCalls() bool {
+	if x != nil && x.Calls != nil {
+		return *x.Calls
+	}
+	return false
+}
+
+func (x *TermsChange) GetGuests() bool {
+	if x != nil && x.Guests != nil {
+		return *x.Guests
+	}
+	return false
+}
+
+func (x *TermsChange) GetContact() string {
+	if x != nil && x.Contact != nil {
+		return *x.Contact
+	}
+	return ""
+}
+
+func (x *TermsChange) GetTransit() string {
+	if x != nil && x.Transit != nil {
+		return *x.Transit
+	}
+	return ""
+}
+
+func (x *TermsChange) GetRetentionSeconds() int64 {
+	if x != nil && x.RetentionSeconds != nil {
+		return *x.RetentionSeconds
+	}
+	return 0
+}
+
+func (x *TermsChange) GetRate() uint64 {
+	if x != nil && x.Rate != nil {
+		return *x.Rate
+	}
+	return 0
+}
+
+func (x *TermsChange) GetValidUntilUnix() int64 {
+	if x != nil && x.ValidUntilUnix != nil {
+		return *x.ValidUntilUnix
+	}
+	return 0
+}
+
+func (x *TermsChange) GetAbuse() string {
+	if x != nil && x.Abuse != nil {
+		return *x.Abuse
+	}
+	return ""
+}
+
+// AmendPartnerRequest proposes other terms; or takes the proposal back; or declines the
+// partner's.
+type AmendPartnerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Terms         *TermsChange           `protobuf:"bytes,2,opt,name=terms,proto3" json:"terms,omitempty"`
+	Withdraw      bool                   `protobuf:"varint,3,opt,name=withdraw,proto3" json:"withdraw,omitempty"`
+	Decline       bool                   `protobuf:"varint,4,opt,name=decline,proto3" json:"decline,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AmendPartnerRequest) Reset() {
+	*x = AmendPartnerRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AmendPartnerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AmendPartnerRequest) ProtoMessage() {}
+
+func (x *AmendPartnerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AmendPartnerRequest.ProtoReflect.Descriptor instead.
+func (*AmendPartnerRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *AmendPartnerRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AmendPartnerRequest) GetTerms() *TermsChange {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
+func (x *AmendPartnerRequest) GetWithdraw() bool {
+	if x != nil {
+		return x.Withdraw
+	}
+	return false
+}
+
+func (x *AmendPartnerRequest) GetDecline() bool {
+	if x != nil {
+		return x.Decline
+	}
+	return false
+}
+
+type AcceptAmendmentRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Proposal      []byte                 `protobuf:"bytes,2,opt,name=proposal,proto3" json:"proposal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptAmendmentRequest) Reset() {
+	*x = AcceptAmendmentRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptAmendmentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptAmendmentRequest) ProtoMessage() {}
+
+func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptAmendmentRequest.ProtoReflect.Descriptor instead.
+func (*AcceptAmendmentRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *AcceptAmendmentRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AcceptAmendmentRequest) GetProposal() []byte {
+	if x != nil {
+		return x.Proposal
+	}
+	return nil
+}
+
+type ProposedTerms struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Changes       string                 `protobuf:"bytes,1,opt,name=changes,proto3" json:"changes,omitempty"` // one term a line: what it is, and what it would be
+	Terms         string                 `protobuf:"bytes,2,opt,name=terms,proto3" json:"terms,omitempty"`     // all of them
+	Hash          []byte                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`       // SHA-256 of the text
+	AtUnix        int64                  `protobuf:"varint,4,opt,name=at_unix,json=atUnix,proto3" json:"at_unix,omitempty"`
+	Delivered     bool                   `protobuf:"varint,5,opt,name=delivered,proto3" json:"delivered,omitempty"` // ours: the partner has it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProposedTerms) Reset() {
+	*x = ProposedTerms{}
+	mi := &file_entente_v1_operator_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProposedTerms) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProposedTerms) ProtoMessage() {}
+
+func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProposedTerms.ProtoReflect.Descriptor instead.
+func (*ProposedTerms) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ProposedTerms) GetChanges() string {
+	if x != nil {
+		return x.Changes
+	}
+	return ""
+}
+
+func (x *ProposedTerms) GetTerms() string {
+	if x != nil {
+		return x.Terms
+	}
+	return ""
+}
+
+func (x *ProposedTerms) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *ProposedTerms) GetAtUnix() int64 {
+	if x != nil {
+		return x.AtUnix
+	}
+	return 0
+}
+
+func (x *ProposedTerms) GetDelivered() bool {
+	if x != nil {
+		return x.Delivered
+	}
+	return false
+}
+
 type ChangePartnerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2150,7 +2521,7 @@ type ChangePartnerRequest struct {
 
 func (x *ChangePartnerRequest) Reset() {
 	*x = ChangePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[33]
+	mi := &file_entente_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2162,7 +2533,7 @@ func (x *ChangePartnerRequest) String() string {
 func (*ChangePartnerRequest) ProtoMessage() {}
 
 func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[33]
+	mi := &file_entente_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2175,7 +2546,7 @@ func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ChangePartnerRequest) GetName() string {
@@ -2203,7 +2574,7 @@ type ChangePartnerResponse struct {
 
 func (x *ChangePartnerResponse) Reset() {
 	*x = ChangePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[34]
+	mi := &file_entente_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2586,7 @@ func (x *ChangePartnerResponse) String() string {
 func (*ChangePartnerResponse) ProtoMessage() {}
 
 func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[34]
+	mi := &file_entente_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2599,7 @@ func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ChangePartnerResponse) GetPartner() *PartnerStatus {
@@ -2321,7 +2692,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x05count\x18\x03 \x01(\x04R\x05count\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x124\n" +
 	"\x16earliest_deadline_unix\x18\x05 \x01(\x03R\x14earliestDeadlineUnix\x12)\n" +
-	"\x10acknowledged_lsn\x18\x06 \x01(\x04R\x0facknowledgedLsn\"\x81\x03\n" +
+	"\x10acknowledged_lsn\x18\x06 \x01(\x04R\x0facknowledgedLsn\"\x9f\x03\n" +
 	"\rPartnerStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x0forganization_id\x18\x02 \x01(\tR\x0eorganizationId\x12\x18\n" +
@@ -2335,7 +2706,8 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"last_error\x18\t \x01(\tR\tlastError\x12\x1c\n" +
 	"\tagreement\x18\n" +
 	" \x01(\tR\tagreement\x12(\n" +
-	"\x10valid_until_unix\x18\v \x01(\x03R\x0evalidUntilUnix\"K\n" +
+	"\x10valid_until_unix\x18\v \x01(\x03R\x0evalidUntilUnix\x12\x1c\n" +
+	"\tamendment\x18\f \x01(\tR\tamendment\"K\n" +
 	"\x10AddMemberRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
 	"\rvalid_seconds\x18\x02 \x01(\x03R\fvalidSeconds\"}\n" +
@@ -2382,12 +2754,13 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x05links\x18\x01 \x03(\v2\x16.entente.v1.LinkStatusR\x05links\",\n" +
 	"\x11RevokeLinkRequest\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\"\x14\n" +
-	"\x12RevokeLinkResponse\"\x96\x01\n" +
+	"\x12RevokeLinkResponse\"\xc5\x01\n" +
 	"\x14InvitePartnerRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontact\x18\x02 \x01(\tR\acontact\x12#\n" +
 	"\rvalid_seconds\x18\x03 \x01(\x03R\fvalidSeconds\x12+\n" +
-	"\x11agreement_seconds\x18\x04 \x01(\x03R\x10agreementSeconds\"P\n" +
+	"\x11agreement_seconds\x18\x04 \x01(\x03R\x10agreementSeconds\x12-\n" +
+	"\x05terms\x18\x05 \x01(\v2\x17.entente.v1.TermsChangeR\x05terms\"P\n" +
 	"\x15InvitePartnerResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12!\n" +
 	"\fexpires_unix\x18\x02 \x01(\x03R\vexpiresUnix\"E\n" +
@@ -2403,7 +2776,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x14ListPartnersResponse\x125\n" +
 	"\bpartners\x18\x01 \x03(\v2\x19.entente.v1.PartnerStatusR\bpartners\"(\n" +
 	"\x12ShowPartnerRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xa3\x04\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xce\x05\n" +
 	"\x0ePartnerDetails\x121\n" +
 	"\x06status\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\x06status\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x14\n" +
@@ -2425,14 +2798,61 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x0fclock_offset_ms\x18\x0e \x01(\x03R\rclockOffsetMs\x12\x1f\n" +
 	"\vclock_known\x18\x0f \x01(\bR\n" +
 	"clockKnown\x12\x16\n" +
-	"\x06effect\x18\x10 \x01(\tR\x06effect\"<\n" +
+	"\x06effect\x18\x10 \x01(\tR\x06effect\x125\n" +
+	"\bproposed\x18\x11 \x01(\v2\x19.entente.v1.ProposedTermsR\bproposed\x123\n" +
+	"\aoffered\x18\x12 \x01(\v2\x19.entente.v1.ProposedTermsR\aoffered\x12\x18\n" +
+	"\aversion\x18\x13 \x01(\x04R\aversion\x12#\n" +
+	"\rrejected_unix\x18\x14 \x01(\x03R\frejectedUnix\"\x89\x04\n" +
+	"\vTermsChange\x12!\n" +
+	"\tdirectory\x18\x01 \x01(\tH\x00R\tdirectory\x88\x01\x01\x12\x19\n" +
+	"\x05rooms\x18\x02 \x01(\bH\x01R\x05rooms\x88\x01\x01\x12 \n" +
+	"\tfile_size\x18\x03 \x01(\x04H\x02R\bfileSize\x88\x01\x01\x12\x19\n" +
+	"\x05calls\x18\x04 \x01(\bH\x03R\x05calls\x88\x01\x01\x12\x1b\n" +
+	"\x06guests\x18\x05 \x01(\bH\x04R\x06guests\x88\x01\x01\x12\x1d\n" +
+	"\acontact\x18\x06 \x01(\tH\x05R\acontact\x88\x01\x01\x12\x1d\n" +
+	"\atransit\x18\a \x01(\tH\x06R\atransit\x88\x01\x01\x120\n" +
+	"\x11retention_seconds\x18\b \x01(\x03H\aR\x10retentionSeconds\x88\x01\x01\x12\x17\n" +
+	"\x04rate\x18\t \x01(\x04H\bR\x04rate\x88\x01\x01\x12-\n" +
+	"\x10valid_until_unix\x18\n" +
+	" \x01(\x03H\tR\x0evalidUntilUnix\x88\x01\x01\x12\x19\n" +
+	"\x05abuse\x18\v \x01(\tH\n" +
+	"R\x05abuse\x88\x01\x01B\f\n" +
+	"\n" +
+	"_directoryB\b\n" +
+	"\x06_roomsB\f\n" +
+	"\n" +
+	"_file_sizeB\b\n" +
+	"\x06_callsB\t\n" +
+	"\a_guestsB\n" +
+	"\n" +
+	"\b_contactB\n" +
+	"\n" +
+	"\b_transitB\x14\n" +
+	"\x12_retention_secondsB\a\n" +
+	"\x05_rateB\x13\n" +
+	"\x11_valid_until_unixB\b\n" +
+	"\x06_abuse\"\x8e\x01\n" +
+	"\x13AmendPartnerRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
+	"\x05terms\x18\x02 \x01(\v2\x17.entente.v1.TermsChangeR\x05terms\x12\x1a\n" +
+	"\bwithdraw\x18\x03 \x01(\bR\bwithdraw\x12\x18\n" +
+	"\adecline\x18\x04 \x01(\bR\adecline\"H\n" +
+	"\x16AcceptAmendmentRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bproposal\x18\x02 \x01(\fR\bproposal\"\x8a\x01\n" +
+	"\rProposedTerms\x12\x18\n" +
+	"\achanges\x18\x01 \x01(\tR\achanges\x12\x14\n" +
+	"\x05terms\x18\x02 \x01(\tR\x05terms\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x17\n" +
+	"\aat_unix\x18\x04 \x01(\x03R\x06atUnix\x12\x1c\n" +
+	"\tdelivered\x18\x05 \x01(\bR\tdelivered\"<\n" +
 	"\x14ChangePartnerRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\"z\n" +
 	"\x15ChangePartnerResponse\x123\n" +
 	"\apartner\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\apartner\x12\x18\n" +
 	"\adropped\x18\x02 \x01(\x04R\adropped\x12\x12\n" +
-	"\x04kept\x18\x03 \x01(\x04R\x04kept2\x8e\f\n" +
+	"\x04kept\x18\x03 \x01(\x04R\x04kept2\xae\r\n" +
 	"\x0fOperatorService\x12?\n" +
 	"\x06Status\x12\x1d.entente.v1.NodeStatusRequest\x1a\x16.entente.v1.NodeStatus\x12H\n" +
 	"\tAddMember\x12\x1c.entente.v1.AddMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12N\n" +
@@ -2450,7 +2870,9 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\rResumePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12Q\n" +
 	"\n" +
 	"EndPartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12X\n" +
-	"\x11QuarantinePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12U\n" +
+	"\x11QuarantinePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12K\n" +
+	"\fAmendPartner\x12\x1f.entente.v1.AmendPartnerRequest\x1a\x1a.entente.v1.PartnerDetails\x12Q\n" +
+	"\x0fAcceptAmendment\x12\".entente.v1.AcceptAmendmentRequest\x1a\x1a.entente.v1.PartnerDetails\x12U\n" +
 	"\x0eReleasePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12L\n" +
 	"\rShowDirectory\x12 .entente.v1.ShowDirectoryRequest\x1a\x19.entente.v1.DirectoryHead\x12O\n" +
 	"\x0eAuditDirectory\x12!.entente.v1.AuditDirectoryRequest\x1a\x1a.entente.v1.DirectoryAudit\x12I\n" +
@@ -2468,100 +2890,112 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_entente_v1_operator_proto_goTypes = []any{
-	(*ShowDirectoryRequest)(nil),  // 0: entente.v1.ShowDirectoryRequest
-	(*DirectoryHead)(nil),         // 1: entente.v1.DirectoryHead
-	(*AuditDirectoryRequest)(nil), // 2: entente.v1.AuditDirectoryRequest
-	(*DirectoryAudit)(nil),        // 3: entente.v1.DirectoryAudit
-	(*ProveMemberRequest)(nil),    // 4: entente.v1.ProveMemberRequest
-	(*DirectoryProof)(nil),        // 5: entente.v1.DirectoryProof
-	(*NodeStatusRequest)(nil),     // 6: entente.v1.NodeStatusRequest
-	(*NodeStatus)(nil),            // 7: entente.v1.NodeStatus
-	(*MailboxStatus)(nil),         // 8: entente.v1.MailboxStatus
-	(*PartnerStatus)(nil),         // 9: entente.v1.PartnerStatus
-	(*AddMemberRequest)(nil),      // 10: entente.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),     // 11: entente.v1.AddMemberResponse
-	(*ListMembersRequest)(nil),    // 12: entente.v1.ListMembersRequest
-	(*MemberStatus)(nil),          // 13: entente.v1.MemberStatus
-	(*ListMembersResponse)(nil),   // 14: entente.v1.ListMembersResponse
-	(*ListDevicesRequest)(nil),    // 15: entente.v1.ListDevicesRequest
-	(*DeviceStatus)(nil),          // 16: entente.v1.DeviceStatus
-	(*ListDevicesResponse)(nil),   // 17: entente.v1.ListDevicesResponse
-	(*DisableDeviceRequest)(nil),  // 18: entente.v1.DisableDeviceRequest
-	(*DisableDeviceResponse)(nil), // 19: entente.v1.DisableDeviceResponse
-	(*ListLinksRequest)(nil),      // 20: entente.v1.ListLinksRequest
-	(*LinkStatus)(nil),            // 21: entente.v1.LinkStatus
-	(*ListLinksResponse)(nil),     // 22: entente.v1.ListLinksResponse
-	(*RevokeLinkRequest)(nil),     // 23: entente.v1.RevokeLinkRequest
-	(*RevokeLinkResponse)(nil),    // 24: entente.v1.RevokeLinkResponse
-	(*InvitePartnerRequest)(nil),  // 25: entente.v1.InvitePartnerRequest
-	(*InvitePartnerResponse)(nil), // 26: entente.v1.InvitePartnerResponse
-	(*AcceptPartnerRequest)(nil),  // 27: entente.v1.AcceptPartnerRequest
-	(*AcceptPartnerResponse)(nil), // 28: entente.v1.AcceptPartnerResponse
-	(*ListPartnersRequest)(nil),   // 29: entente.v1.ListPartnersRequest
-	(*ListPartnersResponse)(nil),  // 30: entente.v1.ListPartnersResponse
-	(*ShowPartnerRequest)(nil),    // 31: entente.v1.ShowPartnerRequest
-	(*PartnerDetails)(nil),        // 32: entente.v1.PartnerDetails
-	(*ChangePartnerRequest)(nil),  // 33: entente.v1.ChangePartnerRequest
-	(*ChangePartnerResponse)(nil), // 34: entente.v1.ChangePartnerResponse
-	(*MemberChain)(nil),           // 35: entente.v1.MemberChain
-	(*Currency)(nil),              // 36: entente.v1.Currency
+	(*ShowDirectoryRequest)(nil),   // 0: entente.v1.ShowDirectoryRequest
+	(*DirectoryHead)(nil),          // 1: entente.v1.DirectoryHead
+	(*AuditDirectoryRequest)(nil),  // 2: entente.v1.AuditDirectoryRequest
+	(*DirectoryAudit)(nil),         // 3: entente.v1.DirectoryAudit
+	(*ProveMemberRequest)(nil),     // 4: entente.v1.ProveMemberRequest
+	(*DirectoryProof)(nil),         // 5: entente.v1.DirectoryProof
+	(*NodeStatusRequest)(nil),      // 6: entente.v1.NodeStatusRequest
+	(*NodeStatus)(nil),             // 7: entente.v1.NodeStatus
+	(*MailboxStatus)(nil),          // 8: entente.v1.MailboxStatus
+	(*PartnerStatus)(nil),          // 9: entente.v1.PartnerStatus
+	(*AddMemberRequest)(nil),       // 10: entente.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),      // 11: entente.v1.AddMemberResponse
+	(*ListMembersRequest)(nil),     // 12: entente.v1.ListMembersRequest
+	(*MemberStatus)(nil),           // 13: entente.v1.MemberStatus
+	(*ListMembersResponse)(nil),    // 14: entente.v1.ListMembersResponse
+	(*ListDevicesRequest)(nil),     // 15: entente.v1.ListDevicesRequest
+	(*DeviceStatus)(nil),           // 16: entente.v1.DeviceStatus
+	(*ListDevicesResponse)(nil),    // 17: entente.v1.ListDevicesResponse
+	(*DisableDeviceRequest)(nil),   // 18: entente.v1.DisableDeviceRequest
+	(*DisableDeviceResponse)(nil),  // 19: entente.v1.DisableDeviceResponse
+	(*ListLinksRequest)(nil),       // 20: entente.v1.ListLinksRequest
+	(*LinkStatus)(nil),             // 21: entente.v1.LinkStatus
+	(*ListLinksResponse)(nil),      // 22: entente.v1.ListLinksResponse
+	(*RevokeLinkRequest)(nil),      // 23: entente.v1.RevokeLinkRequest
+	(*RevokeLinkResponse)(nil),     // 24: entente.v1.RevokeLinkResponse
+	(*InvitePartnerRequest)(nil),   // 25: entente.v1.InvitePartnerRequest
+	(*InvitePartnerResponse)(nil),  // 26: entente.v1.InvitePartnerResponse
+	(*AcceptPartnerRequest)(nil),   // 27: entente.v1.AcceptPartnerRequest
+	(*AcceptPartnerResponse)(nil),  // 28: entente.v1.AcceptPartnerResponse
+	(*ListPartnersRequest)(nil),    // 29: entente.v1.ListPartnersRequest
+	(*ListPartnersResponse)(nil),   // 30: entente.v1.ListPartnersResponse
+	(*ShowPartnerRequest)(nil),     // 31: entente.v1.ShowPartnerRequest
+	(*PartnerDetails)(nil),         // 32: entente.v1.PartnerDetails
+	(*TermsChange)(nil),            // 33: entente.v1.TermsChange
+	(*AmendPartnerRequest)(nil),    // 34: entente.v1.AmendPartnerRequest
+	(*AcceptAmendmentRequest)(nil), // 35: entente.v1.AcceptAmendmentRequest
+	(*ProposedTerms)(nil),          // 36: entente.v1.ProposedTerms
+	(*ChangePartnerRequest)(nil),   // 37: entente.v1.ChangePartnerRequest
+	(*ChangePartnerResponse)(nil),  // 38: entente.v1.ChangePartnerResponse
+	(*MemberChain)(nil),            // 39: entente.v1.MemberChain
+	(*Currency)(nil),               // 40: entente.v1.Currency
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
-	35, // 0: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
-	36, // 1: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
+	39, // 0: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
+	40, // 1: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
 	8,  // 2: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
 	9,  // 3: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
 	13, // 4: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
 	16, // 5: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
 	21, // 6: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
-	9,  // 7: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
-	9,  // 8: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
-	9,  // 9: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
-	6,  // 10: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
-	10, // 11: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
-	12, // 12: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
-	15, // 13: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
-	18, // 14: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
-	20, // 15: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
-	23, // 16: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
-	25, // 17: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
-	27, // 18: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
-	29, // 19: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
-	31, // 20: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
-	33, // 21: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
-	33, // 22: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
-	33, // 23: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	33, // 24: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
-	33, // 25: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
-	0,  // 26: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
-	2,  // 27: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
-	4,  // 28: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
-	7,  // 29: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	11, // 30: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	14, // 31: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	17, // 32: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	19, // 33: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	22, // 34: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	24, // 35: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	26, // 36: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	28, // 37: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	30, // 38: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	32, // 39: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	34, // 40: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	34, // 41: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	34, // 42: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	34, // 43: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
-	34, // 44: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
-	1,  // 45: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	3,  // 46: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	5,  // 47: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	29, // [29:48] is the sub-list for method output_type
-	10, // [10:29] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	33, // 7: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
+	9,  // 8: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
+	9,  // 9: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
+	36, // 10: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
+	36, // 11: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
+	33, // 12: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	9,  // 13: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
+	6,  // 14: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
+	10, // 15: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
+	12, // 16: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
+	15, // 17: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
+	18, // 18: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
+	20, // 19: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
+	23, // 20: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
+	25, // 21: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
+	27, // 22: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
+	29, // 23: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
+	31, // 24: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
+	37, // 25: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	37, // 26: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	37, // 27: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	37, // 28: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
+	34, // 29: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
+	35, // 30: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
+	37, // 31: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
+	0,  // 32: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	2,  // 33: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	4,  // 34: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	7,  // 35: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	11, // 36: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	14, // 37: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	17, // 38: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	19, // 39: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	22, // 40: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	24, // 41: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	26, // 42: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	28, // 43: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	30, // 44: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	32, // 45: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	38, // 46: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	38, // 47: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	38, // 48: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	38, // 49: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	32, // 50: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
+	32, // 51: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
+	38, // 52: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	1,  // 53: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	3,  // 54: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	5,  // 55: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	35, // [35:56] is the sub-list for method output_type
+	14, // [14:35] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_operator_proto_init() }
@@ -2570,13 +3004,14 @@ func file_entente_v1_operator_proto_init() {
 		return
 	}
 	file_entente_v1_federation_proto_init()
+	file_entente_v1_operator_proto_msgTypes[33].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

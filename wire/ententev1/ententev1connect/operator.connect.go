@@ -80,6 +80,12 @@ const (
 	// OperatorServiceQuarantinePartnerProcedure is the fully-qualified name of the OperatorService's
 	// QuarantinePartner RPC.
 	OperatorServiceQuarantinePartnerProcedure = "/entente.v1.OperatorService/QuarantinePartner"
+	// OperatorServiceAmendPartnerProcedure is the fully-qualified name of the OperatorService's
+	// AmendPartner RPC.
+	OperatorServiceAmendPartnerProcedure = "/entente.v1.OperatorService/AmendPartner"
+	// OperatorServiceAcceptAmendmentProcedure is the fully-qualified name of the OperatorService's
+	// AcceptAmendment RPC.
+	OperatorServiceAcceptAmendmentProcedure = "/entente.v1.OperatorService/AcceptAmendment"
 	// OperatorServiceReleasePartnerProcedure is the fully-qualified name of the OperatorService's
 	// ReleasePartner RPC.
 	OperatorServiceReleasePartnerProcedure = "/entente.v1.OperatorService/ReleasePartner"
@@ -111,6 +117,8 @@ type OperatorServiceClient interface {
 	ResumePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	EndPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	QuarantinePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
+	AmendPartner(context.Context, *connect.Request[ententev1.AmendPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error)
+	AcceptAmendment(context.Context, *connect.Request[ententev1.AcceptAmendmentRequest]) (*connect.Response[ententev1.PartnerDetails], error)
 	ReleasePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	ShowDirectory(context.Context, *connect.Request[ententev1.ShowDirectoryRequest]) (*connect.Response[ententev1.DirectoryHead], error)
 	AuditDirectory(context.Context, *connect.Request[ententev1.AuditDirectoryRequest]) (*connect.Response[ententev1.DirectoryAudit], error)
@@ -218,6 +226,18 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("QuarantinePartner")),
 			connect.WithClientOptions(opts...),
 		),
+		amendPartner: connect.NewClient[ententev1.AmendPartnerRequest, ententev1.PartnerDetails](
+			httpClient,
+			baseURL+OperatorServiceAmendPartnerProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("AmendPartner")),
+			connect.WithClientOptions(opts...),
+		),
+		acceptAmendment: connect.NewClient[ententev1.AcceptAmendmentRequest, ententev1.PartnerDetails](
+			httpClient,
+			baseURL+OperatorServiceAcceptAmendmentProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("AcceptAmendment")),
+			connect.WithClientOptions(opts...),
+		),
 		releasePartner: connect.NewClient[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse](
 			httpClient,
 			baseURL+OperatorServiceReleasePartnerProcedure,
@@ -262,6 +282,8 @@ type operatorServiceClient struct {
 	resumePartner     *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
 	endPartner        *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
 	quarantinePartner *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	amendPartner      *connect.Client[ententev1.AmendPartnerRequest, ententev1.PartnerDetails]
+	acceptAmendment   *connect.Client[ententev1.AcceptAmendmentRequest, ententev1.PartnerDetails]
 	releasePartner    *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
 	showDirectory     *connect.Client[ententev1.ShowDirectoryRequest, ententev1.DirectoryHead]
 	auditDirectory    *connect.Client[ententev1.AuditDirectoryRequest, ententev1.DirectoryAudit]
@@ -343,6 +365,16 @@ func (c *operatorServiceClient) QuarantinePartner(ctx context.Context, req *conn
 	return c.quarantinePartner.CallUnary(ctx, req)
 }
 
+// AmendPartner calls entente.v1.OperatorService.AmendPartner.
+func (c *operatorServiceClient) AmendPartner(ctx context.Context, req *connect.Request[ententev1.AmendPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error) {
+	return c.amendPartner.CallUnary(ctx, req)
+}
+
+// AcceptAmendment calls entente.v1.OperatorService.AcceptAmendment.
+func (c *operatorServiceClient) AcceptAmendment(ctx context.Context, req *connect.Request[ententev1.AcceptAmendmentRequest]) (*connect.Response[ententev1.PartnerDetails], error) {
+	return c.acceptAmendment.CallUnary(ctx, req)
+}
+
 // ReleasePartner calls entente.v1.OperatorService.ReleasePartner.
 func (c *operatorServiceClient) ReleasePartner(ctx context.Context, req *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
 	return c.releasePartner.CallUnary(ctx, req)
@@ -380,6 +412,8 @@ type OperatorServiceHandler interface {
 	ResumePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	EndPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	QuarantinePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
+	AmendPartner(context.Context, *connect.Request[ententev1.AmendPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error)
+	AcceptAmendment(context.Context, *connect.Request[ententev1.AcceptAmendmentRequest]) (*connect.Response[ententev1.PartnerDetails], error)
 	ReleasePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	ShowDirectory(context.Context, *connect.Request[ententev1.ShowDirectoryRequest]) (*connect.Response[ententev1.DirectoryHead], error)
 	AuditDirectory(context.Context, *connect.Request[ententev1.AuditDirectoryRequest]) (*connect.Response[ententev1.DirectoryAudit], error)
@@ -483,6 +517,18 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("QuarantinePartner")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceAmendPartnerHandler := connect.NewUnaryHandler(
+		OperatorServiceAmendPartnerProcedure,
+		svc.AmendPartner,
+		connect.WithSchema(operatorServiceMethods.ByName("AmendPartner")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceAcceptAmendmentHandler := connect.NewUnaryHandler(
+		OperatorServiceAcceptAmendmentProcedure,
+		svc.AcceptAmendment,
+		connect.WithSchema(operatorServiceMethods.ByName("AcceptAmendment")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceReleasePartnerHandler := connect.NewUnaryHandler(
 		OperatorServiceReleasePartnerProcedure,
 		svc.ReleasePartner,
@@ -539,6 +585,10 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceEndPartnerHandler.ServeHTTP(w, r)
 		case OperatorServiceQuarantinePartnerProcedure:
 			operatorServiceQuarantinePartnerHandler.ServeHTTP(w, r)
+		case OperatorServiceAmendPartnerProcedure:
+			operatorServiceAmendPartnerHandler.ServeHTTP(w, r)
+		case OperatorServiceAcceptAmendmentProcedure:
+			operatorServiceAcceptAmendmentHandler.ServeHTTP(w, r)
 		case OperatorServiceReleasePartnerProcedure:
 			operatorServiceReleasePartnerHandler.ServeHTTP(w, r)
 		case OperatorServiceShowDirectoryProcedure:
@@ -614,6 +664,14 @@ func (UnimplementedOperatorServiceHandler) EndPartner(context.Context, *connect.
 
 func (UnimplementedOperatorServiceHandler) QuarantinePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.QuarantinePartner is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) AmendPartner(context.Context, *connect.Request[ententev1.AmendPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.AmendPartner is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) AcceptAmendment(context.Context, *connect.Request[ententev1.AcceptAmendmentRequest]) (*connect.Response[ententev1.PartnerDetails], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.AcceptAmendment is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) ReleasePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
