@@ -25,7 +25,13 @@ type chains struct {
 	d       *Device
 	mu      sync.Mutex
 	members map[memberKey]*identity.Member
-	fetched map[memberKey]time.Time
+	asked   map[askedCertificate]time.Time
+}
+
+// askedCertificate is a certificate for which a member's chain was fetched anew.
+type askedCertificate struct {
+	memberKey
+	certificate [32]byte
 }
 
 type memberKey struct {
@@ -61,7 +67,7 @@ func (c *chains) ValidateLeaf(check mls.LeafCheck) error {
 	}
 	err = identity.CheckCredential(cred, check.New.SignatureKey, m, c.d.now())
 	if _, known := m.Devices[cred.Device]; err != nil && (!known || m.Devices[cred.Device].Hash != cred.Certificate) && !revoked(m, cred.Device) {
-		if c.forget(memberKey{cred.Organization, cred.Member}) {
+		if c.ask(askedCertificate{memberKey{cred.Organization, cred.Member}, cred.Certificate}) {
 			return &chainNeeded{memberKey{cred.Organization, cred.Member}} // newer than what we know
 		}
 	}
@@ -113,14 +119,23 @@ func (c *chains) keep(k memberKey, m *identity.Member) {
 	c.members[k] = m
 }
 
-// refetch is how long a chain that was just fetched is taken for the newest.
+// refetch is how long an answer that does not have a certificate is taken for the last word.
 const refetch = 10 * time.Second
 
-// forget says whether a chain is old enough that fetching it anew can help.
-func (c *chains) forget(k memberKey) bool {
+// ask says whether to fetch a member's chain for a certificate that is not in the one we
+// have: not when that was just done for the same certificate.
+func (c *chains) ask(k askedCertificate) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.d.now().Sub(c.fetched[k]) > refetch
+	now := c.d.now()
+	if now.Sub(c.asked[k]) <= refetch {
+		return false
+	}
+	if c.asked == nil || len(c.asked) >= 10_000 {
+		c.asked = make(map[askedCertificate]time.Time)
+	}
+	c.asked[k] = now
+	return true
 }
 
 // fetch gets a member's chain from the home node and stores it when it stands.
@@ -232,10 +247,6 @@ func (c *chains) learned(list ...*learned) {
 	defer c.mu.Unlock()
 	for _, l := range list {
 		c.keep(l.memberKey, l.member)
-		if c.fetched == nil || len(c.fetched) > 10_000 {
-			c.fetched = make(map[memberKey]time.Time)
-		}
-		c.fetched[l.memberKey] = c.d.now()
 	}
 }
 

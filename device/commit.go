@@ -257,7 +257,7 @@ func (b *batch) showDifference(r *room, before *group.State) {
 	}
 	for key, m := range has {
 		if _, ok := had[key]; !ok {
-			b.showMember(r, "added", m)
+			b.showMember(r, addedState(before.Public(), m), m)
 		}
 	}
 	if rules, err := policy.Of(r.state.Extensions()); err == nil && rules.Room.Ended && !r.Ended {

@@ -40,17 +40,42 @@ func (d *Device) checkOwn(r *room, id MessageID) error {
 		}
 		return json.Unmarshal(raw, &s)
 	})
-	if errors.Is(err, errNoRecord) || err == nil && s.Room != r.ID.String() {
+	if errors.Is(err, errNoRecord) {
+		err = d.checkSeen(r, id)
+	}
+	if errors.Is(err, errNoRecord) || err == nil && s.Room != "" && s.Room != r.ID.String() {
 		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "only messages of your own can be edited or deleted")
 	}
 	return err
 }
 
+// checkSeen is checkOwn of what another device of ours has said; errNoRecord: it was not.
+func (d *Device) checkSeen(r *room, id MessageID) error {
+	return d.vault.view(func(t *txn) error {
+		raw, err := t.history(seenKey(id))
+		if err != nil {
+			return err
+		}
+		var was seen
+		if err := json.Unmarshal(raw, &was); err != nil {
+			return err
+		}
+		if was.From != d.ownKey() || was.Room != r.ID {
+			return errNoRecord
+		}
+		return nil
+	})
+}
+
 // putSent stores what is known of a new message, and what it does to an earlier one of
 // ours. The text of one that ends lies apart.
-func (t *txn) putSent(o *outgoing, m message, s Sent) error {
+func (t *txn) putSent(own memberKey, o *outgoing, m message, s Sent) error {
 	if m.Replaces != nil {
-		if err := t.editSent(*m.Replaces, m); err != nil {
+		here, err := t.editOwn(m)
+		if err == nil && !here {
+			err = t.replace(own, o.Room, m, Shown{})
+		}
+		if err != nil {
 			return err
 		}
 		s.Text, s.Hidden = "", true
@@ -63,6 +88,16 @@ func (t *txn) putSent(o *outgoing, m message, s Sent) error {
 	}
 	_, err := t.changeSent(o.ID, func(x *Sent) { *x = s })
 	return err
+}
+
+// editOwn changes a message that this device has sent; here is whether it has.
+func (t *txn) editOwn(m message) (here bool, err error) {
+	if _, err := t.history(sentKey(*m.Replaces)); errors.Is(err, errNoRecord) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	return true, t.editSent(*m.Replaces, m)
 }
 
 func (t *txn) editSent(id MessageID, m message) error {

@@ -61,6 +61,7 @@ type Device struct {
 	events   chan struct{} // poked when something to show was stored
 	// opened is the submission counter that the files had; compared, that the node had
 	// no higher one.
+	onCode    func(code string)
 	onSession atomic.Pointer[func(state, reason string)]
 	opened    uint64
 	compared  bool
@@ -231,6 +232,9 @@ func Enroll(ctx context.Context, dir string, passphrase []byte, text string, opt
 func (d *Device) enroll(ctx context.Context, link identity.Link, text string) error {
 	if d.account.Enroled {
 		return fmt.Errorf("device: this folder is a device of %s already: name another one", d.Address())
+	}
+	if link.Device {
+		return d.join(ctx, link, text)
 	}
 	client, err := home.New(home.Options{URL: "https://" + link.Host, Pin: link.Pin, WebPKI: link.Web, Dial: d.dial})
 	if err != nil {

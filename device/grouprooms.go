@@ -57,7 +57,10 @@ func (d *Device) createNamed(ctx context.Context, name string, o RoomOptions) (i
 		return id, err
 	}
 	rand.Read(id[:])
-	var adds [][]byte
+	adds, err := d.claimOthers(ctx, o.Suite)
+	if err != nil {
+		return id, err
+	}
 	orgs := []wire.OrganizationID{d.account.Organization}
 	for _, m := range people {
 		list, err := d.claim(ctx, id, memberKey{m.Organization.ID, m.ID}, o.Suite)

@@ -39,6 +39,7 @@ func (d *Device) replenish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	_ = d.learnOwn(account.Chain) // what does not stand, or is older, is not taken up
 	replace, err := d.replaceKeyPackages()
 	if err != nil {
 		return err

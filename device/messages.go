@@ -34,6 +34,11 @@ func (b *batch) take(r *room, from memberKey, m message, s Shown) {
 			if err := t.remember(m.ID, from, r.ID, 0); err != nil {
 				return err
 			}
+			if from == b.d.ownKey() { // of another device of ours
+				if here, err := t.editOwn(m); here || err != nil {
+					return errors.Join(err, t.showEdited(m, s))
+				}
+			}
 			return t.replace(from, r.ID, m, s)
 		}
 		n, err := t.number("events")
@@ -68,7 +73,7 @@ func (t *txn) remember(id MessageID, from memberKey, room wire.RoomID, event uin
 }
 
 // replace edits or deletes a message of the same sender in the same room; anything else
-// changes nothing.
+// changes nothing. s is what is shown of it, when it has an event.
 func (t *txn) replace(from memberKey, room wire.RoomID, m message, s Shown) error {
 	raw, err := t.history(seenKey(*m.Replaces))
 	if err != nil {
@@ -111,6 +116,9 @@ func (t *txn) replace(from memberKey, room wire.RoomID, m message, s Shown) erro
 	}
 	if string(key[:2]) == "n/" {
 		return nil // not shown yet: it is shown as it is now
+	}
+	if s.Event == "" {
+		return nil // it was done here: there is nobody to tell
 	}
 	// The text stands with the message and nowhere else, or a deletion would miss it.
 	s.Event, s.ID, s.Text, s.Expiring = "edited", row.ID, "", row.Expiring
@@ -174,7 +182,7 @@ func (t *txn) editedText(s *Shown) error {
 	}
 	raw, err := t.history(seenKey(id))
 	if err != nil {
-		return nil // its day is over
+		return t.editedSent(s, id)
 	}
 	var was seen
 	if err := json.Unmarshal(raw, &was); err != nil {
@@ -186,6 +194,37 @@ func (t *txn) editedText(s *Shown) error {
 	}
 	s.Text = row.Text
 	return err
+}
+
+// editedSent is editedText of what this device has sent itself.
+func (t *txn) editedSent(s *Shown, id MessageID) error {
+	raw, err := t.history(sentKey(id))
+	if err != nil {
+		return nil // its day is over
+	}
+	var was Sent
+	if err := json.Unmarshal(raw, &was); err != nil {
+		return err
+	}
+	s.Text = was.Text
+	return nil
+}
+
+// showEdited tells of a change, by another device of ours, to what this one has sent.
+func (t *txn) showEdited(m message, s Shown) error {
+	raw, err := t.history(sentKey(*m.Replaces))
+	if err != nil {
+		return nil // its day is over
+	}
+	var was Sent
+	if err := json.Unmarshal(raw, &was); err != nil {
+		return err
+	}
+	s.Event, s.ID, s.Text, s.Expiring = "edited", was.ID, "", was.Expiring && !m.Deleted
+	if m.Deleted {
+		s.Event = "deleted"
+	}
+	return t.show(s)
 }
 
 // FindMessage finds a message of a room's history, received or sent, by the beginning

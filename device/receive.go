@@ -25,7 +25,9 @@ type Shown struct {
 	ID    string `json:"id,omitempty"`
 	From  string `json:"from,omitempty"`
 	To    string `json:"to,omitempty"`
-	Text  string `json:"text,omitempty"`
+	// Own: it comes from another device of one's own.
+	Own  bool   `json:"own,omitempty"`
+	Text string `json:"text,omitempty"`
 	// File is what a message brings, its caption in Text: File(ctx, ID) fetches it.
 	File   *FileInfo `json:"file,omitempty"`
 	State  string    `json:"state,omitempty"`
@@ -283,14 +285,14 @@ func (b *batch) welcome(core *pb.EnvelopeCore) error {
 	}
 	by := memberKey{inviter.Organization, inviter.Member}
 	if rules.Roles == nil {
-		r.Peer = by
+		r.Peer = r.otherThan(b.d.ownKey())
 	}
 	b.rooms[id], b.joined, b.renew = r, true, true
 	b.touch(id)
 	if !info.LastResort {
 		b.writes = append(b.writes, func(t *txn) error { return t.deleteState(append([]byte(kpPrefix), secrets.Ref...)) })
 	}
-	b.show(Shown{Event: "room", State: "joined", Room: id.String(), From: b.d.nameOf(by), At: b.d.now()})
+	b.show(Shown{Event: "room", State: "joined", Room: id.String(), From: b.d.nameOf(by), Own: by == b.d.ownKey(), At: b.d.now()})
 	return nil
 }
 
@@ -504,7 +506,7 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 		if err := b.overtaken(r, core.Epoch); err != nil {
 			return err
 		}
-		b.showChanges(r, effects)
+		b.showChanges(r, before, effects)
 		return b.rulesChanged(r, effects)
 	}
 	return nil
@@ -536,12 +538,12 @@ func (d *Device) checkProposal(r *room, e *mls.Effects) error {
 	return nil
 }
 
-func (b *batch) showChanges(r *room, e *mls.Effects) {
-	state := "added"
-	if e.External {
-		state = "came back" // the only external Commit that is let in
-	}
+func (b *batch) showChanges(r *room, before *mls.PublicGroup, e *mls.Effects) {
 	for _, m := range e.Added {
+		state := addedState(before, m)
+		if e.External {
+			state = "came back" // the only external Commit that is let in
+		}
 		b.showMember(r, state, m)
 	}
 	if !e.External {
@@ -551,12 +553,24 @@ func (b *batch) showChanges(r *room, e *mls.Effects) {
 	}
 }
 
+// addedState tells somebody new from a further device of somebody who is there.
+func addedState(before *mls.PublicGroup, m mls.Member) string {
+	c, err := policy.CredentialOf(m.Node)
+	for _, x := range before.Members() {
+		if had, e := policy.CredentialOf(x.Node); err == nil && e == nil && had.Organization == c.Organization && had.Member == c.Member {
+			return "device added"
+		}
+	}
+	return "added"
+}
+
 func (b *batch) showMember(r *room, state string, m mls.Member) {
 	c, err := policy.CredentialOf(m.Node)
 	if err != nil {
 		return
 	}
 	b.show(Shown{Event: "room", State: state, Room: r.ID.String(), RoomName: r.Name, From: b.d.nameOf(memberKey{c.Organization, c.Member}),
+		Own:    c.Organization == b.d.account.Organization && c.Member == b.d.account.Member,
 		Reason: c.Device.String(), At: b.d.now()})
 }
 
@@ -595,7 +609,7 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 		b.named(r, from, m.Name)
 		return nil
 	}
-	b.take(r, from, m, Shown{Event: "message", ID: m.ID.String(), From: b.d.nameOf(from), Text: m.Text, Room: r.ID.String(), RoomName: r.Name,
+	b.take(r, from, m, Shown{Event: "message", ID: m.ID.String(), From: b.d.nameOf(from), Own: from == b.d.ownKey(), To: b.toOf(r, from), Text: m.Text, Room: r.ID.String(), RoomName: r.Name,
 		Seq: env.Seq, At: time.UnixMilli(env.AcceptedMs)})
 	return nil
 }

@@ -114,7 +114,7 @@ const maxRange = 10_000
 
 func (b *batch) noticeRange(said *notice.Notice, r notice.Range) {
 	who, ok := b.whom(said, r)
-	if !ok {
+	if !ok || who == b.d.ownKey() { // our own other devices are nobody to be told of
 		return
 	}
 	for seq := r.From; seq <= r.To && seq-r.From < maxRange; seq++ {

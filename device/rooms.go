@@ -34,13 +34,14 @@ type room struct {
 	HeadSeq    uint64
 	Ended      bool // we were removed
 	Resynced   time.Time
-	Creating   []byte // CreateRoomRequest that waits for the hub's answer
-	Committing uint64 // counter of a staged Commit that waits for the hub's answer
-	Handed     bool   // that Commit is at the home node; the hub's answer comes as a result
-	Resyncing  bool   // that Commit is an external one that brings us back
-	Behind     bool   // a Commit that we could not apply: see mend
-	Lost       bool   // the ratchets were set back and must encrypt nothing: see restored
-	Stopped    string // why this device refuses to go on in it
+	Brought    time.Time // when we tried last to bring our other devices in
+	Creating   []byte    // CreateRoomRequest that waits for the hub's answer
+	Committing uint64    // counter of a staged Commit that waits for the hub's answer
+	Handed     bool      // that Commit is at the home node; the hub's answer comes as a result
+	Resyncing  bool      // that Commit is an external one that brings us back
+	Behind     bool      // a Commit that we could not apply: see mend
+	Lost       bool      // the ratchets were set back and must encrypt nothing: see restored
+	Stopped    string    // why this device refuses to go on in it
 
 	Accuse    *accusation `json:",omitempty"` // a Commit that we cannot apply: complain.go
 	Vouch     []byte      `json:",omitempty"` // a Commit that others complain about and we have applied
@@ -160,6 +161,11 @@ func (d *Device) beginRoom(ctx context.Context, k memberKey) error {
 	if err != nil {
 		return err
 	}
+	own, err := d.claimOthers(ctx, Suite)
+	if err != nil {
+		return err
+	}
+	adds = append(adds, own...)
 	extensions, err := d.roomExtensions(ctx, id, Suite, []wire.OrganizationID{d.account.Organization, k.Org}, nil)
 	if err != nil {
 		return err

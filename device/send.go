@@ -203,7 +203,7 @@ func (d *Device) queueIn(r *room, to, text string, o SendOptions, also ...func(*
 				return err
 			}
 		}
-		return t.putSent(out, m, Sent{ID: id.String(), To: to, Room: r.ID.String(), Text: text, At: now, Deadline: time.Unix(deadline, 0), State: "queued", Of: others(r)})
+		return t.putSent(d.ownKey(), out, m, Sent{ID: id.String(), To: to, Room: r.ID.String(), Text: text, At: now, Deadline: time.Unix(deadline, 0), State: "queued", Of: others(r)})
 	})
 }
 
@@ -400,7 +400,10 @@ func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) erro
 			return err
 		}
 		if done {
-			return d.afterReceive(ctx)
+			if err := d.afterReceive(ctx); err != nil {
+				return err
+			}
+			return l.bringLater(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -480,6 +483,9 @@ func (l *link) keepUp(ctx context.Context) error {
 		return err
 	}
 	if err := l.d.commitPending(ctx); err != nil && !temporary(err) {
+		return err
+	}
+	if err := l.bringLater(ctx); err != nil {
 		return err
 	}
 	return l.submitWaiting(ctx)

@@ -2,6 +2,7 @@ package device
 
 import (
 	"bytes"
+	"crypto/cipher"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -100,12 +101,20 @@ func (t *txn) putState(key, value []byte) error {
 
 func (t *txn) deleteState(key []byte) error { return t.tx.Bucket(stateBucket).Delete(key) }
 
+// eachMeta calls f for every record of meta whose key begins with prefix.
+func (t *txn) eachMeta(prefix string, f func(key, value []byte) error) error {
+	return each(t.tx.Bucket(metaBucket).Cursor(), t.v.master, metaBucket, prefix, f)
+}
+
 // eachState calls f for every record of state whose key begins with prefix.
 func (t *txn) eachState(prefix string, f func(key, value []byte) error) error {
-	c := t.tx.Bucket(stateBucket).Cursor()
+	return each(t.tx.Bucket(stateBucket).Cursor(), t.v.state, stateBucket, prefix, f)
+}
+
+func each(c *bolt.Cursor, key cipher.AEAD, bucket []byte, prefix string, f func(key, value []byte) error) error {
 	p := []byte(prefix)
 	for k, sealed := c.Seek(p); k != nil && bytes.HasPrefix(k, p); k, sealed = c.Next() {
-		v, err := open(t.v.state, stateBucket, k, sealed)
+		v, err := open(key, bucket, k, sealed)
 		if err != nil {
 			return err
 		}

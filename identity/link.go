@@ -18,8 +18,11 @@ var secret32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPaddin
 //
 //	entente://HOST:PORT/enroll?name=NAME&organization=ORG&pin=PEERID[&tls=web]#SECRET
 //
-// The secret admits; the pin says which node may see it.
+// The secret admits; the pin says which node may see it. A device link has /link for
+// /enroll: it is made by a device of the member, for the next one, and no node may see
+// its secret (docs/protocol.md 7.11).
 type Link struct {
+	Device       bool   // a device link
 	Host         string // host:port of the node's API
 	Name         string
 	Organization string
@@ -49,7 +52,11 @@ func (l Link) String() string {
 	if l.Web {
 		q += "&tls=web"
 	}
-	return "entente://" + l.Host + "/enroll?" + q + "#" + secret32.EncodeToString(l.Secret[:])
+	path := "/enroll?"
+	if l.Device {
+		path = "/link?"
+	}
+	return "entente://" + l.Host + path + q + "#" + secret32.EncodeToString(l.Secret[:])
 }
 
 // ParseLink is the inverse of String; its errors never hold the secret.
@@ -66,8 +73,11 @@ func ParseLink(s string) (l Link, err error) {
 	}
 	rest, ok := strings.CutPrefix(head, "entente://")
 	host, query, ok2 := strings.Cut(rest, "/enroll?")
-	if !ok || !ok2 {
-		return bad("it does not begin with entente://HOST:PORT/enroll?")
+	if !ok2 {
+		host, query, l.Device = strings.Cut(rest, "/link?")
+	}
+	if !ok || !ok2 && !l.Device {
+		return bad("it does not begin with entente://HOST:PORT/enroll? or /link?")
 	}
 	if !hostPort(host) {
 		return bad("it names no HOST:PORT")

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -20,9 +21,29 @@ type chains struct {
 	mu      sync.Mutex
 	now     func() time.Time
 	members map[memberKey]*identity.Member
-	missing map[memberKey]bool
-	asked   map[memberKey]asked
+	missing map[wanted]bool
+	asked   map[wanted]asked
+	askings map[memberKey]askings
 }
+
+// wanted is what is missing of a member: a certificate that is not among those known, or
+// with the zero hash all of them.
+type wanted struct {
+	memberKey
+	certificate [32]byte
+}
+
+// askings counts how often a member's organization was asked for certificates that it had
+// not shown, since a time.
+type askings struct {
+	since time.Time
+	n     int
+}
+
+// maxAskings is how many unknown certificates of one member are asked for within
+// chainPatience: a person links no more devices than that, and who makes certificates up
+// has no more questions asked for them.
+const maxAskings = 4
 
 // asked is when a member's organization was asked last, and whether it answered.
 type asked struct {
@@ -44,8 +65,8 @@ const maxChains = 20_000
 const chainPatience = 30 * time.Second
 
 func newChains(now func() time.Time) *chains {
-	return &chains{now: now, members: make(map[memberKey]*identity.Member), missing: make(map[memberKey]bool),
-		asked: make(map[memberKey]asked)}
+	return &chains{now: now, members: make(map[memberKey]*identity.Member), missing: make(map[wanted]bool),
+		asked: make(map[wanted]asked), askings: make(map[memberKey]askings)}
 }
 
 // chainNeeded says whose certificates are missing, and whether they were asked for
@@ -65,37 +86,53 @@ func (c *chains) get(k memberKey) (*identity.Member, error) {
 	if m := c.members[k]; m != nil {
 		return m, nil
 	}
-	return nil, c.need(k)
+	return nil, c.need(wanted{memberKey: k})
 }
 
-// want notes that a member's certificates are to be fetched anew.
-func (c *chains) want(k memberKey) error {
+// want notes that a member's certificates are to be fetched anew for one that is not among
+// them.
+func (c *chains) want(k memberKey, certificate [32]byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.need(k)
+	return c.need(wanted{k, certificate})
 }
 
 // need notes what is missing and says so, unless its organization has just answered.
-func (c *chains) need(k memberKey) error {
+func (c *chains) need(k wanted) error {
 	last, ok := c.asked[k]
 	recent := ok && c.now().Sub(last.at) < chainPatience
-	if recent && last.answered {
+	if recent && last.answered || !ok && !c.mayAsk(k.memberKey) {
 		return fmt.Errorf("node: the organization of member %s does not bear its certificates out", k.member)
 	}
 	if len(c.missing) < maxChains {
 		c.missing[k] = true
 	}
-	return &chainNeeded{k, recent}
+	return &chainNeeded{k.memberKey, recent}
+}
+
+// mayAsk says whether certificates of a member may be asked for that were not before.
+func (c *chains) mayAsk(k memberKey) bool {
+	a := c.askings[k]
+	return a.n < maxAskings || c.now().Sub(a.since) >= chainPatience
 }
 
 // heard notes that a member's organization was asked, with what came of it.
-func (c *chains) heard(k memberKey, err error) {
+func (c *chains) heard(k wanted, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.asked) >= maxChains {
 		clear(c.asked)
 	}
 	c.asked[k] = asked{c.now(), err == nil || wire.ClassOf(wire.StatusOf(err).Code) != wire.Temporary}
+	if len(c.askings) >= maxChains {
+		clear(c.askings)
+	}
+	a := c.askings[k.memberKey]
+	if c.now().Sub(a.since) >= chainPatience {
+		a = askings{since: c.now()}
+	}
+	a.n++
+	c.askings[k.memberKey] = a
 }
 
 // forget has a member's certificates fetched anew when they are needed next.
@@ -103,7 +140,8 @@ func (c *chains) forget(k memberKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.members, k)
-	delete(c.asked, k)
+	delete(c.askings, k)
+	maps.DeleteFunc(c.asked, func(w wanted, _ asked) bool { return w.memberKey == k })
 }
 
 // remember verifies a chain against the pinned organization and keeps it.
@@ -124,17 +162,17 @@ func (c *chains) remember(org wire.OrganizationID, chain *pb.MemberChain, now ti
 		}
 	}
 	c.members[k] = m
-	delete(c.missing, k)
+	delete(c.missing, wanted{memberKey: k})
 	return nil
 }
 
 // take returns what was missed since it was asked last.
-func (c *chains) take() []memberKey {
+func (c *chains) take() map[memberKey][]wanted {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := make([]memberKey, 0, len(c.missing))
-	for k := range c.missing {
-		out = append(out, k)
+	out := make(map[memberKey][]wanted)
+	for w := range c.missing {
+		out[w.memberKey] = append(out[w.memberKey], w)
 	}
 	clear(c.missing)
 	return out
@@ -144,12 +182,14 @@ func (c *chains) take() []memberKey {
 // anything, so that trying again can help.
 func (n *Node) fetchMissing(ctx context.Context) bool {
 	got := false
-	for _, k := range n.chains.take() {
+	for k, list := range n.chains.take() {
 		if k.org == n.org.ID {
 			continue
 		}
 		chain, err := n.chain(ctx, k.org, k.member[:])
-		n.chains.heard(k, err)
+		for _, w := range list {
+			n.chains.heard(w, err)
+		}
 		if err == nil {
 			err = n.chains.remember(k.org, chain, n.clock.Now())
 		}
@@ -209,7 +249,7 @@ func (v validator) member(cred wire.Credential, now time.Time) (*identity.Member
 		return nil, err
 	}
 	if d, ok := m.Devices[cred.Device]; !ok || d.Hash != cred.Certificate {
-		return nil, v.n.chains.want(k) // a device that is newer than what we know
+		return nil, v.n.chains.want(k, cred.Certificate) // a device that is newer than what we know
 	}
 	return m, nil
 }

@@ -91,6 +91,7 @@ type Node struct {
 	resyncs   *resyncs
 	complains *rates // complaints of each device of ours
 	contacts  *contacts
+	linking   linking
 	chains    *chains
 	heads     heads
 	replicas  *replicas

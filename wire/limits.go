@@ -31,6 +31,7 @@ const (
 	KeyPackagePool       = 100
 	KeyPackageMax        = 16 << 10
 	MaxDevicesPerMember  = 16
+	MaxLinkMessage       = 16 << 10 // between two devices of which one is being linked
 	SubmitWindow         = 64
 	SubmitWindowBytes    = 1 << 20
 	DeliverWindow        = 256
@@ -79,6 +80,7 @@ const (
 	KeyPackageLifetime  = 30 * 24 * time.Hour
 	LastResortLifetime  = 90 * 24 * time.Hour
 	LinkLifetime        = 72 * time.Hour
+	DeviceLinkLife      = 10 * time.Minute // of a link from one device to the next
 	TokenLifetime       = 10 * time.Minute
 	TicketLifetime      = time.Minute
 	HelloTimeout        = 5 * time.Second

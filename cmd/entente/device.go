@@ -80,16 +80,16 @@ func deviceError(dir string, err error) error {
 }
 
 func deviceCommand() *cobra.Command {
-	c := group("device", "This member's device: enrol it, look at it, revoke another")
-	c.AddCommand(deviceEnroll(), deviceShow(), deviceRevoke(), deviceHistory(), deviceWipe())
+	c := group("device", "This member's devices: enrol one, link another, look at them, revoke one")
+	c.AddCommand(deviceEnroll(), deviceShow(), deviceLink(), deviceList(), deviceRevoke(), deviceHistory(), deviceWipe())
 	return c
 }
 
 func deviceEnroll() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "enroll [LINK]",
-		Short:   "Make this folder a device of a member, with a link from the operator",
-		Long:    "Enrol a device. The link is read from --link-file, the argument, or standard input, so that its secret need not stand in the shell's history.",
+		Short:   "Make this folder a device of a member, with a link from the operator or another device",
+		Long:    "Enrol a device, with a link from the operator or from another device of yours (entente device link). The link is read from --link-file, the argument, or standard input, so that its secret need not stand in the shell's history.",
 		Example: "  entente device enroll --device alice\n  entente member add alice --data acme --link-only | entente device enroll --device alice",
 		Args:    optionalArg("LINK"),
 	}
@@ -104,7 +104,9 @@ func deviceEnroll() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		d, err := device.Enroll(c.Context(), *dir, p, link)
+		d, err := device.Enroll(c.Context(), *dir, p, link, device.OnCode(func(code string) {
+			fmt.Fprintf(c.ErrOrStderr(), "the code is %s: type it on the other device\n", code)
+		}))
 		if err != nil {
 			return linkError(deviceError(*dir, err))
 		}
@@ -447,11 +449,11 @@ func shownText(s device.Shown) string {
 	case "message":
 		return at + "  " + messageText(s)
 	case "edited":
-		return fmt.Sprintf("%s  %s edited %s: %s%s", at, s.From, short(s.ID), safe(s.Text), endText(s))
+		return fmt.Sprintf("%s  %s edited %s: %s%s", at, whoText(s), short(s.ID), safe(s.Text), endText(s))
 	case "deleted":
-		return fmt.Sprintf("%s  %s deleted %s", at, s.From, short(s.ID))
+		return fmt.Sprintf("%s  %s deleted %s", at, whoText(s), short(s.ID))
 	case "reaction":
-		return fmt.Sprintf("%s  %s: %s to %s", at, s.From, oneLine(s.Text, 16), short(s.ReplyTo))
+		return fmt.Sprintf("%s  %s: %s to %s", at, whoText(s), oneLine(s.Text, 16), short(s.ReplyTo))
 	case "notice":
 		return fmt.Sprintf("%s  to %s: %s (%s)", at, s.To, noticeText(s), oneLine(s.Text, 40))
 	case "request":
@@ -462,11 +464,22 @@ func shownText(s device.Shown) string {
 	return at + "  " + roomText(s)
 }
 
+// whoText says who has said something.
+func whoText(s device.Shown) string {
+	if s.Own {
+		return "you, on another device"
+	}
+	return s.From
+}
+
 // messageText is a message on one line or more.
 func messageText(s device.Shown) string {
-	out := s.From
+	out := whoText(s)
+	if s.Own && s.RoomName == "" {
+		out += ", to " + s.To
+	}
 	if s.RoomName != "" {
-		out = "[" + oneLine(s.RoomName, 40) + "] " + s.From
+		out = "[" + oneLine(s.RoomName, 40) + "] " + out
 	}
 	if s.ReplyTo != "" {
 		out += " (to " + short(s.ReplyTo) + ")"
@@ -492,14 +505,25 @@ func roomText(s device.Shown) string {
 	}
 	switch s.State {
 	case "joined":
+		if s.Own {
+			return "your other device has brought this one into a room; what was said before is not on this device"
+		}
 		return "in a room with " + s.From + "; you read what is said from now on"
 	case "named":
 		return s.From + " calls the room " + oneLine(s.RoomName, 40)
 	case "added":
 		return s.From + " came into " + room
+	case "device added":
+		if s.Own {
+			return "your other device is in " + room + " now: " + s.Reason
+		}
+		return s.From + " has another device in " + room + ": " + s.Reason
 	case "came back":
 		return s.From + " came back into " + room
 	case "device removed":
+		if s.Own {
+			return "a device of yours is out of " + room + ": " + s.Reason
+		}
 		return "a device of " + s.From + " is out of " + room
 	case "removed":
 		return "you are out of " + room

@@ -89,7 +89,7 @@ var hints = map[pb.Code]string{
 	pb.Code_CODE_LINK_EXPIRED:    "ask the operator for a new link: entente member add NAME",
 	pb.Code_CODE_LINK_USED:       "ask the operator for a new link: entente member add NAME",
 	pb.Code_CODE_LINK_UNKNOWN:    "copy the whole link, with everything after the #",
-	pb.Code_CODE_REVOKED:         "enrol this device anew with a link from your operator",
+	pb.Code_CODE_REVOKED:         "enrol this device anew, with a link from your operator or from another device of yours",
 	pb.Code_CODE_RATE_LIMITED:    "wait a moment and repeat the command",
 	pb.Code_CODE_NO_KEY_PACKAGE:  "the recipient has to come online once: entente receive",
 	pb.Code_CODE_TOO_LARGE:       "shorten the text, or send it in parts",

@@ -132,3 +132,19 @@ func (h *Home) Enroll(ctx context.Context, req *pb.EnrollRequest) (*pb.EnrollRes
 	}
 	return r.Msg, nil
 }
+
+// PutLinkMessage leaves a sealed message in a link's slot; GetLinkMessage waits for one
+// of the other side, nil when none came in time. Neither needs a sign-in.
+func (h *Home) PutLinkMessage(ctx context.Context, m *pb.PutLinkMessageRequest) error {
+	_, err := h.enrol.PutLinkMessage(ctx, connect.NewRequest(m))
+	return session.FromConnect(err)
+}
+
+// GetLinkMessage is described with PutLinkMessage.
+func (h *Home) GetLinkMessage(ctx context.Context, m *pb.GetLinkMessageRequest) ([]byte, error) {
+	r, err := h.enrol.GetLinkMessage(ctx, connect.NewRequest(m))
+	if err != nil {
+		return nil, session.FromConnect(err)
+	}
+	return r.Msg.Message, nil
+}

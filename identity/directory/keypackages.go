@@ -186,15 +186,36 @@ func (d *Directory) Claim(ctx context.Context, from wire.OrganizationID, request
 	if wait, ok := d.rates.take(d.opts.Clock.Now(), from, [32]byte(requester), member); !ok {
 		return nil, &wire.StatusError{Status: wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, "too many KeyPackages were claimed"), wait)}
 	}
-	var b store.Batch
-	var out []*pb.ClaimedKeyPackage
 	devices := make([]wire.DeviceID, 0, len(m.Devices))
 	for id := range m.Devices {
 		devices = append(devices, id)
 	}
+	return d.claimOf(ctx, devices, suite)
+}
+
+// ClaimOwn hands out one KeyPackage of a suite of each of a member's named devices that
+// are active, to another device of that member: without the limits that are for others.
+func (d *Directory) ClaimOwn(ctx context.Context, member wire.MemberID, devices []wire.DeviceID, suite uint16) ([]*pb.ClaimedKeyPackage, error) {
+	if len(devices) > wire.MaxDevicesPerMember {
+		return nil, wire.Refuse(pb.Code_CODE_TOO_LARGE, "%d devices: a member has at most %d", len(devices), wire.MaxDevicesPerMember)
+	}
+	d.write.Lock()
+	defer d.write.Unlock()
+	m, err := d.Get(member)
+	if err != nil {
+		return nil, err
+	}
+	devices = slices.DeleteFunc(slices.Clone(devices), func(id wire.DeviceID) bool { return m.Devices[id] == nil })
+	return d.claimOf(ctx, devices, suite)
+}
+
+// claimOf takes a KeyPackage of each device out of the pools; d.write is held.
+func (d *Directory) claimOf(ctx context.Context, devices []wire.DeviceID, suite uint16) ([]*pb.ClaimedKeyPackage, error) {
 	slices.SortFunc(devices, func(a, b wire.DeviceID) int { return slices.Compare(a[:], b[:]) })
+	var b store.Batch
+	var out []*pb.ClaimedKeyPackage
 	got := false
-	for _, device := range devices {
+	for _, device := range slices.Compact(devices) {
 		c, err := d.claimOne(&b, device, suite)
 		if err != nil {
 			return nil, err

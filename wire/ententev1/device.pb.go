@@ -23,6 +23,224 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// PutLinkMessage leaves a sealed message of one side in a slot that a device has opened.
+type PutLinkMessageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          []byte                 `protobuf:"bytes,1,opt,name=slot,proto3" json:"slot,omitempty"`        // 16 bytes
+	Joining       bool                   `protobuf:"varint,2,opt,name=joining,proto3" json:"joining,omitempty"` // of the new device; else of the old one
+	N             uint32                 `protobuf:"varint,3,opt,name=n,proto3" json:"n,omitempty"`             // its messages count from 0
+	Message       []byte                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`  // at most 64 KiB
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutLinkMessageRequest) Reset() {
+	*x = PutLinkMessageRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutLinkMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutLinkMessageRequest) ProtoMessage() {}
+
+func (x *PutLinkMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutLinkMessageRequest.ProtoReflect.Descriptor instead.
+func (*PutLinkMessageRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *PutLinkMessageRequest) GetSlot() []byte {
+	if x != nil {
+		return x.Slot
+	}
+	return nil
+}
+
+func (x *PutLinkMessageRequest) GetJoining() bool {
+	if x != nil {
+		return x.Joining
+	}
+	return false
+}
+
+func (x *PutLinkMessageRequest) GetN() uint32 {
+	if x != nil {
+		return x.N
+	}
+	return 0
+}
+
+func (x *PutLinkMessageRequest) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+type PutLinkMessageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutLinkMessageResponse) Reset() {
+	*x = PutLinkMessageResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutLinkMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutLinkMessageResponse) ProtoMessage() {}
+
+func (x *PutLinkMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutLinkMessageResponse.ProtoReflect.Descriptor instead.
+func (*PutLinkMessageResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{1}
+}
+
+// GetLinkMessage waits for a message of one side.
+type GetLinkMessageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          []byte                 `protobuf:"bytes,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Joining       bool                   `protobuf:"varint,2,opt,name=joining,proto3" json:"joining,omitempty"`
+	N             uint32                 `protobuf:"varint,3,opt,name=n,proto3" json:"n,omitempty"`
+	WaitMs        uint32                 `protobuf:"varint,4,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLinkMessageRequest) Reset() {
+	*x = GetLinkMessageRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLinkMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLinkMessageRequest) ProtoMessage() {}
+
+func (x *GetLinkMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLinkMessageRequest.ProtoReflect.Descriptor instead.
+func (*GetLinkMessageRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetLinkMessageRequest) GetSlot() []byte {
+	if x != nil {
+		return x.Slot
+	}
+	return nil
+}
+
+func (x *GetLinkMessageRequest) GetJoining() bool {
+	if x != nil {
+		return x.Joining
+	}
+	return false
+}
+
+func (x *GetLinkMessageRequest) GetN() uint32 {
+	if x != nil {
+		return x.N
+	}
+	return 0
+}
+
+func (x *GetLinkMessageRequest) GetWaitMs() uint32 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+type GetLinkMessageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       []byte                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLinkMessageResponse) Reset() {
+	*x = GetLinkMessageResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLinkMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLinkMessageResponse) ProtoMessage() {}
+
+func (x *GetLinkMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLinkMessageResponse.ProtoReflect.Descriptor instead.
+func (*GetLinkMessageResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetLinkMessageResponse) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
 type DescribeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LinkId        []byte                 `protobuf:"bytes,1,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"`
@@ -32,7 +250,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[0]
+	mi := &file_entente_v1_device_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -44,7 +262,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[0]
+	mi := &file_entente_v1_device_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -57,7 +275,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{0}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *DescribeRequest) GetLinkId() []byte {
@@ -79,7 +297,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[1]
+	mi := &file_entente_v1_device_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -91,7 +309,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[1]
+	mi := &file_entente_v1_device_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -104,7 +322,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{1}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -148,7 +366,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[2]
+	mi := &file_entente_v1_device_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -160,7 +378,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[2]
+	mi := &file_entente_v1_device_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -173,7 +391,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{2}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *EnrollRequest) GetLinkId() []byte {
@@ -221,7 +439,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[3]
+	mi := &file_entente_v1_device_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -233,7 +451,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[3]
+	mi := &file_entente_v1_device_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -246,7 +464,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{3}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EnrollResponse) GetChain() *MemberChain {
@@ -273,7 +491,7 @@ type ComplainRequest struct {
 
 func (x *ComplainRequest) Reset() {
 	*x = ComplainRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[4]
+	mi := &file_entente_v1_device_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -285,7 +503,7 @@ func (x *ComplainRequest) String() string {
 func (*ComplainRequest) ProtoMessage() {}
 
 func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[4]
+	mi := &file_entente_v1_device_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -298,7 +516,7 @@ func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainRequest.ProtoReflect.Descriptor instead.
 func (*ComplainRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{4}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ComplainRequest) GetRoom() []byte {
@@ -324,7 +542,7 @@ type ComplainResponse struct {
 
 func (x *ComplainResponse) Reset() {
 	*x = ComplainResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[5]
+	mi := &file_entente_v1_device_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -336,7 +554,7 @@ func (x *ComplainResponse) String() string {
 func (*ComplainResponse) ProtoMessage() {}
 
 func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[5]
+	mi := &file_entente_v1_device_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -349,7 +567,7 @@ func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainResponse.ProtoReflect.Descriptor instead.
 func (*ComplainResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{5}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ComplainResponse) GetStatus() *Status {
@@ -373,7 +591,7 @@ type PublishGroupInfoRequest struct {
 
 func (x *PublishGroupInfoRequest) Reset() {
 	*x = PublishGroupInfoRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[6]
+	mi := &file_entente_v1_device_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -385,7 +603,7 @@ func (x *PublishGroupInfoRequest) String() string {
 func (*PublishGroupInfoRequest) ProtoMessage() {}
 
 func (x *PublishGroupInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[6]
+	mi := &file_entente_v1_device_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -398,7 +616,7 @@ func (x *PublishGroupInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishGroupInfoRequest.ProtoReflect.Descriptor instead.
 func (*PublishGroupInfoRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{6}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PublishGroupInfoRequest) GetRoom() []byte {
@@ -438,7 +656,7 @@ type PublishGroupInfoResponse struct {
 
 func (x *PublishGroupInfoResponse) Reset() {
 	*x = PublishGroupInfoResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[7]
+	mi := &file_entente_v1_device_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +668,7 @@ func (x *PublishGroupInfoResponse) String() string {
 func (*PublishGroupInfoResponse) ProtoMessage() {}
 
 func (x *PublishGroupInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[7]
+	mi := &file_entente_v1_device_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +681,7 @@ func (x *PublishGroupInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishGroupInfoResponse.ProtoReflect.Descriptor instead.
 func (*PublishGroupInfoResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{7}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PublishGroupInfoResponse) GetStatus() *Status {
@@ -482,7 +700,7 @@ type OpenSessionRequest struct {
 
 func (x *OpenSessionRequest) Reset() {
 	*x = OpenSessionRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[8]
+	mi := &file_entente_v1_device_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -494,7 +712,7 @@ func (x *OpenSessionRequest) String() string {
 func (*OpenSessionRequest) ProtoMessage() {}
 
 func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[8]
+	mi := &file_entente_v1_device_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -507,7 +725,7 @@ func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
 func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{8}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *OpenSessionRequest) GetOrigin() string {
@@ -528,7 +746,7 @@ type OpenSessionResponse struct {
 
 func (x *OpenSessionResponse) Reset() {
 	*x = OpenSessionResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[9]
+	mi := &file_entente_v1_device_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -540,7 +758,7 @@ func (x *OpenSessionResponse) String() string {
 func (*OpenSessionResponse) ProtoMessage() {}
 
 func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[9]
+	mi := &file_entente_v1_device_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -553,7 +771,7 @@ func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
 func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{9}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *OpenSessionResponse) GetTicket() []byte {
@@ -591,7 +809,7 @@ type Contact struct {
 
 func (x *Contact) Reset() {
 	*x = Contact{}
-	mi := &file_entente_v1_device_proto_msgTypes[10]
+	mi := &file_entente_v1_device_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +821,7 @@ func (x *Contact) String() string {
 func (*Contact) ProtoMessage() {}
 
 func (x *Contact) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[10]
+	mi := &file_entente_v1_device_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +834,7 @@ func (x *Contact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contact.ProtoReflect.Descriptor instead.
 func (*Contact) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{10}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Contact) GetOrganization() []byte {
@@ -655,7 +873,7 @@ type ListContactsRequest struct {
 
 func (x *ListContactsRequest) Reset() {
 	*x = ListContactsRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[11]
+	mi := &file_entente_v1_device_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +885,7 @@ func (x *ListContactsRequest) String() string {
 func (*ListContactsRequest) ProtoMessage() {}
 
 func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[11]
+	mi := &file_entente_v1_device_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +898,7 @@ func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsRequest.ProtoReflect.Descriptor instead.
 func (*ListContactsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{11}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{15}
 }
 
 type ListContactsResponse struct {
@@ -692,7 +910,7 @@ type ListContactsResponse struct {
 
 func (x *ListContactsResponse) Reset() {
 	*x = ListContactsResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[12]
+	mi := &file_entente_v1_device_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -704,7 +922,7 @@ func (x *ListContactsResponse) String() string {
 func (*ListContactsResponse) ProtoMessage() {}
 
 func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[12]
+	mi := &file_entente_v1_device_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -717,7 +935,7 @@ func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsResponse.ProtoReflect.Descriptor instead.
 func (*ListContactsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{12}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListContactsResponse) GetContacts() []*Contact {
@@ -738,7 +956,7 @@ type SetContactRequest struct {
 
 func (x *SetContactRequest) Reset() {
 	*x = SetContactRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[13]
+	mi := &file_entente_v1_device_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +968,7 @@ func (x *SetContactRequest) String() string {
 func (*SetContactRequest) ProtoMessage() {}
 
 func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[13]
+	mi := &file_entente_v1_device_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +981,7 @@ func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRequest.ProtoReflect.Descriptor instead.
 func (*SetContactRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{13}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SetContactRequest) GetOrganization() []byte {
@@ -795,7 +1013,7 @@ type SetContactResponse struct {
 
 func (x *SetContactResponse) Reset() {
 	*x = SetContactResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[14]
+	mi := &file_entente_v1_device_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +1025,7 @@ func (x *SetContactResponse) String() string {
 func (*SetContactResponse) ProtoMessage() {}
 
 func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[14]
+	mi := &file_entente_v1_device_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +1038,7 @@ func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactResponse.ProtoReflect.Descriptor instead.
 func (*SetContactResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{14}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{18}
 }
 
 type ResolveRequest struct {
@@ -832,7 +1050,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[15]
+	mi := &file_entente_v1_device_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +1062,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[15]
+	mi := &file_entente_v1_device_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +1075,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{15}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResolveRequest) GetAddress() string {
@@ -877,7 +1095,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[16]
+	mi := &file_entente_v1_device_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +1107,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[16]
+	mi := &file_entente_v1_device_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1120,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{16}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResolveResponse) GetOrganization() []byte {
@@ -929,7 +1147,7 @@ type ChainRequest struct {
 
 func (x *ChainRequest) Reset() {
 	*x = ChainRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[17]
+	mi := &file_entente_v1_device_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1159,7 @@ func (x *ChainRequest) String() string {
 func (*ChainRequest) ProtoMessage() {}
 
 func (x *ChainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[17]
+	mi := &file_entente_v1_device_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1172,7 @@ func (x *ChainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainRequest.ProtoReflect.Descriptor instead.
 func (*ChainRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{17}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ChainRequest) GetOrganization() []byte {
@@ -980,7 +1198,7 @@ type ChainResponse struct {
 
 func (x *ChainResponse) Reset() {
 	*x = ChainResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[18]
+	mi := &file_entente_v1_device_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1210,7 @@ func (x *ChainResponse) String() string {
 func (*ChainResponse) ProtoMessage() {}
 
 func (x *ChainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[18]
+	mi := &file_entente_v1_device_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1223,7 @@ func (x *ChainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainResponse.ProtoReflect.Descriptor instead.
 func (*ChainResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{18}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ChainResponse) GetChain() *MemberChain {
@@ -1029,7 +1247,7 @@ type PublishKeyPackagesRequest struct {
 
 func (x *PublishKeyPackagesRequest) Reset() {
 	*x = PublishKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[19]
+	mi := &file_entente_v1_device_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1259,7 @@ func (x *PublishKeyPackagesRequest) String() string {
 func (*PublishKeyPackagesRequest) ProtoMessage() {}
 
 func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[19]
+	mi := &file_entente_v1_device_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1272,7 @@ func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{19}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PublishKeyPackagesRequest) GetKeyPackages() [][]byte {
@@ -1094,7 +1312,7 @@ type PublishKeyPackagesResponse struct {
 
 func (x *PublishKeyPackagesResponse) Reset() {
 	*x = PublishKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[20]
+	mi := &file_entente_v1_device_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1106,7 +1324,7 @@ func (x *PublishKeyPackagesResponse) String() string {
 func (*PublishKeyPackagesResponse) ProtoMessage() {}
 
 func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[20]
+	mi := &file_entente_v1_device_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1119,7 +1337,7 @@ func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{20}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PublishKeyPackagesResponse) GetStock() uint32 {
@@ -1141,7 +1359,7 @@ type ClaimKeyPackagesRequest struct {
 
 func (x *ClaimKeyPackagesRequest) Reset() {
 	*x = ClaimKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[21]
+	mi := &file_entente_v1_device_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1371,7 @@ func (x *ClaimKeyPackagesRequest) String() string {
 func (*ClaimKeyPackagesRequest) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[21]
+	mi := &file_entente_v1_device_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1384,7 @@ func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{21}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ClaimKeyPackagesRequest) GetOrganization() []byte {
@@ -1207,7 +1425,7 @@ type ClaimKeyPackagesResponse struct {
 
 func (x *ClaimKeyPackagesResponse) Reset() {
 	*x = ClaimKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[22]
+	mi := &file_entente_v1_device_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1437,7 @@ func (x *ClaimKeyPackagesResponse) String() string {
 func (*ClaimKeyPackagesResponse) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[22]
+	mi := &file_entente_v1_device_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1450,7 @@ func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{22}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ClaimKeyPackagesResponse) GetPackages() []*ClaimedKeyPackage {
@@ -1263,7 +1481,7 @@ type CreateRoomRequest struct {
 
 func (x *CreateRoomRequest) Reset() {
 	*x = CreateRoomRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[23]
+	mi := &file_entente_v1_device_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1493,7 @@ func (x *CreateRoomRequest) String() string {
 func (*CreateRoomRequest) ProtoMessage() {}
 
 func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[23]
+	mi := &file_entente_v1_device_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1506,7 @@ func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomRequest.ProtoReflect.Descriptor instead.
 func (*CreateRoomRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{23}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CreateRoomRequest) GetRoom() []byte {
@@ -1335,7 +1553,7 @@ type CreateRoomResponse struct {
 
 func (x *CreateRoomResponse) Reset() {
 	*x = CreateRoomResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[24]
+	mi := &file_entente_v1_device_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1565,7 @@ func (x *CreateRoomResponse) String() string {
 func (*CreateRoomResponse) ProtoMessage() {}
 
 func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[24]
+	mi := &file_entente_v1_device_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1578,7 @@ func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomResponse.ProtoReflect.Descriptor instead.
 func (*CreateRoomResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{24}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CreateRoomResponse) GetStatus() *Status {
@@ -1383,7 +1601,7 @@ type SubmitCommitRequest struct {
 
 func (x *SubmitCommitRequest) Reset() {
 	*x = SubmitCommitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[25]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1613,7 @@ func (x *SubmitCommitRequest) String() string {
 func (*SubmitCommitRequest) ProtoMessage() {}
 
 func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[25]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1626,7 @@ func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitCommitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{25}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SubmitCommitRequest) GetCounter() uint64 {
@@ -1455,7 +1673,7 @@ type SubmitCommitResponse struct {
 
 func (x *SubmitCommitResponse) Reset() {
 	*x = SubmitCommitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[26]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1467,7 +1685,7 @@ func (x *SubmitCommitResponse) String() string {
 func (*SubmitCommitResponse) ProtoMessage() {}
 
 func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[26]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1480,7 +1698,7 @@ func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitCommitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SubmitCommitResponse) GetStatus() *Status {
@@ -1501,7 +1719,7 @@ type GetTreeRequest struct {
 
 func (x *GetTreeRequest) Reset() {
 	*x = GetTreeRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[27]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1513,7 +1731,7 @@ func (x *GetTreeRequest) String() string {
 func (*GetTreeRequest) ProtoMessage() {}
 
 func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[27]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1526,7 +1744,7 @@ func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeRequest.ProtoReflect.Descriptor instead.
 func (*GetTreeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{27}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetTreeRequest) GetHub() []byte {
@@ -1559,7 +1777,7 @@ type GetTreeResponse struct {
 
 func (x *GetTreeResponse) Reset() {
 	*x = GetTreeResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1789,7 @@ func (x *GetTreeResponse) String() string {
 func (*GetTreeResponse) ProtoMessage() {}
 
 func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1802,7 @@ func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeResponse.ProtoReflect.Descriptor instead.
 func (*GetTreeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetTreeResponse) GetTree() []byte {
@@ -1605,7 +1823,7 @@ type GetGroupInfoRequest struct {
 
 func (x *GetGroupInfoRequest) Reset() {
 	*x = GetGroupInfoRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +1835,7 @@ func (x *GetGroupInfoRequest) String() string {
 func (*GetGroupInfoRequest) ProtoMessage() {}
 
 func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +1848,7 @@ func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetGroupInfoRequest) GetHub() []byte {
@@ -1663,7 +1881,7 @@ type GetGroupInfoResponse struct {
 
 func (x *GetGroupInfoResponse) Reset() {
 	*x = GetGroupInfoResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1893,7 @@ func (x *GetGroupInfoResponse) String() string {
 func (*GetGroupInfoResponse) ProtoMessage() {}
 
 func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1906,7 @@ func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetGroupInfoResponse) GetAnswer() *GroupInfoAnswer {
@@ -1710,7 +1928,7 @@ type GetRoomLogRequest struct {
 
 func (x *GetRoomLogRequest) Reset() {
 	*x = GetRoomLogRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +1940,7 @@ func (x *GetRoomLogRequest) String() string {
 func (*GetRoomLogRequest) ProtoMessage() {}
 
 func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +1953,7 @@ func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogRequest.ProtoReflect.Descriptor instead.
 func (*GetRoomLogRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetRoomLogRequest) GetHub() []byte {
@@ -1776,7 +1994,7 @@ type GetRoomLogResponse struct {
 
 func (x *GetRoomLogResponse) Reset() {
 	*x = GetRoomLogResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +2006,7 @@ func (x *GetRoomLogResponse) String() string {
 func (*GetRoomLogResponse) ProtoMessage() {}
 
 func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +2019,7 @@ func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogResponse.ProtoReflect.Descriptor instead.
 func (*GetRoomLogResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetRoomLogResponse) GetHandshakes() []*Envelope {
@@ -1828,7 +2046,7 @@ type RevokeDeviceRequest struct {
 
 func (x *RevokeDeviceRequest) Reset() {
 	*x = RevokeDeviceRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1840,7 +2058,7 @@ func (x *RevokeDeviceRequest) String() string {
 func (*RevokeDeviceRequest) ProtoMessage() {}
 
 func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1853,7 +2071,7 @@ func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RevokeDeviceRequest) GetRevocation() string {
@@ -1871,7 +2089,7 @@ type RevokeDeviceResponse struct {
 
 func (x *RevokeDeviceResponse) Reset() {
 	*x = RevokeDeviceResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1883,7 +2101,7 @@ func (x *RevokeDeviceResponse) String() string {
 func (*RevokeDeviceResponse) ProtoMessage() {}
 
 func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1896,7 +2114,238 @@ func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
+}
+
+// OpenLink opens a slot for the messages of a device that is to be linked.
+type OpenLinkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          []byte                 `protobuf:"bytes,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenLinkRequest) Reset() {
+	*x = OpenLinkRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenLinkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenLinkRequest) ProtoMessage() {}
+
+func (x *OpenLinkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenLinkRequest.ProtoReflect.Descriptor instead.
+func (*OpenLinkRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *OpenLinkRequest) GetSlot() []byte {
+	if x != nil {
+		return x.Slot
+	}
+	return nil
+}
+
+type OpenLinkResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ExpiresUnix   int64                  `protobuf:"varint,1,opt,name=expires_unix,json=expiresUnix,proto3" json:"expires_unix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenLinkResponse) Reset() {
+	*x = OpenLinkResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenLinkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenLinkResponse) ProtoMessage() {}
+
+func (x *OpenLinkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenLinkResponse.ProtoReflect.Descriptor instead.
+func (*OpenLinkResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *OpenLinkResponse) GetExpiresUnix() int64 {
+	if x != nil {
+		return x.ExpiresUnix
+	}
+	return 0
+}
+
+// AddDevice puts a device that the member key has certified into the member's record.
+type AddDeviceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Certificate   string                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddDeviceRequest) Reset() {
+	*x = AddDeviceRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddDeviceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddDeviceRequest) ProtoMessage() {}
+
+func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddDeviceRequest.ProtoReflect.Descriptor instead.
+func (*AddDeviceRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *AddDeviceRequest) GetCertificate() string {
+	if x != nil {
+		return x.Certificate
+	}
+	return ""
+}
+
+type AddDeviceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chain         *MemberChain           `protobuf:"bytes,1,opt,name=chain,proto3" json:"chain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddDeviceResponse) Reset() {
+	*x = AddDeviceResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddDeviceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddDeviceResponse) ProtoMessage() {}
+
+func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddDeviceResponse.ProtoReflect.Descriptor instead.
+func (*AddDeviceResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *AddDeviceResponse) GetChain() *MemberChain {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+// ClaimOwn gets a KeyPackage of each of the named devices of the caller's own member.
+type ClaimOwnRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Devices       [][]byte               `protobuf:"bytes,1,rep,name=devices,proto3" json:"devices,omitempty"`
+	Suite         uint32                 `protobuf:"varint,2,opt,name=suite,proto3" json:"suite,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClaimOwnRequest) Reset() {
+	*x = ClaimOwnRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClaimOwnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClaimOwnRequest) ProtoMessage() {}
+
+func (x *ClaimOwnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClaimOwnRequest.ProtoReflect.Descriptor instead.
+func (*ClaimOwnRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ClaimOwnRequest) GetDevices() [][]byte {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+func (x *ClaimOwnRequest) GetSuite() uint32 {
+	if x != nil {
+		return x.Suite
+	}
+	return 0
 }
 
 type AccountRequest struct {
@@ -1907,7 +2356,7 @@ type AccountRequest struct {
 
 func (x *AccountRequest) Reset() {
 	*x = AccountRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2368,7 @@ func (x *AccountRequest) String() string {
 func (*AccountRequest) ProtoMessage() {}
 
 func (x *AccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2381,7 @@ func (x *AccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountRequest.ProtoReflect.Descriptor instead.
 func (*AccountRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
 }
 
 type AccountResponse struct {
@@ -1949,7 +2398,7 @@ type AccountResponse struct {
 
 func (x *AccountResponse) Reset() {
 	*x = AccountResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +2410,7 @@ func (x *AccountResponse) String() string {
 func (*AccountResponse) ProtoMessage() {}
 
 func (x *AccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1974,7 +2423,7 @@ func (x *AccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountResponse.ProtoReflect.Descriptor instead.
 func (*AccountResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AccountResponse) GetChain() *MemberChain {
@@ -2029,7 +2478,7 @@ type KeyPackageStock struct {
 
 func (x *KeyPackageStock) Reset() {
 	*x = KeyPackageStock{}
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +2490,7 @@ func (x *KeyPackageStock) String() string {
 func (*KeyPackageStock) ProtoMessage() {}
 
 func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +2503,7 @@ func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyPackageStock.ProtoReflect.Descriptor instead.
 func (*KeyPackageStock) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *KeyPackageStock) GetSuite() uint32 {
@@ -2081,7 +2530,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2542,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2555,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Submission) GetCounter() uint64 {
@@ -2132,7 +2581,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +2593,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2606,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *SubmitRequest) GetSubmissions() []*Submission {
@@ -2176,7 +2625,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2637,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2650,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SubmitResponse) GetStatuses() []*Status {
@@ -2223,7 +2672,7 @@ type FetchRequest struct {
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2235,7 +2684,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2248,7 +2697,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *FetchRequest) GetAfter() uint64 {
@@ -2289,7 +2738,7 @@ type FetchResponse struct {
 
 func (x *FetchResponse) Reset() {
 	*x = FetchResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +2750,7 @@ func (x *FetchResponse) String() string {
 func (*FetchResponse) ProtoMessage() {}
 
 func (x *FetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +2763,7 @@ func (x *FetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResponse.ProtoReflect.Descriptor instead.
 func (*FetchResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *FetchResponse) GetDeliveries() []*Deliver {
@@ -2341,7 +2790,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2353,7 +2802,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2366,7 +2815,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AckRequest) GetThrough() uint64 {
@@ -2392,7 +2841,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2404,7 +2853,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2417,7 +2866,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AckResponse) GetSubmitMark() uint64 {
@@ -2436,7 +2885,7 @@ type FilePolicyRequest struct {
 
 func (x *FilePolicyRequest) Reset() {
 	*x = FilePolicyRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2897,7 @@ func (x *FilePolicyRequest) String() string {
 func (*FilePolicyRequest) ProtoMessage() {}
 
 func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2910,7 @@ func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyRequest.ProtoReflect.Descriptor instead.
 func (*FilePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *FilePolicyRequest) GetPartner() []byte {
@@ -2483,7 +2932,7 @@ type FilePolicyResponse struct {
 
 func (x *FilePolicyResponse) Reset() {
 	*x = FilePolicyResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2944,7 @@ func (x *FilePolicyResponse) String() string {
 func (*FilePolicyResponse) ProtoMessage() {}
 
 func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2957,7 @@ func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyResponse.ProtoReflect.Descriptor instead.
 func (*FilePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *FilePolicyResponse) GetMaxSize() uint64 {
@@ -2549,7 +2998,7 @@ type StartUploadRequest struct {
 
 func (x *StartUploadRequest) Reset() {
 	*x = StartUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2561,7 +3010,7 @@ func (x *StartUploadRequest) String() string {
 func (*StartUploadRequest) ProtoMessage() {}
 
 func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2574,7 +3023,7 @@ func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadRequest.ProtoReflect.Descriptor instead.
 func (*StartUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *StartUploadRequest) GetSize() uint64 {
@@ -2601,7 +3050,7 @@ type StartUploadResponse struct {
 
 func (x *StartUploadResponse) Reset() {
 	*x = StartUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2613,7 +3062,7 @@ func (x *StartUploadResponse) String() string {
 func (*StartUploadResponse) ProtoMessage() {}
 
 func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2626,7 +3075,7 @@ func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadResponse.ProtoReflect.Descriptor instead.
 func (*StartUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *StartUploadResponse) GetUpload() []byte {
@@ -2652,7 +3101,7 @@ type UploadStatusRequest struct {
 
 func (x *UploadStatusRequest) Reset() {
 	*x = UploadStatusRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2664,7 +3113,7 @@ func (x *UploadStatusRequest) String() string {
 func (*UploadStatusRequest) ProtoMessage() {}
 
 func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2677,7 +3126,7 @@ func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusRequest.ProtoReflect.Descriptor instead.
 func (*UploadStatusRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *UploadStatusRequest) GetUpload() []byte {
@@ -2697,7 +3146,7 @@ type UploadStatusResponse struct {
 
 func (x *UploadStatusResponse) Reset() {
 	*x = UploadStatusResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2709,7 +3158,7 @@ func (x *UploadStatusResponse) String() string {
 func (*UploadStatusResponse) ProtoMessage() {}
 
 func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2722,7 +3171,7 @@ func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusResponse.ProtoReflect.Descriptor instead.
 func (*UploadStatusResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *UploadStatusResponse) GetHave() uint32 {
@@ -2752,7 +3201,7 @@ type PutChunkRequest struct {
 
 func (x *PutChunkRequest) Reset() {
 	*x = PutChunkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2764,7 +3213,7 @@ func (x *PutChunkRequest) String() string {
 func (*PutChunkRequest) ProtoMessage() {}
 
 func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2777,7 +3226,7 @@ func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkRequest.ProtoReflect.Descriptor instead.
 func (*PutChunkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PutChunkRequest) GetUpload() []byte {
@@ -2810,7 +3259,7 @@ type PutChunkResponse struct {
 
 func (x *PutChunkResponse) Reset() {
 	*x = PutChunkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +3271,7 @@ func (x *PutChunkResponse) String() string {
 func (*PutChunkResponse) ProtoMessage() {}
 
 func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +3284,7 @@ func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkResponse.ProtoReflect.Descriptor instead.
 func (*PutChunkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PutChunkResponse) GetHave() uint32 {
@@ -2856,7 +3305,7 @@ type FinishUploadRequest struct {
 
 func (x *FinishUploadRequest) Reset() {
 	*x = FinishUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2868,7 +3317,7 @@ func (x *FinishUploadRequest) String() string {
 func (*FinishUploadRequest) ProtoMessage() {}
 
 func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2881,7 +3330,7 @@ func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadRequest.ProtoReflect.Descriptor instead.
 func (*FinishUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *FinishUploadRequest) GetUpload() []byte {
@@ -2906,7 +3355,7 @@ type FinishUploadResponse struct {
 
 func (x *FinishUploadResponse) Reset() {
 	*x = FinishUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2918,7 +3367,7 @@ func (x *FinishUploadResponse) String() string {
 func (*FinishUploadResponse) ProtoMessage() {}
 
 func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2931,7 +3380,7 @@ func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadResponse.ProtoReflect.Descriptor instead.
 func (*FinishUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
 }
 
 // DropUpload destroys an upload, finished or not.
@@ -2944,7 +3393,7 @@ type DropUploadRequest struct {
 
 func (x *DropUploadRequest) Reset() {
 	*x = DropUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2956,7 +3405,7 @@ func (x *DropUploadRequest) String() string {
 func (*DropUploadRequest) ProtoMessage() {}
 
 func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2969,7 +3418,7 @@ func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadRequest.ProtoReflect.Descriptor instead.
 func (*DropUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *DropUploadRequest) GetUpload() []byte {
@@ -2987,7 +3436,7 @@ type DropUploadResponse struct {
 
 func (x *DropUploadResponse) Reset() {
 	*x = DropUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2999,7 +3448,7 @@ func (x *DropUploadResponse) String() string {
 func (*DropUploadResponse) ProtoMessage() {}
 
 func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3012,7 +3461,7 @@ func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadResponse.ProtoReflect.Descriptor instead.
 func (*DropUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
 }
 
 type GetBlobRequest struct {
@@ -3026,7 +3475,7 @@ type GetBlobRequest struct {
 
 func (x *GetBlobRequest) Reset() {
 	*x = GetBlobRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3038,7 +3487,7 @@ func (x *GetBlobRequest) String() string {
 func (*GetBlobRequest) ProtoMessage() {}
 
 func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3051,7 +3500,7 @@ func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
 func (*GetBlobRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetBlobRequest) GetOrganization() []byte {
@@ -3085,7 +3534,7 @@ type GetBlobResponse struct {
 
 func (x *GetBlobResponse) Reset() {
 	*x = GetBlobResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3097,7 +3546,7 @@ func (x *GetBlobResponse) String() string {
 func (*GetBlobResponse) ProtoMessage() {}
 
 func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3110,7 +3559,7 @@ func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
 func (*GetBlobResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GetBlobResponse) GetSize() uint64 {
@@ -3132,7 +3581,20 @@ var File_entente_v1_device_proto protoreflect.FileDescriptor
 const file_entente_v1_device_proto_rawDesc = "" +
 	"\n" +
 	"\x17entente/v1/device.proto\x12\n" +
-	"entente.v1\x1a\x19entente/v1/envelope.proto\x1a\x1bentente/v1/federation.proto\x1a\x18entente/v1/session.proto\"*\n" +
+	"entente.v1\x1a\x19entente/v1/envelope.proto\x1a\x1bentente/v1/federation.proto\x1a\x18entente/v1/session.proto\"m\n" +
+	"\x15PutLinkMessageRequest\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\fR\x04slot\x12\x18\n" +
+	"\ajoining\x18\x02 \x01(\bR\ajoining\x12\f\n" +
+	"\x01n\x18\x03 \x01(\rR\x01n\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\fR\amessage\"\x18\n" +
+	"\x16PutLinkMessageResponse\"l\n" +
+	"\x15GetLinkMessageRequest\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\fR\x04slot\x12\x18\n" +
+	"\ajoining\x18\x02 \x01(\bR\ajoining\x12\f\n" +
+	"\x01n\x18\x03 \x01(\rR\x01n\x12\x17\n" +
+	"\await_ms\x18\x04 \x01(\rR\x06waitMs\"2\n" +
+	"\x16GetLinkMessageResponse\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\fR\amessage\"*\n" +
 	"\x0fDescribeRequest\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\fR\x06linkId\"\x92\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
@@ -3260,7 +3722,18 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\n" +
 	"revocation\x18\x01 \x01(\tR\n" +
 	"revocation\"\x16\n" +
-	"\x14RevokeDeviceResponse\"\x10\n" +
+	"\x14RevokeDeviceResponse\"%\n" +
+	"\x0fOpenLinkRequest\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\fR\x04slot\"5\n" +
+	"\x10OpenLinkResponse\x12!\n" +
+	"\fexpires_unix\x18\x01 \x01(\x03R\vexpiresUnix\"4\n" +
+	"\x10AddDeviceRequest\x12 \n" +
+	"\vcertificate\x18\x01 \x01(\tR\vcertificate\"B\n" +
+	"\x11AddDeviceResponse\x12-\n" +
+	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\"A\n" +
+	"\x0fClaimOwnRequest\x12\x18\n" +
+	"\adevices\x18\x01 \x03(\fR\adevices\x12\x14\n" +
+	"\x05suite\x18\x02 \x01(\rR\x05suite\"\x10\n" +
 	"\x0eAccountRequest\"\x8b\x02\n" +
 	"\x0fAccountResponse\x12-\n" +
 	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\x12)\n" +
@@ -3336,10 +3809,12 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\x05index\x18\x03 \x01(\rR\x05index\";\n" +
 	"\x0fGetBlobResponse\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x14\n" +
-	"\x05chunk\x18\x02 \x01(\fR\x05chunk2\x9a\x01\n" +
+	"\x05chunk\x18\x02 \x01(\fR\x05chunk2\xcc\x02\n" +
 	"\x10EnrolmentService\x12E\n" +
 	"\bDescribe\x12\x1b.entente.v1.DescribeRequest\x1a\x1c.entente.v1.DescribeResponse\x12?\n" +
-	"\x06Enroll\x12\x19.entente.v1.EnrollRequest\x1a\x1a.entente.v1.EnrollResponse2\xd8\x0f\n" +
+	"\x06Enroll\x12\x19.entente.v1.EnrollRequest\x1a\x1a.entente.v1.EnrollResponse\x12W\n" +
+	"\x0ePutLinkMessage\x12!.entente.v1.PutLinkMessageRequest\x1a\".entente.v1.PutLinkMessageResponse\x12W\n" +
+	"\x0eGetLinkMessage\x12!.entente.v1.GetLinkMessageRequest\x1a\".entente.v1.GetLinkMessageResponse2\xb8\x11\n" +
 	"\rDeviceService\x12N\n" +
 	"\vOpenSession\x12\x1e.entente.v1.OpenSessionRequest\x1a\x1f.entente.v1.OpenSessionResponse\x12B\n" +
 	"\aResolve\x12\x1a.entente.v1.ResolveRequest\x1a\x1b.entente.v1.ResolveResponse\x12<\n" +
@@ -3354,7 +3829,10 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\n" +
 	"GetRoomLog\x12\x1d.entente.v1.GetRoomLogRequest\x1a\x1e.entente.v1.GetRoomLogResponse\x12Q\n" +
 	"\fRevokeDevice\x12\x1f.entente.v1.RevokeDeviceRequest\x1a .entente.v1.RevokeDeviceResponse\x12B\n" +
-	"\aAccount\x12\x1a.entente.v1.AccountRequest\x1a\x1b.entente.v1.AccountResponse\x12Q\n" +
+	"\aAccount\x12\x1a.entente.v1.AccountRequest\x1a\x1b.entente.v1.AccountResponse\x12E\n" +
+	"\bOpenLink\x12\x1b.entente.v1.OpenLinkRequest\x1a\x1c.entente.v1.OpenLinkResponse\x12H\n" +
+	"\tAddDevice\x12\x1c.entente.v1.AddDeviceRequest\x1a\x1d.entente.v1.AddDeviceResponse\x12M\n" +
+	"\bClaimOwn\x12\x1b.entente.v1.ClaimOwnRequest\x1a$.entente.v1.ClaimKeyPackagesResponse\x12Q\n" +
 	"\fListContacts\x12\x1f.entente.v1.ListContactsRequest\x1a .entente.v1.ListContactsResponse\x12K\n" +
 	"\n" +
 	"SetContact\x12\x1d.entente.v1.SetContactRequest\x1a\x1e.entente.v1.SetContactResponse\x12?\n" +
@@ -3385,158 +3863,178 @@ func file_entente_v1_device_proto_rawDescGZIP() []byte {
 	return file_entente_v1_device_proto_rawDescData
 }
 
-var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_entente_v1_device_proto_goTypes = []any{
-	(*DescribeRequest)(nil),            // 0: entente.v1.DescribeRequest
-	(*DescribeResponse)(nil),           // 1: entente.v1.DescribeResponse
-	(*EnrollRequest)(nil),              // 2: entente.v1.EnrollRequest
-	(*EnrollResponse)(nil),             // 3: entente.v1.EnrollResponse
-	(*ComplainRequest)(nil),            // 4: entente.v1.ComplainRequest
-	(*ComplainResponse)(nil),           // 5: entente.v1.ComplainResponse
-	(*PublishGroupInfoRequest)(nil),    // 6: entente.v1.PublishGroupInfoRequest
-	(*PublishGroupInfoResponse)(nil),   // 7: entente.v1.PublishGroupInfoResponse
-	(*OpenSessionRequest)(nil),         // 8: entente.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),        // 9: entente.v1.OpenSessionResponse
-	(*Contact)(nil),                    // 10: entente.v1.Contact
-	(*ListContactsRequest)(nil),        // 11: entente.v1.ListContactsRequest
-	(*ListContactsResponse)(nil),       // 12: entente.v1.ListContactsResponse
-	(*SetContactRequest)(nil),          // 13: entente.v1.SetContactRequest
-	(*SetContactResponse)(nil),         // 14: entente.v1.SetContactResponse
-	(*ResolveRequest)(nil),             // 15: entente.v1.ResolveRequest
-	(*ResolveResponse)(nil),            // 16: entente.v1.ResolveResponse
-	(*ChainRequest)(nil),               // 17: entente.v1.ChainRequest
-	(*ChainResponse)(nil),              // 18: entente.v1.ChainResponse
-	(*PublishKeyPackagesRequest)(nil),  // 19: entente.v1.PublishKeyPackagesRequest
-	(*PublishKeyPackagesResponse)(nil), // 20: entente.v1.PublishKeyPackagesResponse
-	(*ClaimKeyPackagesRequest)(nil),    // 21: entente.v1.ClaimKeyPackagesRequest
-	(*ClaimKeyPackagesResponse)(nil),   // 22: entente.v1.ClaimKeyPackagesResponse
-	(*CreateRoomRequest)(nil),          // 23: entente.v1.CreateRoomRequest
-	(*CreateRoomResponse)(nil),         // 24: entente.v1.CreateRoomResponse
-	(*SubmitCommitRequest)(nil),        // 25: entente.v1.SubmitCommitRequest
-	(*SubmitCommitResponse)(nil),       // 26: entente.v1.SubmitCommitResponse
-	(*GetTreeRequest)(nil),             // 27: entente.v1.GetTreeRequest
-	(*GetTreeResponse)(nil),            // 28: entente.v1.GetTreeResponse
-	(*GetGroupInfoRequest)(nil),        // 29: entente.v1.GetGroupInfoRequest
-	(*GetGroupInfoResponse)(nil),       // 30: entente.v1.GetGroupInfoResponse
-	(*GetRoomLogRequest)(nil),          // 31: entente.v1.GetRoomLogRequest
-	(*GetRoomLogResponse)(nil),         // 32: entente.v1.GetRoomLogResponse
-	(*RevokeDeviceRequest)(nil),        // 33: entente.v1.RevokeDeviceRequest
-	(*RevokeDeviceResponse)(nil),       // 34: entente.v1.RevokeDeviceResponse
-	(*AccountRequest)(nil),             // 35: entente.v1.AccountRequest
-	(*AccountResponse)(nil),            // 36: entente.v1.AccountResponse
-	(*KeyPackageStock)(nil),            // 37: entente.v1.KeyPackageStock
-	(*Submission)(nil),                 // 38: entente.v1.Submission
-	(*SubmitRequest)(nil),              // 39: entente.v1.SubmitRequest
-	(*SubmitResponse)(nil),             // 40: entente.v1.SubmitResponse
-	(*FetchRequest)(nil),               // 41: entente.v1.FetchRequest
-	(*FetchResponse)(nil),              // 42: entente.v1.FetchResponse
-	(*AckRequest)(nil),                 // 43: entente.v1.AckRequest
-	(*AckResponse)(nil),                // 44: entente.v1.AckResponse
-	(*FilePolicyRequest)(nil),          // 45: entente.v1.FilePolicyRequest
-	(*FilePolicyResponse)(nil),         // 46: entente.v1.FilePolicyResponse
-	(*StartUploadRequest)(nil),         // 47: entente.v1.StartUploadRequest
-	(*StartUploadResponse)(nil),        // 48: entente.v1.StartUploadResponse
-	(*UploadStatusRequest)(nil),        // 49: entente.v1.UploadStatusRequest
-	(*UploadStatusResponse)(nil),       // 50: entente.v1.UploadStatusResponse
-	(*PutChunkRequest)(nil),            // 51: entente.v1.PutChunkRequest
-	(*PutChunkResponse)(nil),           // 52: entente.v1.PutChunkResponse
-	(*FinishUploadRequest)(nil),        // 53: entente.v1.FinishUploadRequest
-	(*FinishUploadResponse)(nil),       // 54: entente.v1.FinishUploadResponse
-	(*DropUploadRequest)(nil),          // 55: entente.v1.DropUploadRequest
-	(*DropUploadResponse)(nil),         // 56: entente.v1.DropUploadResponse
-	(*GetBlobRequest)(nil),             // 57: entente.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),            // 58: entente.v1.GetBlobResponse
-	(*MemberChain)(nil),                // 59: entente.v1.MemberChain
-	(*Status)(nil),                     // 60: entente.v1.Status
-	(*ClaimedKeyPackage)(nil),          // 61: entente.v1.ClaimedKeyPackage
-	(*Bundle)(nil),                     // 62: entente.v1.Bundle
-	(*GroupInfoAnswer)(nil),            // 63: entente.v1.GroupInfoAnswer
-	(*Envelope)(nil),                   // 64: entente.v1.Envelope
-	(*Deliver)(nil),                    // 65: entente.v1.Deliver
-	(*Close)(nil),                      // 66: entente.v1.Close
+	(*PutLinkMessageRequest)(nil),      // 0: entente.v1.PutLinkMessageRequest
+	(*PutLinkMessageResponse)(nil),     // 1: entente.v1.PutLinkMessageResponse
+	(*GetLinkMessageRequest)(nil),      // 2: entente.v1.GetLinkMessageRequest
+	(*GetLinkMessageResponse)(nil),     // 3: entente.v1.GetLinkMessageResponse
+	(*DescribeRequest)(nil),            // 4: entente.v1.DescribeRequest
+	(*DescribeResponse)(nil),           // 5: entente.v1.DescribeResponse
+	(*EnrollRequest)(nil),              // 6: entente.v1.EnrollRequest
+	(*EnrollResponse)(nil),             // 7: entente.v1.EnrollResponse
+	(*ComplainRequest)(nil),            // 8: entente.v1.ComplainRequest
+	(*ComplainResponse)(nil),           // 9: entente.v1.ComplainResponse
+	(*PublishGroupInfoRequest)(nil),    // 10: entente.v1.PublishGroupInfoRequest
+	(*PublishGroupInfoResponse)(nil),   // 11: entente.v1.PublishGroupInfoResponse
+	(*OpenSessionRequest)(nil),         // 12: entente.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),        // 13: entente.v1.OpenSessionResponse
+	(*Contact)(nil),                    // 14: entente.v1.Contact
+	(*ListContactsRequest)(nil),        // 15: entente.v1.ListContactsRequest
+	(*ListContactsResponse)(nil),       // 16: entente.v1.ListContactsResponse
+	(*SetContactRequest)(nil),          // 17: entente.v1.SetContactRequest
+	(*SetContactResponse)(nil),         // 18: entente.v1.SetContactResponse
+	(*ResolveRequest)(nil),             // 19: entente.v1.ResolveRequest
+	(*ResolveResponse)(nil),            // 20: entente.v1.ResolveResponse
+	(*ChainRequest)(nil),               // 21: entente.v1.ChainRequest
+	(*ChainResponse)(nil),              // 22: entente.v1.ChainResponse
+	(*PublishKeyPackagesRequest)(nil),  // 23: entente.v1.PublishKeyPackagesRequest
+	(*PublishKeyPackagesResponse)(nil), // 24: entente.v1.PublishKeyPackagesResponse
+	(*ClaimKeyPackagesRequest)(nil),    // 25: entente.v1.ClaimKeyPackagesRequest
+	(*ClaimKeyPackagesResponse)(nil),   // 26: entente.v1.ClaimKeyPackagesResponse
+	(*CreateRoomRequest)(nil),          // 27: entente.v1.CreateRoomRequest
+	(*CreateRoomResponse)(nil),         // 28: entente.v1.CreateRoomResponse
+	(*SubmitCommitRequest)(nil),        // 29: entente.v1.SubmitCommitRequest
+	(*SubmitCommitResponse)(nil),       // 30: entente.v1.SubmitCommitResponse
+	(*GetTreeRequest)(nil),             // 31: entente.v1.GetTreeRequest
+	(*GetTreeResponse)(nil),            // 32: entente.v1.GetTreeResponse
+	(*GetGroupInfoRequest)(nil),        // 33: entente.v1.GetGroupInfoRequest
+	(*GetGroupInfoResponse)(nil),       // 34: entente.v1.GetGroupInfoResponse
+	(*GetRoomLogRequest)(nil),          // 35: entente.v1.GetRoomLogRequest
+	(*GetRoomLogResponse)(nil),         // 36: entente.v1.GetRoomLogResponse
+	(*RevokeDeviceRequest)(nil),        // 37: entente.v1.RevokeDeviceRequest
+	(*RevokeDeviceResponse)(nil),       // 38: entente.v1.RevokeDeviceResponse
+	(*OpenLinkRequest)(nil),            // 39: entente.v1.OpenLinkRequest
+	(*OpenLinkResponse)(nil),           // 40: entente.v1.OpenLinkResponse
+	(*AddDeviceRequest)(nil),           // 41: entente.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),          // 42: entente.v1.AddDeviceResponse
+	(*ClaimOwnRequest)(nil),            // 43: entente.v1.ClaimOwnRequest
+	(*AccountRequest)(nil),             // 44: entente.v1.AccountRequest
+	(*AccountResponse)(nil),            // 45: entente.v1.AccountResponse
+	(*KeyPackageStock)(nil),            // 46: entente.v1.KeyPackageStock
+	(*Submission)(nil),                 // 47: entente.v1.Submission
+	(*SubmitRequest)(nil),              // 48: entente.v1.SubmitRequest
+	(*SubmitResponse)(nil),             // 49: entente.v1.SubmitResponse
+	(*FetchRequest)(nil),               // 50: entente.v1.FetchRequest
+	(*FetchResponse)(nil),              // 51: entente.v1.FetchResponse
+	(*AckRequest)(nil),                 // 52: entente.v1.AckRequest
+	(*AckResponse)(nil),                // 53: entente.v1.AckResponse
+	(*FilePolicyRequest)(nil),          // 54: entente.v1.FilePolicyRequest
+	(*FilePolicyResponse)(nil),         // 55: entente.v1.FilePolicyResponse
+	(*StartUploadRequest)(nil),         // 56: entente.v1.StartUploadRequest
+	(*StartUploadResponse)(nil),        // 57: entente.v1.StartUploadResponse
+	(*UploadStatusRequest)(nil),        // 58: entente.v1.UploadStatusRequest
+	(*UploadStatusResponse)(nil),       // 59: entente.v1.UploadStatusResponse
+	(*PutChunkRequest)(nil),            // 60: entente.v1.PutChunkRequest
+	(*PutChunkResponse)(nil),           // 61: entente.v1.PutChunkResponse
+	(*FinishUploadRequest)(nil),        // 62: entente.v1.FinishUploadRequest
+	(*FinishUploadResponse)(nil),       // 63: entente.v1.FinishUploadResponse
+	(*DropUploadRequest)(nil),          // 64: entente.v1.DropUploadRequest
+	(*DropUploadResponse)(nil),         // 65: entente.v1.DropUploadResponse
+	(*GetBlobRequest)(nil),             // 66: entente.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),            // 67: entente.v1.GetBlobResponse
+	(*MemberChain)(nil),                // 68: entente.v1.MemberChain
+	(*Status)(nil),                     // 69: entente.v1.Status
+	(*ClaimedKeyPackage)(nil),          // 70: entente.v1.ClaimedKeyPackage
+	(*Bundle)(nil),                     // 71: entente.v1.Bundle
+	(*GroupInfoAnswer)(nil),            // 72: entente.v1.GroupInfoAnswer
+	(*Envelope)(nil),                   // 73: entente.v1.Envelope
+	(*Deliver)(nil),                    // 74: entente.v1.Deliver
+	(*Close)(nil),                      // 75: entente.v1.Close
 }
 var file_entente_v1_device_proto_depIdxs = []int32{
-	59, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
-	60, // 1: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
-	60, // 2: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
-	10, // 3: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
-	59, // 4: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
-	59, // 5: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
-	61, // 6: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
-	59, // 7: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
-	62, // 8: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
-	60, // 9: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
-	62, // 10: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
-	60, // 11: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
-	63, // 12: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
-	64, // 13: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
-	59, // 14: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
-	37, // 15: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
-	38, // 16: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
-	60, // 17: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
-	65, // 18: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
-	66, // 19: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
-	0,  // 20: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
-	2,  // 21: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
-	8,  // 22: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
-	15, // 23: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
-	17, // 24: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
-	19, // 25: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
-	21, // 26: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
-	23, // 27: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
-	25, // 28: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
-	27, // 29: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
-	29, // 30: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
-	31, // 31: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
-	33, // 32: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
-	35, // 33: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
-	11, // 34: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
-	13, // 35: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
-	39, // 36: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
-	41, // 37: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
-	43, // 38: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
-	45, // 39: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
-	47, // 40: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
-	49, // 41: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
-	51, // 42: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
-	53, // 43: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
-	55, // 44: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
-	57, // 45: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
-	4,  // 46: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
-	6,  // 47: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
-	1,  // 48: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
-	3,  // 49: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
-	9,  // 50: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
-	16, // 51: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
-	18, // 52: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
-	20, // 53: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
-	22, // 54: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
-	24, // 55: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
-	26, // 56: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
-	28, // 57: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
-	30, // 58: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
-	32, // 59: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
-	34, // 60: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
-	36, // 61: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
-	12, // 62: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
-	14, // 63: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
-	40, // 64: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
-	42, // 65: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
-	44, // 66: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
-	46, // 67: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
-	48, // 68: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
-	50, // 69: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
-	52, // 70: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
-	54, // 71: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
-	56, // 72: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
-	58, // 73: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
-	5,  // 74: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
-	7,  // 75: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
-	48, // [48:76] is the sub-list for method output_type
-	20, // [20:48] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	68, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
+	69, // 1: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
+	69, // 2: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
+	14, // 3: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
+	68, // 4: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
+	68, // 5: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
+	70, // 6: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
+	68, // 7: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
+	71, // 8: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
+	69, // 9: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
+	71, // 10: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
+	69, // 11: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
+	72, // 12: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
+	73, // 13: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
+	68, // 14: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
+	68, // 15: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
+	46, // 16: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
+	47, // 17: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
+	69, // 18: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
+	74, // 19: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
+	75, // 20: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
+	4,  // 21: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
+	6,  // 22: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
+	0,  // 23: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
+	2,  // 24: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
+	12, // 25: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
+	19, // 26: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
+	21, // 27: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
+	23, // 28: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
+	25, // 29: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
+	27, // 30: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
+	29, // 31: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
+	31, // 32: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
+	33, // 33: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
+	35, // 34: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
+	37, // 35: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
+	44, // 36: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
+	39, // 37: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
+	41, // 38: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
+	43, // 39: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
+	15, // 40: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
+	17, // 41: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
+	48, // 42: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
+	50, // 43: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
+	52, // 44: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
+	54, // 45: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
+	56, // 46: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
+	58, // 47: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
+	60, // 48: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
+	62, // 49: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
+	64, // 50: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
+	66, // 51: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
+	8,  // 52: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
+	10, // 53: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
+	5,  // 54: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
+	7,  // 55: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
+	1,  // 56: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
+	3,  // 57: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
+	13, // 58: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
+	20, // 59: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
+	22, // 60: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
+	24, // 61: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
+	26, // 62: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
+	28, // 63: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
+	30, // 64: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
+	32, // 65: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
+	34, // 66: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
+	36, // 67: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
+	38, // 68: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
+	45, // 69: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
+	40, // 70: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
+	42, // 71: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
+	26, // 72: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
+	16, // 73: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
+	18, // 74: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
+	49, // 75: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
+	51, // 76: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
+	53, // 77: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
+	55, // 78: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
+	57, // 79: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
+	59, // 80: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
+	61, // 81: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
+	63, // 82: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
+	65, // 83: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
+	67, // 84: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
+	9,  // 85: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
+	11, // 86: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
+	54, // [54:87] is the sub-list for method output_type
+	21, // [21:54] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_device_proto_init() }
@@ -3553,7 +4051,7 @@ func file_entente_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_device_proto_rawDesc), len(file_entente_v1_device_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   59,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

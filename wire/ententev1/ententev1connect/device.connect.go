@@ -42,6 +42,12 @@ const (
 	EnrolmentServiceDescribeProcedure = "/entente.v1.EnrolmentService/Describe"
 	// EnrolmentServiceEnrollProcedure is the fully-qualified name of the EnrolmentService's Enroll RPC.
 	EnrolmentServiceEnrollProcedure = "/entente.v1.EnrolmentService/Enroll"
+	// EnrolmentServicePutLinkMessageProcedure is the fully-qualified name of the EnrolmentService's
+	// PutLinkMessage RPC.
+	EnrolmentServicePutLinkMessageProcedure = "/entente.v1.EnrolmentService/PutLinkMessage"
+	// EnrolmentServiceGetLinkMessageProcedure is the fully-qualified name of the EnrolmentService's
+	// GetLinkMessage RPC.
+	EnrolmentServiceGetLinkMessageProcedure = "/entente.v1.EnrolmentService/GetLinkMessage"
 	// DeviceServiceOpenSessionProcedure is the fully-qualified name of the DeviceService's OpenSession
 	// RPC.
 	DeviceServiceOpenSessionProcedure = "/entente.v1.DeviceService/OpenSession"
@@ -74,6 +80,12 @@ const (
 	DeviceServiceRevokeDeviceProcedure = "/entente.v1.DeviceService/RevokeDevice"
 	// DeviceServiceAccountProcedure is the fully-qualified name of the DeviceService's Account RPC.
 	DeviceServiceAccountProcedure = "/entente.v1.DeviceService/Account"
+	// DeviceServiceOpenLinkProcedure is the fully-qualified name of the DeviceService's OpenLink RPC.
+	DeviceServiceOpenLinkProcedure = "/entente.v1.DeviceService/OpenLink"
+	// DeviceServiceAddDeviceProcedure is the fully-qualified name of the DeviceService's AddDevice RPC.
+	DeviceServiceAddDeviceProcedure = "/entente.v1.DeviceService/AddDevice"
+	// DeviceServiceClaimOwnProcedure is the fully-qualified name of the DeviceService's ClaimOwn RPC.
+	DeviceServiceClaimOwnProcedure = "/entente.v1.DeviceService/ClaimOwn"
 	// DeviceServiceListContactsProcedure is the fully-qualified name of the DeviceService's
 	// ListContacts RPC.
 	DeviceServiceListContactsProcedure = "/entente.v1.DeviceService/ListContacts"
@@ -116,6 +128,9 @@ const (
 type EnrolmentServiceClient interface {
 	Describe(context.Context, *connect.Request[ententev1.DescribeRequest]) (*connect.Response[ententev1.DescribeResponse], error)
 	Enroll(context.Context, *connect.Request[ententev1.EnrollRequest]) (*connect.Response[ententev1.EnrollResponse], error)
+	// How two devices of one member talk before the second is one: docs/protocol.md 7.11.
+	PutLinkMessage(context.Context, *connect.Request[ententev1.PutLinkMessageRequest]) (*connect.Response[ententev1.PutLinkMessageResponse], error)
+	GetLinkMessage(context.Context, *connect.Request[ententev1.GetLinkMessageRequest]) (*connect.Response[ententev1.GetLinkMessageResponse], error)
 }
 
 // NewEnrolmentServiceClient constructs a client for the entente.v1.EnrolmentService service. By
@@ -141,13 +156,27 @@ func NewEnrolmentServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			connect.WithSchema(enrolmentServiceMethods.ByName("Enroll")),
 			connect.WithClientOptions(opts...),
 		),
+		putLinkMessage: connect.NewClient[ententev1.PutLinkMessageRequest, ententev1.PutLinkMessageResponse](
+			httpClient,
+			baseURL+EnrolmentServicePutLinkMessageProcedure,
+			connect.WithSchema(enrolmentServiceMethods.ByName("PutLinkMessage")),
+			connect.WithClientOptions(opts...),
+		),
+		getLinkMessage: connect.NewClient[ententev1.GetLinkMessageRequest, ententev1.GetLinkMessageResponse](
+			httpClient,
+			baseURL+EnrolmentServiceGetLinkMessageProcedure,
+			connect.WithSchema(enrolmentServiceMethods.ByName("GetLinkMessage")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // enrolmentServiceClient implements EnrolmentServiceClient.
 type enrolmentServiceClient struct {
-	describe *connect.Client[ententev1.DescribeRequest, ententev1.DescribeResponse]
-	enroll   *connect.Client[ententev1.EnrollRequest, ententev1.EnrollResponse]
+	describe       *connect.Client[ententev1.DescribeRequest, ententev1.DescribeResponse]
+	enroll         *connect.Client[ententev1.EnrollRequest, ententev1.EnrollResponse]
+	putLinkMessage *connect.Client[ententev1.PutLinkMessageRequest, ententev1.PutLinkMessageResponse]
+	getLinkMessage *connect.Client[ententev1.GetLinkMessageRequest, ententev1.GetLinkMessageResponse]
 }
 
 // Describe calls entente.v1.EnrolmentService.Describe.
@@ -160,10 +189,23 @@ func (c *enrolmentServiceClient) Enroll(ctx context.Context, req *connect.Reques
 	return c.enroll.CallUnary(ctx, req)
 }
 
+// PutLinkMessage calls entente.v1.EnrolmentService.PutLinkMessage.
+func (c *enrolmentServiceClient) PutLinkMessage(ctx context.Context, req *connect.Request[ententev1.PutLinkMessageRequest]) (*connect.Response[ententev1.PutLinkMessageResponse], error) {
+	return c.putLinkMessage.CallUnary(ctx, req)
+}
+
+// GetLinkMessage calls entente.v1.EnrolmentService.GetLinkMessage.
+func (c *enrolmentServiceClient) GetLinkMessage(ctx context.Context, req *connect.Request[ententev1.GetLinkMessageRequest]) (*connect.Response[ententev1.GetLinkMessageResponse], error) {
+	return c.getLinkMessage.CallUnary(ctx, req)
+}
+
 // EnrolmentServiceHandler is an implementation of the entente.v1.EnrolmentService service.
 type EnrolmentServiceHandler interface {
 	Describe(context.Context, *connect.Request[ententev1.DescribeRequest]) (*connect.Response[ententev1.DescribeResponse], error)
 	Enroll(context.Context, *connect.Request[ententev1.EnrollRequest]) (*connect.Response[ententev1.EnrollResponse], error)
+	// How two devices of one member talk before the second is one: docs/protocol.md 7.11.
+	PutLinkMessage(context.Context, *connect.Request[ententev1.PutLinkMessageRequest]) (*connect.Response[ententev1.PutLinkMessageResponse], error)
+	GetLinkMessage(context.Context, *connect.Request[ententev1.GetLinkMessageRequest]) (*connect.Response[ententev1.GetLinkMessageResponse], error)
 }
 
 // NewEnrolmentServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -185,12 +227,28 @@ func NewEnrolmentServiceHandler(svc EnrolmentServiceHandler, opts ...connect.Han
 		connect.WithSchema(enrolmentServiceMethods.ByName("Enroll")),
 		connect.WithHandlerOptions(opts...),
 	)
+	enrolmentServicePutLinkMessageHandler := connect.NewUnaryHandler(
+		EnrolmentServicePutLinkMessageProcedure,
+		svc.PutLinkMessage,
+		connect.WithSchema(enrolmentServiceMethods.ByName("PutLinkMessage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	enrolmentServiceGetLinkMessageHandler := connect.NewUnaryHandler(
+		EnrolmentServiceGetLinkMessageProcedure,
+		svc.GetLinkMessage,
+		connect.WithSchema(enrolmentServiceMethods.ByName("GetLinkMessage")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/entente.v1.EnrolmentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case EnrolmentServiceDescribeProcedure:
 			enrolmentServiceDescribeHandler.ServeHTTP(w, r)
 		case EnrolmentServiceEnrollProcedure:
 			enrolmentServiceEnrollHandler.ServeHTTP(w, r)
+		case EnrolmentServicePutLinkMessageProcedure:
+			enrolmentServicePutLinkMessageHandler.ServeHTTP(w, r)
+		case EnrolmentServiceGetLinkMessageProcedure:
+			enrolmentServiceGetLinkMessageHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -208,6 +266,14 @@ func (UnimplementedEnrolmentServiceHandler) Enroll(context.Context, *connect.Req
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.EnrolmentService.Enroll is not implemented"))
 }
 
+func (UnimplementedEnrolmentServiceHandler) PutLinkMessage(context.Context, *connect.Request[ententev1.PutLinkMessageRequest]) (*connect.Response[ententev1.PutLinkMessageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.EnrolmentService.PutLinkMessage is not implemented"))
+}
+
+func (UnimplementedEnrolmentServiceHandler) GetLinkMessage(context.Context, *connect.Request[ententev1.GetLinkMessageRequest]) (*connect.Response[ententev1.GetLinkMessageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.EnrolmentService.GetLinkMessage is not implemented"))
+}
+
 // DeviceServiceClient is a client for the entente.v1.DeviceService service.
 type DeviceServiceClient interface {
 	OpenSession(context.Context, *connect.Request[ententev1.OpenSessionRequest]) (*connect.Response[ententev1.OpenSessionResponse], error)
@@ -222,6 +288,10 @@ type DeviceServiceClient interface {
 	GetRoomLog(context.Context, *connect.Request[ententev1.GetRoomLogRequest]) (*connect.Response[ententev1.GetRoomLogResponse], error)
 	RevokeDevice(context.Context, *connect.Request[ententev1.RevokeDeviceRequest]) (*connect.Response[ententev1.RevokeDeviceResponse], error)
 	Account(context.Context, *connect.Request[ententev1.AccountRequest]) (*connect.Response[ententev1.AccountResponse], error)
+	// Further devices of a member: docs/protocol.md 7.11.
+	OpenLink(context.Context, *connect.Request[ententev1.OpenLinkRequest]) (*connect.Response[ententev1.OpenLinkResponse], error)
+	AddDevice(context.Context, *connect.Request[ententev1.AddDeviceRequest]) (*connect.Response[ententev1.AddDeviceResponse], error)
+	ClaimOwn(context.Context, *connect.Request[ententev1.ClaimOwnRequest]) (*connect.Response[ententev1.ClaimKeyPackagesResponse], error)
 	ListContacts(context.Context, *connect.Request[ententev1.ListContactsRequest]) (*connect.Response[ententev1.ListContactsResponse], error)
 	SetContact(context.Context, *connect.Request[ententev1.SetContactRequest]) (*connect.Response[ententev1.SetContactResponse], error)
 	// The session as calls, where no WebSocket passes: docs/protocol.md 6.6.
@@ -322,6 +392,24 @@ func NewDeviceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			httpClient,
 			baseURL+DeviceServiceAccountProcedure,
 			connect.WithSchema(deviceServiceMethods.ByName("Account")),
+			connect.WithClientOptions(opts...),
+		),
+		openLink: connect.NewClient[ententev1.OpenLinkRequest, ententev1.OpenLinkResponse](
+			httpClient,
+			baseURL+DeviceServiceOpenLinkProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("OpenLink")),
+			connect.WithClientOptions(opts...),
+		),
+		addDevice: connect.NewClient[ententev1.AddDeviceRequest, ententev1.AddDeviceResponse](
+			httpClient,
+			baseURL+DeviceServiceAddDeviceProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("AddDevice")),
+			connect.WithClientOptions(opts...),
+		),
+		claimOwn: connect.NewClient[ententev1.ClaimOwnRequest, ententev1.ClaimKeyPackagesResponse](
+			httpClient,
+			baseURL+DeviceServiceClaimOwnProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("ClaimOwn")),
 			connect.WithClientOptions(opts...),
 		),
 		listContacts: connect.NewClient[ententev1.ListContactsRequest, ententev1.ListContactsResponse](
@@ -425,6 +513,9 @@ type deviceServiceClient struct {
 	getRoomLog         *connect.Client[ententev1.GetRoomLogRequest, ententev1.GetRoomLogResponse]
 	revokeDevice       *connect.Client[ententev1.RevokeDeviceRequest, ententev1.RevokeDeviceResponse]
 	account            *connect.Client[ententev1.AccountRequest, ententev1.AccountResponse]
+	openLink           *connect.Client[ententev1.OpenLinkRequest, ententev1.OpenLinkResponse]
+	addDevice          *connect.Client[ententev1.AddDeviceRequest, ententev1.AddDeviceResponse]
+	claimOwn           *connect.Client[ententev1.ClaimOwnRequest, ententev1.ClaimKeyPackagesResponse]
 	listContacts       *connect.Client[ententev1.ListContactsRequest, ententev1.ListContactsResponse]
 	setContact         *connect.Client[ententev1.SetContactRequest, ententev1.SetContactResponse]
 	submit             *connect.Client[ententev1.SubmitRequest, ententev1.SubmitResponse]
@@ -499,6 +590,21 @@ func (c *deviceServiceClient) RevokeDevice(ctx context.Context, req *connect.Req
 // Account calls entente.v1.DeviceService.Account.
 func (c *deviceServiceClient) Account(ctx context.Context, req *connect.Request[ententev1.AccountRequest]) (*connect.Response[ententev1.AccountResponse], error) {
 	return c.account.CallUnary(ctx, req)
+}
+
+// OpenLink calls entente.v1.DeviceService.OpenLink.
+func (c *deviceServiceClient) OpenLink(ctx context.Context, req *connect.Request[ententev1.OpenLinkRequest]) (*connect.Response[ententev1.OpenLinkResponse], error) {
+	return c.openLink.CallUnary(ctx, req)
+}
+
+// AddDevice calls entente.v1.DeviceService.AddDevice.
+func (c *deviceServiceClient) AddDevice(ctx context.Context, req *connect.Request[ententev1.AddDeviceRequest]) (*connect.Response[ententev1.AddDeviceResponse], error) {
+	return c.addDevice.CallUnary(ctx, req)
+}
+
+// ClaimOwn calls entente.v1.DeviceService.ClaimOwn.
+func (c *deviceServiceClient) ClaimOwn(ctx context.Context, req *connect.Request[ententev1.ClaimOwnRequest]) (*connect.Response[ententev1.ClaimKeyPackagesResponse], error) {
+	return c.claimOwn.CallUnary(ctx, req)
 }
 
 // ListContacts calls entente.v1.DeviceService.ListContacts.
@@ -585,6 +691,10 @@ type DeviceServiceHandler interface {
 	GetRoomLog(context.Context, *connect.Request[ententev1.GetRoomLogRequest]) (*connect.Response[ententev1.GetRoomLogResponse], error)
 	RevokeDevice(context.Context, *connect.Request[ententev1.RevokeDeviceRequest]) (*connect.Response[ententev1.RevokeDeviceResponse], error)
 	Account(context.Context, *connect.Request[ententev1.AccountRequest]) (*connect.Response[ententev1.AccountResponse], error)
+	// Further devices of a member: docs/protocol.md 7.11.
+	OpenLink(context.Context, *connect.Request[ententev1.OpenLinkRequest]) (*connect.Response[ententev1.OpenLinkResponse], error)
+	AddDevice(context.Context, *connect.Request[ententev1.AddDeviceRequest]) (*connect.Response[ententev1.AddDeviceResponse], error)
+	ClaimOwn(context.Context, *connect.Request[ententev1.ClaimOwnRequest]) (*connect.Response[ententev1.ClaimKeyPackagesResponse], error)
 	ListContacts(context.Context, *connect.Request[ententev1.ListContactsRequest]) (*connect.Response[ententev1.ListContactsResponse], error)
 	SetContact(context.Context, *connect.Request[ententev1.SetContactRequest]) (*connect.Response[ententev1.SetContactResponse], error)
 	// The session as calls, where no WebSocket passes: docs/protocol.md 6.6.
@@ -681,6 +791,24 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 		DeviceServiceAccountProcedure,
 		svc.Account,
 		connect.WithSchema(deviceServiceMethods.ByName("Account")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServiceOpenLinkHandler := connect.NewUnaryHandler(
+		DeviceServiceOpenLinkProcedure,
+		svc.OpenLink,
+		connect.WithSchema(deviceServiceMethods.ByName("OpenLink")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServiceAddDeviceHandler := connect.NewUnaryHandler(
+		DeviceServiceAddDeviceProcedure,
+		svc.AddDevice,
+		connect.WithSchema(deviceServiceMethods.ByName("AddDevice")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServiceClaimOwnHandler := connect.NewUnaryHandler(
+		DeviceServiceClaimOwnProcedure,
+		svc.ClaimOwn,
+		connect.WithSchema(deviceServiceMethods.ByName("ClaimOwn")),
 		connect.WithHandlerOptions(opts...),
 	)
 	deviceServiceListContactsHandler := connect.NewUnaryHandler(
@@ -793,6 +921,12 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 			deviceServiceRevokeDeviceHandler.ServeHTTP(w, r)
 		case DeviceServiceAccountProcedure:
 			deviceServiceAccountHandler.ServeHTTP(w, r)
+		case DeviceServiceOpenLinkProcedure:
+			deviceServiceOpenLinkHandler.ServeHTTP(w, r)
+		case DeviceServiceAddDeviceProcedure:
+			deviceServiceAddDeviceHandler.ServeHTTP(w, r)
+		case DeviceServiceClaimOwnProcedure:
+			deviceServiceClaimOwnHandler.ServeHTTP(w, r)
 		case DeviceServiceListContactsProcedure:
 			deviceServiceListContactsHandler.ServeHTTP(w, r)
 		case DeviceServiceSetContactProcedure:
@@ -876,6 +1010,18 @@ func (UnimplementedDeviceServiceHandler) RevokeDevice(context.Context, *connect.
 
 func (UnimplementedDeviceServiceHandler) Account(context.Context, *connect.Request[ententev1.AccountRequest]) (*connect.Response[ententev1.AccountResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.Account is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) OpenLink(context.Context, *connect.Request[ententev1.OpenLinkRequest]) (*connect.Response[ententev1.OpenLinkResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.OpenLink is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) AddDevice(context.Context, *connect.Request[ententev1.AddDeviceRequest]) (*connect.Response[ententev1.AddDeviceResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.AddDevice is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) ClaimOwn(context.Context, *connect.Request[ententev1.ClaimOwnRequest]) (*connect.Response[ententev1.ClaimKeyPackagesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.ClaimOwn is not implemented"))
 }
 
 func (UnimplementedDeviceServiceHandler) ListContacts(context.Context, *connect.Request[ententev1.ListContactsRequest]) (*connect.Response[ententev1.ListContactsResponse], error) {

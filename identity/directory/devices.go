@@ -1,0 +1,74 @@
+package directory
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/store"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// AddDevice puts a further device into a member's record: one whose certificate the
+// member key has signed. What also adds to the transaction (nil: nothing) becomes
+// durable with it. Repeating it is a success.
+func (d *Directory) AddDevice(ctx context.Context, member wire.MemberID, certificate string, also func(*store.Batch, wire.DeviceID)) (*pb.MemberChain, error) {
+	d.write.Lock()
+	defer d.write.Unlock()
+	e, err := d.entry(member)
+	if err != nil {
+		return nil, err
+	}
+	c, err := d.checkDevice(e.member, certificate)
+	if err != nil {
+		return nil, err
+	}
+	if had := e.member.Devices[c.Device]; had != nil && had.Hash == c.Hash {
+		return d.chain(&e.row), nil
+	}
+	if _, taken := d.ByDevice(c.Device); taken {
+		return nil, wire.Refuse(pb.Code_CODE_EXISTS, "the device is enrolled already")
+	}
+	rec, err := identity.VerifyRecord(e.row.Record, d.opts.Organization)
+	if err != nil {
+		return nil, err
+	}
+	if len(rec.Devices) >= wire.MaxDevicesPerMember {
+		return nil, wire.Refuse(pb.Code_CODE_FULL, "the member has %d devices, the most that are allowed: revoke one", len(rec.Devices))
+	}
+	rec.Devices = append(rec.Devices, identity.DeviceEntry{Device: c.Device, Certificate: c.Hash})
+	if err := d.succeed(rec, e); err != nil {
+		return nil, err
+	}
+	var b store.Batch
+	shown, err := d.put(&b, *rec, e.row.Genesis, append(e.row.Devices[:len(e.row.Devices):len(e.row.Devices)], certificate))
+	if err != nil {
+		return nil, err
+	}
+	if also != nil {
+		also(&b, c.Device)
+	}
+	if _, err := d.store.Commit(context.WithoutCancel(ctx), &b); err != nil {
+		return nil, fmt.Errorf("directory: adding a device: %w", err)
+	}
+	shown()
+	return d.Chain(member)
+}
+
+// checkDevice verifies a certificate against the member's key of now.
+func (d *Directory) checkDevice(m *identity.Member, certificate string) (*identity.DeviceCertificate, error) {
+	if m.Disabled {
+		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "the member is disabled")
+	}
+	c, err := identity.VerifyDeviceCertificate(certificate, m.ID, m.Key)
+	if err != nil || c.Organization != d.opts.Organization.ID || !c.InForce(d.opts.Clock.Now()) {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a device certificate that does not stand: is the device's clock right?")
+	}
+	for _, r := range m.Revoked {
+		if r == c.Device {
+			return nil, wire.Refuse(pb.Code_CODE_REVOKED, "the device was revoked: it needs a new key")
+		}
+	}
+	return c, nil
+}
