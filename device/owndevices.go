@@ -17,7 +17,7 @@ import (
 )
 
 // Each device of a member is a leaf of its own in the member's rooms (docs/protocol.md
-// 7.12). Whichever of them visits first brings in those that the directory names and the
+// 7.13). Whichever of them visits first brings in those that the directory names and the
 // room does not have. What was said before is not theirs.
 
 // bringPause is the least time between two tries to bring a device into one room.

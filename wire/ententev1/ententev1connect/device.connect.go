@@ -128,7 +128,7 @@ const (
 type EnrolmentServiceClient interface {
 	Describe(context.Context, *connect.Request[ententev1.DescribeRequest]) (*connect.Response[ententev1.DescribeResponse], error)
 	Enroll(context.Context, *connect.Request[ententev1.EnrollRequest]) (*connect.Response[ententev1.EnrollResponse], error)
-	// How two devices of one member talk before the second is one: docs/protocol.md 7.11.
+	// How two devices of one member talk before the second is one: docs/protocol.md 7.12.
 	PutLinkMessage(context.Context, *connect.Request[ententev1.PutLinkMessageRequest]) (*connect.Response[ententev1.PutLinkMessageResponse], error)
 	GetLinkMessage(context.Context, *connect.Request[ententev1.GetLinkMessageRequest]) (*connect.Response[ententev1.GetLinkMessageResponse], error)
 }
@@ -203,7 +203,7 @@ func (c *enrolmentServiceClient) GetLinkMessage(ctx context.Context, req *connec
 type EnrolmentServiceHandler interface {
 	Describe(context.Context, *connect.Request[ententev1.DescribeRequest]) (*connect.Response[ententev1.DescribeResponse], error)
 	Enroll(context.Context, *connect.Request[ententev1.EnrollRequest]) (*connect.Response[ententev1.EnrollResponse], error)
-	// How two devices of one member talk before the second is one: docs/protocol.md 7.11.
+	// How two devices of one member talk before the second is one: docs/protocol.md 7.12.
 	PutLinkMessage(context.Context, *connect.Request[ententev1.PutLinkMessageRequest]) (*connect.Response[ententev1.PutLinkMessageResponse], error)
 	GetLinkMessage(context.Context, *connect.Request[ententev1.GetLinkMessageRequest]) (*connect.Response[ententev1.GetLinkMessageResponse], error)
 }
@@ -288,7 +288,7 @@ type DeviceServiceClient interface {
 	GetRoomLog(context.Context, *connect.Request[ententev1.GetRoomLogRequest]) (*connect.Response[ententev1.GetRoomLogResponse], error)
 	RevokeDevice(context.Context, *connect.Request[ententev1.RevokeDeviceRequest]) (*connect.Response[ententev1.RevokeDeviceResponse], error)
 	Account(context.Context, *connect.Request[ententev1.AccountRequest]) (*connect.Response[ententev1.AccountResponse], error)
-	// Further devices of a member: docs/protocol.md 7.11.
+	// Further devices of a member: docs/protocol.md 7.12.
 	OpenLink(context.Context, *connect.Request[ententev1.OpenLinkRequest]) (*connect.Response[ententev1.OpenLinkResponse], error)
 	AddDevice(context.Context, *connect.Request[ententev1.AddDeviceRequest]) (*connect.Response[ententev1.AddDeviceResponse], error)
 	ClaimOwn(context.Context, *connect.Request[ententev1.ClaimOwnRequest]) (*connect.Response[ententev1.ClaimKeyPackagesResponse], error)
@@ -691,7 +691,7 @@ type DeviceServiceHandler interface {
 	GetRoomLog(context.Context, *connect.Request[ententev1.GetRoomLogRequest]) (*connect.Response[ententev1.GetRoomLogResponse], error)
 	RevokeDevice(context.Context, *connect.Request[ententev1.RevokeDeviceRequest]) (*connect.Response[ententev1.RevokeDeviceResponse], error)
 	Account(context.Context, *connect.Request[ententev1.AccountRequest]) (*connect.Response[ententev1.AccountResponse], error)
-	// Further devices of a member: docs/protocol.md 7.11.
+	// Further devices of a member: docs/protocol.md 7.12.
 	OpenLink(context.Context, *connect.Request[ententev1.OpenLinkRequest]) (*connect.Response[ententev1.OpenLinkResponse], error)
 	AddDevice(context.Context, *connect.Request[ententev1.AddDeviceRequest]) (*connect.Response[ententev1.AddDeviceResponse], error)
 	ClaimOwn(context.Context, *connect.Request[ententev1.ClaimOwnRequest]) (*connect.Response[ententev1.ClaimKeyPackagesResponse], error)
