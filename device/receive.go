@@ -363,6 +363,7 @@ func (b *batch) advanceSeq(r *room, seq uint64) bool {
 	if r.Seq > 0 && seq > r.Seq+1 && !b.ownBetween(r, seq) {
 		b.show(Shown{Event: "room", State: "gap", Room: r.ID.String(), Seq: seq,
 			Reason: fmt.Sprintf("entries %d to %d did not arrive", r.Seq+1, seq-1), At: b.d.now()})
+		r.Holes = append(r.Holes[max(0, len(r.Holes)+1-maxHoles):len(r.Holes):len(r.Holes)], [2]uint64{r.Seq + 1, seq - 1})
 	}
 	r.Seq = seq
 	b.touch(r.ID)
@@ -586,10 +587,12 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	if core.Epoch > r.state.Epoch() && !r.Ended {
 		return errBehind
 	}
-	if !b.advanceSeq(r, env.Seq) {
+	switch {
+	case b.advanceSeq(r, env.Seq):
+		b.chain(r, env)
+	case !r.fill(env.Seq):
 		return nil // a repeated place
 	}
-	b.chain(r, env)
 	next, got, err := r.state.Decrypt(core.Body)
 	if err != nil {
 		return err

@@ -32,7 +32,8 @@ type room struct {
 	Seq        uint64 // last entry of the room's sequence that we have seen
 	Head       []byte // hash of entry HeadSeq: what the one after it has to name
 	HeadSeq    uint64
-	Ended      bool // we were removed
+	Holes      [][2]uint64 `json:",omitempty"` // places that were passed over, first and last: a message may still come
+	Ended      bool        // we were removed
 	Resynced   time.Time
 	Brought    time.Time // when we tried last to bring our other devices in
 	Creating   []byte    // CreateRoomRequest that waits for the hub's answer
