@@ -104,10 +104,11 @@ func (f *Federation) newPartner(id wire.OrganizationID) *partner {
 	}
 }
 
-// itemBucket is the partner's rate: the agreement's, when it has one of its own.
+// itemBucket is the partner's rate: the agreement's, when it has one of its own, which may
+// be less than ours.
 func (f *Federation) itemBucket(t identity.Terms) *bucket {
 	l := f.opts.Limits
-	if t.Rate > 0 && float64(t.Rate) > l.Items {
+	if t.Rate > 0 {
 		return newBucket(float64(t.Rate), 10*float64(t.Rate))
 	}
 	return newBucket(l.Items, float64(l.Burst))

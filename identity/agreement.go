@@ -42,7 +42,7 @@ type Terms struct {
 
 // DefaultTerms are those that `partner invite` proposes.
 func DefaultTerms(from, until time.Time) Terms {
-	return Terms{Directory: "exact", Rooms: true, FileSize: 2 << 30, Contact: ContactOpen, Transit: "none",
+	return Terms{Directory: "exact", Rooms: true, Guests: true, FileSize: 2 << 30, Contact: ContactOpen, Transit: "none",
 		ValidFrom: from.UTC().Truncate(time.Second), ValidUntil: until.UTC().Truncate(time.Second), Abuse: "-"}
 }
 

@@ -24,6 +24,11 @@ func (c *change) acceptWelcome(from wire.OrganizationID, item *pb.Item, core *pb
 	if d.known && (d.row.Hub != from || d.row.Generation > core.Generation) {
 		return wire.Status(pb.Code_CODE_FORBIDDEN, "the room is ordered by another organization")
 	}
+	if a, err := c.n.fed.InForce(from, c.n.clock.Now()); err != nil {
+		return wire.StatusOf(err)
+	} else if item.Members > 2 && !a.Terms.Rooms {
+		return wire.StatusOf(against(c.n.nameOf(from), "allows rooms of two people only"))
+	}
 	var devices []wire.DeviceID
 	for _, device := range ourDevices(item.Recipients, c.n.org.ID) {
 		if c.n.active(device) {

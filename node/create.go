@@ -117,12 +117,12 @@ func (c *change) checkNewRoom(device wire.DeviceID, id wire.RoomID, generation u
 	if !bytes.Equal(room.ID, id[:]) || room.Generation != generation || !bytes.Equal(room.Hub, c.n.org.ID[:]) || !bytes.Equal(room.HubNode, c.n.peer[:]) || room.Ended {
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a room extension of another room or hub")
 	}
+	var others []wire.OrganizationID
 	for _, o := range room.Organizations {
-		if org := wire.OrganizationID(o.Organization); org != c.n.org.ID {
-			if _, err := c.n.fed.InForce(org, c.n.clock.Now()); err != nil {
-				return err
-			}
-		}
+		others = append(others, wire.OrganizationID(o.Organization))
+	}
+	if err := c.n.allowed(nil, rules, others); err != nil {
+		return err
 	}
 	if err := policy.CheckHubSender(group.Extensions(), c.n.org.ID, c.n.org.Manifest.Hub); err != nil {
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "the room's external sender is not its hub")

@@ -64,6 +64,9 @@ func (n *Node) resolve(ctx context.Context, text string) (*pb.ResolveResponse, e
 	if err != nil {
 		return nil, wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "%s has no agreement with %s", n.org.Manifest.Name, address.Organization)
 	}
+	if _, err := n.mayLookUp(partner.ID); err != nil {
+		return nil, err
+	}
 	q := &pb.QueryRequest{Query: &pb.QueryRequest_Resolve{Resolve: &pb.ResolveQuery{Name: address.Name}}}
 	got, err := n.ask(ctx, partner.ID, q)
 	if err != nil {

@@ -33,8 +33,13 @@ type following struct {
 
 func newFollowing(t testing.TB) *following {
 	t.Helper()
+	return newFollowingOn(t, nil)
+}
+
+func newFollowingOn(t testing.TB, terms *pb.TermsChange) *following {
+	t.Helper()
 	f := &following{t: t, acme: newSite(t, "acme.example"), globex: newSite(t, "globex.example"), third: newSite(t, "initech.example"), accepted: 1_000}
-	agree(t, f.acme, f.globex)
+	agreeOn(t, f.acme, f.globex, terms)
 	agree(t, f.acme, f.third)
 	f.alice, f.bob, f.pat = f.acme.client("alice"), f.acme.client("bob"), f.globex.client("pat")
 	f.globex.halt()

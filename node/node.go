@@ -375,16 +375,6 @@ func (n *Node) memberOf(device wire.DeviceID) wire.MemberID {
 	return id
 }
 
-// retentionWith is how long envelopes of a partner may be kept at most; zero when
-// the agreement says nothing.
-func (n *Node) retentionWith(partner wire.OrganizationID) time.Time {
-	a, err := n.fed.InForce(partner, n.clock.Now())
-	if err != nil || a.Terms.Retention == 0 {
-		return time.Time{}
-	}
-	return n.clock.Now().Add(a.Terms.Retention)
-}
-
 // partner returns a partner's organization as last heard of.
 func (n *Node) partner(id wire.OrganizationID) (*identity.Organization, bool) {
 	org, err := n.fed.Organization(id)

@@ -121,8 +121,12 @@ func (c *change) orderMessage(d *draft, s submission) *pb.Status {
 		d.place = before
 		return refused[0].Status
 	}
+	deadline := c.n.clock.Now().Add(terms.keep)
+	if !s.from.IsZero() {
+		deadline = earliest(c.n.retentionWith(s.from), deadline)
+	}
 	staged, err := c.stage(mailbox.Delivery{Item: item, From: s.from, Sender: s.quotaKey(), Devices: local, Partners: partners,
-		Deadline: c.n.clock.Now().Add(terms.keep)})
+		Deadline: earliest(c.n.retentionWith(partners...), deadline)})
 	if err != nil {
 		d.place = before
 		return wire.StatusOf(err)

@@ -19,7 +19,7 @@ func (n *Node) Query(ctx context.Context, from wire.OrganizationID, q *pb.QueryR
 	switch q := q.Query.(type) {
 	case *pb.QueryRequest_Resolve:
 		var chain *pb.MemberChain
-		if chain, err = n.resolveLocal(q.Resolve); err == nil {
+		if chain, err = n.resolveFor(from, q.Resolve); err == nil {
 			a.Answer = &pb.QueryResponse_Resolve{Resolve: &pb.ResolveAnswer{Chain: chain}}
 		}
 	case *pb.QueryRequest_Chain:
@@ -71,6 +71,16 @@ func (n *Node) Query(ctx context.Context, from wire.OrganizationID, q *pb.QueryR
 	}
 	a.Status = wire.StatusOf(err)
 	return a
+}
+
+// resolveFor answers a partner's look-up, as far as the agreement goes.
+func (n *Node) resolveFor(from wire.OrganizationID, q *pb.ResolveQuery) (*pb.MemberChain, error) {
+	if q.Name != "" {
+		if _, err := n.mayLookUp(from); err != nil {
+			return nil, err
+		}
+	}
+	return n.resolveLocal(q)
 }
 
 // resolveLocal finds a member of ours by name or ID.

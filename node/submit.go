@@ -196,7 +196,8 @@ func (c *change) forward(d *draft, s submission) *pb.Status {
 		return wire.StatusOf(err)
 	}
 	item := &pb.Item{Kind: pb.ItemKind_ITEM_KIND_SUBMIT, Envelope: &pb.Envelope{Core: s.core}, Bundle: s.bundle}
-	staged, err := c.stage(mailbox.Delivery{Item: item, Sender: s.quotaKey(), Partners: []wire.OrganizationID{d.row.Hub}})
+	staged, err := c.stage(mailbox.Delivery{Item: item, Sender: s.quotaKey(), Partners: []wire.OrganizationID{d.row.Hub},
+		Deadline: c.n.retentionWith(d.row.Hub)})
 	if err != nil {
 		return wire.StatusOf(err)
 	}

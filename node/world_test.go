@@ -81,6 +81,11 @@ func (s *site) start() {
 // agree makes two sites partners over their real federation.
 func agree(t testing.TB, a, b *site) {
 	t.Helper()
+	agreeOn(t, a, b, nil)
+}
+
+func agreeOn(t testing.TB, a, b *site, terms *pb.TermsChange) {
+	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for !a.ready.Load() || !b.ready.Load() {
 		if time.Now().After(deadline) {
@@ -88,7 +93,7 @@ func agree(t testing.TB, a, b *site) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	invited, err := a.invitePartner(t.Context(), &pb.InvitePartnerRequest{Name: b.org.Manifest.Name, Contact: "open"})
+	invited, err := a.invitePartner(t.Context(), &pb.InvitePartnerRequest{Name: b.org.Manifest.Name, Contact: "open", Terms: terms})
 	must(t, err)
 	_, err = b.fed.Accept(t.Context(), invited.Token)
 	must(t, err)
@@ -202,11 +207,7 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, acme: newSite(t, "acme.example"), globex: newSite(t, "globex.example")}
-	agree(t, w.acme, w.globex)
-	w.alice, w.bob, w.carol = w.acme.client("alice"), w.acme.client("bob"), w.acme.client("carol")
-	w.pat, w.quinn = w.globex.client("pat").knownTo(w.acme), w.globex.client("quinn").knownTo(w.acme)
-	w.globex.halt()
+	w := newWorldOn(t, nil)
 	rand.Read(w.room[:])
 	request, states := w.creation(w.room, w.bob, w.pat)
 	if st := w.acme.createRoom(t.Context(), w.alice.id, request); st.Code != pb.Code_CODE_SEQUENCED {
@@ -215,6 +216,17 @@ func newWorld(t testing.TB) *world {
 	for c, s := range states {
 		c.state = s
 	}
+	return w
+}
+
+// newWorldOn is a world without a room, under an agreement with these terms.
+func newWorldOn(t testing.TB, terms *pb.TermsChange) *world {
+	t.Helper()
+	w := &world{t: t, acme: newSite(t, "acme.example"), globex: newSite(t, "globex.example")}
+	agreeOn(t, w.acme, w.globex, terms)
+	w.alice, w.bob, w.carol = w.acme.client("alice"), w.acme.client("bob"), w.acme.client("carol")
+	w.pat, w.quinn = w.globex.client("pat").knownTo(w.acme), w.globex.client("quinn").knownTo(w.acme)
+	w.globex.halt()
 	return w
 }
 

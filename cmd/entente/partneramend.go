@@ -22,7 +22,7 @@ func termFlags(c *cobra.Command) func() (*pb.TermsChange, error) {
 	rooms := f.Bool("rooms", true, "rooms of more than two people")
 	fileSize := f.String("file-size", "2GiB", "largest file, such as 100MiB; 0: no files")
 	calls := f.Bool("calls", false, "calls")
-	guests := f.Bool("guests", false, "guests of the partner in our rooms, and ours in theirs")
+	guests := f.Bool("guests", true, "guests of the partner in our rooms, and ours in theirs")
 	transit := f.String("transit", "none", "rooms with organizations that one side has no agreement with: none, named, any")
 	retention := f.Duration("retention", 0, "messages between us are kept no longer than this, such as 72h; 0: no ceiling of its own")
 	rate := f.Uint64("rate", 0, "items a second each way; 0: the default of each side")
