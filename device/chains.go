@@ -26,6 +26,7 @@ type chains struct {
 	mu      sync.Mutex
 	members map[memberKey]*identity.Member
 	asked   map[askedCertificate]time.Time
+	changes uint64 // counts what was learned
 }
 
 // askedCertificate is a certificate for which a member's chain was fetched anew.
@@ -71,7 +72,10 @@ func (c *chains) ValidateLeaf(check mls.LeafCheck) error {
 			return &chainNeeded{memberKey{cred.Organization, cred.Member}} // newer than what we know
 		}
 	}
-	return err
+	if err != nil {
+		return c.former(check, cred, m, err)
+	}
+	return nil
 }
 
 func revoked(m *identity.Member, d wire.DeviceID) bool {
@@ -155,6 +159,7 @@ func (d *Device) fetch(ctx context.Context, k memberKey) (*identity.Member, erro
 type learned struct {
 	memberKey
 	member *identity.Member
+	known  *identity.Member // what it follows; nil: the first that we see
 	raw    []byte
 }
 
@@ -210,12 +215,14 @@ func (d *Device) verifyChain(org wire.OrganizationID, chain *pb.MemberChain) (*l
 		return nil, fmt.Errorf("device: a chain: %w", err)
 	}
 	k := memberKey{org, m.ID}
-	if known, err := d.chains.get(k); err == nil {
-		if err := m.Supersedes(known); err != nil {
-			return nil, err
-		}
+	known, err := d.chains.get(k)
+	if err != nil {
+		return &learned{k, m, nil, raw}, nil
 	}
-	return &learned{k, m, raw}, nil
+	if err := m.Supersedes(known); err != nil {
+		return nil, err
+	}
+	return &learned{k, m, known, raw}, nil
 }
 
 func (t *txn) putChain(l *learned) error {
@@ -239,6 +246,11 @@ func (t *txn) putChain(l *learned) error {
 	if err := t.putMetaJSON(nameKey(l.member.Address()), l.memberKey); err != nil {
 		return err
 	}
+	if l.known != nil {
+		if err := t.noteFormer(l.known, l.member); err != nil {
+			return err
+		}
+	}
 	return t.putMeta(chainKey(l.memberKey), l.raw)
 }
 
@@ -247,6 +259,7 @@ func (c *chains) learned(list ...*learned) {
 	defer c.mu.Unlock()
 	for _, l := range list {
 		c.keep(l.memberKey, l.member)
+		c.changes++
 	}
 }
 

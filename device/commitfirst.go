@@ -49,8 +49,11 @@ func (l *link) heldBack(id wire.RoomID) (held, committing bool, err error) {
 	l.d.mu.Lock()
 	defer l.d.mu.Unlock()
 	r := l.d.rooms[id]
-	if r == nil || !r.mustCommit() {
+	if r == nil {
 		return false, false, nil
+	}
+	if !r.mustCommit() {
+		return false, l.d.holdsFormer(r), nil // the hub's proposals are on their way
 	}
 	if why := l.held[id]; why != nil {
 		return true, false, errors.Join(errors.New("device: the room's pending proposals cannot be committed"), why)

@@ -61,6 +61,7 @@ type Device struct {
 	events   chan struct{} // poked when something to show was stored
 	// opened is the submission counter that the files had; compared, that the node had
 	// no higher one.
+	guards    map[wire.RoomID]guard // what holdsFormer found
 	onCode    func(code string)
 	onSession atomic.Pointer[func(state, reason string)]
 	opened    uint64
@@ -118,7 +119,7 @@ func openFolder(dir string, passphrase []byte, options []Option) (*Device, error
 		return nil, err
 	}
 	debug.FreeOSMemory() // what Argon2id took
-	d := &Device{vault: v, mu: make(lock, 1), now: time.Now, rooms: make(map[wire.RoomID]*room), outcomes: make(map[uint64]*pb.Status), events: make(chan struct{}, 1)}
+	d := &Device{vault: v, mu: make(lock, 1), now: time.Now, rooms: make(map[wire.RoomID]*room), outcomes: make(map[uint64]*pb.Status), guards: make(map[wire.RoomID]guard), events: make(chan struct{}, 1)}
 	for _, set := range options {
 		set(d)
 	}

@@ -32,6 +32,13 @@ type Linking struct {
 
 // OpenLink begins to link another device of this member.
 func (d *Device) OpenLink(ctx context.Context) (*Linking, error) {
+	a, err := d.Account(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(d.learnOwn(a.Chain), d.checkKey(ctx)); err != nil {
+		return nil, err
+	}
 	l := identity.Link{Device: true, Host: strings.TrimPrefix(d.account.URL, "https://"), Name: d.account.Name, Organization: d.account.OrgName,
 		Pin: d.account.Pin, Web: d.account.Web}
 	rand.Read(l.Secret[:])
@@ -39,11 +46,11 @@ func (d *Device) OpenLink(ctx context.Context) (*Linking, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := call(ctx, d.home.Device.OpenLink, &pb.OpenLinkRequest{Slot: c.slot[:]})
+	opened, err := call(ctx, d.home.Device.OpenLink, &pb.OpenLinkRequest{Slot: c.slot[:]})
 	if err != nil {
 		return nil, err
 	}
-	return &Linking{Link: l.String(), Expires: time.Unix(a.ExpiresUnix, 0), d: d, channel: c}, nil
+	return &Linking{Link: l.String(), Expires: time.Unix(opened.ExpiresUnix, 0), d: d, channel: c}, nil
 }
 
 // Wait returns when a device has come: the code that has to be on its screen, and what it

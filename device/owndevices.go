@@ -140,7 +140,8 @@ const bringPatience = 15 * time.Second
 func (l *link) bringLater(ctx context.Context) error {
 	short, stop := context.WithTimeout(ctx, bringPatience)
 	defer stop()
-	_ = l.bringOwn(short) // else the next visit does it
+	_ = l.d.settleKey(short) // else the next visit does it, as what follows
+	_ = l.bringOwn(short)
 	return ctx.Err()
 }
 

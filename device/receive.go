@@ -232,6 +232,8 @@ func (b *batch) deliver(x *pb.Deliver) error {
 		return b.notice(core)
 	case pb.Kind_KIND_REQUEST:
 		return b.request(core)
+	case pb.Kind_KIND_MEMBER_KEY:
+		return b.memberKey(core)
 	case pb.Kind_KIND_COMPLAINT:
 		return b.roomCase(core)
 	}
@@ -601,6 +603,9 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	b.touch(r.ID)
 	sender, err := wire.ParseCredential(got.Credential.Identity)
 	if err != nil {
+		return err
+	}
+	if err := b.d.checkSpeaker(sender); err != nil {
 		return err
 	}
 	from := memberKey{sender.Organization, sender.Member}

@@ -3,6 +3,7 @@ package device
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -207,7 +208,7 @@ func (d *Device) encryptWith(o *outgoing, also func(*txn) error) error {
 	if r.Stopped != "" && r.Accuse == nil {
 		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s", r.Stopped)
 	}
-	if r.stalled() || r.mustCommit() {
+	if r.stalled() || r.mustCommit() || d.holdsFormer(r) {
 		return d.vault.update(func(t *txn) error { return errors.Join(o.save(t), also(t)) })
 	}
 	next, body, err := r.state.Encrypt(nil, o.Content, padTo(len(o.Content)))
@@ -259,13 +260,30 @@ func (l *link) answered(o *outgoing, st *pb.Status) {
 	}()
 }
 
-// Revoke ends another device of this member: the member key signs.
+// Revoke ends another device of this member: the member key signs, and is replaced, for the
+// other device knows it.
 func (d *Device) Revoke(ctx context.Context, device wire.DeviceID) error {
+	if err := d.checkKey(ctx); err != nil {
+		return err
+	}
 	note, err := identity.SignRevocation(identity.Revocation{Organization: d.account.Organization, Member: d.account.Member,
 		Device: device, Issued: d.now(), By: "member"}, d.account.OrgName, d.account.MemberKey)
 	if err != nil {
 		return err
 	}
-	_, err = call(ctx, d.home.Device.RevokeDevice, &pb.RevokeDeviceRequest{Revocation: note})
-	return err
+	if _, err = call(ctx, d.home.Device.RevokeDevice, &pb.RevokeDeviceRequest{Revocation: note}); err != nil || device == d.ID() {
+		return err
+	}
+	failpoint("revoked")
+	a, err := d.Account(ctx)
+	if err == nil {
+		err = d.learnOwn(a.Chain)
+	}
+	if err == nil {
+		err = d.settleKey(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("the device is revoked; your key is not yet replaced, which the next visit does: %w", err)
+	}
+	return nil
 }

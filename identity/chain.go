@@ -18,6 +18,7 @@ type Member struct {
 	Record       [32]byte // hash of the record's text
 	Previous     [32]byte // of the record before
 	Key          ed25519.PublicKey
+	Rotations    []*Rotation // how the key came about, from that of the genesis record
 	Disabled     bool
 	Devices      map[wire.DeviceID]*DeviceCertificate
 	Revoked      []wire.DeviceID
@@ -30,9 +31,9 @@ func (m *Member) Address() wire.Address {
 
 // VerifyChain verifies everything that a member's devices stand on, from the pinned
 // organization ID downwards: manifests, member genesis, current record, device
-// certificates. The genesis record's hash has to be the member ID and, as there are
-// no resets yet, its key the record's key: an organization cannot put another key
-// in, nor a device that the member has not certified.
+// certificates. The genesis record's hash has to be the member ID, and its key the
+// record's key or one that rotations lead to, each signed by the key before: an
+// organization cannot put another key in, nor a device that the member has not certified.
 func VerifyChain(chain *pb.MemberChain, org wire.OrganizationID, now time.Time) (*Member, error) {
 	if chain == nil {
 		return nil, refuse("no chain")
@@ -52,18 +53,27 @@ func VerifyChain(chain *pb.MemberChain, org wire.OrganizationID, now time.Time) 
 	switch {
 	case id != record.Member || genesis.Organization != o.ID:
 		return nil, refuse("a genesis record of another member")
-	case !genesis.Key.Equal(record.Key):
-		return nil, refuse("a member key that the genesis record does not hold")
 	case record.Issued.After(now.Add(wire.NotBeforeSlack)):
 		return nil, refuse("a member record of the future")
 	case len(chain.Devices) != len(record.Devices):
 		return nil, refuse("%d device certificates where the record names %d", len(chain.Devices), len(record.Devices))
 	}
+	rotations, err := verifyRotations(chain.Keys, genesis, id)
+	if err != nil {
+		return nil, err
+	}
+	key := genesis.Key
+	if n := len(rotations); n > 0 {
+		key = rotations[n-1].Key
+	}
+	if !key.Equal(record.Key) {
+		return nil, refuse("a member key to which the genesis record and rotations do not lead")
+	}
 	m := &Member{Organization: o, ID: id, Name: record.Name, Version: record.Version, Record: record.Hash, Previous: record.Previous,
-		Key: record.Key, Disabled: record.Disabled,
+		Key: record.Key, Rotations: rotations, Disabled: record.Disabled,
 		Devices: make(map[wire.DeviceID]*DeviceCertificate, len(record.Devices)), Revoked: record.Revoked}
 	for i, entry := range record.Devices {
-		c, err := VerifyDeviceCertificate(chain.Devices[i], id, record.Key)
+		c, err := m.verifyCertificate(chain.Devices[i], entry)
 		if err != nil {
 			return nil, err
 		}
@@ -85,6 +95,8 @@ func (m *Member) Supersedes(known *Member) error {
 		return refuse("the record of another member")
 	case m.Version < known.Version:
 		return refuse("version %d of a member's record after version %d", m.Version, known.Version)
+	case !m.follows(known):
+		return refuse("a member key that does not follow the known one")
 	case m.Version == known.Version && m.Record != known.Record:
 		return refuse("two records of version %d", m.Version)
 	case m.Version == known.Version+1 && m.Previous != known.Record:

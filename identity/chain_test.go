@@ -47,7 +47,7 @@ func TestDirectoryCannotSpeakForAMember(t *testing.T) {
 		{"nothing", "no chain", nil},
 		{"an empty chain", "0 manifests", &pb.MemberChain{}},
 		{"another organization", "another organization", globex.member(t, "alice", "laptop").chain(t, good)},
-		{"another key in the record", "does not hold", with(func(c *pb.MemberChain, r *MemberRecord) { r.Key = public(mallory.key) })},
+		{"another key in the record", "do not lead", with(func(c *pb.MemberChain, r *MemberRecord) { r.Key = public(mallory.key) })},
 		{"another key with a genesis of its own", "another member", with(func(c *pb.MemberChain, r *MemberRecord) {
 			r.Key, c.Genesis = public(mallory.key), acme.member(t, "mallory").genesis
 		})},

@@ -113,7 +113,9 @@ func readRevocation(note string) (*Revocation, string, error) {
 }
 
 // VerifyRevocation checks a revocation: signed by the organization's directory
-// key, or, when member is given, by that member's key.
+// key, or, when member is given, by that member's key. An older key of the member counts
+// for the devices that its rotations name: the revocation came before the rotation, and may
+// arrive after it.
 func VerifyRevocation(note string, o *Organization, member *Member) (*Revocation, error) {
 	r, text, err := readRevocation(note)
 	if err != nil {
@@ -127,7 +129,7 @@ func VerifyRevocation(note string, o *Organization, member *Member) (*Revocation
 	case r.By == "organization":
 		key = o.DirectoryKey()
 	case r.By == "member" && member != nil && member.ID == r.Member:
-		key = wire.NoteKey{Owner: MemberKeyName(member.ID), Public: member.Key}
+		key = member.revocationKey(note, text, r.Device)
 	default:
 		return nil, refuse("a revocation by %.20q that cannot be checked", r.By)
 	}

@@ -49,6 +49,10 @@
 // entente.im/device/v1, signed by "<member ID>/member": organization, member, device,
 // issued, expires.
 //
+// entente.im/member-key/v1, signed by "<member ID>/member" twice, with the old and the new
+// key: organization, member, number (from 1), previous (key), key, issued, without (0 to 16
+// times: device ID), device (0 to 16 times: device ID and hash of its certificate).
+//
 // entente.im/revocation/v1, signed by "<member ID>/member" or "<name>/directory":
 // organization, member, device, issued, by (member or organization).
 //

@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/store"
@@ -42,7 +43,9 @@ func (d *Directory) AddDevice(ctx context.Context, member wire.MemberID, certifi
 		return nil, err
 	}
 	var b store.Batch
-	shown, err := d.put(&b, *rec, e.row.Genesis, append(e.row.Devices[:len(e.row.Devices):len(e.row.Devices)], certificate))
+	row := e.row
+	row.Devices = append(slices.Clone(row.Devices), certificate)
+	shown, err := d.put(&b, *rec, row)
 	if err != nil {
 		return nil, err
 	}

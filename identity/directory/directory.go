@@ -85,7 +85,8 @@ type memberRow struct {
 	Genesis string   `json:"genesis"`
 	Record  string   `json:"record"`
 	Devices []string `json:"devices"`
-	Nonce   []byte   `json:"nonce"` // of the commitment
+	Keys    []string `json:"keys,omitempty"` // rotations of the member key
+	Nonce   []byte   `json:"nonce"`          // of the commitment
 	Leaf    uint64   `json:"leaf"`
 }
 
@@ -166,7 +167,7 @@ func (d *Directory) show(e *entry) {
 }
 
 func (d *Directory) chain(row *memberRow) *pb.MemberChain {
-	return &pb.MemberChain{Manifests: d.opts.Organization.Notes, Genesis: row.Genesis, Record: row.Record, Devices: row.Devices}
+	return &pb.MemberChain{Manifests: d.opts.Organization.Notes, Genesis: row.Genesis, Record: row.Record, Devices: row.Devices, Keys: row.Keys}
 }
 
 // Lookup finds a member by name: unknownMember when there is none.
@@ -227,14 +228,14 @@ func (d *Directory) Members() []*identity.Member {
 	return out
 }
 
-// put writes a member's next record with its log leaf into a batch; the returned
-// function makes it visible after the commit. d.write is held.
-func (d *Directory) put(b *store.Batch, rec identity.MemberRecord, genesis string, devices []string) (func(), error) {
+// put writes a member's next record with its log leaf into a batch, beside what the row
+// already has; the returned function makes it visible after the commit. d.write is held.
+func (d *Directory) put(b *store.Batch, rec identity.MemberRecord, row memberRow) (func(), error) {
 	note, err := rec.Sign(d.opts.Organization.Manifest.Name, d.opts.Directory)
 	if err != nil {
 		return nil, fmt.Errorf("directory: signing a record: %w", err)
 	}
-	row := memberRow{Version: rowVersion, Genesis: genesis, Record: note, Devices: devices}
+	row.Version, row.Record = rowVersion, note
 	log, err := d.append(b, rec, note, &row)
 	if err != nil {
 		return nil, err
@@ -282,7 +283,8 @@ func (d *Directory) RevokeDevice(ctx context.Context, note string) error {
 	if i < 0 {
 		return wire.Refuse(pb.Code_CODE_UNKNOWN_DEVICE, "")
 	}
-	devices := slices.Delete(slices.Clone(e.row.Devices), i, i+1)
+	row := e.row
+	row.Devices = slices.Delete(slices.Clone(row.Devices), i, i+1)
 	rec.Devices = slices.Delete(rec.Devices, i, i+1)
 	if rec.Revoked = append(rec.Revoked, r.Device); len(rec.Revoked) > identity.MaxRevoked {
 		rec.Revoked = rec.Revoked[1:] // long gone from every room; it cannot come back without the member key
@@ -291,7 +293,7 @@ func (d *Directory) RevokeDevice(ctx context.Context, note string) error {
 		return err
 	}
 	var b store.Batch
-	shown, err := d.put(&b, *rec, e.row.Genesis, devices)
+	shown, err := d.put(&b, *rec, row)
 	if err != nil {
 		return err
 	}

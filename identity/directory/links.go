@@ -228,7 +228,7 @@ func (d *Directory) Enroll(ctx context.Context, e Enrolment, also func(*store.Ba
 		return nil, err
 	}
 	var b store.Batch
-	shown, err := d.put(&b, *rec, e.Genesis, []string{e.Device})
+	shown, err := d.put(&b, *rec, memberRow{Genesis: e.Genesis, Devices: []string{e.Device}})
 	if err != nil {
 		return nil, err
 	}

@@ -481,6 +481,156 @@ func (x *EnrollResponse) GetNodeCertificate() string {
 	return ""
 }
 
+// RotateMemberKeyRequest brings a member's next key, and what its other devices are to get
+// of it: docs/protocol.md 7.14.
+type RotateMemberKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rotation      string                 `protobuf:"bytes,1,opt,name=rotation,proto3" json:"rotation,omitempty"`
+	Keys          []*SealedMemberKey     `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateMemberKeyRequest) Reset() {
+	*x = RotateMemberKeyRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateMemberKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateMemberKeyRequest) ProtoMessage() {}
+
+func (x *RotateMemberKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateMemberKeyRequest.ProtoReflect.Descriptor instead.
+func (*RotateMemberKeyRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RotateMemberKeyRequest) GetRotation() string {
+	if x != nil {
+		return x.Rotation
+	}
+	return ""
+}
+
+func (x *RotateMemberKeyRequest) GetKeys() []*SealedMemberKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type SealedMemberKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Device        []byte                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	Body          *MemberKeyBody         `protobuf:"bytes,2,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SealedMemberKey) Reset() {
+	*x = SealedMemberKey{}
+	mi := &file_entente_v1_device_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SealedMemberKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SealedMemberKey) ProtoMessage() {}
+
+func (x *SealedMemberKey) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SealedMemberKey.ProtoReflect.Descriptor instead.
+func (*SealedMemberKey) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SealedMemberKey) GetDevice() []byte {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *SealedMemberKey) GetBody() *MemberKeyBody {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+type RotateMemberKeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chain         *MemberChain           `protobuf:"bytes,1,opt,name=chain,proto3" json:"chain,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateMemberKeyResponse) Reset() {
+	*x = RotateMemberKeyResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateMemberKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateMemberKeyResponse) ProtoMessage() {}
+
+func (x *RotateMemberKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateMemberKeyResponse.ProtoReflect.Descriptor instead.
+func (*RotateMemberKeyResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RotateMemberKeyResponse) GetChain() *MemberChain {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
 type ComplainRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
@@ -491,7 +641,7 @@ type ComplainRequest struct {
 
 func (x *ComplainRequest) Reset() {
 	*x = ComplainRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[8]
+	mi := &file_entente_v1_device_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +653,7 @@ func (x *ComplainRequest) String() string {
 func (*ComplainRequest) ProtoMessage() {}
 
 func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[8]
+	mi := &file_entente_v1_device_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +666,7 @@ func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainRequest.ProtoReflect.Descriptor instead.
 func (*ComplainRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{8}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ComplainRequest) GetRoom() []byte {
@@ -542,7 +692,7 @@ type ComplainResponse struct {
 
 func (x *ComplainResponse) Reset() {
 	*x = ComplainResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[9]
+	mi := &file_entente_v1_device_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -554,7 +704,7 @@ func (x *ComplainResponse) String() string {
 func (*ComplainResponse) ProtoMessage() {}
 
 func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[9]
+	mi := &file_entente_v1_device_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -567,7 +717,7 @@ func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainResponse.ProtoReflect.Descriptor instead.
 func (*ComplainResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{9}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ComplainResponse) GetStatus() *Status {
@@ -591,7 +741,7 @@ type PublishGroupInfoRequest struct {
 
 func (x *PublishGroupInfoRequest) Reset() {
 	*x = PublishGroupInfoRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[10]
+	mi := &file_entente_v1_device_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +753,7 @@ func (x *PublishGroupInfoRequest) String() string {
 func (*PublishGroupInfoRequest) ProtoMessage() {}
 
 func (x *PublishGroupInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[10]
+	mi := &file_entente_v1_device_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +766,7 @@ func (x *PublishGroupInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishGroupInfoRequest.ProtoReflect.Descriptor instead.
 func (*PublishGroupInfoRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{10}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PublishGroupInfoRequest) GetRoom() []byte {
@@ -656,7 +806,7 @@ type PublishGroupInfoResponse struct {
 
 func (x *PublishGroupInfoResponse) Reset() {
 	*x = PublishGroupInfoResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[11]
+	mi := &file_entente_v1_device_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +818,7 @@ func (x *PublishGroupInfoResponse) String() string {
 func (*PublishGroupInfoResponse) ProtoMessage() {}
 
 func (x *PublishGroupInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[11]
+	mi := &file_entente_v1_device_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +831,7 @@ func (x *PublishGroupInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishGroupInfoResponse.ProtoReflect.Descriptor instead.
 func (*PublishGroupInfoResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{11}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PublishGroupInfoResponse) GetStatus() *Status {
@@ -700,7 +850,7 @@ type OpenSessionRequest struct {
 
 func (x *OpenSessionRequest) Reset() {
 	*x = OpenSessionRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[12]
+	mi := &file_entente_v1_device_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +862,7 @@ func (x *OpenSessionRequest) String() string {
 func (*OpenSessionRequest) ProtoMessage() {}
 
 func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[12]
+	mi := &file_entente_v1_device_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +875,7 @@ func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
 func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{12}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OpenSessionRequest) GetOrigin() string {
@@ -746,7 +896,7 @@ type OpenSessionResponse struct {
 
 func (x *OpenSessionResponse) Reset() {
 	*x = OpenSessionResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[13]
+	mi := &file_entente_v1_device_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +908,7 @@ func (x *OpenSessionResponse) String() string {
 func (*OpenSessionResponse) ProtoMessage() {}
 
 func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[13]
+	mi := &file_entente_v1_device_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +921,7 @@ func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
 func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{13}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OpenSessionResponse) GetTicket() []byte {
@@ -809,7 +959,7 @@ type Contact struct {
 
 func (x *Contact) Reset() {
 	*x = Contact{}
-	mi := &file_entente_v1_device_proto_msgTypes[14]
+	mi := &file_entente_v1_device_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +971,7 @@ func (x *Contact) String() string {
 func (*Contact) ProtoMessage() {}
 
 func (x *Contact) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[14]
+	mi := &file_entente_v1_device_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +984,7 @@ func (x *Contact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contact.ProtoReflect.Descriptor instead.
 func (*Contact) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{14}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Contact) GetOrganization() []byte {
@@ -873,7 +1023,7 @@ type ListContactsRequest struct {
 
 func (x *ListContactsRequest) Reset() {
 	*x = ListContactsRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[15]
+	mi := &file_entente_v1_device_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +1035,7 @@ func (x *ListContactsRequest) String() string {
 func (*ListContactsRequest) ProtoMessage() {}
 
 func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[15]
+	mi := &file_entente_v1_device_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1048,7 @@ func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsRequest.ProtoReflect.Descriptor instead.
 func (*ListContactsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{15}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{18}
 }
 
 type ListContactsResponse struct {
@@ -910,7 +1060,7 @@ type ListContactsResponse struct {
 
 func (x *ListContactsResponse) Reset() {
 	*x = ListContactsResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[16]
+	mi := &file_entente_v1_device_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +1072,7 @@ func (x *ListContactsResponse) String() string {
 func (*ListContactsResponse) ProtoMessage() {}
 
 func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[16]
+	mi := &file_entente_v1_device_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1085,7 @@ func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsResponse.ProtoReflect.Descriptor instead.
 func (*ListContactsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{16}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListContactsResponse) GetContacts() []*Contact {
@@ -956,7 +1106,7 @@ type SetContactRequest struct {
 
 func (x *SetContactRequest) Reset() {
 	*x = SetContactRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[17]
+	mi := &file_entente_v1_device_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1118,7 @@ func (x *SetContactRequest) String() string {
 func (*SetContactRequest) ProtoMessage() {}
 
 func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[17]
+	mi := &file_entente_v1_device_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1131,7 @@ func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRequest.ProtoReflect.Descriptor instead.
 func (*SetContactRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{17}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SetContactRequest) GetOrganization() []byte {
@@ -1013,7 +1163,7 @@ type SetContactResponse struct {
 
 func (x *SetContactResponse) Reset() {
 	*x = SetContactResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[18]
+	mi := &file_entente_v1_device_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1025,7 +1175,7 @@ func (x *SetContactResponse) String() string {
 func (*SetContactResponse) ProtoMessage() {}
 
 func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[18]
+	mi := &file_entente_v1_device_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1038,7 +1188,7 @@ func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactResponse.ProtoReflect.Descriptor instead.
 func (*SetContactResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{18}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{21}
 }
 
 type ResolveRequest struct {
@@ -1050,7 +1200,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[19]
+	mi := &file_entente_v1_device_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +1212,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[19]
+	mi := &file_entente_v1_device_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +1225,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{19}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResolveRequest) GetAddress() string {
@@ -1095,7 +1245,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[20]
+	mi := &file_entente_v1_device_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1107,7 +1257,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[20]
+	mi := &file_entente_v1_device_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1120,7 +1270,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{20}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResolveResponse) GetOrganization() []byte {
@@ -1147,7 +1297,7 @@ type ChainRequest struct {
 
 func (x *ChainRequest) Reset() {
 	*x = ChainRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[21]
+	mi := &file_entente_v1_device_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1309,7 @@ func (x *ChainRequest) String() string {
 func (*ChainRequest) ProtoMessage() {}
 
 func (x *ChainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[21]
+	mi := &file_entente_v1_device_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1322,7 @@ func (x *ChainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainRequest.ProtoReflect.Descriptor instead.
 func (*ChainRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{21}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ChainRequest) GetOrganization() []byte {
@@ -1198,7 +1348,7 @@ type ChainResponse struct {
 
 func (x *ChainResponse) Reset() {
 	*x = ChainResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[22]
+	mi := &file_entente_v1_device_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +1360,7 @@ func (x *ChainResponse) String() string {
 func (*ChainResponse) ProtoMessage() {}
 
 func (x *ChainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[22]
+	mi := &file_entente_v1_device_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1223,7 +1373,7 @@ func (x *ChainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainResponse.ProtoReflect.Descriptor instead.
 func (*ChainResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{22}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ChainResponse) GetChain() *MemberChain {
@@ -1247,7 +1397,7 @@ type PublishKeyPackagesRequest struct {
 
 func (x *PublishKeyPackagesRequest) Reset() {
 	*x = PublishKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[23]
+	mi := &file_entente_v1_device_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1409,7 @@ func (x *PublishKeyPackagesRequest) String() string {
 func (*PublishKeyPackagesRequest) ProtoMessage() {}
 
 func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[23]
+	mi := &file_entente_v1_device_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1422,7 @@ func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{23}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PublishKeyPackagesRequest) GetKeyPackages() [][]byte {
@@ -1312,7 +1462,7 @@ type PublishKeyPackagesResponse struct {
 
 func (x *PublishKeyPackagesResponse) Reset() {
 	*x = PublishKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[24]
+	mi := &file_entente_v1_device_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1474,7 @@ func (x *PublishKeyPackagesResponse) String() string {
 func (*PublishKeyPackagesResponse) ProtoMessage() {}
 
 func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[24]
+	mi := &file_entente_v1_device_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1487,7 @@ func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{24}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PublishKeyPackagesResponse) GetStock() uint32 {
@@ -1359,7 +1509,7 @@ type ClaimKeyPackagesRequest struct {
 
 func (x *ClaimKeyPackagesRequest) Reset() {
 	*x = ClaimKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[25]
+	mi := &file_entente_v1_device_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1371,7 +1521,7 @@ func (x *ClaimKeyPackagesRequest) String() string {
 func (*ClaimKeyPackagesRequest) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[25]
+	mi := &file_entente_v1_device_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1384,7 +1534,7 @@ func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{25}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ClaimKeyPackagesRequest) GetOrganization() []byte {
@@ -1425,7 +1575,7 @@ type ClaimKeyPackagesResponse struct {
 
 func (x *ClaimKeyPackagesResponse) Reset() {
 	*x = ClaimKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[26]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1587,7 @@ func (x *ClaimKeyPackagesResponse) String() string {
 func (*ClaimKeyPackagesResponse) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[26]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1600,7 @@ func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ClaimKeyPackagesResponse) GetPackages() []*ClaimedKeyPackage {
@@ -1481,7 +1631,7 @@ type CreateRoomRequest struct {
 
 func (x *CreateRoomRequest) Reset() {
 	*x = CreateRoomRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[27]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +1643,7 @@ func (x *CreateRoomRequest) String() string {
 func (*CreateRoomRequest) ProtoMessage() {}
 
 func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[27]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +1656,7 @@ func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomRequest.ProtoReflect.Descriptor instead.
 func (*CreateRoomRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{27}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CreateRoomRequest) GetRoom() []byte {
@@ -1553,7 +1703,7 @@ type CreateRoomResponse struct {
 
 func (x *CreateRoomResponse) Reset() {
 	*x = CreateRoomResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1715,7 @@ func (x *CreateRoomResponse) String() string {
 func (*CreateRoomResponse) ProtoMessage() {}
 
 func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1728,7 @@ func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomResponse.ProtoReflect.Descriptor instead.
 func (*CreateRoomResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CreateRoomResponse) GetStatus() *Status {
@@ -1601,7 +1751,7 @@ type SubmitCommitRequest struct {
 
 func (x *SubmitCommitRequest) Reset() {
 	*x = SubmitCommitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1763,7 @@ func (x *SubmitCommitRequest) String() string {
 func (*SubmitCommitRequest) ProtoMessage() {}
 
 func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1776,7 @@ func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitCommitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SubmitCommitRequest) GetCounter() uint64 {
@@ -1673,7 +1823,7 @@ type SubmitCommitResponse struct {
 
 func (x *SubmitCommitResponse) Reset() {
 	*x = SubmitCommitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1835,7 @@ func (x *SubmitCommitResponse) String() string {
 func (*SubmitCommitResponse) ProtoMessage() {}
 
 func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1848,7 @@ func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitCommitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SubmitCommitResponse) GetStatus() *Status {
@@ -1719,7 +1869,7 @@ type GetTreeRequest struct {
 
 func (x *GetTreeRequest) Reset() {
 	*x = GetTreeRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +1881,7 @@ func (x *GetTreeRequest) String() string {
 func (*GetTreeRequest) ProtoMessage() {}
 
 func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +1894,7 @@ func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeRequest.ProtoReflect.Descriptor instead.
 func (*GetTreeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetTreeRequest) GetHub() []byte {
@@ -1777,7 +1927,7 @@ type GetTreeResponse struct {
 
 func (x *GetTreeResponse) Reset() {
 	*x = GetTreeResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1789,7 +1939,7 @@ func (x *GetTreeResponse) String() string {
 func (*GetTreeResponse) ProtoMessage() {}
 
 func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1802,7 +1952,7 @@ func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeResponse.ProtoReflect.Descriptor instead.
 func (*GetTreeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetTreeResponse) GetTree() []byte {
@@ -1823,7 +1973,7 @@ type GetGroupInfoRequest struct {
 
 func (x *GetGroupInfoRequest) Reset() {
 	*x = GetGroupInfoRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1835,7 +1985,7 @@ func (x *GetGroupInfoRequest) String() string {
 func (*GetGroupInfoRequest) ProtoMessage() {}
 
 func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1848,7 +1998,7 @@ func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetGroupInfoRequest) GetHub() []byte {
@@ -1881,7 +2031,7 @@ type GetGroupInfoResponse struct {
 
 func (x *GetGroupInfoResponse) Reset() {
 	*x = GetGroupInfoResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2043,7 @@ func (x *GetGroupInfoResponse) String() string {
 func (*GetGroupInfoResponse) ProtoMessage() {}
 
 func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2056,7 @@ func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetGroupInfoResponse) GetAnswer() *GroupInfoAnswer {
@@ -1928,7 +2078,7 @@ type GetRoomLogRequest struct {
 
 func (x *GetRoomLogRequest) Reset() {
 	*x = GetRoomLogRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2090,7 @@ func (x *GetRoomLogRequest) String() string {
 func (*GetRoomLogRequest) ProtoMessage() {}
 
 func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2103,7 @@ func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogRequest.ProtoReflect.Descriptor instead.
 func (*GetRoomLogRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetRoomLogRequest) GetHub() []byte {
@@ -1994,7 +2144,7 @@ type GetRoomLogResponse struct {
 
 func (x *GetRoomLogResponse) Reset() {
 	*x = GetRoomLogResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2156,7 @@ func (x *GetRoomLogResponse) String() string {
 func (*GetRoomLogResponse) ProtoMessage() {}
 
 func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2169,7 @@ func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogResponse.ProtoReflect.Descriptor instead.
 func (*GetRoomLogResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetRoomLogResponse) GetHandshakes() []*Envelope {
@@ -2046,7 +2196,7 @@ type RevokeDeviceRequest struct {
 
 func (x *RevokeDeviceRequest) Reset() {
 	*x = RevokeDeviceRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2208,7 @@ func (x *RevokeDeviceRequest) String() string {
 func (*RevokeDeviceRequest) ProtoMessage() {}
 
 func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2221,7 @@ func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RevokeDeviceRequest) GetRevocation() string {
@@ -2089,7 +2239,7 @@ type RevokeDeviceResponse struct {
 
 func (x *RevokeDeviceResponse) Reset() {
 	*x = RevokeDeviceResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2101,7 +2251,7 @@ func (x *RevokeDeviceResponse) String() string {
 func (*RevokeDeviceResponse) ProtoMessage() {}
 
 func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2114,7 +2264,7 @@ func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
 }
 
 // OpenLink opens a slot for the messages of a device that is to be linked.
@@ -2127,7 +2277,7 @@ type OpenLinkRequest struct {
 
 func (x *OpenLinkRequest) Reset() {
 	*x = OpenLinkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2289,7 @@ func (x *OpenLinkRequest) String() string {
 func (*OpenLinkRequest) ProtoMessage() {}
 
 func (x *OpenLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2302,7 @@ func (x *OpenLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLinkRequest.ProtoReflect.Descriptor instead.
 func (*OpenLinkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *OpenLinkRequest) GetSlot() []byte {
@@ -2171,7 +2321,7 @@ type OpenLinkResponse struct {
 
 func (x *OpenLinkResponse) Reset() {
 	*x = OpenLinkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2333,7 @@ func (x *OpenLinkResponse) String() string {
 func (*OpenLinkResponse) ProtoMessage() {}
 
 func (x *OpenLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2346,7 @@ func (x *OpenLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLinkResponse.ProtoReflect.Descriptor instead.
 func (*OpenLinkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *OpenLinkResponse) GetExpiresUnix() int64 {
@@ -2216,7 +2366,7 @@ type AddDeviceRequest struct {
 
 func (x *AddDeviceRequest) Reset() {
 	*x = AddDeviceRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2378,7 @@ func (x *AddDeviceRequest) String() string {
 func (*AddDeviceRequest) ProtoMessage() {}
 
 func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2391,7 @@ func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceRequest.ProtoReflect.Descriptor instead.
 func (*AddDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AddDeviceRequest) GetCertificate() string {
@@ -2260,7 +2410,7 @@ type AddDeviceResponse struct {
 
 func (x *AddDeviceResponse) Reset() {
 	*x = AddDeviceResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2272,7 +2422,7 @@ func (x *AddDeviceResponse) String() string {
 func (*AddDeviceResponse) ProtoMessage() {}
 
 func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2285,7 +2435,7 @@ func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceResponse.ProtoReflect.Descriptor instead.
 func (*AddDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AddDeviceResponse) GetChain() *MemberChain {
@@ -2306,7 +2456,7 @@ type ClaimOwnRequest struct {
 
 func (x *ClaimOwnRequest) Reset() {
 	*x = ClaimOwnRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2318,7 +2468,7 @@ func (x *ClaimOwnRequest) String() string {
 func (*ClaimOwnRequest) ProtoMessage() {}
 
 func (x *ClaimOwnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2331,7 +2481,7 @@ func (x *ClaimOwnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimOwnRequest.ProtoReflect.Descriptor instead.
 func (*ClaimOwnRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ClaimOwnRequest) GetDevices() [][]byte {
@@ -2356,7 +2506,7 @@ type AccountRequest struct {
 
 func (x *AccountRequest) Reset() {
 	*x = AccountRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2518,7 @@ func (x *AccountRequest) String() string {
 func (*AccountRequest) ProtoMessage() {}
 
 func (x *AccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2531,7 @@ func (x *AccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountRequest.ProtoReflect.Descriptor instead.
 func (*AccountRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
 }
 
 type AccountResponse struct {
@@ -2398,7 +2548,7 @@ type AccountResponse struct {
 
 func (x *AccountResponse) Reset() {
 	*x = AccountResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2410,7 +2560,7 @@ func (x *AccountResponse) String() string {
 func (*AccountResponse) ProtoMessage() {}
 
 func (x *AccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2423,7 +2573,7 @@ func (x *AccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountResponse.ProtoReflect.Descriptor instead.
 func (*AccountResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AccountResponse) GetChain() *MemberChain {
@@ -2478,7 +2628,7 @@ type KeyPackageStock struct {
 
 func (x *KeyPackageStock) Reset() {
 	*x = KeyPackageStock{}
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2490,7 +2640,7 @@ func (x *KeyPackageStock) String() string {
 func (*KeyPackageStock) ProtoMessage() {}
 
 func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2503,7 +2653,7 @@ func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyPackageStock.ProtoReflect.Descriptor instead.
 func (*KeyPackageStock) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *KeyPackageStock) GetSuite() uint32 {
@@ -2530,7 +2680,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2542,7 +2692,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2555,7 +2705,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Submission) GetCounter() uint64 {
@@ -2581,7 +2731,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +2743,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +2756,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SubmitRequest) GetSubmissions() []*Submission {
@@ -2625,7 +2775,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2787,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2800,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SubmitResponse) GetStatuses() []*Status {
@@ -2672,7 +2822,7 @@ type FetchRequest struct {
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +2834,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2697,7 +2847,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *FetchRequest) GetAfter() uint64 {
@@ -2738,7 +2888,7 @@ type FetchResponse struct {
 
 func (x *FetchResponse) Reset() {
 	*x = FetchResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2750,7 +2900,7 @@ func (x *FetchResponse) String() string {
 func (*FetchResponse) ProtoMessage() {}
 
 func (x *FetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2763,7 +2913,7 @@ func (x *FetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResponse.ProtoReflect.Descriptor instead.
 func (*FetchResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *FetchResponse) GetDeliveries() []*Deliver {
@@ -2790,7 +2940,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2802,7 +2952,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2815,7 +2965,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AckRequest) GetThrough() uint64 {
@@ -2841,7 +2991,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2853,7 +3003,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2866,7 +3016,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AckResponse) GetSubmitMark() uint64 {
@@ -2885,7 +3035,7 @@ type FilePolicyRequest struct {
 
 func (x *FilePolicyRequest) Reset() {
 	*x = FilePolicyRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2897,7 +3047,7 @@ func (x *FilePolicyRequest) String() string {
 func (*FilePolicyRequest) ProtoMessage() {}
 
 func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2910,7 +3060,7 @@ func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyRequest.ProtoReflect.Descriptor instead.
 func (*FilePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *FilePolicyRequest) GetPartner() []byte {
@@ -2932,7 +3082,7 @@ type FilePolicyResponse struct {
 
 func (x *FilePolicyResponse) Reset() {
 	*x = FilePolicyResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2944,7 +3094,7 @@ func (x *FilePolicyResponse) String() string {
 func (*FilePolicyResponse) ProtoMessage() {}
 
 func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2957,7 +3107,7 @@ func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyResponse.ProtoReflect.Descriptor instead.
 func (*FilePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *FilePolicyResponse) GetMaxSize() uint64 {
@@ -2998,7 +3148,7 @@ type StartUploadRequest struct {
 
 func (x *StartUploadRequest) Reset() {
 	*x = StartUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3010,7 +3160,7 @@ func (x *StartUploadRequest) String() string {
 func (*StartUploadRequest) ProtoMessage() {}
 
 func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3023,7 +3173,7 @@ func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadRequest.ProtoReflect.Descriptor instead.
 func (*StartUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *StartUploadRequest) GetSize() uint64 {
@@ -3050,7 +3200,7 @@ type StartUploadResponse struct {
 
 func (x *StartUploadResponse) Reset() {
 	*x = StartUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3062,7 +3212,7 @@ func (x *StartUploadResponse) String() string {
 func (*StartUploadResponse) ProtoMessage() {}
 
 func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3075,7 +3225,7 @@ func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadResponse.ProtoReflect.Descriptor instead.
 func (*StartUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *StartUploadResponse) GetUpload() []byte {
@@ -3101,7 +3251,7 @@ type UploadStatusRequest struct {
 
 func (x *UploadStatusRequest) Reset() {
 	*x = UploadStatusRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3113,7 +3263,7 @@ func (x *UploadStatusRequest) String() string {
 func (*UploadStatusRequest) ProtoMessage() {}
 
 func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3126,7 +3276,7 @@ func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusRequest.ProtoReflect.Descriptor instead.
 func (*UploadStatusRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *UploadStatusRequest) GetUpload() []byte {
@@ -3146,7 +3296,7 @@ type UploadStatusResponse struct {
 
 func (x *UploadStatusResponse) Reset() {
 	*x = UploadStatusResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[59]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3158,7 +3308,7 @@ func (x *UploadStatusResponse) String() string {
 func (*UploadStatusResponse) ProtoMessage() {}
 
 func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[59]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3171,7 +3321,7 @@ func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusResponse.ProtoReflect.Descriptor instead.
 func (*UploadStatusResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *UploadStatusResponse) GetHave() uint32 {
@@ -3201,7 +3351,7 @@ type PutChunkRequest struct {
 
 func (x *PutChunkRequest) Reset() {
 	*x = PutChunkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[60]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3213,7 +3363,7 @@ func (x *PutChunkRequest) String() string {
 func (*PutChunkRequest) ProtoMessage() {}
 
 func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[60]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3226,7 +3376,7 @@ func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkRequest.ProtoReflect.Descriptor instead.
 func (*PutChunkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *PutChunkRequest) GetUpload() []byte {
@@ -3259,7 +3409,7 @@ type PutChunkResponse struct {
 
 func (x *PutChunkResponse) Reset() {
 	*x = PutChunkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[61]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3271,7 +3421,7 @@ func (x *PutChunkResponse) String() string {
 func (*PutChunkResponse) ProtoMessage() {}
 
 func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[61]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3284,7 +3434,7 @@ func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkResponse.ProtoReflect.Descriptor instead.
 func (*PutChunkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *PutChunkResponse) GetHave() uint32 {
@@ -3305,7 +3455,7 @@ type FinishUploadRequest struct {
 
 func (x *FinishUploadRequest) Reset() {
 	*x = FinishUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[62]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3317,7 +3467,7 @@ func (x *FinishUploadRequest) String() string {
 func (*FinishUploadRequest) ProtoMessage() {}
 
 func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[62]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3330,7 +3480,7 @@ func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadRequest.ProtoReflect.Descriptor instead.
 func (*FinishUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *FinishUploadRequest) GetUpload() []byte {
@@ -3355,7 +3505,7 @@ type FinishUploadResponse struct {
 
 func (x *FinishUploadResponse) Reset() {
 	*x = FinishUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[63]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3367,7 +3517,7 @@ func (x *FinishUploadResponse) String() string {
 func (*FinishUploadResponse) ProtoMessage() {}
 
 func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[63]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3380,7 +3530,7 @@ func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadResponse.ProtoReflect.Descriptor instead.
 func (*FinishUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
 }
 
 // DropUpload destroys an upload, finished or not.
@@ -3393,7 +3543,7 @@ type DropUploadRequest struct {
 
 func (x *DropUploadRequest) Reset() {
 	*x = DropUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[64]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3405,7 +3555,7 @@ func (x *DropUploadRequest) String() string {
 func (*DropUploadRequest) ProtoMessage() {}
 
 func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[64]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3418,7 +3568,7 @@ func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadRequest.ProtoReflect.Descriptor instead.
 func (*DropUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DropUploadRequest) GetUpload() []byte {
@@ -3436,7 +3586,7 @@ type DropUploadResponse struct {
 
 func (x *DropUploadResponse) Reset() {
 	*x = DropUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[65]
+	mi := &file_entente_v1_device_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3448,7 +3598,7 @@ func (x *DropUploadResponse) String() string {
 func (*DropUploadResponse) ProtoMessage() {}
 
 func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[65]
+	mi := &file_entente_v1_device_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3461,7 +3611,7 @@ func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadResponse.ProtoReflect.Descriptor instead.
 func (*DropUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{68}
 }
 
 type GetBlobRequest struct {
@@ -3475,7 +3625,7 @@ type GetBlobRequest struct {
 
 func (x *GetBlobRequest) Reset() {
 	*x = GetBlobRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[66]
+	mi := &file_entente_v1_device_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3487,7 +3637,7 @@ func (x *GetBlobRequest) String() string {
 func (*GetBlobRequest) ProtoMessage() {}
 
 func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[66]
+	mi := &file_entente_v1_device_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3500,7 +3650,7 @@ func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
 func (*GetBlobRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *GetBlobRequest) GetOrganization() []byte {
@@ -3534,7 +3684,7 @@ type GetBlobResponse struct {
 
 func (x *GetBlobResponse) Reset() {
 	*x = GetBlobResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[67]
+	mi := &file_entente_v1_device_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3546,7 +3696,7 @@ func (x *GetBlobResponse) String() string {
 func (*GetBlobResponse) ProtoMessage() {}
 
 func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[67]
+	mi := &file_entente_v1_device_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3559,7 +3709,7 @@ func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
 func (*GetBlobResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GetBlobResponse) GetSize() uint64 {
@@ -3610,7 +3760,15 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\fkey_packages\x18\x05 \x03(\fR\vkeyPackages\"j\n" +
 	"\x0eEnrollResponse\x12-\n" +
 	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\x12)\n" +
-	"\x10node_certificate\x18\x02 \x01(\tR\x0fnodeCertificate\"C\n" +
+	"\x10node_certificate\x18\x02 \x01(\tR\x0fnodeCertificate\"e\n" +
+	"\x16RotateMemberKeyRequest\x12\x1a\n" +
+	"\brotation\x18\x01 \x01(\tR\brotation\x12/\n" +
+	"\x04keys\x18\x02 \x03(\v2\x1b.entente.v1.SealedMemberKeyR\x04keys\"X\n" +
+	"\x0fSealedMemberKey\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\fR\x06device\x12-\n" +
+	"\x04body\x18\x02 \x01(\v2\x19.entente.v1.MemberKeyBodyR\x04body\"H\n" +
+	"\x17RotateMemberKeyResponse\x12-\n" +
+	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\"C\n" +
 	"\x0fComplainRequest\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1c\n" +
 	"\tcomplaint\x18\x02 \x01(\tR\tcomplaint\">\n" +
@@ -3814,7 +3972,7 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\bDescribe\x12\x1b.entente.v1.DescribeRequest\x1a\x1c.entente.v1.DescribeResponse\x12?\n" +
 	"\x06Enroll\x12\x19.entente.v1.EnrollRequest\x1a\x1a.entente.v1.EnrollResponse\x12W\n" +
 	"\x0ePutLinkMessage\x12!.entente.v1.PutLinkMessageRequest\x1a\".entente.v1.PutLinkMessageResponse\x12W\n" +
-	"\x0eGetLinkMessage\x12!.entente.v1.GetLinkMessageRequest\x1a\".entente.v1.GetLinkMessageResponse2\xb8\x11\n" +
+	"\x0eGetLinkMessage\x12!.entente.v1.GetLinkMessageRequest\x1a\".entente.v1.GetLinkMessageResponse2\x94\x12\n" +
 	"\rDeviceService\x12N\n" +
 	"\vOpenSession\x12\x1e.entente.v1.OpenSessionRequest\x1a\x1f.entente.v1.OpenSessionResponse\x12B\n" +
 	"\aResolve\x12\x1a.entente.v1.ResolveRequest\x1a\x1b.entente.v1.ResolveResponse\x12<\n" +
@@ -3832,7 +3990,8 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\aAccount\x12\x1a.entente.v1.AccountRequest\x1a\x1b.entente.v1.AccountResponse\x12E\n" +
 	"\bOpenLink\x12\x1b.entente.v1.OpenLinkRequest\x1a\x1c.entente.v1.OpenLinkResponse\x12H\n" +
 	"\tAddDevice\x12\x1c.entente.v1.AddDeviceRequest\x1a\x1d.entente.v1.AddDeviceResponse\x12M\n" +
-	"\bClaimOwn\x12\x1b.entente.v1.ClaimOwnRequest\x1a$.entente.v1.ClaimKeyPackagesResponse\x12Q\n" +
+	"\bClaimOwn\x12\x1b.entente.v1.ClaimOwnRequest\x1a$.entente.v1.ClaimKeyPackagesResponse\x12Z\n" +
+	"\x0fRotateMemberKey\x12\".entente.v1.RotateMemberKeyRequest\x1a#.entente.v1.RotateMemberKeyResponse\x12Q\n" +
 	"\fListContacts\x12\x1f.entente.v1.ListContactsRequest\x1a .entente.v1.ListContactsResponse\x12K\n" +
 	"\n" +
 	"SetContact\x12\x1d.entente.v1.SetContactRequest\x1a\x1e.entente.v1.SetContactResponse\x12?\n" +
@@ -3863,7 +4022,7 @@ func file_entente_v1_device_proto_rawDescGZIP() []byte {
 	return file_entente_v1_device_proto_rawDescData
 }
 
-var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_entente_v1_device_proto_goTypes = []any{
 	(*PutLinkMessageRequest)(nil),      // 0: entente.v1.PutLinkMessageRequest
 	(*PutLinkMessageResponse)(nil),     // 1: entente.v1.PutLinkMessageResponse
@@ -3873,168 +4032,177 @@ var file_entente_v1_device_proto_goTypes = []any{
 	(*DescribeResponse)(nil),           // 5: entente.v1.DescribeResponse
 	(*EnrollRequest)(nil),              // 6: entente.v1.EnrollRequest
 	(*EnrollResponse)(nil),             // 7: entente.v1.EnrollResponse
-	(*ComplainRequest)(nil),            // 8: entente.v1.ComplainRequest
-	(*ComplainResponse)(nil),           // 9: entente.v1.ComplainResponse
-	(*PublishGroupInfoRequest)(nil),    // 10: entente.v1.PublishGroupInfoRequest
-	(*PublishGroupInfoResponse)(nil),   // 11: entente.v1.PublishGroupInfoResponse
-	(*OpenSessionRequest)(nil),         // 12: entente.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),        // 13: entente.v1.OpenSessionResponse
-	(*Contact)(nil),                    // 14: entente.v1.Contact
-	(*ListContactsRequest)(nil),        // 15: entente.v1.ListContactsRequest
-	(*ListContactsResponse)(nil),       // 16: entente.v1.ListContactsResponse
-	(*SetContactRequest)(nil),          // 17: entente.v1.SetContactRequest
-	(*SetContactResponse)(nil),         // 18: entente.v1.SetContactResponse
-	(*ResolveRequest)(nil),             // 19: entente.v1.ResolveRequest
-	(*ResolveResponse)(nil),            // 20: entente.v1.ResolveResponse
-	(*ChainRequest)(nil),               // 21: entente.v1.ChainRequest
-	(*ChainResponse)(nil),              // 22: entente.v1.ChainResponse
-	(*PublishKeyPackagesRequest)(nil),  // 23: entente.v1.PublishKeyPackagesRequest
-	(*PublishKeyPackagesResponse)(nil), // 24: entente.v1.PublishKeyPackagesResponse
-	(*ClaimKeyPackagesRequest)(nil),    // 25: entente.v1.ClaimKeyPackagesRequest
-	(*ClaimKeyPackagesResponse)(nil),   // 26: entente.v1.ClaimKeyPackagesResponse
-	(*CreateRoomRequest)(nil),          // 27: entente.v1.CreateRoomRequest
-	(*CreateRoomResponse)(nil),         // 28: entente.v1.CreateRoomResponse
-	(*SubmitCommitRequest)(nil),        // 29: entente.v1.SubmitCommitRequest
-	(*SubmitCommitResponse)(nil),       // 30: entente.v1.SubmitCommitResponse
-	(*GetTreeRequest)(nil),             // 31: entente.v1.GetTreeRequest
-	(*GetTreeResponse)(nil),            // 32: entente.v1.GetTreeResponse
-	(*GetGroupInfoRequest)(nil),        // 33: entente.v1.GetGroupInfoRequest
-	(*GetGroupInfoResponse)(nil),       // 34: entente.v1.GetGroupInfoResponse
-	(*GetRoomLogRequest)(nil),          // 35: entente.v1.GetRoomLogRequest
-	(*GetRoomLogResponse)(nil),         // 36: entente.v1.GetRoomLogResponse
-	(*RevokeDeviceRequest)(nil),        // 37: entente.v1.RevokeDeviceRequest
-	(*RevokeDeviceResponse)(nil),       // 38: entente.v1.RevokeDeviceResponse
-	(*OpenLinkRequest)(nil),            // 39: entente.v1.OpenLinkRequest
-	(*OpenLinkResponse)(nil),           // 40: entente.v1.OpenLinkResponse
-	(*AddDeviceRequest)(nil),           // 41: entente.v1.AddDeviceRequest
-	(*AddDeviceResponse)(nil),          // 42: entente.v1.AddDeviceResponse
-	(*ClaimOwnRequest)(nil),            // 43: entente.v1.ClaimOwnRequest
-	(*AccountRequest)(nil),             // 44: entente.v1.AccountRequest
-	(*AccountResponse)(nil),            // 45: entente.v1.AccountResponse
-	(*KeyPackageStock)(nil),            // 46: entente.v1.KeyPackageStock
-	(*Submission)(nil),                 // 47: entente.v1.Submission
-	(*SubmitRequest)(nil),              // 48: entente.v1.SubmitRequest
-	(*SubmitResponse)(nil),             // 49: entente.v1.SubmitResponse
-	(*FetchRequest)(nil),               // 50: entente.v1.FetchRequest
-	(*FetchResponse)(nil),              // 51: entente.v1.FetchResponse
-	(*AckRequest)(nil),                 // 52: entente.v1.AckRequest
-	(*AckResponse)(nil),                // 53: entente.v1.AckResponse
-	(*FilePolicyRequest)(nil),          // 54: entente.v1.FilePolicyRequest
-	(*FilePolicyResponse)(nil),         // 55: entente.v1.FilePolicyResponse
-	(*StartUploadRequest)(nil),         // 56: entente.v1.StartUploadRequest
-	(*StartUploadResponse)(nil),        // 57: entente.v1.StartUploadResponse
-	(*UploadStatusRequest)(nil),        // 58: entente.v1.UploadStatusRequest
-	(*UploadStatusResponse)(nil),       // 59: entente.v1.UploadStatusResponse
-	(*PutChunkRequest)(nil),            // 60: entente.v1.PutChunkRequest
-	(*PutChunkResponse)(nil),           // 61: entente.v1.PutChunkResponse
-	(*FinishUploadRequest)(nil),        // 62: entente.v1.FinishUploadRequest
-	(*FinishUploadResponse)(nil),       // 63: entente.v1.FinishUploadResponse
-	(*DropUploadRequest)(nil),          // 64: entente.v1.DropUploadRequest
-	(*DropUploadResponse)(nil),         // 65: entente.v1.DropUploadResponse
-	(*GetBlobRequest)(nil),             // 66: entente.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),            // 67: entente.v1.GetBlobResponse
-	(*MemberChain)(nil),                // 68: entente.v1.MemberChain
-	(*Status)(nil),                     // 69: entente.v1.Status
-	(*ClaimedKeyPackage)(nil),          // 70: entente.v1.ClaimedKeyPackage
-	(*Bundle)(nil),                     // 71: entente.v1.Bundle
-	(*GroupInfoAnswer)(nil),            // 72: entente.v1.GroupInfoAnswer
-	(*Envelope)(nil),                   // 73: entente.v1.Envelope
-	(*Deliver)(nil),                    // 74: entente.v1.Deliver
-	(*Close)(nil),                      // 75: entente.v1.Close
+	(*RotateMemberKeyRequest)(nil),     // 8: entente.v1.RotateMemberKeyRequest
+	(*SealedMemberKey)(nil),            // 9: entente.v1.SealedMemberKey
+	(*RotateMemberKeyResponse)(nil),    // 10: entente.v1.RotateMemberKeyResponse
+	(*ComplainRequest)(nil),            // 11: entente.v1.ComplainRequest
+	(*ComplainResponse)(nil),           // 12: entente.v1.ComplainResponse
+	(*PublishGroupInfoRequest)(nil),    // 13: entente.v1.PublishGroupInfoRequest
+	(*PublishGroupInfoResponse)(nil),   // 14: entente.v1.PublishGroupInfoResponse
+	(*OpenSessionRequest)(nil),         // 15: entente.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),        // 16: entente.v1.OpenSessionResponse
+	(*Contact)(nil),                    // 17: entente.v1.Contact
+	(*ListContactsRequest)(nil),        // 18: entente.v1.ListContactsRequest
+	(*ListContactsResponse)(nil),       // 19: entente.v1.ListContactsResponse
+	(*SetContactRequest)(nil),          // 20: entente.v1.SetContactRequest
+	(*SetContactResponse)(nil),         // 21: entente.v1.SetContactResponse
+	(*ResolveRequest)(nil),             // 22: entente.v1.ResolveRequest
+	(*ResolveResponse)(nil),            // 23: entente.v1.ResolveResponse
+	(*ChainRequest)(nil),               // 24: entente.v1.ChainRequest
+	(*ChainResponse)(nil),              // 25: entente.v1.ChainResponse
+	(*PublishKeyPackagesRequest)(nil),  // 26: entente.v1.PublishKeyPackagesRequest
+	(*PublishKeyPackagesResponse)(nil), // 27: entente.v1.PublishKeyPackagesResponse
+	(*ClaimKeyPackagesRequest)(nil),    // 28: entente.v1.ClaimKeyPackagesRequest
+	(*ClaimKeyPackagesResponse)(nil),   // 29: entente.v1.ClaimKeyPackagesResponse
+	(*CreateRoomRequest)(nil),          // 30: entente.v1.CreateRoomRequest
+	(*CreateRoomResponse)(nil),         // 31: entente.v1.CreateRoomResponse
+	(*SubmitCommitRequest)(nil),        // 32: entente.v1.SubmitCommitRequest
+	(*SubmitCommitResponse)(nil),       // 33: entente.v1.SubmitCommitResponse
+	(*GetTreeRequest)(nil),             // 34: entente.v1.GetTreeRequest
+	(*GetTreeResponse)(nil),            // 35: entente.v1.GetTreeResponse
+	(*GetGroupInfoRequest)(nil),        // 36: entente.v1.GetGroupInfoRequest
+	(*GetGroupInfoResponse)(nil),       // 37: entente.v1.GetGroupInfoResponse
+	(*GetRoomLogRequest)(nil),          // 38: entente.v1.GetRoomLogRequest
+	(*GetRoomLogResponse)(nil),         // 39: entente.v1.GetRoomLogResponse
+	(*RevokeDeviceRequest)(nil),        // 40: entente.v1.RevokeDeviceRequest
+	(*RevokeDeviceResponse)(nil),       // 41: entente.v1.RevokeDeviceResponse
+	(*OpenLinkRequest)(nil),            // 42: entente.v1.OpenLinkRequest
+	(*OpenLinkResponse)(nil),           // 43: entente.v1.OpenLinkResponse
+	(*AddDeviceRequest)(nil),           // 44: entente.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),          // 45: entente.v1.AddDeviceResponse
+	(*ClaimOwnRequest)(nil),            // 46: entente.v1.ClaimOwnRequest
+	(*AccountRequest)(nil),             // 47: entente.v1.AccountRequest
+	(*AccountResponse)(nil),            // 48: entente.v1.AccountResponse
+	(*KeyPackageStock)(nil),            // 49: entente.v1.KeyPackageStock
+	(*Submission)(nil),                 // 50: entente.v1.Submission
+	(*SubmitRequest)(nil),              // 51: entente.v1.SubmitRequest
+	(*SubmitResponse)(nil),             // 52: entente.v1.SubmitResponse
+	(*FetchRequest)(nil),               // 53: entente.v1.FetchRequest
+	(*FetchResponse)(nil),              // 54: entente.v1.FetchResponse
+	(*AckRequest)(nil),                 // 55: entente.v1.AckRequest
+	(*AckResponse)(nil),                // 56: entente.v1.AckResponse
+	(*FilePolicyRequest)(nil),          // 57: entente.v1.FilePolicyRequest
+	(*FilePolicyResponse)(nil),         // 58: entente.v1.FilePolicyResponse
+	(*StartUploadRequest)(nil),         // 59: entente.v1.StartUploadRequest
+	(*StartUploadResponse)(nil),        // 60: entente.v1.StartUploadResponse
+	(*UploadStatusRequest)(nil),        // 61: entente.v1.UploadStatusRequest
+	(*UploadStatusResponse)(nil),       // 62: entente.v1.UploadStatusResponse
+	(*PutChunkRequest)(nil),            // 63: entente.v1.PutChunkRequest
+	(*PutChunkResponse)(nil),           // 64: entente.v1.PutChunkResponse
+	(*FinishUploadRequest)(nil),        // 65: entente.v1.FinishUploadRequest
+	(*FinishUploadResponse)(nil),       // 66: entente.v1.FinishUploadResponse
+	(*DropUploadRequest)(nil),          // 67: entente.v1.DropUploadRequest
+	(*DropUploadResponse)(nil),         // 68: entente.v1.DropUploadResponse
+	(*GetBlobRequest)(nil),             // 69: entente.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),            // 70: entente.v1.GetBlobResponse
+	(*MemberChain)(nil),                // 71: entente.v1.MemberChain
+	(*MemberKeyBody)(nil),              // 72: entente.v1.MemberKeyBody
+	(*Status)(nil),                     // 73: entente.v1.Status
+	(*ClaimedKeyPackage)(nil),          // 74: entente.v1.ClaimedKeyPackage
+	(*Bundle)(nil),                     // 75: entente.v1.Bundle
+	(*GroupInfoAnswer)(nil),            // 76: entente.v1.GroupInfoAnswer
+	(*Envelope)(nil),                   // 77: entente.v1.Envelope
+	(*Deliver)(nil),                    // 78: entente.v1.Deliver
+	(*Close)(nil),                      // 79: entente.v1.Close
 }
 var file_entente_v1_device_proto_depIdxs = []int32{
-	68, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
-	69, // 1: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
-	69, // 2: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
-	14, // 3: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
-	68, // 4: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
-	68, // 5: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
-	70, // 6: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
-	68, // 7: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
-	71, // 8: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
-	69, // 9: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
-	71, // 10: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
-	69, // 11: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
-	72, // 12: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
-	73, // 13: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
-	68, // 14: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
-	68, // 15: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
-	46, // 16: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
-	47, // 17: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
-	69, // 18: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
-	74, // 19: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
-	75, // 20: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
-	4,  // 21: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
-	6,  // 22: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
-	0,  // 23: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
-	2,  // 24: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
-	12, // 25: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
-	19, // 26: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
-	21, // 27: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
-	23, // 28: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
-	25, // 29: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
-	27, // 30: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
-	29, // 31: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
-	31, // 32: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
-	33, // 33: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
-	35, // 34: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
-	37, // 35: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
-	44, // 36: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
-	39, // 37: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
-	41, // 38: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
-	43, // 39: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
-	15, // 40: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
-	17, // 41: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
-	48, // 42: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
-	50, // 43: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
-	52, // 44: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
-	54, // 45: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
-	56, // 46: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
-	58, // 47: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
-	60, // 48: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
-	62, // 49: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
-	64, // 50: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
-	66, // 51: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
-	8,  // 52: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
-	10, // 53: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
-	5,  // 54: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
-	7,  // 55: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
-	1,  // 56: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
-	3,  // 57: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
-	13, // 58: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
-	20, // 59: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
-	22, // 60: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
-	24, // 61: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
-	26, // 62: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
-	28, // 63: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
-	30, // 64: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
-	32, // 65: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
-	34, // 66: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
-	36, // 67: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
-	38, // 68: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
-	45, // 69: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
-	40, // 70: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
-	42, // 71: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
-	26, // 72: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
-	16, // 73: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
-	18, // 74: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
-	49, // 75: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
-	51, // 76: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
-	53, // 77: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
-	55, // 78: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
-	57, // 79: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
-	59, // 80: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
-	61, // 81: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
-	63, // 82: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
-	65, // 83: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
-	67, // 84: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
-	9,  // 85: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
-	11, // 86: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
-	54, // [54:87] is the sub-list for method output_type
-	21, // [21:54] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	71, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
+	9,  // 1: entente.v1.RotateMemberKeyRequest.keys:type_name -> entente.v1.SealedMemberKey
+	72, // 2: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
+	71, // 3: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
+	73, // 4: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
+	73, // 5: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
+	17, // 6: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
+	71, // 7: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
+	71, // 8: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
+	74, // 9: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
+	71, // 10: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
+	75, // 11: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
+	73, // 12: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
+	75, // 13: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
+	73, // 14: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
+	76, // 15: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
+	77, // 16: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
+	71, // 17: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
+	71, // 18: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
+	49, // 19: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
+	50, // 20: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
+	73, // 21: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
+	78, // 22: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
+	79, // 23: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
+	4,  // 24: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
+	6,  // 25: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
+	0,  // 26: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
+	2,  // 27: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
+	15, // 28: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
+	22, // 29: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
+	24, // 30: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
+	26, // 31: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
+	28, // 32: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
+	30, // 33: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
+	32, // 34: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
+	34, // 35: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
+	36, // 36: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
+	38, // 37: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
+	40, // 38: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
+	47, // 39: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
+	42, // 40: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
+	44, // 41: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
+	46, // 42: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
+	8,  // 43: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
+	18, // 44: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
+	20, // 45: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
+	51, // 46: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
+	53, // 47: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
+	55, // 48: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
+	57, // 49: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
+	59, // 50: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
+	61, // 51: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
+	63, // 52: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
+	65, // 53: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
+	67, // 54: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
+	69, // 55: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
+	11, // 56: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
+	13, // 57: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
+	5,  // 58: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
+	7,  // 59: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
+	1,  // 60: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
+	3,  // 61: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
+	16, // 62: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
+	23, // 63: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
+	25, // 64: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
+	27, // 65: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
+	29, // 66: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
+	31, // 67: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
+	33, // 68: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
+	35, // 69: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
+	37, // 70: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
+	39, // 71: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
+	41, // 72: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
+	48, // 73: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
+	43, // 74: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
+	45, // 75: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
+	29, // 76: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
+	10, // 77: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
+	19, // 78: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
+	21, // 79: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
+	52, // 80: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
+	54, // 81: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
+	56, // 82: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
+	58, // 83: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
+	60, // 84: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
+	62, // 85: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
+	64, // 86: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
+	66, // 87: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
+	68, // 88: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
+	70, // 89: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
+	12, // 90: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
+	14, // 91: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
+	58, // [58:92] is the sub-list for method output_type
+	24, // [24:58] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_device_proto_init() }
@@ -4051,7 +4219,7 @@ func file_entente_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_device_proto_rawDesc), len(file_entente_v1_device_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   68,
+			NumMessages:   71,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -96,6 +96,7 @@ const (
 	Kind_KIND_RESYNC     Kind = 8  // to the hub: a GroupInfo that a member republishes
 	Kind_KIND_RESULT     Kind = 9  // body: SubmitResult; from a home node to its own device only
 	Kind_KIND_REVOCATION Kind = 10 // body: a signed note, docs/protocol.md 2.8
+	Kind_KIND_MEMBER_KEY Kind = 11 // body: MemberKeyBody; from a home node to its own device only
 )
 
 // Enum value maps for Kind.
@@ -112,6 +113,7 @@ var (
 		8:  "KIND_RESYNC",
 		9:  "KIND_RESULT",
 		10: "KIND_REVOCATION",
+		11: "KIND_MEMBER_KEY",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -125,6 +127,7 @@ var (
 		"KIND_RESYNC":      8,
 		"KIND_RESULT":      9,
 		"KIND_REVOCATION":  10,
+		"KIND_MEMBER_KEY":  11,
 	}
 )
 
@@ -667,6 +670,68 @@ func (x *WelcomeBody) GetComplaints() []string {
 	return nil
 }
 
+// MemberKeyBody is a member's key for one of its devices, sealed to a KeyPackage of it:
+// docs/protocol.md 7.14.
+type MemberKeyBody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	KeyPackageRef []byte                 `protobuf:"bytes,1,opt,name=key_package_ref,json=keyPackageRef,proto3" json:"key_package_ref,omitempty"`
+	KemOutput     []byte                 `protobuf:"bytes,2,opt,name=kem_output,json=kemOutput,proto3" json:"kem_output,omitempty"`
+	Ciphertext    []byte                 `protobuf:"bytes,3,opt,name=ciphertext,proto3" json:"ciphertext,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberKeyBody) Reset() {
+	*x = MemberKeyBody{}
+	mi := &file_entente_v1_envelope_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberKeyBody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberKeyBody) ProtoMessage() {}
+
+func (x *MemberKeyBody) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_envelope_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberKeyBody.ProtoReflect.Descriptor instead.
+func (*MemberKeyBody) Descriptor() ([]byte, []int) {
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *MemberKeyBody) GetKeyPackageRef() []byte {
+	if x != nil {
+		return x.KeyPackageRef
+	}
+	return nil
+}
+
+func (x *MemberKeyBody) GetKemOutput() []byte {
+	if x != nil {
+		return x.KemOutput
+	}
+	return nil
+}
+
+func (x *MemberKeyBody) GetCiphertext() []byte {
+	if x != nil {
+		return x.Ciphertext
+	}
+	return nil
+}
+
 // ComplaintBody is a device's complaint on its way to the hub: a signed note.
 type ComplaintBody struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -677,7 +742,7 @@ type ComplaintBody struct {
 
 func (x *ComplaintBody) Reset() {
 	*x = ComplaintBody{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[4]
+	mi := &file_entente_v1_envelope_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -689,7 +754,7 @@ func (x *ComplaintBody) String() string {
 func (*ComplaintBody) ProtoMessage() {}
 
 func (x *ComplaintBody) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[4]
+	mi := &file_entente_v1_envelope_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -702,7 +767,7 @@ func (x *ComplaintBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplaintBody.ProtoReflect.Descriptor instead.
 func (*ComplaintBody) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{4}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ComplaintBody) GetComplaint() string {
@@ -730,7 +795,7 @@ type RoomCase struct {
 
 func (x *RoomCase) Reset() {
 	*x = RoomCase{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[5]
+	mi := &file_entente_v1_envelope_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +807,7 @@ func (x *RoomCase) String() string {
 func (*RoomCase) ProtoMessage() {}
 
 func (x *RoomCase) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[5]
+	mi := &file_entente_v1_envelope_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +820,7 @@ func (x *RoomCase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomCase.ProtoReflect.Descriptor instead.
 func (*RoomCase) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{5}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RoomCase) GetGeneration() uint32 {
@@ -832,7 +897,7 @@ type DeviceRef struct {
 
 func (x *DeviceRef) Reset() {
 	*x = DeviceRef{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[6]
+	mi := &file_entente_v1_envelope_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +909,7 @@ func (x *DeviceRef) String() string {
 func (*DeviceRef) ProtoMessage() {}
 
 func (x *DeviceRef) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[6]
+	mi := &file_entente_v1_envelope_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +922,7 @@ func (x *DeviceRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceRef.ProtoReflect.Descriptor instead.
 func (*DeviceRef) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{6}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DeviceRef) GetOrganization() []byte {
@@ -886,7 +951,7 @@ type LeafChange struct {
 
 func (x *LeafChange) Reset() {
 	*x = LeafChange{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[7]
+	mi := &file_entente_v1_envelope_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +963,7 @@ func (x *LeafChange) String() string {
 func (*LeafChange) ProtoMessage() {}
 
 func (x *LeafChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[7]
+	mi := &file_entente_v1_envelope_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +976,7 @@ func (x *LeafChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeafChange.ProtoReflect.Descriptor instead.
 func (*LeafChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{7}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *LeafChange) GetAdded() []*DeviceRef {
@@ -942,7 +1007,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[8]
+	mi := &file_entente_v1_envelope_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1019,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[8]
+	mi := &file_entente_v1_envelope_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1032,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{8}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Bundle) GetCommit() []byte {
@@ -1017,7 +1082,7 @@ type Founding struct {
 
 func (x *Founding) Reset() {
 	*x = Founding{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[9]
+	mi := &file_entente_v1_envelope_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1029,7 +1094,7 @@ func (x *Founding) String() string {
 func (*Founding) ProtoMessage() {}
 
 func (x *Founding) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[9]
+	mi := &file_entente_v1_envelope_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1042,7 +1107,7 @@ func (x *Founding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Founding.ProtoReflect.Descriptor instead.
 func (*Founding) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{9}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Founding) GetGroupInfo() []byte {
@@ -1083,7 +1148,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[10]
+	mi := &file_entente_v1_envelope_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1160,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[10]
+	mi := &file_entente_v1_envelope_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1173,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{10}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Status) GetCode() Code {
@@ -1173,7 +1238,7 @@ type SubmitResult struct {
 
 func (x *SubmitResult) Reset() {
 	*x = SubmitResult{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[11]
+	mi := &file_entente_v1_envelope_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1250,7 @@ func (x *SubmitResult) String() string {
 func (*SubmitResult) ProtoMessage() {}
 
 func (x *SubmitResult) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[11]
+	mi := &file_entente_v1_envelope_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1263,7 @@ func (x *SubmitResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResult.ProtoReflect.Descriptor instead.
 func (*SubmitResult) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{11}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SubmitResult) GetCounter() uint64 {
@@ -1255,7 +1320,14 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\x03hub\x18\x03 \x01(\fR\x03hub\x12\x1e\n" +
 	"\n" +
 	"complaints\x18\x04 \x03(\tR\n" +
-	"complaints\"-\n" +
+	"complaints\"v\n" +
+	"\rMemberKeyBody\x12&\n" +
+	"\x0fkey_package_ref\x18\x01 \x01(\fR\rkeyPackageRef\x12\x1d\n" +
+	"\n" +
+	"kem_output\x18\x02 \x01(\fR\tkemOutput\x12\x1e\n" +
+	"\n" +
+	"ciphertext\x18\x03 \x01(\fR\n" +
+	"ciphertext\"-\n" +
 	"\rComplaintBody\x12\x1c\n" +
 	"\tcomplaint\x18\x01 \x01(\tR\tcomplaint\"\x80\x02\n" +
 	"\bRoomCase\x12\x1e\n" +
@@ -1310,7 +1382,7 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\x11CLASS_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rCLASS_MESSAGE\x10\x01\x12\x13\n" +
 	"\x0fCLASS_HANDSHAKE\x10\x02\x12\x11\n" +
-	"\rCLASS_CONTROL\x10\x03*\xd6\x01\n" +
+	"\rCLASS_CONTROL\x10\x03*\xeb\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10KIND_APPLICATION\x10\x01\x12\x0f\n" +
@@ -1323,7 +1395,8 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\vKIND_RESYNC\x10\b\x12\x0f\n" +
 	"\vKIND_RESULT\x10\t\x12\x13\n" +
 	"\x0fKIND_REVOCATION\x10\n" +
-	"*\xc2\x06\n" +
+	"\x12\x13\n" +
+	"\x0fKIND_MEMBER_KEY\x10\v*\xc2\x06\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aCODE_OK\x10\x01\x12\x11\n" +
@@ -1386,7 +1459,7 @@ func file_entente_v1_envelope_proto_rawDescGZIP() []byte {
 }
 
 var file_entente_v1_envelope_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_entente_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_entente_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_entente_v1_envelope_proto_goTypes = []any{
 	(Class)(0),            // 0: entente.v1.Class
 	(Kind)(0),             // 1: entente.v1.Kind
@@ -1396,25 +1469,26 @@ var file_entente_v1_envelope_proto_goTypes = []any{
 	(*Envelope)(nil),      // 5: entente.v1.Envelope
 	(*RequestBody)(nil),   // 6: entente.v1.RequestBody
 	(*WelcomeBody)(nil),   // 7: entente.v1.WelcomeBody
-	(*ComplaintBody)(nil), // 8: entente.v1.ComplaintBody
-	(*RoomCase)(nil),      // 9: entente.v1.RoomCase
-	(*DeviceRef)(nil),     // 10: entente.v1.DeviceRef
-	(*LeafChange)(nil),    // 11: entente.v1.LeafChange
-	(*Bundle)(nil),        // 12: entente.v1.Bundle
-	(*Founding)(nil),      // 13: entente.v1.Founding
-	(*Status)(nil),        // 14: entente.v1.Status
-	(*SubmitResult)(nil),  // 15: entente.v1.SubmitResult
+	(*MemberKeyBody)(nil), // 8: entente.v1.MemberKeyBody
+	(*ComplaintBody)(nil), // 9: entente.v1.ComplaintBody
+	(*RoomCase)(nil),      // 10: entente.v1.RoomCase
+	(*DeviceRef)(nil),     // 11: entente.v1.DeviceRef
+	(*LeafChange)(nil),    // 12: entente.v1.LeafChange
+	(*Bundle)(nil),        // 13: entente.v1.Bundle
+	(*Founding)(nil),      // 14: entente.v1.Founding
+	(*Status)(nil),        // 15: entente.v1.Status
+	(*SubmitResult)(nil),  // 16: entente.v1.SubmitResult
 }
 var file_entente_v1_envelope_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.EnvelopeCore.class:type_name -> entente.v1.Class
 	1,  // 1: entente.v1.EnvelopeCore.kind:type_name -> entente.v1.Kind
-	10, // 2: entente.v1.RoomCase.order:type_name -> entente.v1.DeviceRef
-	10, // 3: entente.v1.LeafChange.added:type_name -> entente.v1.DeviceRef
-	10, // 4: entente.v1.LeafChange.removed:type_name -> entente.v1.DeviceRef
-	13, // 5: entente.v1.Bundle.founding:type_name -> entente.v1.Founding
+	11, // 2: entente.v1.RoomCase.order:type_name -> entente.v1.DeviceRef
+	11, // 3: entente.v1.LeafChange.added:type_name -> entente.v1.DeviceRef
+	11, // 4: entente.v1.LeafChange.removed:type_name -> entente.v1.DeviceRef
+	14, // 5: entente.v1.Bundle.founding:type_name -> entente.v1.Founding
 	2,  // 6: entente.v1.Status.code:type_name -> entente.v1.Code
 	3,  // 7: entente.v1.Status.scope:type_name -> entente.v1.Scope
-	14, // 8: entente.v1.SubmitResult.status:type_name -> entente.v1.Status
+	15, // 8: entente.v1.SubmitResult.status:type_name -> entente.v1.Status
 	9,  // [9:9] is the sub-list for method output_type
 	9,  // [9:9] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
@@ -1433,7 +1507,7 @@ func file_entente_v1_envelope_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_envelope_proto_rawDesc), len(file_entente_v1_envelope_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

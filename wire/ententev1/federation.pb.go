@@ -1266,6 +1266,7 @@ type MemberChain struct {
 	Genesis       string                 `protobuf:"bytes,2,opt,name=genesis,proto3" json:"genesis,omitempty"`     // note: member genesis record
 	Record        string                 `protobuf:"bytes,3,opt,name=record,proto3" json:"record,omitempty"`       // note: current member record, signed by the directory key
 	Devices       []string               `protobuf:"bytes,4,rep,name=devices,proto3" json:"devices,omitempty"`     // notes: device certificates named by the record
+	Keys          []string               `protobuf:"bytes,6,rep,name=keys,proto3" json:"keys,omitempty"`           // notes: rotations of the member key, oldest first; at most 64
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1324,6 +1325,13 @@ func (x *MemberChain) GetRecord() string {
 func (x *MemberChain) GetDevices() []string {
 	if x != nil {
 		return x.Devices
+	}
+	return nil
+}
+
+func (x *MemberChain) GetKeys() []string {
+	if x != nil {
+		return x.Keys
 	}
 	return nil
 }
@@ -2916,12 +2924,13 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\tagreement\x18\x01 \x01(\tR\tagreement\":\n" +
 	"\fResolveQuery\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06member\x18\x02 \x01(\fR\x06member\"w\n" +
+	"\x06member\x18\x02 \x01(\fR\x06member\"\x8b\x01\n" +
 	"\vMemberChain\x12\x1c\n" +
 	"\tmanifests\x18\x01 \x03(\tR\tmanifests\x12\x18\n" +
 	"\agenesis\x18\x02 \x01(\tR\agenesis\x12\x16\n" +
 	"\x06record\x18\x03 \x01(\tR\x06record\x12\x18\n" +
-	"\adevices\x18\x04 \x03(\tR\adevices\"\xb5\x01\n" +
+	"\adevices\x18\x04 \x03(\tR\adevices\x12\x12\n" +
+	"\x04keys\x18\x06 \x03(\tR\x04keys\"\xb5\x01\n" +
 	"\bCurrency\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\tR\n" +

@@ -86,6 +86,9 @@ const (
 	DeviceServiceAddDeviceProcedure = "/entente.v1.DeviceService/AddDevice"
 	// DeviceServiceClaimOwnProcedure is the fully-qualified name of the DeviceService's ClaimOwn RPC.
 	DeviceServiceClaimOwnProcedure = "/entente.v1.DeviceService/ClaimOwn"
+	// DeviceServiceRotateMemberKeyProcedure is the fully-qualified name of the DeviceService's
+	// RotateMemberKey RPC.
+	DeviceServiceRotateMemberKeyProcedure = "/entente.v1.DeviceService/RotateMemberKey"
 	// DeviceServiceListContactsProcedure is the fully-qualified name of the DeviceService's
 	// ListContacts RPC.
 	DeviceServiceListContactsProcedure = "/entente.v1.DeviceService/ListContacts"
@@ -292,6 +295,7 @@ type DeviceServiceClient interface {
 	OpenLink(context.Context, *connect.Request[ententev1.OpenLinkRequest]) (*connect.Response[ententev1.OpenLinkResponse], error)
 	AddDevice(context.Context, *connect.Request[ententev1.AddDeviceRequest]) (*connect.Response[ententev1.AddDeviceResponse], error)
 	ClaimOwn(context.Context, *connect.Request[ententev1.ClaimOwnRequest]) (*connect.Response[ententev1.ClaimKeyPackagesResponse], error)
+	RotateMemberKey(context.Context, *connect.Request[ententev1.RotateMemberKeyRequest]) (*connect.Response[ententev1.RotateMemberKeyResponse], error)
 	ListContacts(context.Context, *connect.Request[ententev1.ListContactsRequest]) (*connect.Response[ententev1.ListContactsResponse], error)
 	SetContact(context.Context, *connect.Request[ententev1.SetContactRequest]) (*connect.Response[ententev1.SetContactResponse], error)
 	// The session as calls, where no WebSocket passes: docs/protocol.md 6.6.
@@ -412,6 +416,12 @@ func NewDeviceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(deviceServiceMethods.ByName("ClaimOwn")),
 			connect.WithClientOptions(opts...),
 		),
+		rotateMemberKey: connect.NewClient[ententev1.RotateMemberKeyRequest, ententev1.RotateMemberKeyResponse](
+			httpClient,
+			baseURL+DeviceServiceRotateMemberKeyProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("RotateMemberKey")),
+			connect.WithClientOptions(opts...),
+		),
 		listContacts: connect.NewClient[ententev1.ListContactsRequest, ententev1.ListContactsResponse](
 			httpClient,
 			baseURL+DeviceServiceListContactsProcedure,
@@ -516,6 +526,7 @@ type deviceServiceClient struct {
 	openLink           *connect.Client[ententev1.OpenLinkRequest, ententev1.OpenLinkResponse]
 	addDevice          *connect.Client[ententev1.AddDeviceRequest, ententev1.AddDeviceResponse]
 	claimOwn           *connect.Client[ententev1.ClaimOwnRequest, ententev1.ClaimKeyPackagesResponse]
+	rotateMemberKey    *connect.Client[ententev1.RotateMemberKeyRequest, ententev1.RotateMemberKeyResponse]
 	listContacts       *connect.Client[ententev1.ListContactsRequest, ententev1.ListContactsResponse]
 	setContact         *connect.Client[ententev1.SetContactRequest, ententev1.SetContactResponse]
 	submit             *connect.Client[ententev1.SubmitRequest, ententev1.SubmitResponse]
@@ -607,6 +618,11 @@ func (c *deviceServiceClient) ClaimOwn(ctx context.Context, req *connect.Request
 	return c.claimOwn.CallUnary(ctx, req)
 }
 
+// RotateMemberKey calls entente.v1.DeviceService.RotateMemberKey.
+func (c *deviceServiceClient) RotateMemberKey(ctx context.Context, req *connect.Request[ententev1.RotateMemberKeyRequest]) (*connect.Response[ententev1.RotateMemberKeyResponse], error) {
+	return c.rotateMemberKey.CallUnary(ctx, req)
+}
+
 // ListContacts calls entente.v1.DeviceService.ListContacts.
 func (c *deviceServiceClient) ListContacts(ctx context.Context, req *connect.Request[ententev1.ListContactsRequest]) (*connect.Response[ententev1.ListContactsResponse], error) {
 	return c.listContacts.CallUnary(ctx, req)
@@ -695,6 +711,7 @@ type DeviceServiceHandler interface {
 	OpenLink(context.Context, *connect.Request[ententev1.OpenLinkRequest]) (*connect.Response[ententev1.OpenLinkResponse], error)
 	AddDevice(context.Context, *connect.Request[ententev1.AddDeviceRequest]) (*connect.Response[ententev1.AddDeviceResponse], error)
 	ClaimOwn(context.Context, *connect.Request[ententev1.ClaimOwnRequest]) (*connect.Response[ententev1.ClaimKeyPackagesResponse], error)
+	RotateMemberKey(context.Context, *connect.Request[ententev1.RotateMemberKeyRequest]) (*connect.Response[ententev1.RotateMemberKeyResponse], error)
 	ListContacts(context.Context, *connect.Request[ententev1.ListContactsRequest]) (*connect.Response[ententev1.ListContactsResponse], error)
 	SetContact(context.Context, *connect.Request[ententev1.SetContactRequest]) (*connect.Response[ententev1.SetContactResponse], error)
 	// The session as calls, where no WebSocket passes: docs/protocol.md 6.6.
@@ -809,6 +826,12 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 		DeviceServiceClaimOwnProcedure,
 		svc.ClaimOwn,
 		connect.WithSchema(deviceServiceMethods.ByName("ClaimOwn")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServiceRotateMemberKeyHandler := connect.NewUnaryHandler(
+		DeviceServiceRotateMemberKeyProcedure,
+		svc.RotateMemberKey,
+		connect.WithSchema(deviceServiceMethods.ByName("RotateMemberKey")),
 		connect.WithHandlerOptions(opts...),
 	)
 	deviceServiceListContactsHandler := connect.NewUnaryHandler(
@@ -927,6 +950,8 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 			deviceServiceAddDeviceHandler.ServeHTTP(w, r)
 		case DeviceServiceClaimOwnProcedure:
 			deviceServiceClaimOwnHandler.ServeHTTP(w, r)
+		case DeviceServiceRotateMemberKeyProcedure:
+			deviceServiceRotateMemberKeyHandler.ServeHTTP(w, r)
 		case DeviceServiceListContactsProcedure:
 			deviceServiceListContactsHandler.ServeHTTP(w, r)
 		case DeviceServiceSetContactProcedure:
@@ -1022,6 +1047,10 @@ func (UnimplementedDeviceServiceHandler) AddDevice(context.Context, *connect.Req
 
 func (UnimplementedDeviceServiceHandler) ClaimOwn(context.Context, *connect.Request[ententev1.ClaimOwnRequest]) (*connect.Response[ententev1.ClaimKeyPackagesResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.ClaimOwn is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) RotateMemberKey(context.Context, *connect.Request[ententev1.RotateMemberKeyRequest]) (*connect.Response[ententev1.RotateMemberKeyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.RotateMemberKey is not implemented"))
 }
 
 func (UnimplementedDeviceServiceHandler) ListContacts(context.Context, *connect.Request[ententev1.ListContactsRequest]) (*connect.Response[ententev1.ListContactsResponse], error) {
