@@ -36,9 +36,10 @@ type walk struct {
 	alice   *Device
 	bob     *Device
 	carol   *Device
-	secret  string // text of the first message
-	before  string // copy of globex's folder from before the delivery
-	raised  bool   // limits out of the way
+	tablet  *Device // alice's second
+	secret  string  // text of the first message
+	before  string  // copy of globex's folder from before the delivery
+	raised  bool    // limits out of the way
 	step    int
 	steps   int
 }
@@ -118,6 +119,8 @@ var walkSteps = []step{
 	{"two change the room at once", (*walk).race},
 	{"a file reaches two other organizations", (*walk).file},
 	{"a message burns after it was read", (*walk).burns},
+	{"alice links a second device", (*walk).linksTablet},
+	{"bob's device is set back to an old copy", (*walk).resyncs},
 	{"initech revokes carol's device", (*walk).revokes},
 }
 

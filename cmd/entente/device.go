@@ -537,7 +537,7 @@ func roomText(s device.Shown) string {
 		if s.From == "" {
 			return room + " was reset without this device: " + safe(s.Reason)
 		}
-		return s.From + " reset " + room + ": " + safe(s.Reason)
+		return s.From + " reset " + room + ": " + safe(s.Reason) + "; what was said meanwhile may be missing here"
 	case "not reset":
 		return room + " could not be reset from here: " + safe(s.Reason)
 	case "stopped":

@@ -22,10 +22,10 @@ func TestAResetIsToldInAListingAndWhenItHappens(t *testing.T) {
 		t.Errorf("a room that was reset:\n%s%v", out.String(), err)
 	}
 	for want, s := range map[string]device.Shown{
-		"bob@globex.example reset Harbour: why":              {Event: "room", State: "reset", From: "bob@globex.example", RoomName: "Harbour", Reason: "why"},
-		"Harbour was reset without this device: why":         {Event: "room", State: "reset", RoomName: "Harbour", Reason: "why"},
-		"bob@globex.example cannot apply it, in Harbour":     {Event: "room", State: "complaint", From: "bob@globex.example", RoomName: "Harbour", Reason: "cannot apply it"},
-		"Harbour could not be reset from here: noKeyPackage": {Event: "room", State: "not reset", RoomName: "Harbour", Reason: "noKeyPackage"},
+		"bob@globex.example reset Harbour: why; what was said meanwhile may be missing here": {Event: "room", State: "reset", From: "bob@globex.example", RoomName: "Harbour", Reason: "why"},
+		"Harbour was reset without this device: why":                                         {Event: "room", State: "reset", RoomName: "Harbour", Reason: "why"},
+		"bob@globex.example cannot apply it, in Harbour":                                     {Event: "room", State: "complaint", From: "bob@globex.example", RoomName: "Harbour", Reason: "cannot apply it"},
+		"Harbour could not be reset from here: noKeyPackage":                                 {Event: "room", State: "not reset", RoomName: "Harbour", Reason: "noKeyPackage"},
 	} {
 		if got := roomText(s); got != want {
 			t.Errorf("%q, want %q", got, want)
