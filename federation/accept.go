@@ -20,7 +20,7 @@ import (
 // it returns without an error the partner is stored on both sides. After any error
 // it may be called again with the same token; after success that changes nothing.
 func (f *Federation) Accept(ctx context.Context, token string) (PartnerInfo, error) {
-	if err := f.opts.Signs(); err != nil {
+	if err := f.makes(); err != nil {
 		return PartnerInfo{}, err
 	}
 	t, err := f.Preview(token)

@@ -102,6 +102,7 @@ type Options struct {
 	Signs           func() error              // nil, or why no agreement may be signed now (a status); nil: always
 	Linked          func(wire.OrganizationID) // nil, or told of every link that comes up; must not block
 	Amended         func(wire.OrganizationID) // nil, or told of every amendment in force here; must not block
+	Mode            Mode                      // empty: ModeAgreement
 	Clock           Clock                     // nil: the system's
 	Incarnation     uint64                    // of this node's numbers; raised after a restore
 	Limits          Limits
@@ -133,6 +134,9 @@ func (o *Options) fill() error {
 	}
 	if o.Signs == nil {
 		o.Signs = func() error { return nil }
+	}
+	if o.Mode == "" {
+		o.Mode = ModeAgreement
 	}
 	if o.Amended == nil {
 		o.Amended = func(wire.OrganizationID) {}
@@ -257,6 +261,9 @@ func (f *Federation) Run(ctx context.Context) error {
 func (f *Federation) sweep() {
 	if err := f.sweepTokens(f.ctx); err != nil {
 		f.log.Warn("old partner tokens stay for now", "error", err.Error())
+	}
+	if err := f.forgetRequests(f.ctx); err != nil {
+		f.log.Warn("old requests stay for now", "error", err.Error())
 	}
 	for _, p := range f.all() {
 		if f.inForce(p) != nil {

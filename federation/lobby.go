@@ -31,11 +31,17 @@ func (f *Federation) serveLobby(ctx context.Context, in *frames) error {
 	return in.write(answer, maxLobby, HelloTimeout)
 }
 
-// consider checks the token's proof first: nothing else of a request is looked at
-// before its sender has shown that it holds the secret.
+// consider checks the token's proof first: nothing else of what is asked is looked at
+// before its sender has shown that it holds the secret. Requests have none (request.go).
 func (f *Federation) consider(ctx context.Context, in *frames, q *pb.LobbyRequest) (*pb.LobbyResponse, error) {
 	if q.Version != wire.ProtocolVersion {
 		return nil, wire.Refuse(pb.Code_CODE_UNSUPPORTED, "version %d of the lobby protocol", q.Version)
+	}
+	if f.Mode() == ModeClosed {
+		return nil, wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "this organization is closed")
+	}
+	if q.Request != "" {
+		return f.takeRequest(ctx, in.s.Conn().RemotePeer(), q)
 	}
 	if len(q.TokenId) != 16 || len(q.Proof) != 32 {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a token ID of %d bytes, a proof of %d", len(q.TokenId), len(q.Proof))

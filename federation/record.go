@@ -22,6 +22,8 @@ const (
 	marksPrefix   = "fd/marks/"
 	attemptPrefix = "fd/attempt/"
 	tokenPrefix   = "fd/token/"
+	requestPrefix = "fd/request/"
+	blockedPrefix = "fd/blocked/"
 )
 
 func partnerKey(id wire.OrganizationID) []byte { return append([]byte(partnerPrefix), id[:]...) }

@@ -40,7 +40,7 @@ type tokenRecord struct {
 // terms by Accept: one use, until ttl has passed (0: DefaultTokenLifetime). It is a
 // secret: whoever has it may become the partner. An empty name lets anybody.
 func (f *Federation) Invite(ctx context.Context, partnerName string, terms identity.Terms, ttl time.Duration) (string, error) {
-	if err := f.opts.Signs(); err != nil {
+	if err := f.makes(); err != nil {
 		return "", err
 	}
 	if ttl == 0 {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/entente-im/entente/federation"
 	"github.com/entente-im/entente/wire"
 	"github.com/multiformats/go-multiaddr"
 	"gopkg.in/yaml.v3"
@@ -33,6 +34,7 @@ type Config struct {
 	Proxied    bool          `yaml:"behind-proxy"`
 	Metrics    string        `yaml:"metrics"`
 	Federation []string      `yaml:"federation"`
+	Mode       string        `yaml:"mode"`
 	Announce   []string      `yaml:"announce"`
 	Origins    []string      `yaml:"origins"`
 	Retention  time.Duration `yaml:"retention"`
@@ -70,6 +72,7 @@ func DefaultConfig() Config {
 	return Config{
 		Listen:     "127.0.0.1:8443",
 		Federation: []string{"/ip4/0.0.0.0/tcp/4801", "/ip4/0.0.0.0/udp/4801/quic-v1"},
+		Mode:       string(federation.ModeAgreement),
 		Retention:  wire.DefaultRetention,
 		Bucket:     wire.DefaultBucket,
 		ResetAfter: wire.ResetPatience,
@@ -154,7 +157,9 @@ func (c Config) problems() []string {
 	for _, t := range c.Files.Types {
 		add(!wire.IsFileType(t), "files: %q is no type such as .pdf, image/png or image/*", t)
 	}
-	_, err := c.level()
+	_, err := federation.ParseMode(c.Mode)
+	add(err != nil, "mode: %q is none of closed, agreement, open", c.Mode)
+	_, err = c.level()
 	add(err != nil, "log: %q is none of debug, info, warn, error", c.LogLevel)
 	return p
 }
@@ -194,6 +199,7 @@ func (c Config) ConfigText() string {
 	line("Where /healthz, /readyz and /metrics answer without sign-in (HOST:PORT); empty: nowhere.", "metrics", c.Metrics)
 	line("Where partners connect (multiaddrs; QUIC may be blocked somewhere, so keep TCP).", "federation", c.Federation)
 	line("The addresses that partners are told; empty: made from federation.", "announce", c.Announce)
+	line("With whom agreements are made: closed (nobody), agreement (by tokens), open (strangers may leave a request). See entente node mode.", "mode", c.Mode)
 	line("Web origins whose pages may call this node from a browser, as https://chat.acme.example; none: no page may.", "origins", c.Origins)
 	line("How long undelivered messages are kept, at most 720h.", "retention", c.Retention.String())
 	line("Length of a deadline bucket: keys are destroyed when it ends. Cannot change once messages are stored.", "bucket", c.Bucket.String())

@@ -62,6 +62,7 @@ type Options struct {
 // the doors for devices and operators.
 type Node struct {
 	version string
+	folder  string // with node.yaml
 	started time.Time
 	config  Config
 	log     *slog.Logger
@@ -137,7 +138,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{version: o.Version, started: time.Now(), config: config, clock: wallClock{}, rates: newRates(config.Limits), resyncs: newResyncs(), contacts: newContacts(),
+	n := &Node{version: o.Version, folder: o.Dir, started: time.Now(), config: config, clock: wallClock{}, rates: newRates(config.Limits), resyncs: newResyncs(), contacts: newContacts(),
 		complains: newRates(LimitConfig{DeviceRate: wire.ComplaintsPerDevice / time.Hour.Seconds(), DeviceBurst: wire.ComplaintsPerDevice}),
 		log:       slog.New(slog.NewTextHandler(o.LogOutput, &slog.HandlerOptions{Level: level})), places: make(chan struct{}, maxBackground)}
 	if o.Clock != nil {
@@ -266,7 +267,7 @@ func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *promet
 	l := n.config.Limits
 	n.fed, err = federation.New(federation.Options{
 		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
-		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Linked: n.replicas.due, Clock: n.clock,
+		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Linked: n.replicas.due, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
 		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost,
 		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes, Files: l.PartnerFiles},
 	})

@@ -14,7 +14,8 @@ import (
 )
 
 func (a operatorAPI) ListPartners(context.Context, *connect.Request[pb.ListPartnersRequest]) (*connect.Response[pb.ListPartnersResponse], error) {
-	return answer(&pb.ListPartnersResponse{Partners: a.n.partnerStatuses()}, nil)
+	requests, err := a.n.requestStatuses()
+	return answer(&pb.ListPartnersResponse{Partners: append(a.n.partnerStatuses(), requests...)}, err)
 }
 
 func (n *Node) partnerStatuses() []*pb.PartnerStatus {

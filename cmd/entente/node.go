@@ -17,7 +17,7 @@ import (
 
 func nodeCommand() *cobra.Command {
 	c := group("node", "An organization's node: make it, run it, look at it")
-	c.AddCommand(nodeInit(), nodeRun(), nodeStatus(), nodeWait())
+	c.AddCommand(nodeInit(), nodeRun(), nodeStatus(), nodeWait(), nodeMode())
 	return c
 }
 

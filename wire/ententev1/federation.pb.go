@@ -2669,6 +2669,7 @@ type LobbyRequest struct {
 	Genesis         string                 `protobuf:"bytes,5,opt,name=genesis,proto3" json:"genesis,omitempty"`                // its genesis manifest, if another
 	NodeCertificate string                 `protobuf:"bytes,6,opt,name=node_certificate,json=nodeCertificate,proto3" json:"node_certificate,omitempty"`
 	Agreement       string                 `protobuf:"bytes,7,opt,name=agreement,proto3" json:"agreement,omitempty"` // note signed by the accepting organization
+	Request         string                 `protobuf:"bytes,8,opt,name=request,proto3" json:"request,omitempty"`     // a partner token of the sender's, handed over without one of the receiver's
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2748,6 +2749,13 @@ func (x *LobbyRequest) GetNodeCertificate() string {
 func (x *LobbyRequest) GetAgreement() string {
 	if x != nil {
 		return x.Agreement
+	}
+	return ""
+}
+
+func (x *LobbyRequest) GetRequest() string {
+	if x != nil {
+		return x.Request
 	}
 	return ""
 }
@@ -3031,7 +3039,7 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\tmanifests\x18\x03 \x03(\tR\tmanifests\x12\x14\n" +
 	"\x05older\x18\x04 \x01(\tR\x05older\x12\x14\n" +
 	"\x05newer\x18\x05 \x01(\tR\x05newer\x12\x14\n" +
-	"\x05nodes\x18\x06 \x03(\fR\x05nodes\"\xd8\x01\n" +
+	"\x05nodes\x18\x06 \x03(\fR\x05nodes\"\xf2\x01\n" +
 	"\fLobbyRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\fR\atokenId\x12\x14\n" +
@@ -3039,7 +3047,8 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\bmanifest\x18\x04 \x01(\tR\bmanifest\x12\x18\n" +
 	"\agenesis\x18\x05 \x01(\tR\agenesis\x12)\n" +
 	"\x10node_certificate\x18\x06 \x01(\tR\x0fnodeCertificate\x12\x1c\n" +
-	"\tagreement\x18\a \x01(\tR\tagreement\"\xd0\x01\n" +
+	"\tagreement\x18\a \x01(\tR\tagreement\x12\x18\n" +
+	"\arequest\x18\b \x01(\tR\arequest\"\xd0\x01\n" +
 	"\rLobbyResponse\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\x12\x14\n" +
 	"\x05proof\x18\x02 \x01(\fR\x05proof\x12\x1c\n" +

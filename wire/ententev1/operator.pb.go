@@ -713,7 +713,7 @@ type PartnerStatus struct {
 	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	OrganizationId  string                 `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
 	Contact         string                 `protobuf:"bytes,3,opt,name=contact,proto3" json:"contact,omitempty"`
-	State           string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // connected, waiting, refused, suspended, quarantined, quarantinedThere, ended, expired, notYet
+	State           string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // connected, waiting, refused, suspended, quarantined, quarantinedThere, ended, expired, notYet, requests
 	OutboxCount     uint64                 `protobuf:"varint,5,opt,name=outbox_count,json=outboxCount,proto3" json:"outbox_count,omitempty"`
 	OutboxBytes     uint64                 `protobuf:"varint,6,opt,name=outbox_bytes,json=outboxBytes,proto3" json:"outbox_bytes,omitempty"`
 	LastContactUnix int64                  `protobuf:"varint,7,opt,name=last_contact_unix,json=lastContactUnix,proto3" json:"last_contact_unix,omitempty"`
@@ -2511,6 +2511,344 @@ func (x *ProposedTerms) GetDelivered() bool {
 	return false
 }
 
+// RequestPartnerRequest leaves a request at an organization that is open to them.
+type RequestPartnerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Terms         *TermsChange           `protobuf:"bytes,3,opt,name=terms,proto3" json:"terms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestPartnerRequest) Reset() {
+	*x = RequestPartnerRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestPartnerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestPartnerRequest) ProtoMessage() {}
+
+func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestPartnerRequest.ProtoReflect.Descriptor instead.
+func (*RequestPartnerRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *RequestPartnerRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RequestPartnerRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *RequestPartnerRequest) GetTerms() *TermsChange {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
+type RequestPartnerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ExpiresUnix   int64                  `protobuf:"varint,1,opt,name=expires_unix,json=expiresUnix,proto3" json:"expires_unix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RequestPartnerResponse) Reset() {
+	*x = RequestPartnerResponse{}
+	mi := &file_entente_v1_operator_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RequestPartnerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RequestPartnerResponse) ProtoMessage() {}
+
+func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RequestPartnerResponse.ProtoReflect.Descriptor instead.
+func (*RequestPartnerResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *RequestPartnerResponse) GetExpiresUnix() int64 {
+	if x != nil {
+		return x.ExpiresUnix
+	}
+	return 0
+}
+
+// AnswerRequestRequest answers a request that was left here.
+type AnswerRequestRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`     // or the organization's ID
+	Answer        string                 `protobuf:"bytes,2,opt,name=answer,proto3" json:"answer,omitempty"` // show, accept, block, lift
+	Shown         []byte                 `protobuf:"bytes,3,opt,name=shown,proto3" json:"shown,omitempty"`   // accept: the hash that was shown
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerRequestRequest) Reset() {
+	*x = AnswerRequestRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerRequestRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerRequestRequest) ProtoMessage() {}
+
+func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerRequestRequest.ProtoReflect.Descriptor instead.
+func (*AnswerRequestRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *AnswerRequestRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AnswerRequestRequest) GetAnswer() string {
+	if x != nil {
+		return x.Answer
+	}
+	return ""
+}
+
+func (x *AnswerRequestRequest) GetShown() []byte {
+	if x != nil {
+		return x.Shown
+	}
+	return nil
+}
+
+type AnswerRequestResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partner       *PartnerStatus         `protobuf:"bytes,1,opt,name=partner,proto3" json:"partner,omitempty"`
+	Terms         string                 `protobuf:"bytes,2,opt,name=terms,proto3" json:"terms,omitempty"`
+	PeerId        string                 `protobuf:"bytes,3,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"`
+	AtUnix        int64                  `protobuf:"varint,4,opt,name=at_unix,json=atUnix,proto3" json:"at_unix,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,5,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AnswerRequestResponse) Reset() {
+	*x = AnswerRequestResponse{}
+	mi := &file_entente_v1_operator_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AnswerRequestResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AnswerRequestResponse) ProtoMessage() {}
+
+func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AnswerRequestResponse.ProtoReflect.Descriptor instead.
+func (*AnswerRequestResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *AnswerRequestResponse) GetPartner() *PartnerStatus {
+	if x != nil {
+		return x.Partner
+	}
+	return nil
+}
+
+func (x *AnswerRequestResponse) GetTerms() string {
+	if x != nil {
+		return x.Terms
+	}
+	return ""
+}
+
+func (x *AnswerRequestResponse) GetPeerId() string {
+	if x != nil {
+		return x.PeerId
+	}
+	return ""
+}
+
+func (x *AnswerRequestResponse) GetAtUnix() int64 {
+	if x != nil {
+		return x.AtUnix
+	}
+	return 0
+}
+
+func (x *AnswerRequestResponse) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+type ModeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mode          string                 `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModeRequest) Reset() {
+	*x = ModeRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModeRequest) ProtoMessage() {}
+
+func (x *ModeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModeRequest.ProtoReflect.Descriptor instead.
+func (*ModeRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ModeRequest) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+type ModeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mode          string                 `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
+	Addresses     []string               `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModeResponse) Reset() {
+	*x = ModeResponse{}
+	mi := &file_entente_v1_operator_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModeResponse) ProtoMessage() {}
+
+func (x *ModeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModeResponse.ProtoReflect.Descriptor instead.
+func (*ModeResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ModeResponse) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *ModeResponse) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 type ChangePartnerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2521,7 +2859,7 @@ type ChangePartnerRequest struct {
 
 func (x *ChangePartnerRequest) Reset() {
 	*x = ChangePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[37]
+	mi := &file_entente_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2533,7 +2871,7 @@ func (x *ChangePartnerRequest) String() string {
 func (*ChangePartnerRequest) ProtoMessage() {}
 
 func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[37]
+	mi := &file_entente_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2546,7 +2884,7 @@ func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ChangePartnerRequest) GetName() string {
@@ -2574,7 +2912,7 @@ type ChangePartnerResponse struct {
 
 func (x *ChangePartnerResponse) Reset() {
 	*x = ChangePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[38]
+	mi := &file_entente_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2586,7 +2924,7 @@ func (x *ChangePartnerResponse) String() string {
 func (*ChangePartnerResponse) ProtoMessage() {}
 
 func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[38]
+	mi := &file_entente_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2599,7 +2937,7 @@ func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ChangePartnerResponse) GetPartner() *PartnerStatus {
@@ -2845,14 +3183,35 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x05terms\x18\x02 \x01(\tR\x05terms\x12\x12\n" +
 	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x17\n" +
 	"\aat_unix\x18\x04 \x01(\x03R\x06atUnix\x12\x1c\n" +
-	"\tdelivered\x18\x05 \x01(\bR\tdelivered\"<\n" +
+	"\tdelivered\x18\x05 \x01(\bR\tdelivered\"t\n" +
+	"\x15RequestPartnerRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12-\n" +
+	"\x05terms\x18\x03 \x01(\v2\x17.entente.v1.TermsChangeR\x05terms\";\n" +
+	"\x16RequestPartnerResponse\x12!\n" +
+	"\fexpires_unix\x18\x01 \x01(\x03R\vexpiresUnix\"X\n" +
+	"\x14AnswerRequestRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06answer\x18\x02 \x01(\tR\x06answer\x12\x14\n" +
+	"\x05shown\x18\x03 \x01(\fR\x05shown\"\xa8\x01\n" +
+	"\x15AnswerRequestResponse\x123\n" +
+	"\apartner\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\apartner\x12\x14\n" +
+	"\x05terms\x18\x02 \x01(\tR\x05terms\x12\x17\n" +
+	"\apeer_id\x18\x03 \x01(\tR\x06peerId\x12\x17\n" +
+	"\aat_unix\x18\x04 \x01(\x03R\x06atUnix\x12\x12\n" +
+	"\x04hash\x18\x05 \x01(\fR\x04hash\"!\n" +
+	"\vModeRequest\x12\x12\n" +
+	"\x04mode\x18\x01 \x01(\tR\x04mode\"@\n" +
+	"\fModeResponse\x12\x12\n" +
+	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"<\n" +
 	"\x14ChangePartnerRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\"z\n" +
 	"\x15ChangePartnerResponse\x123\n" +
 	"\apartner\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\apartner\x12\x18\n" +
 	"\adropped\x18\x02 \x01(\x04R\adropped\x12\x12\n" +
-	"\x04kept\x18\x03 \x01(\x04R\x04kept2\xae\r\n" +
+	"\x04kept\x18\x03 \x01(\x04R\x04kept2\x98\x0f\n" +
 	"\x0fOperatorService\x12?\n" +
 	"\x06Status\x12\x1d.entente.v1.NodeStatusRequest\x1a\x16.entente.v1.NodeStatus\x12H\n" +
 	"\tAddMember\x12\x1c.entente.v1.AddMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12N\n" +
@@ -2870,7 +3229,10 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\rResumePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12Q\n" +
 	"\n" +
 	"EndPartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12X\n" +
-	"\x11QuarantinePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12K\n" +
+	"\x11QuarantinePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12W\n" +
+	"\x0eRequestPartner\x12!.entente.v1.RequestPartnerRequest\x1a\".entente.v1.RequestPartnerResponse\x12T\n" +
+	"\rAnswerRequest\x12 .entente.v1.AnswerRequestRequest\x1a!.entente.v1.AnswerRequestResponse\x129\n" +
+	"\x04Mode\x12\x17.entente.v1.ModeRequest\x1a\x18.entente.v1.ModeResponse\x12K\n" +
 	"\fAmendPartner\x12\x1f.entente.v1.AmendPartnerRequest\x1a\x1a.entente.v1.PartnerDetails\x12Q\n" +
 	"\x0fAcceptAmendment\x12\".entente.v1.AcceptAmendmentRequest\x1a\x1a.entente.v1.PartnerDetails\x12U\n" +
 	"\x0eReleasePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12L\n" +
@@ -2890,7 +3252,7 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_entente_v1_operator_proto_goTypes = []any{
 	(*ShowDirectoryRequest)(nil),   // 0: entente.v1.ShowDirectoryRequest
 	(*DirectoryHead)(nil),          // 1: entente.v1.DirectoryHead
@@ -2929,14 +3291,20 @@ var file_entente_v1_operator_proto_goTypes = []any{
 	(*AmendPartnerRequest)(nil),    // 34: entente.v1.AmendPartnerRequest
 	(*AcceptAmendmentRequest)(nil), // 35: entente.v1.AcceptAmendmentRequest
 	(*ProposedTerms)(nil),          // 36: entente.v1.ProposedTerms
-	(*ChangePartnerRequest)(nil),   // 37: entente.v1.ChangePartnerRequest
-	(*ChangePartnerResponse)(nil),  // 38: entente.v1.ChangePartnerResponse
-	(*MemberChain)(nil),            // 39: entente.v1.MemberChain
-	(*Currency)(nil),               // 40: entente.v1.Currency
+	(*RequestPartnerRequest)(nil),  // 37: entente.v1.RequestPartnerRequest
+	(*RequestPartnerResponse)(nil), // 38: entente.v1.RequestPartnerResponse
+	(*AnswerRequestRequest)(nil),   // 39: entente.v1.AnswerRequestRequest
+	(*AnswerRequestResponse)(nil),  // 40: entente.v1.AnswerRequestResponse
+	(*ModeRequest)(nil),            // 41: entente.v1.ModeRequest
+	(*ModeResponse)(nil),           // 42: entente.v1.ModeResponse
+	(*ChangePartnerRequest)(nil),   // 43: entente.v1.ChangePartnerRequest
+	(*ChangePartnerResponse)(nil),  // 44: entente.v1.ChangePartnerResponse
+	(*MemberChain)(nil),            // 45: entente.v1.MemberChain
+	(*Currency)(nil),               // 46: entente.v1.Currency
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
-	39, // 0: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
-	40, // 1: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
+	45, // 0: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
+	46, // 1: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
 	8,  // 2: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
 	9,  // 3: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
 	13, // 4: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
@@ -2948,54 +3316,62 @@ var file_entente_v1_operator_proto_depIdxs = []int32{
 	36, // 10: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
 	36, // 11: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
 	33, // 12: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
-	9,  // 13: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
-	6,  // 14: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
-	10, // 15: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
-	12, // 16: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
-	15, // 17: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
-	18, // 18: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
-	20, // 19: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
-	23, // 20: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
-	25, // 21: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
-	27, // 22: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
-	29, // 23: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
-	31, // 24: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
-	37, // 25: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
-	37, // 26: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
-	37, // 27: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	37, // 28: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
-	34, // 29: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
-	35, // 30: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
-	37, // 31: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
-	0,  // 32: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
-	2,  // 33: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
-	4,  // 34: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
-	7,  // 35: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	11, // 36: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	14, // 37: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	17, // 38: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	19, // 39: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	22, // 40: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	24, // 41: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	26, // 42: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	28, // 43: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	30, // 44: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	32, // 45: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	38, // 46: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	38, // 47: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	38, // 48: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	38, // 49: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
-	32, // 50: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
-	32, // 51: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
-	38, // 52: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
-	1,  // 53: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	3,  // 54: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	5,  // 55: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	35, // [35:56] is the sub-list for method output_type
-	14, // [14:35] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	33, // 13: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	9,  // 14: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
+	9,  // 15: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
+	6,  // 16: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
+	10, // 17: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
+	12, // 18: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
+	15, // 19: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
+	18, // 20: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
+	20, // 21: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
+	23, // 22: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
+	25, // 23: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
+	27, // 24: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
+	29, // 25: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
+	31, // 26: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
+	43, // 27: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	43, // 28: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	43, // 29: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	43, // 30: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
+	37, // 31: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
+	39, // 32: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
+	41, // 33: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
+	34, // 34: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
+	35, // 35: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
+	43, // 36: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
+	0,  // 37: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	2,  // 38: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	4,  // 39: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	7,  // 40: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	11, // 41: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	14, // 42: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	17, // 43: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	19, // 44: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	22, // 45: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	24, // 46: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	26, // 47: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	28, // 48: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	30, // 49: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	32, // 50: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	44, // 51: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	44, // 52: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	44, // 53: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	44, // 54: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	38, // 55: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
+	40, // 56: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
+	42, // 57: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
+	32, // 58: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
+	32, // 59: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
+	44, // 60: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	1,  // 61: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	3,  // 62: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	5,  // 63: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	40, // [40:64] is the sub-list for method output_type
+	16, // [16:40] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_operator_proto_init() }
@@ -3011,7 +3387,7 @@ func file_entente_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

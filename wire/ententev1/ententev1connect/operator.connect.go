@@ -80,6 +80,14 @@ const (
 	// OperatorServiceQuarantinePartnerProcedure is the fully-qualified name of the OperatorService's
 	// QuarantinePartner RPC.
 	OperatorServiceQuarantinePartnerProcedure = "/entente.v1.OperatorService/QuarantinePartner"
+	// OperatorServiceRequestPartnerProcedure is the fully-qualified name of the OperatorService's
+	// RequestPartner RPC.
+	OperatorServiceRequestPartnerProcedure = "/entente.v1.OperatorService/RequestPartner"
+	// OperatorServiceAnswerRequestProcedure is the fully-qualified name of the OperatorService's
+	// AnswerRequest RPC.
+	OperatorServiceAnswerRequestProcedure = "/entente.v1.OperatorService/AnswerRequest"
+	// OperatorServiceModeProcedure is the fully-qualified name of the OperatorService's Mode RPC.
+	OperatorServiceModeProcedure = "/entente.v1.OperatorService/Mode"
 	// OperatorServiceAmendPartnerProcedure is the fully-qualified name of the OperatorService's
 	// AmendPartner RPC.
 	OperatorServiceAmendPartnerProcedure = "/entente.v1.OperatorService/AmendPartner"
@@ -117,6 +125,9 @@ type OperatorServiceClient interface {
 	ResumePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	EndPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	QuarantinePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
+	RequestPartner(context.Context, *connect.Request[ententev1.RequestPartnerRequest]) (*connect.Response[ententev1.RequestPartnerResponse], error)
+	AnswerRequest(context.Context, *connect.Request[ententev1.AnswerRequestRequest]) (*connect.Response[ententev1.AnswerRequestResponse], error)
+	Mode(context.Context, *connect.Request[ententev1.ModeRequest]) (*connect.Response[ententev1.ModeResponse], error)
 	AmendPartner(context.Context, *connect.Request[ententev1.AmendPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error)
 	AcceptAmendment(context.Context, *connect.Request[ententev1.AcceptAmendmentRequest]) (*connect.Response[ententev1.PartnerDetails], error)
 	ReleasePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
@@ -226,6 +237,24 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("QuarantinePartner")),
 			connect.WithClientOptions(opts...),
 		),
+		requestPartner: connect.NewClient[ententev1.RequestPartnerRequest, ententev1.RequestPartnerResponse](
+			httpClient,
+			baseURL+OperatorServiceRequestPartnerProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("RequestPartner")),
+			connect.WithClientOptions(opts...),
+		),
+		answerRequest: connect.NewClient[ententev1.AnswerRequestRequest, ententev1.AnswerRequestResponse](
+			httpClient,
+			baseURL+OperatorServiceAnswerRequestProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("AnswerRequest")),
+			connect.WithClientOptions(opts...),
+		),
+		mode: connect.NewClient[ententev1.ModeRequest, ententev1.ModeResponse](
+			httpClient,
+			baseURL+OperatorServiceModeProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("Mode")),
+			connect.WithClientOptions(opts...),
+		),
 		amendPartner: connect.NewClient[ententev1.AmendPartnerRequest, ententev1.PartnerDetails](
 			httpClient,
 			baseURL+OperatorServiceAmendPartnerProcedure,
@@ -282,6 +311,9 @@ type operatorServiceClient struct {
 	resumePartner     *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
 	endPartner        *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
 	quarantinePartner *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	requestPartner    *connect.Client[ententev1.RequestPartnerRequest, ententev1.RequestPartnerResponse]
+	answerRequest     *connect.Client[ententev1.AnswerRequestRequest, ententev1.AnswerRequestResponse]
+	mode              *connect.Client[ententev1.ModeRequest, ententev1.ModeResponse]
 	amendPartner      *connect.Client[ententev1.AmendPartnerRequest, ententev1.PartnerDetails]
 	acceptAmendment   *connect.Client[ententev1.AcceptAmendmentRequest, ententev1.PartnerDetails]
 	releasePartner    *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
@@ -365,6 +397,21 @@ func (c *operatorServiceClient) QuarantinePartner(ctx context.Context, req *conn
 	return c.quarantinePartner.CallUnary(ctx, req)
 }
 
+// RequestPartner calls entente.v1.OperatorService.RequestPartner.
+func (c *operatorServiceClient) RequestPartner(ctx context.Context, req *connect.Request[ententev1.RequestPartnerRequest]) (*connect.Response[ententev1.RequestPartnerResponse], error) {
+	return c.requestPartner.CallUnary(ctx, req)
+}
+
+// AnswerRequest calls entente.v1.OperatorService.AnswerRequest.
+func (c *operatorServiceClient) AnswerRequest(ctx context.Context, req *connect.Request[ententev1.AnswerRequestRequest]) (*connect.Response[ententev1.AnswerRequestResponse], error) {
+	return c.answerRequest.CallUnary(ctx, req)
+}
+
+// Mode calls entente.v1.OperatorService.Mode.
+func (c *operatorServiceClient) Mode(ctx context.Context, req *connect.Request[ententev1.ModeRequest]) (*connect.Response[ententev1.ModeResponse], error) {
+	return c.mode.CallUnary(ctx, req)
+}
+
 // AmendPartner calls entente.v1.OperatorService.AmendPartner.
 func (c *operatorServiceClient) AmendPartner(ctx context.Context, req *connect.Request[ententev1.AmendPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error) {
 	return c.amendPartner.CallUnary(ctx, req)
@@ -412,6 +459,9 @@ type OperatorServiceHandler interface {
 	ResumePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	EndPartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	QuarantinePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
+	RequestPartner(context.Context, *connect.Request[ententev1.RequestPartnerRequest]) (*connect.Response[ententev1.RequestPartnerResponse], error)
+	AnswerRequest(context.Context, *connect.Request[ententev1.AnswerRequestRequest]) (*connect.Response[ententev1.AnswerRequestResponse], error)
+	Mode(context.Context, *connect.Request[ententev1.ModeRequest]) (*connect.Response[ententev1.ModeResponse], error)
 	AmendPartner(context.Context, *connect.Request[ententev1.AmendPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error)
 	AcceptAmendment(context.Context, *connect.Request[ententev1.AcceptAmendmentRequest]) (*connect.Response[ententev1.PartnerDetails], error)
 	ReleasePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
@@ -517,6 +567,24 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("QuarantinePartner")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceRequestPartnerHandler := connect.NewUnaryHandler(
+		OperatorServiceRequestPartnerProcedure,
+		svc.RequestPartner,
+		connect.WithSchema(operatorServiceMethods.ByName("RequestPartner")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceAnswerRequestHandler := connect.NewUnaryHandler(
+		OperatorServiceAnswerRequestProcedure,
+		svc.AnswerRequest,
+		connect.WithSchema(operatorServiceMethods.ByName("AnswerRequest")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceModeHandler := connect.NewUnaryHandler(
+		OperatorServiceModeProcedure,
+		svc.Mode,
+		connect.WithSchema(operatorServiceMethods.ByName("Mode")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceAmendPartnerHandler := connect.NewUnaryHandler(
 		OperatorServiceAmendPartnerProcedure,
 		svc.AmendPartner,
@@ -585,6 +653,12 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceEndPartnerHandler.ServeHTTP(w, r)
 		case OperatorServiceQuarantinePartnerProcedure:
 			operatorServiceQuarantinePartnerHandler.ServeHTTP(w, r)
+		case OperatorServiceRequestPartnerProcedure:
+			operatorServiceRequestPartnerHandler.ServeHTTP(w, r)
+		case OperatorServiceAnswerRequestProcedure:
+			operatorServiceAnswerRequestHandler.ServeHTTP(w, r)
+		case OperatorServiceModeProcedure:
+			operatorServiceModeHandler.ServeHTTP(w, r)
 		case OperatorServiceAmendPartnerProcedure:
 			operatorServiceAmendPartnerHandler.ServeHTTP(w, r)
 		case OperatorServiceAcceptAmendmentProcedure:
@@ -664,6 +738,18 @@ func (UnimplementedOperatorServiceHandler) EndPartner(context.Context, *connect.
 
 func (UnimplementedOperatorServiceHandler) QuarantinePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.QuarantinePartner is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) RequestPartner(context.Context, *connect.Request[ententev1.RequestPartnerRequest]) (*connect.Response[ententev1.RequestPartnerResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.RequestPartner is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) AnswerRequest(context.Context, *connect.Request[ententev1.AnswerRequestRequest]) (*connect.Response[ententev1.AnswerRequestResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.AnswerRequest is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) Mode(context.Context, *connect.Request[ententev1.ModeRequest]) (*connect.Response[ententev1.ModeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.Mode is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) AmendPartner(context.Context, *connect.Request[ententev1.AmendPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error) {
