@@ -31,7 +31,7 @@ func (c *change) acceptWelcome(from wire.OrganizationID, item *pb.Item, core *pb
 	}
 	var devices []wire.DeviceID
 	for _, device := range ourDevices(item.Recipients, c.n.org.ID) {
-		if c.n.active(device) {
+		if c.n.active(device) && c.n.groups.may(c.n.memberOf(device), from) {
 			devices = append(devices, device)
 		}
 	}

@@ -48,10 +48,14 @@ func (a deviceAPI) OpenSession(ctx context.Context, r *connect.Request[pb.OpenSe
 
 // Resolve finds a member by address, here or at a partner.
 func (a deviceAPI) Resolve(ctx context.Context, r *connect.Request[pb.ResolveRequest]) (*connect.Response[pb.ResolveResponse], error) {
-	return answer(a.n.resolve(ctx, r.Msg.Address))
+	device, err := caller(ctx)
+	if err != nil {
+		return answer[pb.ResolveResponse](nil, err)
+	}
+	return answer(a.n.resolve(ctx, device, r.Msg.Address))
 }
 
-func (n *Node) resolve(ctx context.Context, text string) (*pb.ResolveResponse, error) {
+func (n *Node) resolve(ctx context.Context, device wire.DeviceID, text string) (*pb.ResolveResponse, error) {
 	address, err := wire.ParseAddress(text)
 	if err != nil {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "%v", errors.Unwrap(err))
@@ -65,6 +69,9 @@ func (n *Node) resolve(ctx context.Context, text string) (*pb.ResolveResponse, e
 		return nil, wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "%s has no agreement with %s", n.org.Manifest.Name, address.Organization)
 	}
 	if _, err := n.mayLookUp(partner.ID); err != nil {
+		return nil, err
+	}
+	if err := n.mayDeal(n.memberOf(device), partner.ID); err != nil {
 		return nil, err
 	}
 	q := &pb.QueryRequest{Query: &pb.QueryRequest_Resolve{Resolve: &pb.ResolveQuery{Name: address.Name}}}
@@ -185,6 +192,9 @@ func (n *Node) claim(ctx context.Context, m *pb.ClaimKeyPackagesRequest) (*pb.Cl
 	member, err := wire.Bytes32(m.Member)
 	if err != nil {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a member ID of %d bytes", len(m.Member))
+	}
+	if err := n.mayDeal(requester, org); err != nil {
+		return nil, err
 	}
 	if err := n.writesFirst(ctx, requester, memberKey{org, member}); err != nil {
 		return nil, err

@@ -92,6 +92,7 @@ type Node struct {
 	resyncs   *resyncs
 	complains *rates // complaints of each device of ours
 	contacts  *contacts
+	groups    *groups
 	linking   linking
 	chains    *chains
 	heads     heads
@@ -230,6 +231,9 @@ func (n *Node) openStore(ctx context.Context, o Options, keys *identity.NodeKeys
 	}
 	n.results, n.replicas = newResults(n.store), newReplicas(n.store)
 	if n.numbers, err = openNumbers(n.store); err != nil {
+		return err
+	}
+	if n.groups, err = openGroups(n.store); err != nil {
 		return err
 	}
 	if n.told, err = openTold(n.store); err != nil {

@@ -113,9 +113,16 @@ func (c *change) orderMessage(d *draft, s submission) *pb.Status {
 	if err := checkPrivateMessage(s.parsed); err != nil {
 		return wire.StatusOf(err)
 	}
+	local, partners := c.recipients(d, s)
+	if s.from.IsZero() {
+		for _, p := range partners {
+			if err := c.n.mayDeal(c.n.memberOf(s.sender), p); err != nil {
+				return wire.StatusOf(err)
+			}
+		}
+	}
 	before := d.place
 	item := c.entry(d, s, s.core)
-	local, partners := c.recipients(d, s)
 	partners, refused := c.takers(partners, eventOf(d, s, item))
 	if len(local)+len(partners) == 0 && len(refused) > 0 {
 		d.place = before

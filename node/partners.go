@@ -50,7 +50,7 @@ func (n *Node) showPartner(name string) (*pb.PartnerDetails, error) {
 	}
 	u := n.mail.Outbox(p.ID).Usage()
 	return &pb.PartnerDetails{
-		Proposed: proposedTerms(p.Terms, p.Proposed), Offered: proposedTerms(p.Terms, p.Offered), Version: p.Version, RejectedUnix: unix(p.Rejected),
+		Proposed: proposedTerms(p.Terms, p.Proposed), Offered: proposedTerms(p.Terms, p.Offered), Groups: n.groups.rule(p.ID), Version: p.Version, RejectedUnix: unix(p.Rejected),
 		Status: n.partnerStatus(p), PeerId: p.Peer, Terms: p.Terms.Text(), Effect: effectOf(p),
 		SinceUnix: unix(p.Since), ValidFromUnix: unix(p.ValidFrom), Why: p.Why, ChangedUnix: unix(p.Changed),
 		Messages: uint64(u.Messages), Handshakes: uint64(u.Handshakes), Control: uint64(u.Control), EarliestDeadlineUnix: unix(u.Earliest),

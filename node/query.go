@@ -76,7 +76,15 @@ func (n *Node) Query(ctx context.Context, from wire.OrganizationID, q *pb.QueryR
 // resolveFor answers a partner's look-up, as far as the agreement goes.
 func (n *Node) resolveFor(from wire.OrganizationID, q *pb.ResolveQuery) (*pb.MemberChain, error) {
 	if q.Name != "" {
-		if _, err := n.mayLookUp(from); err != nil {
+		a, err := n.mayLookUp(from)
+		if err != nil {
+			return nil, err
+		}
+		m, err := n.dir.Lookup(q.Name)
+		if err == nil && a.Terms.Directory == "groups" && !n.groups.found(m.ID, from) {
+			err = wire.Refuse(pb.Code_CODE_UNKNOWN_MEMBER, "")
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -118,6 +126,9 @@ func (n *Node) claimLocal(ctx context.Context, from wire.OrganizationID, q *pb.C
 	requester, err := wire.Bytes32(q.Requester)
 	if err != nil || requester == [32]byte{} {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a claim without a requester")
+	}
+	if from != n.org.ID && !n.groups.may(id, from) {
+		return nil, wire.Refuse(pb.Code_CODE_NO_CONSENT, "")
 	}
 	if err := n.consent(ctx, id, memberKey{from, requester}); err != nil {
 		return nil, err

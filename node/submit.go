@@ -195,6 +195,9 @@ func (c *change) forward(d *draft, s submission) *pb.Status {
 	if _, err := c.n.fed.Takes(d.row.Hub, c.n.clock.Now()); err != nil {
 		return wire.StatusOf(err)
 	}
+	if err := c.n.mayDeal(c.n.memberOf(s.sender), d.row.Hub); err != nil && s.parsed.Class == pb.Class_CLASS_MESSAGE {
+		return wire.StatusOf(err)
+	}
 	item := &pb.Item{Kind: pb.ItemKind_ITEM_KIND_SUBMIT, Envelope: &pb.Envelope{Core: s.core}, Bundle: s.bundle}
 	staged, err := c.stage(mailbox.Delivery{Item: item, Sender: s.quotaKey(), Partners: []wire.OrganizationID{d.row.Hub},
 		Deadline: c.n.retentionWith(d.row.Hub)})

@@ -115,6 +115,9 @@ func (c *change) checkTerms(before, next *mls.PublicGroup, effects *mls.Effects)
 			coming = append(coming, org)
 		}
 	}
+	if err := c.n.groupsAllow(members(next), added); err != nil {
+		return err
+	}
 	return c.n.allowed(&was, rules, coming)
 }
 

@@ -82,7 +82,7 @@ func TestEveryTermHoldsAtTheHub(t *testing.T) {
 		{"guests: allowed", nil, sequenced, "", func(w *world) *pb.Status { return w.creates(w.withGuest(w.pat), w.pat) }},
 		{"directory none: their look-up", &pb.TermsChange{Directory: to("none")}, noAgreement, "no look-ups", (*world).looksUp},
 		{"directory none: our look-up", &pb.TermsChange{Directory: to("none")}, noAgreement, "no look-ups", func(w *world) *pb.Status {
-			_, err := w.acme.resolve(w.t.Context(), "pat@globex.example")
+			_, err := w.acme.resolve(w.t.Context(), w.alice.id, "pat@globex.example")
 			return wire.StatusOf(err)
 		}},
 		{"directory none: certificates of somebody whose ID is known", &pb.TermsChange{Directory: to("none")}, ok, "", func(w *world) *pb.Status {
@@ -118,7 +118,7 @@ func TestNoRoomIsMadeAfterTheLastDay(t *testing.T) {
 	w := newWorldOn(t, &pb.TermsChange{ValidUntilUnix: to(time.Now().Add(6 * time.Second).Unix())})
 	eventually(w.t, "the agreement's last second", func() bool { _, err := w.acme.fed.InForce(w.globex.org.ID, time.Now()); return err != nil })
 	for what, st := range map[string]*pb.Status{"a room": w.creates(nil, w.pat), "a look-up of ours": wire.StatusOf(func() error {
-		_, err := w.acme.resolve(t.Context(), "pat@globex.example")
+		_, err := w.acme.resolve(t.Context(), w.alice.id, "pat@globex.example")
 		return err
 	}())} {
 		if st.Code != noAgreement {

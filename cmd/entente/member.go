@@ -15,7 +15,7 @@ type operatorClient = ententev1connect.OperatorServiceClient
 
 func memberCommand() *cobra.Command {
 	c := group("member", "Members of the organization, for its operator")
-	c.AddCommand(memberAdd(), memberList(), memberDevices(), memberLinks(), memberRevokeLink())
+	c.AddCommand(memberAdd(), memberList(), memberDevices(), memberLinks(), memberRevokeLink(), memberGroup())
 	return c
 }
 

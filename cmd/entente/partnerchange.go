@@ -151,6 +151,7 @@ func printPartner(w io.Writer, p *pb.PartnerDetails) error {
 	}
 	line("agreement", "version %d, %s, since %s, until %s", p.Version, s.Agreement, when(p.SinceUnix), when(s.ValidUntilUnix))
 	b.WriteString(p.Terms)
+	fmt.Fprintf(&b, "%-14s %s\n", "groups", groupsText(p.Groups))
 	b.WriteString(proposals(p))
 	_, err := io.WriteString(w, b.String())
 	return err

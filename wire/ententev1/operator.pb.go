@@ -2014,6 +2014,7 @@ type PartnerDetails struct {
 	Offered              *ProposedTerms         `protobuf:"bytes,18,opt,name=offered,proto3" json:"offered,omitempty"`                                // the partner's, waits for us
 	Version              uint64                 `protobuf:"varint,19,opt,name=version,proto3" json:"version,omitempty"`                               // of the agreement in force
 	RejectedUnix         int64                  `protobuf:"varint,20,opt,name=rejected_unix,json=rejectedUnix,proto3" json:"rejected_unix,omitempty"` // when the partner declined our last proposal; 0: not
+	Groups               []string               `protobuf:"bytes,21,rep,name=groups,proto3" json:"groups,omitempty"`                                  // of ours that may deal with it; none: every member
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -2186,6 +2187,13 @@ func (x *PartnerDetails) GetRejectedUnix() int64 {
 		return x.RejectedUnix
 	}
 	return 0
+}
+
+func (x *PartnerDetails) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
 }
 
 // TermsChange names the terms that are to be others than they are, or than the defaults.
@@ -2753,6 +2761,320 @@ func (x *AnswerRequestResponse) GetHash() []byte {
 	return nil
 }
 
+// Groups of members are the organization's own: no partner and no member is told of them.
+type ChangeGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Members       []string               `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	Remove        bool                   `protobuf:"varint,3,opt,name=remove,proto3" json:"remove,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeGroupRequest) Reset() {
+	*x = ChangeGroupRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeGroupRequest) ProtoMessage() {}
+
+func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeGroupRequest.ProtoReflect.Descriptor instead.
+func (*ChangeGroupRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ChangeGroupRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ChangeGroupRequest) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *ChangeGroupRequest) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
+type GroupStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Members       []string               `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupStatus) Reset() {
+	*x = GroupStatus{}
+	mi := &file_entente_v1_operator_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupStatus) ProtoMessage() {}
+
+func (x *GroupStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
+func (*GroupStatus) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *GroupStatus) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *GroupStatus) GetMembers() []string {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+type ListGroupsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupsRequest) Reset() {
+	*x = ListGroupsRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupsRequest) ProtoMessage() {}
+
+func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
+func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ListGroupsRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+type ListGroupsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Groups        []*GroupStatus         `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupsResponse) Reset() {
+	*x = ListGroupsResponse{}
+	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupsResponse) ProtoMessage() {}
+
+func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
+func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ListGroupsResponse) GetGroups() []*GroupStatus {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+// PartnerGroupsRequest says which groups may deal with a partner.
+type PartnerGroupsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Change        bool                   `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"` // else it only asks
+	Groups        []string               `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`  // none: every member may
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartnerGroupsRequest) Reset() {
+	*x = PartnerGroupsRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartnerGroupsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartnerGroupsRequest) ProtoMessage() {}
+
+func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartnerGroupsRequest.ProtoReflect.Descriptor instead.
+func (*PartnerGroupsRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *PartnerGroupsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PartnerGroupsRequest) GetChange() bool {
+	if x != nil {
+		return x.Change
+	}
+	return false
+}
+
+func (x *PartnerGroupsRequest) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+type PartnerGroupsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partner       string                 `protobuf:"bytes,1,opt,name=partner,proto3" json:"partner,omitempty"`
+	Groups        []string               `protobuf:"bytes,2,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartnerGroupsResponse) Reset() {
+	*x = PartnerGroupsResponse{}
+	mi := &file_entente_v1_operator_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartnerGroupsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartnerGroupsResponse) ProtoMessage() {}
+
+func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartnerGroupsResponse.ProtoReflect.Descriptor instead.
+func (*PartnerGroupsResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *PartnerGroupsResponse) GetPartner() string {
+	if x != nil {
+		return x.Partner
+	}
+	return ""
+}
+
+func (x *PartnerGroupsResponse) GetGroups() []string {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
 type ModeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mode          string                 `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
@@ -2762,7 +3084,7 @@ type ModeRequest struct {
 
 func (x *ModeRequest) Reset() {
 	*x = ModeRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[41]
+	mi := &file_entente_v1_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2774,7 +3096,7 @@ func (x *ModeRequest) String() string {
 func (*ModeRequest) ProtoMessage() {}
 
 func (x *ModeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[41]
+	mi := &file_entente_v1_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2787,7 +3109,7 @@ func (x *ModeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeRequest.ProtoReflect.Descriptor instead.
 func (*ModeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ModeRequest) GetMode() string {
@@ -2807,7 +3129,7 @@ type ModeResponse struct {
 
 func (x *ModeResponse) Reset() {
 	*x = ModeResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[42]
+	mi := &file_entente_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2819,7 +3141,7 @@ func (x *ModeResponse) String() string {
 func (*ModeResponse) ProtoMessage() {}
 
 func (x *ModeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[42]
+	mi := &file_entente_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2832,7 +3154,7 @@ func (x *ModeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeResponse.ProtoReflect.Descriptor instead.
 func (*ModeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ModeResponse) GetMode() string {
@@ -2859,7 +3181,7 @@ type ChangePartnerRequest struct {
 
 func (x *ChangePartnerRequest) Reset() {
 	*x = ChangePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	mi := &file_entente_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +3193,7 @@ func (x *ChangePartnerRequest) String() string {
 func (*ChangePartnerRequest) ProtoMessage() {}
 
 func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	mi := &file_entente_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +3206,7 @@ func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ChangePartnerRequest) GetName() string {
@@ -2912,7 +3234,7 @@ type ChangePartnerResponse struct {
 
 func (x *ChangePartnerResponse) Reset() {
 	*x = ChangePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2924,7 +3246,7 @@ func (x *ChangePartnerResponse) String() string {
 func (*ChangePartnerResponse) ProtoMessage() {}
 
 func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2937,7 +3259,7 @@ func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ChangePartnerResponse) GetPartner() *PartnerStatus {
@@ -3114,7 +3436,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x14ListPartnersResponse\x125\n" +
 	"\bpartners\x18\x01 \x03(\v2\x19.entente.v1.PartnerStatusR\bpartners\"(\n" +
 	"\x12ShowPartnerRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xce\x05\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xe6\x05\n" +
 	"\x0ePartnerDetails\x121\n" +
 	"\x06status\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\x06status\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x14\n" +
@@ -3140,7 +3462,8 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\bproposed\x18\x11 \x01(\v2\x19.entente.v1.ProposedTermsR\bproposed\x123\n" +
 	"\aoffered\x18\x12 \x01(\v2\x19.entente.v1.ProposedTermsR\aoffered\x12\x18\n" +
 	"\aversion\x18\x13 \x01(\x04R\aversion\x12#\n" +
-	"\rrejected_unix\x18\x14 \x01(\x03R\frejectedUnix\"\x89\x04\n" +
+	"\rrejected_unix\x18\x14 \x01(\x03R\frejectedUnix\x12\x16\n" +
+	"\x06groups\x18\x15 \x03(\tR\x06groups\"\x89\x04\n" +
 	"\vTermsChange\x12!\n" +
 	"\tdirectory\x18\x01 \x01(\tH\x00R\tdirectory\x88\x01\x01\x12\x19\n" +
 	"\x05rooms\x18\x02 \x01(\bH\x01R\x05rooms\x88\x01\x01\x12 \n" +
@@ -3199,7 +3522,25 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x05terms\x18\x02 \x01(\tR\x05terms\x12\x17\n" +
 	"\apeer_id\x18\x03 \x01(\tR\x06peerId\x12\x17\n" +
 	"\aat_unix\x18\x04 \x01(\x03R\x06atUnix\x12\x12\n" +
-	"\x04hash\x18\x05 \x01(\fR\x04hash\"!\n" +
+	"\x04hash\x18\x05 \x01(\fR\x04hash\"\\\n" +
+	"\x12ChangeGroupRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
+	"\amembers\x18\x02 \x03(\tR\amembers\x12\x16\n" +
+	"\x06remove\x18\x03 \x01(\bR\x06remove\"=\n" +
+	"\vGroupStatus\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
+	"\amembers\x18\x02 \x03(\tR\amembers\")\n" +
+	"\x11ListGroupsRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\"E\n" +
+	"\x12ListGroupsResponse\x12/\n" +
+	"\x06groups\x18\x01 \x03(\v2\x17.entente.v1.GroupStatusR\x06groups\"Z\n" +
+	"\x14PartnerGroupsRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06change\x18\x02 \x01(\bR\x06change\x12\x16\n" +
+	"\x06groups\x18\x03 \x03(\tR\x06groups\"I\n" +
+	"\x15PartnerGroupsResponse\x12\x18\n" +
+	"\apartner\x18\x01 \x01(\tR\apartner\x12\x16\n" +
+	"\x06groups\x18\x02 \x03(\tR\x06groups\"!\n" +
 	"\vModeRequest\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\"@\n" +
 	"\fModeResponse\x12\x12\n" +
@@ -3211,7 +3552,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x15ChangePartnerResponse\x123\n" +
 	"\apartner\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\apartner\x12\x18\n" +
 	"\adropped\x18\x02 \x01(\x04R\adropped\x12\x12\n" +
-	"\x04kept\x18\x03 \x01(\x04R\x04kept2\x98\x0f\n" +
+	"\x04kept\x18\x03 \x01(\x04R\x04kept2\x83\x11\n" +
 	"\x0fOperatorService\x12?\n" +
 	"\x06Status\x12\x1d.entente.v1.NodeStatusRequest\x1a\x16.entente.v1.NodeStatus\x12H\n" +
 	"\tAddMember\x12\x1c.entente.v1.AddMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12N\n" +
@@ -3232,7 +3573,11 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x11QuarantinePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12W\n" +
 	"\x0eRequestPartner\x12!.entente.v1.RequestPartnerRequest\x1a\".entente.v1.RequestPartnerResponse\x12T\n" +
 	"\rAnswerRequest\x12 .entente.v1.AnswerRequestRequest\x1a!.entente.v1.AnswerRequestResponse\x129\n" +
-	"\x04Mode\x12\x17.entente.v1.ModeRequest\x1a\x18.entente.v1.ModeResponse\x12K\n" +
+	"\x04Mode\x12\x17.entente.v1.ModeRequest\x1a\x18.entente.v1.ModeResponse\x12F\n" +
+	"\vChangeGroup\x12\x1e.entente.v1.ChangeGroupRequest\x1a\x17.entente.v1.GroupStatus\x12K\n" +
+	"\n" +
+	"ListGroups\x12\x1d.entente.v1.ListGroupsRequest\x1a\x1e.entente.v1.ListGroupsResponse\x12T\n" +
+	"\rPartnerGroups\x12 .entente.v1.PartnerGroupsRequest\x1a!.entente.v1.PartnerGroupsResponse\x12K\n" +
 	"\fAmendPartner\x12\x1f.entente.v1.AmendPartnerRequest\x1a\x1a.entente.v1.PartnerDetails\x12Q\n" +
 	"\x0fAcceptAmendment\x12\".entente.v1.AcceptAmendmentRequest\x1a\x1a.entente.v1.PartnerDetails\x12U\n" +
 	"\x0eReleasePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12L\n" +
@@ -3252,7 +3597,7 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_entente_v1_operator_proto_goTypes = []any{
 	(*ShowDirectoryRequest)(nil),   // 0: entente.v1.ShowDirectoryRequest
 	(*DirectoryHead)(nil),          // 1: entente.v1.DirectoryHead
@@ -3295,16 +3640,22 @@ var file_entente_v1_operator_proto_goTypes = []any{
 	(*RequestPartnerResponse)(nil), // 38: entente.v1.RequestPartnerResponse
 	(*AnswerRequestRequest)(nil),   // 39: entente.v1.AnswerRequestRequest
 	(*AnswerRequestResponse)(nil),  // 40: entente.v1.AnswerRequestResponse
-	(*ModeRequest)(nil),            // 41: entente.v1.ModeRequest
-	(*ModeResponse)(nil),           // 42: entente.v1.ModeResponse
-	(*ChangePartnerRequest)(nil),   // 43: entente.v1.ChangePartnerRequest
-	(*ChangePartnerResponse)(nil),  // 44: entente.v1.ChangePartnerResponse
-	(*MemberChain)(nil),            // 45: entente.v1.MemberChain
-	(*Currency)(nil),               // 46: entente.v1.Currency
+	(*ChangeGroupRequest)(nil),     // 41: entente.v1.ChangeGroupRequest
+	(*GroupStatus)(nil),            // 42: entente.v1.GroupStatus
+	(*ListGroupsRequest)(nil),      // 43: entente.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),     // 44: entente.v1.ListGroupsResponse
+	(*PartnerGroupsRequest)(nil),   // 45: entente.v1.PartnerGroupsRequest
+	(*PartnerGroupsResponse)(nil),  // 46: entente.v1.PartnerGroupsResponse
+	(*ModeRequest)(nil),            // 47: entente.v1.ModeRequest
+	(*ModeResponse)(nil),           // 48: entente.v1.ModeResponse
+	(*ChangePartnerRequest)(nil),   // 49: entente.v1.ChangePartnerRequest
+	(*ChangePartnerResponse)(nil),  // 50: entente.v1.ChangePartnerResponse
+	(*MemberChain)(nil),            // 51: entente.v1.MemberChain
+	(*Currency)(nil),               // 52: entente.v1.Currency
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
-	45, // 0: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
-	46, // 1: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
+	51, // 0: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
+	52, // 1: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
 	8,  // 2: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
 	9,  // 3: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
 	13, // 4: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
@@ -3318,60 +3669,67 @@ var file_entente_v1_operator_proto_depIdxs = []int32{
 	33, // 12: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
 	33, // 13: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
 	9,  // 14: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
-	9,  // 15: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
-	6,  // 16: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
-	10, // 17: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
-	12, // 18: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
-	15, // 19: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
-	18, // 20: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
-	20, // 21: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
-	23, // 22: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
-	25, // 23: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
-	27, // 24: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
-	29, // 25: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
-	31, // 26: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
-	43, // 27: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
-	43, // 28: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
-	43, // 29: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	43, // 30: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
-	37, // 31: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
-	39, // 32: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
-	41, // 33: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
-	34, // 34: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
-	35, // 35: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
-	43, // 36: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
-	0,  // 37: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
-	2,  // 38: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
-	4,  // 39: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
-	7,  // 40: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	11, // 41: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	14, // 42: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	17, // 43: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	19, // 44: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	22, // 45: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	24, // 46: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	26, // 47: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	28, // 48: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	30, // 49: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	32, // 50: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	44, // 51: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	44, // 52: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	44, // 53: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	44, // 54: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
-	38, // 55: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
-	40, // 56: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
-	42, // 57: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
-	32, // 58: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
-	32, // 59: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
-	44, // 60: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
-	1,  // 61: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	3,  // 62: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	5,  // 63: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	40, // [40:64] is the sub-list for method output_type
-	16, // [16:40] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	42, // 15: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
+	9,  // 16: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
+	6,  // 17: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
+	10, // 18: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
+	12, // 19: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
+	15, // 20: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
+	18, // 21: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
+	20, // 22: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
+	23, // 23: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
+	25, // 24: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
+	27, // 25: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
+	29, // 26: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
+	31, // 27: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
+	49, // 28: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	49, // 29: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	49, // 30: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	49, // 31: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
+	37, // 32: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
+	39, // 33: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
+	47, // 34: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
+	41, // 35: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
+	43, // 36: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
+	45, // 37: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
+	34, // 38: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
+	35, // 39: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
+	49, // 40: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
+	0,  // 41: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	2,  // 42: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	4,  // 43: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	7,  // 44: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	11, // 45: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	14, // 46: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	17, // 47: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	19, // 48: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	22, // 49: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	24, // 50: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	26, // 51: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	28, // 52: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	30, // 53: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	32, // 54: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	50, // 55: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	50, // 56: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	50, // 57: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	50, // 58: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	38, // 59: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
+	40, // 60: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
+	48, // 61: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
+	42, // 62: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
+	44, // 63: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
+	46, // 64: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
+	32, // 65: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
+	32, // 66: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
+	50, // 67: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	1,  // 68: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	3,  // 69: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	5,  // 70: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	44, // [44:71] is the sub-list for method output_type
+	17, // [17:44] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_operator_proto_init() }
@@ -3387,7 +3745,7 @@ func file_entente_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   45,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -88,6 +88,15 @@ const (
 	OperatorServiceAnswerRequestProcedure = "/entente.v1.OperatorService/AnswerRequest"
 	// OperatorServiceModeProcedure is the fully-qualified name of the OperatorService's Mode RPC.
 	OperatorServiceModeProcedure = "/entente.v1.OperatorService/Mode"
+	// OperatorServiceChangeGroupProcedure is the fully-qualified name of the OperatorService's
+	// ChangeGroup RPC.
+	OperatorServiceChangeGroupProcedure = "/entente.v1.OperatorService/ChangeGroup"
+	// OperatorServiceListGroupsProcedure is the fully-qualified name of the OperatorService's
+	// ListGroups RPC.
+	OperatorServiceListGroupsProcedure = "/entente.v1.OperatorService/ListGroups"
+	// OperatorServicePartnerGroupsProcedure is the fully-qualified name of the OperatorService's
+	// PartnerGroups RPC.
+	OperatorServicePartnerGroupsProcedure = "/entente.v1.OperatorService/PartnerGroups"
 	// OperatorServiceAmendPartnerProcedure is the fully-qualified name of the OperatorService's
 	// AmendPartner RPC.
 	OperatorServiceAmendPartnerProcedure = "/entente.v1.OperatorService/AmendPartner"
@@ -128,6 +137,9 @@ type OperatorServiceClient interface {
 	RequestPartner(context.Context, *connect.Request[ententev1.RequestPartnerRequest]) (*connect.Response[ententev1.RequestPartnerResponse], error)
 	AnswerRequest(context.Context, *connect.Request[ententev1.AnswerRequestRequest]) (*connect.Response[ententev1.AnswerRequestResponse], error)
 	Mode(context.Context, *connect.Request[ententev1.ModeRequest]) (*connect.Response[ententev1.ModeResponse], error)
+	ChangeGroup(context.Context, *connect.Request[ententev1.ChangeGroupRequest]) (*connect.Response[ententev1.GroupStatus], error)
+	ListGroups(context.Context, *connect.Request[ententev1.ListGroupsRequest]) (*connect.Response[ententev1.ListGroupsResponse], error)
+	PartnerGroups(context.Context, *connect.Request[ententev1.PartnerGroupsRequest]) (*connect.Response[ententev1.PartnerGroupsResponse], error)
 	AmendPartner(context.Context, *connect.Request[ententev1.AmendPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error)
 	AcceptAmendment(context.Context, *connect.Request[ententev1.AcceptAmendmentRequest]) (*connect.Response[ententev1.PartnerDetails], error)
 	ReleasePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
@@ -255,6 +267,24 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("Mode")),
 			connect.WithClientOptions(opts...),
 		),
+		changeGroup: connect.NewClient[ententev1.ChangeGroupRequest, ententev1.GroupStatus](
+			httpClient,
+			baseURL+OperatorServiceChangeGroupProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ChangeGroup")),
+			connect.WithClientOptions(opts...),
+		),
+		listGroups: connect.NewClient[ententev1.ListGroupsRequest, ententev1.ListGroupsResponse](
+			httpClient,
+			baseURL+OperatorServiceListGroupsProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListGroups")),
+			connect.WithClientOptions(opts...),
+		),
+		partnerGroups: connect.NewClient[ententev1.PartnerGroupsRequest, ententev1.PartnerGroupsResponse](
+			httpClient,
+			baseURL+OperatorServicePartnerGroupsProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("PartnerGroups")),
+			connect.WithClientOptions(opts...),
+		),
 		amendPartner: connect.NewClient[ententev1.AmendPartnerRequest, ententev1.PartnerDetails](
 			httpClient,
 			baseURL+OperatorServiceAmendPartnerProcedure,
@@ -314,6 +344,9 @@ type operatorServiceClient struct {
 	requestPartner    *connect.Client[ententev1.RequestPartnerRequest, ententev1.RequestPartnerResponse]
 	answerRequest     *connect.Client[ententev1.AnswerRequestRequest, ententev1.AnswerRequestResponse]
 	mode              *connect.Client[ententev1.ModeRequest, ententev1.ModeResponse]
+	changeGroup       *connect.Client[ententev1.ChangeGroupRequest, ententev1.GroupStatus]
+	listGroups        *connect.Client[ententev1.ListGroupsRequest, ententev1.ListGroupsResponse]
+	partnerGroups     *connect.Client[ententev1.PartnerGroupsRequest, ententev1.PartnerGroupsResponse]
 	amendPartner      *connect.Client[ententev1.AmendPartnerRequest, ententev1.PartnerDetails]
 	acceptAmendment   *connect.Client[ententev1.AcceptAmendmentRequest, ententev1.PartnerDetails]
 	releasePartner    *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
@@ -412,6 +445,21 @@ func (c *operatorServiceClient) Mode(ctx context.Context, req *connect.Request[e
 	return c.mode.CallUnary(ctx, req)
 }
 
+// ChangeGroup calls entente.v1.OperatorService.ChangeGroup.
+func (c *operatorServiceClient) ChangeGroup(ctx context.Context, req *connect.Request[ententev1.ChangeGroupRequest]) (*connect.Response[ententev1.GroupStatus], error) {
+	return c.changeGroup.CallUnary(ctx, req)
+}
+
+// ListGroups calls entente.v1.OperatorService.ListGroups.
+func (c *operatorServiceClient) ListGroups(ctx context.Context, req *connect.Request[ententev1.ListGroupsRequest]) (*connect.Response[ententev1.ListGroupsResponse], error) {
+	return c.listGroups.CallUnary(ctx, req)
+}
+
+// PartnerGroups calls entente.v1.OperatorService.PartnerGroups.
+func (c *operatorServiceClient) PartnerGroups(ctx context.Context, req *connect.Request[ententev1.PartnerGroupsRequest]) (*connect.Response[ententev1.PartnerGroupsResponse], error) {
+	return c.partnerGroups.CallUnary(ctx, req)
+}
+
 // AmendPartner calls entente.v1.OperatorService.AmendPartner.
 func (c *operatorServiceClient) AmendPartner(ctx context.Context, req *connect.Request[ententev1.AmendPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error) {
 	return c.amendPartner.CallUnary(ctx, req)
@@ -462,6 +510,9 @@ type OperatorServiceHandler interface {
 	RequestPartner(context.Context, *connect.Request[ententev1.RequestPartnerRequest]) (*connect.Response[ententev1.RequestPartnerResponse], error)
 	AnswerRequest(context.Context, *connect.Request[ententev1.AnswerRequestRequest]) (*connect.Response[ententev1.AnswerRequestResponse], error)
 	Mode(context.Context, *connect.Request[ententev1.ModeRequest]) (*connect.Response[ententev1.ModeResponse], error)
+	ChangeGroup(context.Context, *connect.Request[ententev1.ChangeGroupRequest]) (*connect.Response[ententev1.GroupStatus], error)
+	ListGroups(context.Context, *connect.Request[ententev1.ListGroupsRequest]) (*connect.Response[ententev1.ListGroupsResponse], error)
+	PartnerGroups(context.Context, *connect.Request[ententev1.PartnerGroupsRequest]) (*connect.Response[ententev1.PartnerGroupsResponse], error)
 	AmendPartner(context.Context, *connect.Request[ententev1.AmendPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error)
 	AcceptAmendment(context.Context, *connect.Request[ententev1.AcceptAmendmentRequest]) (*connect.Response[ententev1.PartnerDetails], error)
 	ReleasePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
@@ -585,6 +636,24 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("Mode")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceChangeGroupHandler := connect.NewUnaryHandler(
+		OperatorServiceChangeGroupProcedure,
+		svc.ChangeGroup,
+		connect.WithSchema(operatorServiceMethods.ByName("ChangeGroup")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceListGroupsHandler := connect.NewUnaryHandler(
+		OperatorServiceListGroupsProcedure,
+		svc.ListGroups,
+		connect.WithSchema(operatorServiceMethods.ByName("ListGroups")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServicePartnerGroupsHandler := connect.NewUnaryHandler(
+		OperatorServicePartnerGroupsProcedure,
+		svc.PartnerGroups,
+		connect.WithSchema(operatorServiceMethods.ByName("PartnerGroups")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceAmendPartnerHandler := connect.NewUnaryHandler(
 		OperatorServiceAmendPartnerProcedure,
 		svc.AmendPartner,
@@ -659,6 +728,12 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceAnswerRequestHandler.ServeHTTP(w, r)
 		case OperatorServiceModeProcedure:
 			operatorServiceModeHandler.ServeHTTP(w, r)
+		case OperatorServiceChangeGroupProcedure:
+			operatorServiceChangeGroupHandler.ServeHTTP(w, r)
+		case OperatorServiceListGroupsProcedure:
+			operatorServiceListGroupsHandler.ServeHTTP(w, r)
+		case OperatorServicePartnerGroupsProcedure:
+			operatorServicePartnerGroupsHandler.ServeHTTP(w, r)
 		case OperatorServiceAmendPartnerProcedure:
 			operatorServiceAmendPartnerHandler.ServeHTTP(w, r)
 		case OperatorServiceAcceptAmendmentProcedure:
@@ -750,6 +825,18 @@ func (UnimplementedOperatorServiceHandler) AnswerRequest(context.Context, *conne
 
 func (UnimplementedOperatorServiceHandler) Mode(context.Context, *connect.Request[ententev1.ModeRequest]) (*connect.Response[ententev1.ModeResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.Mode is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ChangeGroup(context.Context, *connect.Request[ententev1.ChangeGroupRequest]) (*connect.Response[ententev1.GroupStatus], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ChangeGroup is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListGroups(context.Context, *connect.Request[ententev1.ListGroupsRequest]) (*connect.Response[ententev1.ListGroupsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ListGroups is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) PartnerGroups(context.Context, *connect.Request[ententev1.PartnerGroupsRequest]) (*connect.Response[ententev1.PartnerGroupsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.PartnerGroups is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) AmendPartner(context.Context, *connect.Request[ententev1.AmendPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error) {
