@@ -67,6 +67,8 @@ type Device struct {
 	opened    uint64
 	compared  bool
 	looked    time.Time // when complaints were looked after: undecided
+
+	agreements watch
 }
 
 // Option of Open and Enroll.

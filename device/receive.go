@@ -236,6 +236,8 @@ func (b *batch) deliver(x *pb.Deliver) error {
 		return b.memberKey(core)
 	case pb.Kind_KIND_COMPLAINT:
 		return b.roomCase(core)
+	case pb.Kind_KIND_AGREEMENT:
+		return b.agreement(core)
 	}
 	return nil // a kind of later versions that concerns people not yet
 }
@@ -283,6 +285,9 @@ func (b *batch) welcome(core *pb.EnvelopeCore) error {
 	}
 	rules, err := policy.Of(r.state.Extensions())
 	if err != nil {
+		return err
+	}
+	if err := b.d.mayJoin(r, rules); err != nil {
 		return err
 	}
 	by := memberKey{inviter.Organization, inviter.Member}

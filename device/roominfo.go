@@ -30,6 +30,8 @@ type RoomInfo struct {
 	Generation uint32 `json:"generation"`
 	Reset      string `json:"reset,omitempty"`
 	Reason     string `json:"reason,omitempty"`
+	// Holds is the effective policy; Effective computes it.
+	Holds *Effective `json:"holds,omitempty"`
 }
 
 // RoomMember is a person in a room.

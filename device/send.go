@@ -183,7 +183,7 @@ func (d *Device) queueIn(r *room, to, text string, o SendOptions, also ...func(*
 		return id, err
 	}
 	now := d.now()
-	deadline := now.Add(o.Expires).Unix()
+	deadline := now.Add(d.lasting(r, o.Expires)).Unix()
 	if !o.Until.IsZero() {
 		deadline = min(deadline, o.Until.Unix())
 	}
@@ -470,6 +470,9 @@ func (d *Device) afterReceive(ctx context.Context) error {
 	}
 	d.mu.Lock()
 	err := d.mend(ctx)
+	if err == nil {
+		err = d.checkAgreements(ctx)
+	}
 	d.mu.Unlock()
 	if err != nil {
 		return err

@@ -133,6 +133,9 @@ func (l *link) submitWaiting(ctx context.Context) error {
 	if err := l.d.mend(ctx); err != nil {
 		return err
 	}
+	if err := l.d.checkAgreements(ctx); err != nil {
+		return err
+	}
 	if err := l.d.announce(); err != nil {
 		return err
 	}

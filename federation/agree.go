@@ -111,3 +111,18 @@ func (f *Federation) newRecord(agreement string, manifests []string, certificate
 		OurManifests: len(f.opts.Organization.Notes), TheirManifests: len(manifests),
 	}
 }
+
+// AgreementBody is a partner's agreement with the manifests that its signatures are verified
+// by, for our devices.
+func (f *Federation) AgreementBody(id wire.OrganizationID) (*pb.AgreementBody, error) {
+	p := f.find(id)
+	if p == nil {
+		return nil, wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "")
+	}
+	rec, _ := p.recorded()
+	if rec.Ended {
+		return nil, wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "the agreement has been ended")
+	}
+	return &pb.AgreementBody{Organization: id[:], Note: rec.Agreement,
+		Ours: f.opts.Organization.Notes[:rec.OurManifests], Theirs: rec.Manifests[:rec.TheirManifests]}, nil
+}

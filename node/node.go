@@ -271,7 +271,7 @@ func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *promet
 	l := n.config.Limits
 	n.fed, err = federation.New(federation.Options{
 		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
-		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Linked: n.replicas.due, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
+		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Linked: n.replicas.due, Amended: n.amended, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
 		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost,
 		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes, Files: l.PartnerFiles},
 	})

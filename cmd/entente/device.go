@@ -540,6 +540,8 @@ func roomText(s device.Shown) string {
 		return s.From + " reset " + room + ": " + safe(s.Reason) + "; what was said meanwhile may be missing here"
 	case "not reset":
 		return room + " could not be reset from here: " + safe(s.Reason)
+	case "terms":
+		return safe(s.Reason) + ", in " + room
 	case "stopped":
 		return "stopped in " + room + ": " + safe(s.Reason)
 	case "restored":

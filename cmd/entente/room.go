@@ -263,6 +263,11 @@ func roomShow() *cobra.Command {
 			}
 			for _, r := range d.Rooms() {
 				if r.ID == id.String() {
+					holds, err := d.Effective(id)
+					if err != nil {
+						return err
+					}
+					r.Holds = &holds
 					return showRoom(c, r, *asJSON)
 				}
 			}
@@ -297,7 +302,8 @@ inviting  %s
 suite     %s
 epoch     %d
 code      %s
+%sholds     %s
 %sID        %s
-`, oneLine(title, 128), state, r.Hub, r.People, r.Devices, r.Role, invite, r.Suite, r.Epoch, r.Code, reset, r.ID)
+`, oneLine(title, 128), state, r.Hub, r.People, r.Devices, r.Role, invite, r.Suite, r.Epoch, r.Code, reset, holdsText(r.Holds), agreedText(r.Holds), r.ID)
 	return err
 }

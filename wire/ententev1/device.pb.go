@@ -729,6 +729,112 @@ func (x *ComplainResponse) GetStatus() *Status {
 
 // PublishGroupInfo publishes a GroupInfo of the room's current epoch: whoever can make one
 // has applied the Commits so far.
+// GetAgreementRequest asks for what is agreed with a partner; with the own organization's
+// ID, for what that asks of everybody.
+type GetAgreementRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Organization  []byte                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAgreementRequest) Reset() {
+	*x = GetAgreementRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAgreementRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAgreementRequest) ProtoMessage() {}
+
+func (x *GetAgreementRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAgreementRequest.ProtoReflect.Descriptor instead.
+func (*GetAgreementRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GetAgreementRequest) GetOrganization() []byte {
+	if x != nil {
+		return x.Organization
+	}
+	return nil
+}
+
+type GetAgreementResponse struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Agreement        *AgreementBody         `protobuf:"bytes,1,opt,name=agreement,proto3" json:"agreement,omitempty"`                                        // none for the own organization
+	RetentionSeconds int64                  `protobuf:"varint,2,opt,name=retention_seconds,json=retentionSeconds,proto3" json:"retention_seconds,omitempty"` // the own organization's
+	FileSize         uint64                 `protobuf:"varint,3,opt,name=file_size,json=fileSize,proto3" json:"file_size,omitempty"`                         // bytes; the own organization's
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *GetAgreementResponse) Reset() {
+	*x = GetAgreementResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAgreementResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAgreementResponse) ProtoMessage() {}
+
+func (x *GetAgreementResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAgreementResponse.ProtoReflect.Descriptor instead.
+func (*GetAgreementResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetAgreementResponse) GetAgreement() *AgreementBody {
+	if x != nil {
+		return x.Agreement
+	}
+	return nil
+}
+
+func (x *GetAgreementResponse) GetRetentionSeconds() int64 {
+	if x != nil {
+		return x.RetentionSeconds
+	}
+	return 0
+}
+
+func (x *GetAgreementResponse) GetFileSize() uint64 {
+	if x != nil {
+		return x.FileSize
+	}
+	return 0
+}
+
 type PublishGroupInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
@@ -741,7 +847,7 @@ type PublishGroupInfoRequest struct {
 
 func (x *PublishGroupInfoRequest) Reset() {
 	*x = PublishGroupInfoRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[13]
+	mi := &file_entente_v1_device_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +859,7 @@ func (x *PublishGroupInfoRequest) String() string {
 func (*PublishGroupInfoRequest) ProtoMessage() {}
 
 func (x *PublishGroupInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[13]
+	mi := &file_entente_v1_device_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +872,7 @@ func (x *PublishGroupInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishGroupInfoRequest.ProtoReflect.Descriptor instead.
 func (*PublishGroupInfoRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{13}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PublishGroupInfoRequest) GetRoom() []byte {
@@ -806,7 +912,7 @@ type PublishGroupInfoResponse struct {
 
 func (x *PublishGroupInfoResponse) Reset() {
 	*x = PublishGroupInfoResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[14]
+	mi := &file_entente_v1_device_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +924,7 @@ func (x *PublishGroupInfoResponse) String() string {
 func (*PublishGroupInfoResponse) ProtoMessage() {}
 
 func (x *PublishGroupInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[14]
+	mi := &file_entente_v1_device_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +937,7 @@ func (x *PublishGroupInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishGroupInfoResponse.ProtoReflect.Descriptor instead.
 func (*PublishGroupInfoResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{14}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PublishGroupInfoResponse) GetStatus() *Status {
@@ -850,7 +956,7 @@ type OpenSessionRequest struct {
 
 func (x *OpenSessionRequest) Reset() {
 	*x = OpenSessionRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[15]
+	mi := &file_entente_v1_device_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +968,7 @@ func (x *OpenSessionRequest) String() string {
 func (*OpenSessionRequest) ProtoMessage() {}
 
 func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[15]
+	mi := &file_entente_v1_device_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +981,7 @@ func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
 func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{15}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OpenSessionRequest) GetOrigin() string {
@@ -896,7 +1002,7 @@ type OpenSessionResponse struct {
 
 func (x *OpenSessionResponse) Reset() {
 	*x = OpenSessionResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[16]
+	mi := &file_entente_v1_device_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1014,7 @@ func (x *OpenSessionResponse) String() string {
 func (*OpenSessionResponse) ProtoMessage() {}
 
 func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[16]
+	mi := &file_entente_v1_device_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1027,7 @@ func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
 func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{16}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *OpenSessionResponse) GetTicket() []byte {
@@ -959,7 +1065,7 @@ type Contact struct {
 
 func (x *Contact) Reset() {
 	*x = Contact{}
-	mi := &file_entente_v1_device_proto_msgTypes[17]
+	mi := &file_entente_v1_device_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1077,7 @@ func (x *Contact) String() string {
 func (*Contact) ProtoMessage() {}
 
 func (x *Contact) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[17]
+	mi := &file_entente_v1_device_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1090,7 @@ func (x *Contact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contact.ProtoReflect.Descriptor instead.
 func (*Contact) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{17}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Contact) GetOrganization() []byte {
@@ -1023,7 +1129,7 @@ type ListContactsRequest struct {
 
 func (x *ListContactsRequest) Reset() {
 	*x = ListContactsRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[18]
+	mi := &file_entente_v1_device_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1141,7 @@ func (x *ListContactsRequest) String() string {
 func (*ListContactsRequest) ProtoMessage() {}
 
 func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[18]
+	mi := &file_entente_v1_device_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1154,7 @@ func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsRequest.ProtoReflect.Descriptor instead.
 func (*ListContactsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{18}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{20}
 }
 
 type ListContactsResponse struct {
@@ -1060,7 +1166,7 @@ type ListContactsResponse struct {
 
 func (x *ListContactsResponse) Reset() {
 	*x = ListContactsResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[19]
+	mi := &file_entente_v1_device_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1178,7 @@ func (x *ListContactsResponse) String() string {
 func (*ListContactsResponse) ProtoMessage() {}
 
 func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[19]
+	mi := &file_entente_v1_device_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1191,7 @@ func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsResponse.ProtoReflect.Descriptor instead.
 func (*ListContactsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{19}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListContactsResponse) GetContacts() []*Contact {
@@ -1106,7 +1212,7 @@ type SetContactRequest struct {
 
 func (x *SetContactRequest) Reset() {
 	*x = SetContactRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[20]
+	mi := &file_entente_v1_device_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1224,7 @@ func (x *SetContactRequest) String() string {
 func (*SetContactRequest) ProtoMessage() {}
 
 func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[20]
+	mi := &file_entente_v1_device_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1237,7 @@ func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRequest.ProtoReflect.Descriptor instead.
 func (*SetContactRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{20}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SetContactRequest) GetOrganization() []byte {
@@ -1163,7 +1269,7 @@ type SetContactResponse struct {
 
 func (x *SetContactResponse) Reset() {
 	*x = SetContactResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[21]
+	mi := &file_entente_v1_device_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1281,7 @@ func (x *SetContactResponse) String() string {
 func (*SetContactResponse) ProtoMessage() {}
 
 func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[21]
+	mi := &file_entente_v1_device_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1294,7 @@ func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactResponse.ProtoReflect.Descriptor instead.
 func (*SetContactResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{21}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{23}
 }
 
 type ResolveRequest struct {
@@ -1200,7 +1306,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[22]
+	mi := &file_entente_v1_device_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1318,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[22]
+	mi := &file_entente_v1_device_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +1331,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{22}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ResolveRequest) GetAddress() string {
@@ -1245,7 +1351,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[23]
+	mi := &file_entente_v1_device_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1363,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[23]
+	mi := &file_entente_v1_device_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1376,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{23}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ResolveResponse) GetOrganization() []byte {
@@ -1297,7 +1403,7 @@ type ChainRequest struct {
 
 func (x *ChainRequest) Reset() {
 	*x = ChainRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[24]
+	mi := &file_entente_v1_device_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1415,7 @@ func (x *ChainRequest) String() string {
 func (*ChainRequest) ProtoMessage() {}
 
 func (x *ChainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[24]
+	mi := &file_entente_v1_device_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1428,7 @@ func (x *ChainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainRequest.ProtoReflect.Descriptor instead.
 func (*ChainRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{24}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ChainRequest) GetOrganization() []byte {
@@ -1348,7 +1454,7 @@ type ChainResponse struct {
 
 func (x *ChainResponse) Reset() {
 	*x = ChainResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[25]
+	mi := &file_entente_v1_device_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1466,7 @@ func (x *ChainResponse) String() string {
 func (*ChainResponse) ProtoMessage() {}
 
 func (x *ChainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[25]
+	mi := &file_entente_v1_device_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1479,7 @@ func (x *ChainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainResponse.ProtoReflect.Descriptor instead.
 func (*ChainResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{25}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ChainResponse) GetChain() *MemberChain {
@@ -1397,7 +1503,7 @@ type PublishKeyPackagesRequest struct {
 
 func (x *PublishKeyPackagesRequest) Reset() {
 	*x = PublishKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[26]
+	mi := &file_entente_v1_device_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1409,7 +1515,7 @@ func (x *PublishKeyPackagesRequest) String() string {
 func (*PublishKeyPackagesRequest) ProtoMessage() {}
 
 func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[26]
+	mi := &file_entente_v1_device_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1422,7 +1528,7 @@ func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PublishKeyPackagesRequest) GetKeyPackages() [][]byte {
@@ -1462,7 +1568,7 @@ type PublishKeyPackagesResponse struct {
 
 func (x *PublishKeyPackagesResponse) Reset() {
 	*x = PublishKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[27]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1580,7 @@ func (x *PublishKeyPackagesResponse) String() string {
 func (*PublishKeyPackagesResponse) ProtoMessage() {}
 
 func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[27]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1593,7 @@ func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{27}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PublishKeyPackagesResponse) GetStock() uint32 {
@@ -1509,7 +1615,7 @@ type ClaimKeyPackagesRequest struct {
 
 func (x *ClaimKeyPackagesRequest) Reset() {
 	*x = ClaimKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1627,7 @@ func (x *ClaimKeyPackagesRequest) String() string {
 func (*ClaimKeyPackagesRequest) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1640,7 @@ func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ClaimKeyPackagesRequest) GetOrganization() []byte {
@@ -1575,7 +1681,7 @@ type ClaimKeyPackagesResponse struct {
 
 func (x *ClaimKeyPackagesResponse) Reset() {
 	*x = ClaimKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +1693,7 @@ func (x *ClaimKeyPackagesResponse) String() string {
 func (*ClaimKeyPackagesResponse) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +1706,7 @@ func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ClaimKeyPackagesResponse) GetPackages() []*ClaimedKeyPackage {
@@ -1631,7 +1737,7 @@ type CreateRoomRequest struct {
 
 func (x *CreateRoomRequest) Reset() {
 	*x = CreateRoomRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1749,7 @@ func (x *CreateRoomRequest) String() string {
 func (*CreateRoomRequest) ProtoMessage() {}
 
 func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1762,7 @@ func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomRequest.ProtoReflect.Descriptor instead.
 func (*CreateRoomRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CreateRoomRequest) GetRoom() []byte {
@@ -1703,7 +1809,7 @@ type CreateRoomResponse struct {
 
 func (x *CreateRoomResponse) Reset() {
 	*x = CreateRoomResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1715,7 +1821,7 @@ func (x *CreateRoomResponse) String() string {
 func (*CreateRoomResponse) ProtoMessage() {}
 
 func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1728,7 +1834,7 @@ func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomResponse.ProtoReflect.Descriptor instead.
 func (*CreateRoomResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CreateRoomResponse) GetStatus() *Status {
@@ -1751,7 +1857,7 @@ type SubmitCommitRequest struct {
 
 func (x *SubmitCommitRequest) Reset() {
 	*x = SubmitCommitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +1869,7 @@ func (x *SubmitCommitRequest) String() string {
 func (*SubmitCommitRequest) ProtoMessage() {}
 
 func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +1882,7 @@ func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitCommitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SubmitCommitRequest) GetCounter() uint64 {
@@ -1823,7 +1929,7 @@ type SubmitCommitResponse struct {
 
 func (x *SubmitCommitResponse) Reset() {
 	*x = SubmitCommitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1835,7 +1941,7 @@ func (x *SubmitCommitResponse) String() string {
 func (*SubmitCommitResponse) ProtoMessage() {}
 
 func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1848,7 +1954,7 @@ func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitCommitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SubmitCommitResponse) GetStatus() *Status {
@@ -1869,7 +1975,7 @@ type GetTreeRequest struct {
 
 func (x *GetTreeRequest) Reset() {
 	*x = GetTreeRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +1987,7 @@ func (x *GetTreeRequest) String() string {
 func (*GetTreeRequest) ProtoMessage() {}
 
 func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +2000,7 @@ func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeRequest.ProtoReflect.Descriptor instead.
 func (*GetTreeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetTreeRequest) GetHub() []byte {
@@ -1927,7 +2033,7 @@ type GetTreeResponse struct {
 
 func (x *GetTreeResponse) Reset() {
 	*x = GetTreeResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2045,7 @@ func (x *GetTreeResponse) String() string {
 func (*GetTreeResponse) ProtoMessage() {}
 
 func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2058,7 @@ func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeResponse.ProtoReflect.Descriptor instead.
 func (*GetTreeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetTreeResponse) GetTree() []byte {
@@ -1973,7 +2079,7 @@ type GetGroupInfoRequest struct {
 
 func (x *GetGroupInfoRequest) Reset() {
 	*x = GetGroupInfoRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2091,7 @@ func (x *GetGroupInfoRequest) String() string {
 func (*GetGroupInfoRequest) ProtoMessage() {}
 
 func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2104,7 @@ func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetGroupInfoRequest) GetHub() []byte {
@@ -2031,7 +2137,7 @@ type GetGroupInfoResponse struct {
 
 func (x *GetGroupInfoResponse) Reset() {
 	*x = GetGroupInfoResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2043,7 +2149,7 @@ func (x *GetGroupInfoResponse) String() string {
 func (*GetGroupInfoResponse) ProtoMessage() {}
 
 func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2056,7 +2162,7 @@ func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetGroupInfoResponse) GetAnswer() *GroupInfoAnswer {
@@ -2078,7 +2184,7 @@ type GetRoomLogRequest struct {
 
 func (x *GetRoomLogRequest) Reset() {
 	*x = GetRoomLogRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2196,7 @@ func (x *GetRoomLogRequest) String() string {
 func (*GetRoomLogRequest) ProtoMessage() {}
 
 func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2209,7 @@ func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogRequest.ProtoReflect.Descriptor instead.
 func (*GetRoomLogRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetRoomLogRequest) GetHub() []byte {
@@ -2144,7 +2250,7 @@ type GetRoomLogResponse struct {
 
 func (x *GetRoomLogResponse) Reset() {
 	*x = GetRoomLogResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2262,7 @@ func (x *GetRoomLogResponse) String() string {
 func (*GetRoomLogResponse) ProtoMessage() {}
 
 func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2275,7 @@ func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogResponse.ProtoReflect.Descriptor instead.
 func (*GetRoomLogResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetRoomLogResponse) GetHandshakes() []*Envelope {
@@ -2196,7 +2302,7 @@ type RevokeDeviceRequest struct {
 
 func (x *RevokeDeviceRequest) Reset() {
 	*x = RevokeDeviceRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2208,7 +2314,7 @@ func (x *RevokeDeviceRequest) String() string {
 func (*RevokeDeviceRequest) ProtoMessage() {}
 
 func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2221,7 +2327,7 @@ func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RevokeDeviceRequest) GetRevocation() string {
@@ -2239,7 +2345,7 @@ type RevokeDeviceResponse struct {
 
 func (x *RevokeDeviceResponse) Reset() {
 	*x = RevokeDeviceResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2251,7 +2357,7 @@ func (x *RevokeDeviceResponse) String() string {
 func (*RevokeDeviceResponse) ProtoMessage() {}
 
 func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2264,7 +2370,7 @@ func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
 }
 
 // OpenLink opens a slot for the messages of a device that is to be linked.
@@ -2277,7 +2383,7 @@ type OpenLinkRequest struct {
 
 func (x *OpenLinkRequest) Reset() {
 	*x = OpenLinkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2289,7 +2395,7 @@ func (x *OpenLinkRequest) String() string {
 func (*OpenLinkRequest) ProtoMessage() {}
 
 func (x *OpenLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2302,7 +2408,7 @@ func (x *OpenLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLinkRequest.ProtoReflect.Descriptor instead.
 func (*OpenLinkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *OpenLinkRequest) GetSlot() []byte {
@@ -2321,7 +2427,7 @@ type OpenLinkResponse struct {
 
 func (x *OpenLinkResponse) Reset() {
 	*x = OpenLinkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2333,7 +2439,7 @@ func (x *OpenLinkResponse) String() string {
 func (*OpenLinkResponse) ProtoMessage() {}
 
 func (x *OpenLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2346,7 +2452,7 @@ func (x *OpenLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLinkResponse.ProtoReflect.Descriptor instead.
 func (*OpenLinkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *OpenLinkResponse) GetExpiresUnix() int64 {
@@ -2366,7 +2472,7 @@ type AddDeviceRequest struct {
 
 func (x *AddDeviceRequest) Reset() {
 	*x = AddDeviceRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2378,7 +2484,7 @@ func (x *AddDeviceRequest) String() string {
 func (*AddDeviceRequest) ProtoMessage() {}
 
 func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2391,7 +2497,7 @@ func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceRequest.ProtoReflect.Descriptor instead.
 func (*AddDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AddDeviceRequest) GetCertificate() string {
@@ -2410,7 +2516,7 @@ type AddDeviceResponse struct {
 
 func (x *AddDeviceResponse) Reset() {
 	*x = AddDeviceResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2528,7 @@ func (x *AddDeviceResponse) String() string {
 func (*AddDeviceResponse) ProtoMessage() {}
 
 func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2541,7 @@ func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceResponse.ProtoReflect.Descriptor instead.
 func (*AddDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *AddDeviceResponse) GetChain() *MemberChain {
@@ -2456,7 +2562,7 @@ type ClaimOwnRequest struct {
 
 func (x *ClaimOwnRequest) Reset() {
 	*x = ClaimOwnRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2468,7 +2574,7 @@ func (x *ClaimOwnRequest) String() string {
 func (*ClaimOwnRequest) ProtoMessage() {}
 
 func (x *ClaimOwnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2481,7 +2587,7 @@ func (x *ClaimOwnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimOwnRequest.ProtoReflect.Descriptor instead.
 func (*ClaimOwnRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ClaimOwnRequest) GetDevices() [][]byte {
@@ -2506,7 +2612,7 @@ type AccountRequest struct {
 
 func (x *AccountRequest) Reset() {
 	*x = AccountRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2518,7 +2624,7 @@ func (x *AccountRequest) String() string {
 func (*AccountRequest) ProtoMessage() {}
 
 func (x *AccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2531,7 +2637,7 @@ func (x *AccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountRequest.ProtoReflect.Descriptor instead.
 func (*AccountRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
 }
 
 type AccountResponse struct {
@@ -2548,7 +2654,7 @@ type AccountResponse struct {
 
 func (x *AccountResponse) Reset() {
 	*x = AccountResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2560,7 +2666,7 @@ func (x *AccountResponse) String() string {
 func (*AccountResponse) ProtoMessage() {}
 
 func (x *AccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2573,7 +2679,7 @@ func (x *AccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountResponse.ProtoReflect.Descriptor instead.
 func (*AccountResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AccountResponse) GetChain() *MemberChain {
@@ -2628,7 +2734,7 @@ type KeyPackageStock struct {
 
 func (x *KeyPackageStock) Reset() {
 	*x = KeyPackageStock{}
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2640,7 +2746,7 @@ func (x *KeyPackageStock) String() string {
 func (*KeyPackageStock) ProtoMessage() {}
 
 func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2653,7 +2759,7 @@ func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyPackageStock.ProtoReflect.Descriptor instead.
 func (*KeyPackageStock) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *KeyPackageStock) GetSuite() uint32 {
@@ -2680,7 +2786,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2692,7 +2798,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2705,7 +2811,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Submission) GetCounter() uint64 {
@@ -2731,7 +2837,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2849,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2862,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SubmitRequest) GetSubmissions() []*Submission {
@@ -2775,7 +2881,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +2893,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +2906,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *SubmitResponse) GetStatuses() []*Status {
@@ -2822,7 +2928,7 @@ type FetchRequest struct {
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2834,7 +2940,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2847,7 +2953,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *FetchRequest) GetAfter() uint64 {
@@ -2888,7 +2994,7 @@ type FetchResponse struct {
 
 func (x *FetchResponse) Reset() {
 	*x = FetchResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2900,7 +3006,7 @@ func (x *FetchResponse) String() string {
 func (*FetchResponse) ProtoMessage() {}
 
 func (x *FetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2913,7 +3019,7 @@ func (x *FetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResponse.ProtoReflect.Descriptor instead.
 func (*FetchResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *FetchResponse) GetDeliveries() []*Deliver {
@@ -2940,7 +3046,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2952,7 +3058,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2965,7 +3071,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *AckRequest) GetThrough() uint64 {
@@ -2991,7 +3097,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3003,7 +3109,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3016,7 +3122,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AckResponse) GetSubmitMark() uint64 {
@@ -3035,7 +3141,7 @@ type FilePolicyRequest struct {
 
 func (x *FilePolicyRequest) Reset() {
 	*x = FilePolicyRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3047,7 +3153,7 @@ func (x *FilePolicyRequest) String() string {
 func (*FilePolicyRequest) ProtoMessage() {}
 
 func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3060,7 +3166,7 @@ func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyRequest.ProtoReflect.Descriptor instead.
 func (*FilePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *FilePolicyRequest) GetPartner() []byte {
@@ -3082,7 +3188,7 @@ type FilePolicyResponse struct {
 
 func (x *FilePolicyResponse) Reset() {
 	*x = FilePolicyResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3094,7 +3200,7 @@ func (x *FilePolicyResponse) String() string {
 func (*FilePolicyResponse) ProtoMessage() {}
 
 func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3107,7 +3213,7 @@ func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyResponse.ProtoReflect.Descriptor instead.
 func (*FilePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *FilePolicyResponse) GetMaxSize() uint64 {
@@ -3148,7 +3254,7 @@ type StartUploadRequest struct {
 
 func (x *StartUploadRequest) Reset() {
 	*x = StartUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[59]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3160,7 +3266,7 @@ func (x *StartUploadRequest) String() string {
 func (*StartUploadRequest) ProtoMessage() {}
 
 func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[59]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3173,7 +3279,7 @@ func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadRequest.ProtoReflect.Descriptor instead.
 func (*StartUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *StartUploadRequest) GetSize() uint64 {
@@ -3200,7 +3306,7 @@ type StartUploadResponse struct {
 
 func (x *StartUploadResponse) Reset() {
 	*x = StartUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[60]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3212,7 +3318,7 @@ func (x *StartUploadResponse) String() string {
 func (*StartUploadResponse) ProtoMessage() {}
 
 func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[60]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3225,7 +3331,7 @@ func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadResponse.ProtoReflect.Descriptor instead.
 func (*StartUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *StartUploadResponse) GetUpload() []byte {
@@ -3251,7 +3357,7 @@ type UploadStatusRequest struct {
 
 func (x *UploadStatusRequest) Reset() {
 	*x = UploadStatusRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[61]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3263,7 +3369,7 @@ func (x *UploadStatusRequest) String() string {
 func (*UploadStatusRequest) ProtoMessage() {}
 
 func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[61]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3276,7 +3382,7 @@ func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusRequest.ProtoReflect.Descriptor instead.
 func (*UploadStatusRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *UploadStatusRequest) GetUpload() []byte {
@@ -3296,7 +3402,7 @@ type UploadStatusResponse struct {
 
 func (x *UploadStatusResponse) Reset() {
 	*x = UploadStatusResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[62]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3308,7 +3414,7 @@ func (x *UploadStatusResponse) String() string {
 func (*UploadStatusResponse) ProtoMessage() {}
 
 func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[62]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3321,7 +3427,7 @@ func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusResponse.ProtoReflect.Descriptor instead.
 func (*UploadStatusResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *UploadStatusResponse) GetHave() uint32 {
@@ -3351,7 +3457,7 @@ type PutChunkRequest struct {
 
 func (x *PutChunkRequest) Reset() {
 	*x = PutChunkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[63]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3363,7 +3469,7 @@ func (x *PutChunkRequest) String() string {
 func (*PutChunkRequest) ProtoMessage() {}
 
 func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[63]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3376,7 +3482,7 @@ func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkRequest.ProtoReflect.Descriptor instead.
 func (*PutChunkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *PutChunkRequest) GetUpload() []byte {
@@ -3409,7 +3515,7 @@ type PutChunkResponse struct {
 
 func (x *PutChunkResponse) Reset() {
 	*x = PutChunkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[64]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3421,7 +3527,7 @@ func (x *PutChunkResponse) String() string {
 func (*PutChunkResponse) ProtoMessage() {}
 
 func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[64]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3434,7 +3540,7 @@ func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkResponse.ProtoReflect.Descriptor instead.
 func (*PutChunkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *PutChunkResponse) GetHave() uint32 {
@@ -3455,7 +3561,7 @@ type FinishUploadRequest struct {
 
 func (x *FinishUploadRequest) Reset() {
 	*x = FinishUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[65]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3467,7 +3573,7 @@ func (x *FinishUploadRequest) String() string {
 func (*FinishUploadRequest) ProtoMessage() {}
 
 func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[65]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3480,7 +3586,7 @@ func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadRequest.ProtoReflect.Descriptor instead.
 func (*FinishUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *FinishUploadRequest) GetUpload() []byte {
@@ -3505,7 +3611,7 @@ type FinishUploadResponse struct {
 
 func (x *FinishUploadResponse) Reset() {
 	*x = FinishUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[66]
+	mi := &file_entente_v1_device_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3517,7 +3623,7 @@ func (x *FinishUploadResponse) String() string {
 func (*FinishUploadResponse) ProtoMessage() {}
 
 func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[66]
+	mi := &file_entente_v1_device_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3530,7 +3636,7 @@ func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadResponse.ProtoReflect.Descriptor instead.
 func (*FinishUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{68}
 }
 
 // DropUpload destroys an upload, finished or not.
@@ -3543,7 +3649,7 @@ type DropUploadRequest struct {
 
 func (x *DropUploadRequest) Reset() {
 	*x = DropUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[67]
+	mi := &file_entente_v1_device_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3555,7 +3661,7 @@ func (x *DropUploadRequest) String() string {
 func (*DropUploadRequest) ProtoMessage() {}
 
 func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[67]
+	mi := &file_entente_v1_device_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3568,7 +3674,7 @@ func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadRequest.ProtoReflect.Descriptor instead.
 func (*DropUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DropUploadRequest) GetUpload() []byte {
@@ -3586,7 +3692,7 @@ type DropUploadResponse struct {
 
 func (x *DropUploadResponse) Reset() {
 	*x = DropUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[68]
+	mi := &file_entente_v1_device_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3598,7 +3704,7 @@ func (x *DropUploadResponse) String() string {
 func (*DropUploadResponse) ProtoMessage() {}
 
 func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[68]
+	mi := &file_entente_v1_device_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3611,7 +3717,7 @@ func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadResponse.ProtoReflect.Descriptor instead.
 func (*DropUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{68}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{70}
 }
 
 type GetBlobRequest struct {
@@ -3625,7 +3731,7 @@ type GetBlobRequest struct {
 
 func (x *GetBlobRequest) Reset() {
 	*x = GetBlobRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[69]
+	mi := &file_entente_v1_device_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3637,7 +3743,7 @@ func (x *GetBlobRequest) String() string {
 func (*GetBlobRequest) ProtoMessage() {}
 
 func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[69]
+	mi := &file_entente_v1_device_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3650,7 +3756,7 @@ func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
 func (*GetBlobRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{69}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GetBlobRequest) GetOrganization() []byte {
@@ -3684,7 +3790,7 @@ type GetBlobResponse struct {
 
 func (x *GetBlobResponse) Reset() {
 	*x = GetBlobResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[70]
+	mi := &file_entente_v1_device_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3696,7 +3802,7 @@ func (x *GetBlobResponse) String() string {
 func (*GetBlobResponse) ProtoMessage() {}
 
 func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[70]
+	mi := &file_entente_v1_device_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3709,7 +3815,7 @@ func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
 func (*GetBlobResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{70}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GetBlobResponse) GetSize() uint64 {
@@ -3773,7 +3879,13 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1c\n" +
 	"\tcomplaint\x18\x02 \x01(\tR\tcomplaint\">\n" +
 	"\x10ComplainResponse\x12*\n" +
-	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\"\x82\x01\n" +
+	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\"9\n" +
+	"\x13GetAgreementRequest\x12\"\n" +
+	"\forganization\x18\x01 \x01(\fR\forganization\"\x99\x01\n" +
+	"\x14GetAgreementResponse\x127\n" +
+	"\tagreement\x18\x01 \x01(\v2\x19.entente.v1.AgreementBodyR\tagreement\x12+\n" +
+	"\x11retention_seconds\x18\x02 \x01(\x03R\x10retentionSeconds\x12\x1b\n" +
+	"\tfile_size\x18\x03 \x01(\x04R\bfileSize\"\x82\x01\n" +
 	"\x17PublishGroupInfoRequest\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1e\n" +
 	"\n" +
@@ -3972,7 +4084,7 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\bDescribe\x12\x1b.entente.v1.DescribeRequest\x1a\x1c.entente.v1.DescribeResponse\x12?\n" +
 	"\x06Enroll\x12\x19.entente.v1.EnrollRequest\x1a\x1a.entente.v1.EnrollResponse\x12W\n" +
 	"\x0ePutLinkMessage\x12!.entente.v1.PutLinkMessageRequest\x1a\".entente.v1.PutLinkMessageResponse\x12W\n" +
-	"\x0eGetLinkMessage\x12!.entente.v1.GetLinkMessageRequest\x1a\".entente.v1.GetLinkMessageResponse2\x94\x12\n" +
+	"\x0eGetLinkMessage\x12!.entente.v1.GetLinkMessageRequest\x1a\".entente.v1.GetLinkMessageResponse2\xe7\x12\n" +
 	"\rDeviceService\x12N\n" +
 	"\vOpenSession\x12\x1e.entente.v1.OpenSessionRequest\x1a\x1f.entente.v1.OpenSessionResponse\x12B\n" +
 	"\aResolve\x12\x1a.entente.v1.ResolveRequest\x1a\x1b.entente.v1.ResolveResponse\x12<\n" +
@@ -4006,7 +4118,8 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\fFinishUpload\x12\x1f.entente.v1.FinishUploadRequest\x1a .entente.v1.FinishUploadResponse\x12K\n" +
 	"\n" +
 	"DropUpload\x12\x1d.entente.v1.DropUploadRequest\x1a\x1e.entente.v1.DropUploadResponse\x12B\n" +
-	"\aGetBlob\x12\x1a.entente.v1.GetBlobRequest\x1a\x1b.entente.v1.GetBlobResponse\x12E\n" +
+	"\aGetBlob\x12\x1a.entente.v1.GetBlobRequest\x1a\x1b.entente.v1.GetBlobResponse\x12Q\n" +
+	"\fGetAgreement\x12\x1f.entente.v1.GetAgreementRequest\x1a .entente.v1.GetAgreementResponse\x12E\n" +
 	"\bComplain\x12\x1b.entente.v1.ComplainRequest\x1a\x1c.entente.v1.ComplainResponse\x12]\n" +
 	"\x10PublishGroupInfo\x12#.entente.v1.PublishGroupInfoRequest\x1a$.entente.v1.PublishGroupInfoResponseB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
 
@@ -4022,7 +4135,7 @@ func file_entente_v1_device_proto_rawDescGZIP() []byte {
 	return file_entente_v1_device_proto_rawDescData
 }
 
-var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
 var file_entente_v1_device_proto_goTypes = []any{
 	(*PutLinkMessageRequest)(nil),      // 0: entente.v1.PutLinkMessageRequest
 	(*PutLinkMessageResponse)(nil),     // 1: entente.v1.PutLinkMessageResponse
@@ -4037,172 +4150,178 @@ var file_entente_v1_device_proto_goTypes = []any{
 	(*RotateMemberKeyResponse)(nil),    // 10: entente.v1.RotateMemberKeyResponse
 	(*ComplainRequest)(nil),            // 11: entente.v1.ComplainRequest
 	(*ComplainResponse)(nil),           // 12: entente.v1.ComplainResponse
-	(*PublishGroupInfoRequest)(nil),    // 13: entente.v1.PublishGroupInfoRequest
-	(*PublishGroupInfoResponse)(nil),   // 14: entente.v1.PublishGroupInfoResponse
-	(*OpenSessionRequest)(nil),         // 15: entente.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),        // 16: entente.v1.OpenSessionResponse
-	(*Contact)(nil),                    // 17: entente.v1.Contact
-	(*ListContactsRequest)(nil),        // 18: entente.v1.ListContactsRequest
-	(*ListContactsResponse)(nil),       // 19: entente.v1.ListContactsResponse
-	(*SetContactRequest)(nil),          // 20: entente.v1.SetContactRequest
-	(*SetContactResponse)(nil),         // 21: entente.v1.SetContactResponse
-	(*ResolveRequest)(nil),             // 22: entente.v1.ResolveRequest
-	(*ResolveResponse)(nil),            // 23: entente.v1.ResolveResponse
-	(*ChainRequest)(nil),               // 24: entente.v1.ChainRequest
-	(*ChainResponse)(nil),              // 25: entente.v1.ChainResponse
-	(*PublishKeyPackagesRequest)(nil),  // 26: entente.v1.PublishKeyPackagesRequest
-	(*PublishKeyPackagesResponse)(nil), // 27: entente.v1.PublishKeyPackagesResponse
-	(*ClaimKeyPackagesRequest)(nil),    // 28: entente.v1.ClaimKeyPackagesRequest
-	(*ClaimKeyPackagesResponse)(nil),   // 29: entente.v1.ClaimKeyPackagesResponse
-	(*CreateRoomRequest)(nil),          // 30: entente.v1.CreateRoomRequest
-	(*CreateRoomResponse)(nil),         // 31: entente.v1.CreateRoomResponse
-	(*SubmitCommitRequest)(nil),        // 32: entente.v1.SubmitCommitRequest
-	(*SubmitCommitResponse)(nil),       // 33: entente.v1.SubmitCommitResponse
-	(*GetTreeRequest)(nil),             // 34: entente.v1.GetTreeRequest
-	(*GetTreeResponse)(nil),            // 35: entente.v1.GetTreeResponse
-	(*GetGroupInfoRequest)(nil),        // 36: entente.v1.GetGroupInfoRequest
-	(*GetGroupInfoResponse)(nil),       // 37: entente.v1.GetGroupInfoResponse
-	(*GetRoomLogRequest)(nil),          // 38: entente.v1.GetRoomLogRequest
-	(*GetRoomLogResponse)(nil),         // 39: entente.v1.GetRoomLogResponse
-	(*RevokeDeviceRequest)(nil),        // 40: entente.v1.RevokeDeviceRequest
-	(*RevokeDeviceResponse)(nil),       // 41: entente.v1.RevokeDeviceResponse
-	(*OpenLinkRequest)(nil),            // 42: entente.v1.OpenLinkRequest
-	(*OpenLinkResponse)(nil),           // 43: entente.v1.OpenLinkResponse
-	(*AddDeviceRequest)(nil),           // 44: entente.v1.AddDeviceRequest
-	(*AddDeviceResponse)(nil),          // 45: entente.v1.AddDeviceResponse
-	(*ClaimOwnRequest)(nil),            // 46: entente.v1.ClaimOwnRequest
-	(*AccountRequest)(nil),             // 47: entente.v1.AccountRequest
-	(*AccountResponse)(nil),            // 48: entente.v1.AccountResponse
-	(*KeyPackageStock)(nil),            // 49: entente.v1.KeyPackageStock
-	(*Submission)(nil),                 // 50: entente.v1.Submission
-	(*SubmitRequest)(nil),              // 51: entente.v1.SubmitRequest
-	(*SubmitResponse)(nil),             // 52: entente.v1.SubmitResponse
-	(*FetchRequest)(nil),               // 53: entente.v1.FetchRequest
-	(*FetchResponse)(nil),              // 54: entente.v1.FetchResponse
-	(*AckRequest)(nil),                 // 55: entente.v1.AckRequest
-	(*AckResponse)(nil),                // 56: entente.v1.AckResponse
-	(*FilePolicyRequest)(nil),          // 57: entente.v1.FilePolicyRequest
-	(*FilePolicyResponse)(nil),         // 58: entente.v1.FilePolicyResponse
-	(*StartUploadRequest)(nil),         // 59: entente.v1.StartUploadRequest
-	(*StartUploadResponse)(nil),        // 60: entente.v1.StartUploadResponse
-	(*UploadStatusRequest)(nil),        // 61: entente.v1.UploadStatusRequest
-	(*UploadStatusResponse)(nil),       // 62: entente.v1.UploadStatusResponse
-	(*PutChunkRequest)(nil),            // 63: entente.v1.PutChunkRequest
-	(*PutChunkResponse)(nil),           // 64: entente.v1.PutChunkResponse
-	(*FinishUploadRequest)(nil),        // 65: entente.v1.FinishUploadRequest
-	(*FinishUploadResponse)(nil),       // 66: entente.v1.FinishUploadResponse
-	(*DropUploadRequest)(nil),          // 67: entente.v1.DropUploadRequest
-	(*DropUploadResponse)(nil),         // 68: entente.v1.DropUploadResponse
-	(*GetBlobRequest)(nil),             // 69: entente.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),            // 70: entente.v1.GetBlobResponse
-	(*MemberChain)(nil),                // 71: entente.v1.MemberChain
-	(*MemberKeyBody)(nil),              // 72: entente.v1.MemberKeyBody
-	(*Status)(nil),                     // 73: entente.v1.Status
-	(*ClaimedKeyPackage)(nil),          // 74: entente.v1.ClaimedKeyPackage
-	(*Bundle)(nil),                     // 75: entente.v1.Bundle
-	(*GroupInfoAnswer)(nil),            // 76: entente.v1.GroupInfoAnswer
-	(*Envelope)(nil),                   // 77: entente.v1.Envelope
-	(*Deliver)(nil),                    // 78: entente.v1.Deliver
-	(*Close)(nil),                      // 79: entente.v1.Close
+	(*GetAgreementRequest)(nil),        // 13: entente.v1.GetAgreementRequest
+	(*GetAgreementResponse)(nil),       // 14: entente.v1.GetAgreementResponse
+	(*PublishGroupInfoRequest)(nil),    // 15: entente.v1.PublishGroupInfoRequest
+	(*PublishGroupInfoResponse)(nil),   // 16: entente.v1.PublishGroupInfoResponse
+	(*OpenSessionRequest)(nil),         // 17: entente.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),        // 18: entente.v1.OpenSessionResponse
+	(*Contact)(nil),                    // 19: entente.v1.Contact
+	(*ListContactsRequest)(nil),        // 20: entente.v1.ListContactsRequest
+	(*ListContactsResponse)(nil),       // 21: entente.v1.ListContactsResponse
+	(*SetContactRequest)(nil),          // 22: entente.v1.SetContactRequest
+	(*SetContactResponse)(nil),         // 23: entente.v1.SetContactResponse
+	(*ResolveRequest)(nil),             // 24: entente.v1.ResolveRequest
+	(*ResolveResponse)(nil),            // 25: entente.v1.ResolveResponse
+	(*ChainRequest)(nil),               // 26: entente.v1.ChainRequest
+	(*ChainResponse)(nil),              // 27: entente.v1.ChainResponse
+	(*PublishKeyPackagesRequest)(nil),  // 28: entente.v1.PublishKeyPackagesRequest
+	(*PublishKeyPackagesResponse)(nil), // 29: entente.v1.PublishKeyPackagesResponse
+	(*ClaimKeyPackagesRequest)(nil),    // 30: entente.v1.ClaimKeyPackagesRequest
+	(*ClaimKeyPackagesResponse)(nil),   // 31: entente.v1.ClaimKeyPackagesResponse
+	(*CreateRoomRequest)(nil),          // 32: entente.v1.CreateRoomRequest
+	(*CreateRoomResponse)(nil),         // 33: entente.v1.CreateRoomResponse
+	(*SubmitCommitRequest)(nil),        // 34: entente.v1.SubmitCommitRequest
+	(*SubmitCommitResponse)(nil),       // 35: entente.v1.SubmitCommitResponse
+	(*GetTreeRequest)(nil),             // 36: entente.v1.GetTreeRequest
+	(*GetTreeResponse)(nil),            // 37: entente.v1.GetTreeResponse
+	(*GetGroupInfoRequest)(nil),        // 38: entente.v1.GetGroupInfoRequest
+	(*GetGroupInfoResponse)(nil),       // 39: entente.v1.GetGroupInfoResponse
+	(*GetRoomLogRequest)(nil),          // 40: entente.v1.GetRoomLogRequest
+	(*GetRoomLogResponse)(nil),         // 41: entente.v1.GetRoomLogResponse
+	(*RevokeDeviceRequest)(nil),        // 42: entente.v1.RevokeDeviceRequest
+	(*RevokeDeviceResponse)(nil),       // 43: entente.v1.RevokeDeviceResponse
+	(*OpenLinkRequest)(nil),            // 44: entente.v1.OpenLinkRequest
+	(*OpenLinkResponse)(nil),           // 45: entente.v1.OpenLinkResponse
+	(*AddDeviceRequest)(nil),           // 46: entente.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),          // 47: entente.v1.AddDeviceResponse
+	(*ClaimOwnRequest)(nil),            // 48: entente.v1.ClaimOwnRequest
+	(*AccountRequest)(nil),             // 49: entente.v1.AccountRequest
+	(*AccountResponse)(nil),            // 50: entente.v1.AccountResponse
+	(*KeyPackageStock)(nil),            // 51: entente.v1.KeyPackageStock
+	(*Submission)(nil),                 // 52: entente.v1.Submission
+	(*SubmitRequest)(nil),              // 53: entente.v1.SubmitRequest
+	(*SubmitResponse)(nil),             // 54: entente.v1.SubmitResponse
+	(*FetchRequest)(nil),               // 55: entente.v1.FetchRequest
+	(*FetchResponse)(nil),              // 56: entente.v1.FetchResponse
+	(*AckRequest)(nil),                 // 57: entente.v1.AckRequest
+	(*AckResponse)(nil),                // 58: entente.v1.AckResponse
+	(*FilePolicyRequest)(nil),          // 59: entente.v1.FilePolicyRequest
+	(*FilePolicyResponse)(nil),         // 60: entente.v1.FilePolicyResponse
+	(*StartUploadRequest)(nil),         // 61: entente.v1.StartUploadRequest
+	(*StartUploadResponse)(nil),        // 62: entente.v1.StartUploadResponse
+	(*UploadStatusRequest)(nil),        // 63: entente.v1.UploadStatusRequest
+	(*UploadStatusResponse)(nil),       // 64: entente.v1.UploadStatusResponse
+	(*PutChunkRequest)(nil),            // 65: entente.v1.PutChunkRequest
+	(*PutChunkResponse)(nil),           // 66: entente.v1.PutChunkResponse
+	(*FinishUploadRequest)(nil),        // 67: entente.v1.FinishUploadRequest
+	(*FinishUploadResponse)(nil),       // 68: entente.v1.FinishUploadResponse
+	(*DropUploadRequest)(nil),          // 69: entente.v1.DropUploadRequest
+	(*DropUploadResponse)(nil),         // 70: entente.v1.DropUploadResponse
+	(*GetBlobRequest)(nil),             // 71: entente.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),            // 72: entente.v1.GetBlobResponse
+	(*MemberChain)(nil),                // 73: entente.v1.MemberChain
+	(*MemberKeyBody)(nil),              // 74: entente.v1.MemberKeyBody
+	(*Status)(nil),                     // 75: entente.v1.Status
+	(*AgreementBody)(nil),              // 76: entente.v1.AgreementBody
+	(*ClaimedKeyPackage)(nil),          // 77: entente.v1.ClaimedKeyPackage
+	(*Bundle)(nil),                     // 78: entente.v1.Bundle
+	(*GroupInfoAnswer)(nil),            // 79: entente.v1.GroupInfoAnswer
+	(*Envelope)(nil),                   // 80: entente.v1.Envelope
+	(*Deliver)(nil),                    // 81: entente.v1.Deliver
+	(*Close)(nil),                      // 82: entente.v1.Close
 }
 var file_entente_v1_device_proto_depIdxs = []int32{
-	71, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
+	73, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
 	9,  // 1: entente.v1.RotateMemberKeyRequest.keys:type_name -> entente.v1.SealedMemberKey
-	72, // 2: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
-	71, // 3: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
-	73, // 4: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
-	73, // 5: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
-	17, // 6: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
-	71, // 7: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
-	71, // 8: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
-	74, // 9: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
-	71, // 10: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
-	75, // 11: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
-	73, // 12: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
-	75, // 13: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
-	73, // 14: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
-	76, // 15: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
-	77, // 16: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
-	71, // 17: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
-	71, // 18: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
-	49, // 19: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
-	50, // 20: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
-	73, // 21: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
-	78, // 22: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
-	79, // 23: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
-	4,  // 24: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
-	6,  // 25: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
-	0,  // 26: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
-	2,  // 27: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
-	15, // 28: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
-	22, // 29: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
-	24, // 30: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
-	26, // 31: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
-	28, // 32: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
-	30, // 33: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
-	32, // 34: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
-	34, // 35: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
-	36, // 36: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
-	38, // 37: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
-	40, // 38: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
-	47, // 39: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
-	42, // 40: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
-	44, // 41: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
-	46, // 42: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
-	8,  // 43: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
-	18, // 44: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
-	20, // 45: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
-	51, // 46: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
-	53, // 47: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
-	55, // 48: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
-	57, // 49: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
-	59, // 50: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
-	61, // 51: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
-	63, // 52: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
-	65, // 53: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
-	67, // 54: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
-	69, // 55: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
-	11, // 56: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
-	13, // 57: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
-	5,  // 58: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
-	7,  // 59: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
-	1,  // 60: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
-	3,  // 61: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
-	16, // 62: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
-	23, // 63: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
-	25, // 64: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
-	27, // 65: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
-	29, // 66: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
-	31, // 67: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
-	33, // 68: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
-	35, // 69: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
-	37, // 70: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
-	39, // 71: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
-	41, // 72: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
-	48, // 73: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
-	43, // 74: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
-	45, // 75: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
-	29, // 76: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
-	10, // 77: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
-	19, // 78: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
-	21, // 79: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
-	52, // 80: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
-	54, // 81: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
-	56, // 82: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
-	58, // 83: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
-	60, // 84: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
-	62, // 85: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
-	64, // 86: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
-	66, // 87: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
-	68, // 88: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
-	70, // 89: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
-	12, // 90: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
-	14, // 91: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
-	58, // [58:92] is the sub-list for method output_type
-	24, // [24:58] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	74, // 2: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
+	73, // 3: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
+	75, // 4: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
+	76, // 5: entente.v1.GetAgreementResponse.agreement:type_name -> entente.v1.AgreementBody
+	75, // 6: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
+	19, // 7: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
+	73, // 8: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
+	73, // 9: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
+	77, // 10: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
+	73, // 11: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
+	78, // 12: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
+	75, // 13: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
+	78, // 14: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
+	75, // 15: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
+	79, // 16: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
+	80, // 17: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
+	73, // 18: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
+	73, // 19: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
+	51, // 20: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
+	52, // 21: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
+	75, // 22: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
+	81, // 23: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
+	82, // 24: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
+	4,  // 25: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
+	6,  // 26: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
+	0,  // 27: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
+	2,  // 28: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
+	17, // 29: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
+	24, // 30: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
+	26, // 31: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
+	28, // 32: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
+	30, // 33: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
+	32, // 34: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
+	34, // 35: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
+	36, // 36: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
+	38, // 37: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
+	40, // 38: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
+	42, // 39: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
+	49, // 40: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
+	44, // 41: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
+	46, // 42: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
+	48, // 43: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
+	8,  // 44: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
+	20, // 45: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
+	22, // 46: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
+	53, // 47: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
+	55, // 48: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
+	57, // 49: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
+	59, // 50: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
+	61, // 51: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
+	63, // 52: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
+	65, // 53: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
+	67, // 54: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
+	69, // 55: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
+	71, // 56: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
+	13, // 57: entente.v1.DeviceService.GetAgreement:input_type -> entente.v1.GetAgreementRequest
+	11, // 58: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
+	15, // 59: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
+	5,  // 60: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
+	7,  // 61: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
+	1,  // 62: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
+	3,  // 63: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
+	18, // 64: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
+	25, // 65: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
+	27, // 66: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
+	29, // 67: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
+	31, // 68: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
+	33, // 69: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
+	35, // 70: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
+	37, // 71: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
+	39, // 72: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
+	41, // 73: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
+	43, // 74: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
+	50, // 75: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
+	45, // 76: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
+	47, // 77: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
+	31, // 78: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
+	10, // 79: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
+	21, // 80: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
+	23, // 81: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
+	54, // 82: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
+	56, // 83: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
+	58, // 84: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
+	60, // 85: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
+	62, // 86: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
+	64, // 87: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
+	66, // 88: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
+	68, // 89: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
+	70, // 90: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
+	72, // 91: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
+	14, // 92: entente.v1.DeviceService.GetAgreement:output_type -> entente.v1.GetAgreementResponse
+	12, // 93: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
+	16, // 94: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
+	60, // [60:95] is the sub-list for method output_type
+	25, // [25:60] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_device_proto_init() }
@@ -4219,7 +4338,7 @@ func file_entente_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_device_proto_rawDesc), len(file_entente_v1_device_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   71,
+			NumMessages:   73,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

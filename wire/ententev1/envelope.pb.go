@@ -97,6 +97,7 @@ const (
 	Kind_KIND_RESULT     Kind = 9  // body: SubmitResult; from a home node to its own device only
 	Kind_KIND_REVOCATION Kind = 10 // body: a signed note, docs/protocol.md 2.8
 	Kind_KIND_MEMBER_KEY Kind = 11 // body: MemberKeyBody; from a home node to its own device only
+	Kind_KIND_AGREEMENT  Kind = 12 // body: AgreementBody; from a home node to its own devices only
 )
 
 // Enum value maps for Kind.
@@ -114,6 +115,7 @@ var (
 		9:  "KIND_RESULT",
 		10: "KIND_REVOCATION",
 		11: "KIND_MEMBER_KEY",
+		12: "KIND_AGREEMENT",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -128,6 +130,7 @@ var (
 		"KIND_RESULT":      9,
 		"KIND_REVOCATION":  10,
 		"KIND_MEMBER_KEY":  11,
+		"KIND_AGREEMENT":   12,
 	}
 )
 
@@ -732,6 +735,75 @@ func (x *MemberKeyBody) GetCiphertext() []byte {
 	return nil
 }
 
+// AgreementBody is an agreement with what it is verified by (docs/protocol.md 7.15).
+type AgreementBody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Organization  []byte                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"` // the partner
+	Note          string                 `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`                 // with both signatures
+	Ours          []string               `protobuf:"bytes,3,rep,name=ours,proto3" json:"ours,omitempty"`                 // manifests as they were when it was signed, genesis first
+	Theirs        []string               `protobuf:"bytes,4,rep,name=theirs,proto3" json:"theirs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgreementBody) Reset() {
+	*x = AgreementBody{}
+	mi := &file_entente_v1_envelope_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgreementBody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgreementBody) ProtoMessage() {}
+
+func (x *AgreementBody) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_envelope_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgreementBody.ProtoReflect.Descriptor instead.
+func (*AgreementBody) Descriptor() ([]byte, []int) {
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AgreementBody) GetOrganization() []byte {
+	if x != nil {
+		return x.Organization
+	}
+	return nil
+}
+
+func (x *AgreementBody) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *AgreementBody) GetOurs() []string {
+	if x != nil {
+		return x.Ours
+	}
+	return nil
+}
+
+func (x *AgreementBody) GetTheirs() []string {
+	if x != nil {
+		return x.Theirs
+	}
+	return nil
+}
+
 // ComplaintBody is a device's complaint on its way to the hub: a signed note.
 type ComplaintBody struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -742,7 +814,7 @@ type ComplaintBody struct {
 
 func (x *ComplaintBody) Reset() {
 	*x = ComplaintBody{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[5]
+	mi := &file_entente_v1_envelope_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +826,7 @@ func (x *ComplaintBody) String() string {
 func (*ComplaintBody) ProtoMessage() {}
 
 func (x *ComplaintBody) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[5]
+	mi := &file_entente_v1_envelope_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +839,7 @@ func (x *ComplaintBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplaintBody.ProtoReflect.Descriptor instead.
 func (*ComplaintBody) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{5}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ComplaintBody) GetComplaint() string {
@@ -795,7 +867,7 @@ type RoomCase struct {
 
 func (x *RoomCase) Reset() {
 	*x = RoomCase{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[6]
+	mi := &file_entente_v1_envelope_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +879,7 @@ func (x *RoomCase) String() string {
 func (*RoomCase) ProtoMessage() {}
 
 func (x *RoomCase) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[6]
+	mi := &file_entente_v1_envelope_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +892,7 @@ func (x *RoomCase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomCase.ProtoReflect.Descriptor instead.
 func (*RoomCase) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{6}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RoomCase) GetGeneration() uint32 {
@@ -897,7 +969,7 @@ type DeviceRef struct {
 
 func (x *DeviceRef) Reset() {
 	*x = DeviceRef{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[7]
+	mi := &file_entente_v1_envelope_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +981,7 @@ func (x *DeviceRef) String() string {
 func (*DeviceRef) ProtoMessage() {}
 
 func (x *DeviceRef) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[7]
+	mi := &file_entente_v1_envelope_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +994,7 @@ func (x *DeviceRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceRef.ProtoReflect.Descriptor instead.
 func (*DeviceRef) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{7}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DeviceRef) GetOrganization() []byte {
@@ -951,7 +1023,7 @@ type LeafChange struct {
 
 func (x *LeafChange) Reset() {
 	*x = LeafChange{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[8]
+	mi := &file_entente_v1_envelope_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1035,7 @@ func (x *LeafChange) String() string {
 func (*LeafChange) ProtoMessage() {}
 
 func (x *LeafChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[8]
+	mi := &file_entente_v1_envelope_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +1048,7 @@ func (x *LeafChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeafChange.ProtoReflect.Descriptor instead.
 func (*LeafChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{8}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LeafChange) GetAdded() []*DeviceRef {
@@ -1007,7 +1079,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[9]
+	mi := &file_entente_v1_envelope_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1019,7 +1091,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[9]
+	mi := &file_entente_v1_envelope_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1032,7 +1104,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{9}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Bundle) GetCommit() []byte {
@@ -1082,7 +1154,7 @@ type Founding struct {
 
 func (x *Founding) Reset() {
 	*x = Founding{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[10]
+	mi := &file_entente_v1_envelope_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +1166,7 @@ func (x *Founding) String() string {
 func (*Founding) ProtoMessage() {}
 
 func (x *Founding) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[10]
+	mi := &file_entente_v1_envelope_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +1179,7 @@ func (x *Founding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Founding.ProtoReflect.Descriptor instead.
 func (*Founding) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{10}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Founding) GetGroupInfo() []byte {
@@ -1148,7 +1220,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[11]
+	mi := &file_entente_v1_envelope_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1232,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[11]
+	mi := &file_entente_v1_envelope_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1245,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{11}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Status) GetCode() Code {
@@ -1238,7 +1310,7 @@ type SubmitResult struct {
 
 func (x *SubmitResult) Reset() {
 	*x = SubmitResult{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[12]
+	mi := &file_entente_v1_envelope_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1322,7 @@ func (x *SubmitResult) String() string {
 func (*SubmitResult) ProtoMessage() {}
 
 func (x *SubmitResult) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[12]
+	mi := &file_entente_v1_envelope_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1335,7 @@ func (x *SubmitResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResult.ProtoReflect.Descriptor instead.
 func (*SubmitResult) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{12}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SubmitResult) GetCounter() uint64 {
@@ -1327,7 +1399,12 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"kem_output\x18\x02 \x01(\fR\tkemOutput\x12\x1e\n" +
 	"\n" +
 	"ciphertext\x18\x03 \x01(\fR\n" +
-	"ciphertext\"-\n" +
+	"ciphertext\"s\n" +
+	"\rAgreementBody\x12\"\n" +
+	"\forganization\x18\x01 \x01(\fR\forganization\x12\x12\n" +
+	"\x04note\x18\x02 \x01(\tR\x04note\x12\x12\n" +
+	"\x04ours\x18\x03 \x03(\tR\x04ours\x12\x16\n" +
+	"\x06theirs\x18\x04 \x03(\tR\x06theirs\"-\n" +
 	"\rComplaintBody\x12\x1c\n" +
 	"\tcomplaint\x18\x01 \x01(\tR\tcomplaint\"\x80\x02\n" +
 	"\bRoomCase\x12\x1e\n" +
@@ -1382,7 +1459,7 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\x11CLASS_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rCLASS_MESSAGE\x10\x01\x12\x13\n" +
 	"\x0fCLASS_HANDSHAKE\x10\x02\x12\x11\n" +
-	"\rCLASS_CONTROL\x10\x03*\xeb\x01\n" +
+	"\rCLASS_CONTROL\x10\x03*\xff\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10KIND_APPLICATION\x10\x01\x12\x0f\n" +
@@ -1396,7 +1473,8 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\vKIND_RESULT\x10\t\x12\x13\n" +
 	"\x0fKIND_REVOCATION\x10\n" +
 	"\x12\x13\n" +
-	"\x0fKIND_MEMBER_KEY\x10\v*\xc2\x06\n" +
+	"\x0fKIND_MEMBER_KEY\x10\v\x12\x12\n" +
+	"\x0eKIND_AGREEMENT\x10\f*\xc2\x06\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aCODE_OK\x10\x01\x12\x11\n" +
@@ -1459,7 +1537,7 @@ func file_entente_v1_envelope_proto_rawDescGZIP() []byte {
 }
 
 var file_entente_v1_envelope_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_entente_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_entente_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_entente_v1_envelope_proto_goTypes = []any{
 	(Class)(0),            // 0: entente.v1.Class
 	(Kind)(0),             // 1: entente.v1.Kind
@@ -1470,25 +1548,26 @@ var file_entente_v1_envelope_proto_goTypes = []any{
 	(*RequestBody)(nil),   // 6: entente.v1.RequestBody
 	(*WelcomeBody)(nil),   // 7: entente.v1.WelcomeBody
 	(*MemberKeyBody)(nil), // 8: entente.v1.MemberKeyBody
-	(*ComplaintBody)(nil), // 9: entente.v1.ComplaintBody
-	(*RoomCase)(nil),      // 10: entente.v1.RoomCase
-	(*DeviceRef)(nil),     // 11: entente.v1.DeviceRef
-	(*LeafChange)(nil),    // 12: entente.v1.LeafChange
-	(*Bundle)(nil),        // 13: entente.v1.Bundle
-	(*Founding)(nil),      // 14: entente.v1.Founding
-	(*Status)(nil),        // 15: entente.v1.Status
-	(*SubmitResult)(nil),  // 16: entente.v1.SubmitResult
+	(*AgreementBody)(nil), // 9: entente.v1.AgreementBody
+	(*ComplaintBody)(nil), // 10: entente.v1.ComplaintBody
+	(*RoomCase)(nil),      // 11: entente.v1.RoomCase
+	(*DeviceRef)(nil),     // 12: entente.v1.DeviceRef
+	(*LeafChange)(nil),    // 13: entente.v1.LeafChange
+	(*Bundle)(nil),        // 14: entente.v1.Bundle
+	(*Founding)(nil),      // 15: entente.v1.Founding
+	(*Status)(nil),        // 16: entente.v1.Status
+	(*SubmitResult)(nil),  // 17: entente.v1.SubmitResult
 }
 var file_entente_v1_envelope_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.EnvelopeCore.class:type_name -> entente.v1.Class
 	1,  // 1: entente.v1.EnvelopeCore.kind:type_name -> entente.v1.Kind
-	11, // 2: entente.v1.RoomCase.order:type_name -> entente.v1.DeviceRef
-	11, // 3: entente.v1.LeafChange.added:type_name -> entente.v1.DeviceRef
-	11, // 4: entente.v1.LeafChange.removed:type_name -> entente.v1.DeviceRef
-	14, // 5: entente.v1.Bundle.founding:type_name -> entente.v1.Founding
+	12, // 2: entente.v1.RoomCase.order:type_name -> entente.v1.DeviceRef
+	12, // 3: entente.v1.LeafChange.added:type_name -> entente.v1.DeviceRef
+	12, // 4: entente.v1.LeafChange.removed:type_name -> entente.v1.DeviceRef
+	15, // 5: entente.v1.Bundle.founding:type_name -> entente.v1.Founding
 	2,  // 6: entente.v1.Status.code:type_name -> entente.v1.Code
 	3,  // 7: entente.v1.Status.scope:type_name -> entente.v1.Scope
-	15, // 8: entente.v1.SubmitResult.status:type_name -> entente.v1.Status
+	16, // 8: entente.v1.SubmitResult.status:type_name -> entente.v1.Status
 	9,  // [9:9] is the sub-list for method output_type
 	9,  // [9:9] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
@@ -1507,7 +1586,7 @@ func file_entente_v1_envelope_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_envelope_proto_rawDesc), len(file_entente_v1_envelope_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

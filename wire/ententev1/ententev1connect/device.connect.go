@@ -120,6 +120,9 @@ const (
 	DeviceServiceDropUploadProcedure = "/entente.v1.DeviceService/DropUpload"
 	// DeviceServiceGetBlobProcedure is the fully-qualified name of the DeviceService's GetBlob RPC.
 	DeviceServiceGetBlobProcedure = "/entente.v1.DeviceService/GetBlob"
+	// DeviceServiceGetAgreementProcedure is the fully-qualified name of the DeviceService's
+	// GetAgreement RPC.
+	DeviceServiceGetAgreementProcedure = "/entente.v1.DeviceService/GetAgreement"
 	// DeviceServiceComplainProcedure is the fully-qualified name of the DeviceService's Complain RPC.
 	DeviceServiceComplainProcedure = "/entente.v1.DeviceService/Complain"
 	// DeviceServicePublishGroupInfoProcedure is the fully-qualified name of the DeviceService's
@@ -311,6 +314,7 @@ type DeviceServiceClient interface {
 	DropUpload(context.Context, *connect.Request[ententev1.DropUploadRequest]) (*connect.Response[ententev1.DropUploadResponse], error)
 	GetBlob(context.Context, *connect.Request[ententev1.GetBlobRequest]) (*connect.Response[ententev1.GetBlobResponse], error)
 	// Commits that devices cannot apply: docs/protocol.md 7.10.
+	GetAgreement(context.Context, *connect.Request[ententev1.GetAgreementRequest]) (*connect.Response[ententev1.GetAgreementResponse], error)
 	Complain(context.Context, *connect.Request[ententev1.ComplainRequest]) (*connect.Response[ententev1.ComplainResponse], error)
 	PublishGroupInfo(context.Context, *connect.Request[ententev1.PublishGroupInfoRequest]) (*connect.Response[ententev1.PublishGroupInfoResponse], error)
 }
@@ -494,6 +498,12 @@ func NewDeviceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(deviceServiceMethods.ByName("GetBlob")),
 			connect.WithClientOptions(opts...),
 		),
+		getAgreement: connect.NewClient[ententev1.GetAgreementRequest, ententev1.GetAgreementResponse](
+			httpClient,
+			baseURL+DeviceServiceGetAgreementProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("GetAgreement")),
+			connect.WithClientOptions(opts...),
+		),
 		complain: connect.NewClient[ententev1.ComplainRequest, ententev1.ComplainResponse](
 			httpClient,
 			baseURL+DeviceServiceComplainProcedure,
@@ -539,6 +549,7 @@ type deviceServiceClient struct {
 	finishUpload       *connect.Client[ententev1.FinishUploadRequest, ententev1.FinishUploadResponse]
 	dropUpload         *connect.Client[ententev1.DropUploadRequest, ententev1.DropUploadResponse]
 	getBlob            *connect.Client[ententev1.GetBlobRequest, ententev1.GetBlobResponse]
+	getAgreement       *connect.Client[ententev1.GetAgreementRequest, ententev1.GetAgreementResponse]
 	complain           *connect.Client[ententev1.ComplainRequest, ententev1.ComplainResponse]
 	publishGroupInfo   *connect.Client[ententev1.PublishGroupInfoRequest, ententev1.PublishGroupInfoResponse]
 }
@@ -683,6 +694,11 @@ func (c *deviceServiceClient) GetBlob(ctx context.Context, req *connect.Request[
 	return c.getBlob.CallUnary(ctx, req)
 }
 
+// GetAgreement calls entente.v1.DeviceService.GetAgreement.
+func (c *deviceServiceClient) GetAgreement(ctx context.Context, req *connect.Request[ententev1.GetAgreementRequest]) (*connect.Response[ententev1.GetAgreementResponse], error) {
+	return c.getAgreement.CallUnary(ctx, req)
+}
+
 // Complain calls entente.v1.DeviceService.Complain.
 func (c *deviceServiceClient) Complain(ctx context.Context, req *connect.Request[ententev1.ComplainRequest]) (*connect.Response[ententev1.ComplainResponse], error) {
 	return c.complain.CallUnary(ctx, req)
@@ -727,6 +743,7 @@ type DeviceServiceHandler interface {
 	DropUpload(context.Context, *connect.Request[ententev1.DropUploadRequest]) (*connect.Response[ententev1.DropUploadResponse], error)
 	GetBlob(context.Context, *connect.Request[ententev1.GetBlobRequest]) (*connect.Response[ententev1.GetBlobResponse], error)
 	// Commits that devices cannot apply: docs/protocol.md 7.10.
+	GetAgreement(context.Context, *connect.Request[ententev1.GetAgreementRequest]) (*connect.Response[ententev1.GetAgreementResponse], error)
 	Complain(context.Context, *connect.Request[ententev1.ComplainRequest]) (*connect.Response[ententev1.ComplainResponse], error)
 	PublishGroupInfo(context.Context, *connect.Request[ententev1.PublishGroupInfoRequest]) (*connect.Response[ententev1.PublishGroupInfoResponse], error)
 }
@@ -906,6 +923,12 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(deviceServiceMethods.ByName("GetBlob")),
 		connect.WithHandlerOptions(opts...),
 	)
+	deviceServiceGetAgreementHandler := connect.NewUnaryHandler(
+		DeviceServiceGetAgreementProcedure,
+		svc.GetAgreement,
+		connect.WithSchema(deviceServiceMethods.ByName("GetAgreement")),
+		connect.WithHandlerOptions(opts...),
+	)
 	deviceServiceComplainHandler := connect.NewUnaryHandler(
 		DeviceServiceComplainProcedure,
 		svc.Complain,
@@ -976,6 +999,8 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 			deviceServiceDropUploadHandler.ServeHTTP(w, r)
 		case DeviceServiceGetBlobProcedure:
 			deviceServiceGetBlobHandler.ServeHTTP(w, r)
+		case DeviceServiceGetAgreementProcedure:
+			deviceServiceGetAgreementHandler.ServeHTTP(w, r)
 		case DeviceServiceComplainProcedure:
 			deviceServiceComplainHandler.ServeHTTP(w, r)
 		case DeviceServicePublishGroupInfoProcedure:
@@ -1099,6 +1124,10 @@ func (UnimplementedDeviceServiceHandler) DropUpload(context.Context, *connect.Re
 
 func (UnimplementedDeviceServiceHandler) GetBlob(context.Context, *connect.Request[ententev1.GetBlobRequest]) (*connect.Response[ententev1.GetBlobResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.GetBlob is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) GetAgreement(context.Context, *connect.Request[ententev1.GetAgreementRequest]) (*connect.Response[ententev1.GetAgreementResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.GetAgreement is not implemented"))
 }
 
 func (UnimplementedDeviceServiceHandler) Complain(context.Context, *connect.Request[ententev1.ComplainRequest]) (*connect.Response[ententev1.ComplainResponse], error) {
