@@ -122,6 +122,9 @@ var walkSteps = []step{
 	{"alice links a second device", (*walk).linksTablet},
 	{"bob's device is set back to an old copy", (*walk).resyncs},
 	{"initech revokes carol's device", (*walk).revokes},
+	{"both sign stricter terms; what breaks them is refused", (*walk).termsRefused},
+	{"globex suspends acme, and resumes", (*walk).suspends},
+	{"acme puts globex in quarantine, and releases it", (*walk).quarantines},
 }
 
 func (w *walk) startBoth(ctx context.Context) (string, error) {
