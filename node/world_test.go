@@ -60,10 +60,19 @@ func newSiteAt(t testing.TB, name, federation string) *site {
 // start opens and runs the node; again after halt.
 func (s *site) start() {
 	s.t.Helper()
+	s.startWith(Options{}, func(*Config) {})
+}
+
+// startWith is start with options and a configuration of its own.
+func (s *site) startWith(o Options, configure func(*Config)) {
+	s.t.Helper()
 	var err error
-	s.Node, err = Open(s.t.Context(), Options{Dir: s.dir, Passphrase: worldPass, Configure: func(c *Config) {
+	o.Dir, o.Passphrase = s.dir, worldPass
+	o.Configure = func(c *Config) {
 		c.Limits = LimitConfig{DeviceRate: 10_000, DeviceBurst: 10_000, PartnerRate: 10_000, PartnerBurst: 10_000, PartnerBytes: 1 << 30}
-	}})
+		configure(c)
+	}
+	s.Node, err = Open(s.t.Context(), o)
 	must(s.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
