@@ -25,6 +25,7 @@ const (
 	killTo   = "ENTENTE_KILL_TO"   // address to send to; empty: receive
 	killText = "ENTENTE_KILL_TEXT" // what to send
 	killLink = "ENTENTE_KILL_LINK" // enrol with it
+	killFile = "ENTENTE_KILL_FILE" // to send, or where to save that of the message killText
 	killRuns = "ENTENTE_KILLS"     // how many kills, 20 when empty
 )
 
@@ -53,7 +54,18 @@ func TestDeviceProcess(t *testing.T) {
 	if to := os.Getenv(killTo); to != "" {
 		address, err := wire.ParseAddress(to)
 		must(t, err)
+		if path := os.Getenv(killFile); path != "" {
+			must(t, d.sendFile(t, address, path, SendOptions{}, noStep))
+			return
+		}
 		send(t, d, address, os.Getenv(killText), SendOptions{})
+		return
+	}
+	if out := os.Getenv(killFile); out != "" {
+		id, err := ParseMessageID(os.Getenv(killText))
+		must(t, err)
+		_, err = d.GetFile(t.Context(), id, out, false, noStep)
+		must(t, err)
 		return
 	}
 	receive(t, d)

@@ -34,6 +34,7 @@ type organization struct {
 	stop func() // waits until the node has stopped
 
 	resetAfter time.Duration // as configured from the next start on; 0: the default
+	configure  func(*node.Config)
 }
 
 // pair is two organizations with an agreement, and a member's device at each.
@@ -75,6 +76,9 @@ func (o *organization) start() {
 	n, err := node.Open(o.t.Context(), node.Options{Dir: o.dir, Passphrase: testPass, Version: "test", Configure: func(c *node.Config) {
 		if o.resetAfter > 0 {
 			c.ResetAfter = o.resetAfter
+		}
+		if o.configure != nil {
+			o.configure(c)
 		}
 		c.Limits = node.LimitConfig{DeviceRate: 10_000, DeviceBurst: 10_000, PartnerRate: 10_000, PartnerBurst: 10_000, PartnerBytes: 1 << 30}
 	}})
