@@ -161,6 +161,8 @@ type learned struct {
 	member *identity.Member
 	known  *identity.Member // what it follows; nil: the first that we see
 	raw    []byte
+	head   *identity.Checkpoint // that the record was proved with; nil: it was not
+	at     time.Time
 }
 
 // learn verifies and stores a chain. The organization's name is pinned to its ID: a
@@ -194,7 +196,7 @@ func (d *Device) learnAll(keys []memberKey, chains []*pb.MemberChain) {
 			switch err := t.putChain(l); {
 			case err == nil:
 				stored = append(stored, l)
-			case !errors.Is(err, ErrIdentityChanged):
+			case !errors.Is(err, ErrIdentityChanged) && !errors.Is(err, ErrForked):
 				return err
 			}
 		}
@@ -210,19 +212,25 @@ func (d *Device) verifyChain(org wire.OrganizationID, chain *pb.MemberChain) (*l
 	if err != nil {
 		return nil, err
 	}
-	raw, err := proto.Marshal(chain)
+	head, err := d.checkCurrency(m, chain)
+	if err != nil {
+		return nil, err
+	}
+	lasting := proto.CloneOf(chain)
+	lasting.Currency = nil // of one moment
+	raw, err := proto.Marshal(lasting)
 	if err != nil {
 		return nil, fmt.Errorf("device: a chain: %w", err)
 	}
 	k := memberKey{org, m.ID}
 	known, err := d.chains.get(k)
 	if err != nil {
-		return &learned{k, m, nil, raw}, nil
+		return &learned{k, m, nil, raw, head, d.now()}, nil
 	}
 	if err := m.Supersedes(known); err != nil {
 		return nil, err
 	}
-	return &learned{k, m, known, raw}, nil
+	return &learned{k, m, known, raw, head, d.now()}, nil
 }
 
 func (t *txn) putChain(l *learned) error {
@@ -250,6 +258,9 @@ func (t *txn) putChain(l *learned) error {
 		if err := t.noteFormer(l.known, l.member); err != nil {
 			return err
 		}
+	}
+	if err := t.keepProof(l); err != nil {
+		return err
 	}
 	return t.putMeta(chainKey(l.memberKey), l.raw)
 }

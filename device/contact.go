@@ -192,6 +192,8 @@ type Contact struct {
 	Address string    `json:"address"`
 	State   string    `json:"state"` // pending, accepted, blocked
 	Since   time.Time `json:"since"`
+
+	Directory *Directory `json:"directory,omitempty"` // of a member
 }
 
 // Contacts lists whom this member has accepted or blocked, and who asks.
@@ -215,6 +217,8 @@ func (d *Device) Contacts(ctx context.Context) ([]Contact, error) {
 				_, _ = d.fetch(ctx, k) // else its ID is shown
 			}
 			entry.Address = d.nameOf(k)
+			g := d.directoryOf(k)
+			entry.Directory = &g
 		} else {
 			entry.Address = d.pinnedName(org)
 		}

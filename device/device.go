@@ -324,7 +324,12 @@ func (d *Device) confirm(ctx context.Context, answer *pb.EnrollResponse) error {
 	return d.replenish(ctx)
 }
 
-// Account asks the home node how it sees this device.
+// Account asks the home node how it sees this device, and looks up the own member as
+// others do (Alarms).
 func (d *Device) Account(ctx context.Context) (*pb.AccountResponse, error) {
-	return call(ctx, d.home.Device.Account, &pb.AccountRequest{})
+	a, err := call(ctx, d.home.Device.Account, &pb.AccountRequest{})
+	if err == nil {
+		err = d.watch(ctx, a.Chain)
+	}
+	return a, err
 }

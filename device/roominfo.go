@@ -40,6 +40,8 @@ type RoomMember struct {
 	Role    string   `json:"role"`
 	Devices []string `json:"devices"`
 	Self    bool     `json:"self,omitempty"`
+
+	Directory Directory `json:"directory"` // how the member's organization vouches for it
 }
 
 // Rooms lists the rooms of this device, those with names first.
@@ -143,7 +145,7 @@ func (d *Device) RoomMembers(id wire.RoomID) ([]RoomMember, error) {
 			i = len(out)
 			at[k] = i
 			out = append(out, RoomMember{Address: d.nameOf(k), Role: rules.Role(policy.PersonOf(c)).String(),
-				Self: k == memberKey{d.account.Organization, d.account.Member}})
+				Self: k == memberKey{d.account.Organization, d.account.Member}, Directory: d.directoryOf(k)})
 		}
 		out[i].Devices = append(out[i].Devices, c.Device.String())
 	}

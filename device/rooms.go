@@ -181,6 +181,9 @@ func (d *Device) claim(ctx context.Context, id wire.RoomID, k memberKey, suite m
 	if err != nil {
 		return nil, err
 	}
+	if claimed.Chain.GetCurrency() == nil {
+		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "KeyPackages without a proof that the member's record is the latest")
+	}
 	if m, err := d.learn(k.Org, claimed.Chain); err != nil || m.ID != k.Member {
 		return nil, errors.Join(errors.New("device: KeyPackages with certificates that do not stand"), err)
 	}

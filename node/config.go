@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/entente-im/entente/federation"
+	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
 	"github.com/multiformats/go-multiaddr"
 	"gopkg.in/yaml.v3"
@@ -41,6 +42,7 @@ type Config struct {
 	Bucket     time.Duration `yaml:"bucket"`
 	TrustClock bool          `yaml:"trust-clock"`
 	ResetAfter time.Duration `yaml:"reset-after"`
+	Witnesses  []string      `yaml:"witnesses"`
 	LogLevel   string        `yaml:"log"`
 	Files      FileConfig    `yaml:"files"`
 	Limits     LimitConfig   `yaml:"limits"`
@@ -63,6 +65,9 @@ type LimitConfig struct {
 	PartnerBytes int     `yaml:"partner-bytes"`
 	PartnerFiles int     `yaml:"partner-files"`
 }
+
+// maxPublicWitnesses bounds the public witnesses that an administrator configures.
+const maxPublicWitnesses = 32
 
 // maxFileTypes bounds the list that every device is told.
 const maxFileTypes = 100
@@ -147,6 +152,11 @@ func (c Config) problems() []string {
 	for _, o := range c.Origins {
 		add(!isOrigin(o), "origins: %q is not an origin such as https://chat.acme.example", o)
 	}
+	add(len(c.Witnesses) > maxPublicWitnesses, "witnesses: at most %d", maxPublicWitnesses)
+	for _, w := range c.Witnesses {
+		_, err := identity.ParseWitness(w)
+		add(err != nil, "witnesses: %q is not a verifier key such as NAME+HASH+BASE64", w)
+	}
 	add(c.Bucket < time.Second || c.Bucket > 24*time.Hour, "bucket: %s is not within 1s and 24h", c.Bucket)
 	add(c.Retention < c.Bucket || c.Retention > wire.RetentionCeiling, "retention: %s is not within one bucket and 720h", c.Retention)
 	add(c.ResetAfter < time.Second || c.ResetAfter > 24*time.Hour, "reset-after: %s is not within 1s and 24h", c.ResetAfter)
@@ -205,6 +215,7 @@ func (c Config) ConfigText() string {
 	line("Length of a deadline bucket: keys are destroyed when it ends. Cannot change once messages are stored.", "bucket", c.Bucket.String())
 	line("Trust this machine's clock after a start without asking partners.", "trust-clock", c.TrustClock)
 	line("How long a room, of which a device has complained that it cannot follow, may stand still before it is reset.", "reset-after", c.ResetAfter.String())
+	line("Public witnesses (C2SP verifier keys) whose cosignatures count beside those of partners.", "witnesses", c.Witnesses)
 	line("debug, info, warn or error.", "log", c.LogLevel)
 	line("Files: bytes of one at most (0: none), bytes of all of a member's; types that devices may send and take, as .pdf, image/png, image/* (none: all).", "files", c.Files)
 	line("Rates: submissions per second and device; items and bytes per second and partner, and bytes of files that it may fetch.", "limits", c.Limits)

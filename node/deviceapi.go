@@ -331,7 +331,7 @@ func (a deviceAPI) Account(ctx context.Context, _ *connect.Request[pb.AccountReq
 	if err != nil {
 		return answer[pb.AccountResponse](nil, err)
 	}
-	chain, err := a.n.dir.Chain(a.n.memberOf(device))
+	chain, err := a.n.provedChain(a.n.memberOf(device))
 	u := a.n.mail.Usage(device)
 	var stock []*pb.KeyPackageStock
 	for _, suite := range mls.Suites() {

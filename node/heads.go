@@ -1,11 +1,13 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
 	"sync"
 
+	"connectrpc.com/connect"
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/identity/replica"
 	"github.com/entente-im/entente/store"
@@ -118,12 +120,60 @@ func (n *Node) cosigners() []identity.Cosigner {
 	return slices.Clip(out)
 }
 
+// provedChain is a member's chain with the proof that it is the latest, on a head with its
+// cosignatures. A node that signs nothing now answers without the proof.
+func (n *Node) provedChain(id wire.MemberID) (*pb.MemberChain, error) {
+	if n.signs() != nil {
+		return n.dir.Chain(id)
+	}
+	chain, err := n.dir.ProvedChain(id)
+	if code := wire.StatusOf(err).Code; code == pb.Code_CODE_RECOVERING || code == pb.Code_CODE_UNSUPPORTED {
+		return n.dir.Chain(id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if head, err := n.ownHead(); err == nil && head != nil && same(head.Note, chain.Currency.Checkpoint) {
+		chain.Currency.Checkpoint = head.Note
+	}
+	return chain, nil
+}
+
+// witnesses are those whose cosignatures count for our members: partners in force, this
+// node, and public witnesses of the configuration.
+func (n *Node) witnesses() []*pb.Witness {
+	own := identity.CosignerOf(n.org)
+	out := []*pb.Witness{{Name: own.Owner, Key: own.Public, Organization: n.org.ID[:]}}
+	for _, p := range n.fed.Partners() {
+		org, ok := n.partner(p.ID)
+		if _, err := n.fed.InForce(p.ID, n.clock.Now()); err != nil || !ok || len(out) > maxWitnesses {
+			continue
+		}
+		c := identity.CosignerOf(org)
+		out = append(out, &pb.Witness{Name: c.Owner, Key: c.Public, Organization: bytes.Clone(p.ID[:])})
+	}
+	for _, text := range n.config.Witnesses {
+		if c, err := identity.ParseWitness(text); err == nil { // config.check has refused others
+			out = append(out, &pb.Witness{Name: c.Owner, Key: c.Public})
+		}
+	}
+	return out
+}
+
+// maxWitnesses bounds the partners that a device is told of as witnesses.
+const maxWitnesses = 1_000
+
+func (a deviceAPI) ListWitnesses(context.Context, *connect.Request[pb.ListWitnessesRequest]) (*connect.Response[pb.ListWitnessesResponse], error) {
+	return answer(&pb.ListWitnessesResponse{Witnesses: a.n.witnesses()}, nil)
+}
+
 // headFor answers a partner: our head, or what we hold of its own log.
 func (n *Node) headFor(from wire.OrganizationID, q *pb.HeadQuery) (*pb.HeadAnswer, error) {
 	own, r, err := n.logFor(from, q.Organization)
 	if err != nil {
 		return nil, err
 	}
+	n.replicas.hinted(from, q.Size)
 	if !own {
 		return &pb.HeadAnswer{Checkpoint: r.State().Head}, nil
 	}

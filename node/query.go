@@ -98,13 +98,13 @@ func (n *Node) resolveLocal(q *pb.ResolveQuery) (*pb.MemberChain, error) {
 		if err != nil {
 			return nil, err
 		}
-		return n.dir.Chain(m.ID)
+		return n.provedChain(m.ID)
 	}
 	id, err := wire.Bytes32(q.Member)
 	if err != nil {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a question without a member")
 	}
-	return n.dir.Chain(id)
+	return n.provedChain(id)
 }
 
 // claimLocal hands out one KeyPackage of each device of a member of ours.
@@ -137,7 +137,7 @@ func (n *Node) claimLocal(ctx context.Context, from wire.OrganizationID, q *pb.C
 	if err != nil {
 		return nil, err
 	}
-	chain, err := n.dir.Chain(id)
+	chain, err := n.provedChain(id)
 	return &pb.ClaimAnswer{Packages: packages, Chain: chain}, err
 }
 

@@ -22,6 +22,8 @@ const (
 	followEvery = time.Minute
 	// followCeiling is the longest wait after failures, which double it.
 	followCeiling = 30 * time.Minute
+	// hintPause is the least time between two looks that a partner's hints cause.
+	hintPause = time.Second
 	// followTime bounds one look at a partner's log, all its pages included.
 	followTime = 5 * time.Minute
 	// followers bounds how many logs are fetched at once.
@@ -44,6 +46,7 @@ type replicas struct {
 // plan is when a log is looked at.
 type plan struct {
 	next     time.Time
+	last     time.Time // when it was looked at last
 	failures int
 	busy     bool
 	again    bool // it became due while it was looked at
@@ -80,6 +83,27 @@ func (r *replicas) due(id wire.OrganizationID) {
 	}
 }
 
+// hinted has a log looked at soon that may be longer than its copy; hints that are no news
+// cost nothing, and others no more than a question a second.
+func (r *replicas) hinted(id wire.OrganizationID, size uint64) {
+	c, err := r.of(id)
+	if err != nil || size <= c.State().Size {
+		return
+	}
+	r.mu.Lock()
+	p := r.planLocked(id)
+	soon := p.last.Add(hintPause)
+	if soon.Before(p.next) {
+		p.next = soon
+	}
+	p.again = p.busy
+	r.mu.Unlock()
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
 func (r *replicas) planLocked(id wire.OrganizationID) *plan {
 	p := r.plans[id]
 	if p == nil {
@@ -97,7 +121,7 @@ func (r *replicas) claim(id wire.OrganizationID, now time.Time) bool {
 	if p.busy || now.Before(p.next) {
 		return false
 	}
-	p.busy = true
+	p.busy, p.last = true, now
 	return true
 }
 
@@ -110,8 +134,9 @@ func (r *replicas) done(id wire.OrganizationID, now time.Time, err error) {
 	if p.failures++; err == nil {
 		p.failures = 0
 	}
-	if !p.again {
-		p.next = now.Add(min(followEvery<<min(p.failures, 10), followCeiling))
+	p.next = now.Add(min(followEvery<<min(p.failures, 10), followCeiling))
+	if p.again {
+		p.next = now.Add(min(hintPause<<min(p.failures, 10), followCeiling))
 	}
 	p.again = false
 }
@@ -123,7 +148,14 @@ func (n *Node) followPartners(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	places := make(chan struct{}, followers)
+	told := uint64(0)
 	for {
+		if size, _, err := n.dir.Head(); err == nil && size != told {
+			told = size // follow says it to every partner
+			for _, p := range n.fed.Partners() {
+				n.replicas.due(p.ID)
+			}
+		}
 		for _, p := range n.fed.Partners() {
 			if p.State == "ended" {
 				n.dropReplica(ctx, p.ID)
@@ -166,7 +198,11 @@ func (n *Node) dropReplica(ctx context.Context, id wire.OrganizationID) {
 
 // follow asks a partner for its head and takes it.
 func (n *Node) follow(ctx context.Context, id wire.OrganizationID) error {
-	a, err := n.ask(ctx, id, &pb.QueryRequest{Query: &pb.QueryRequest_Head{Head: &pb.HeadQuery{}}})
+	size, _, err := n.dir.Head()
+	if err != nil {
+		return err
+	}
+	a, err := n.ask(ctx, id, &pb.QueryRequest{Query: &pb.QueryRequest_Head{Head: &pb.HeadQuery{Size: size}}})
 	if err != nil {
 		return err
 	}

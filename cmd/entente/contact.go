@@ -40,12 +40,16 @@ func contactList() *cobra.Command {
 						return err
 					}
 				}
-				rows = append(rows, []string{x.Address, x.State, x.Since.Format(time.DateTime)})
+				grade := "-"
+				if x.Directory != nil {
+					grade = x.Directory.Text()
+				}
+				rows = append(rows, []string{x.Address, x.State, x.Since.Format(time.DateTime), grade})
 			}
 			if *asJSON {
 				return nil
 			}
-			return table(c.OutOrStdout(), "CONTACT STATE SINCE", rows)
+			return table(c.OutOrStdout(), "CONTACT STATE SINCE DIRECTORY", rows)
 		})
 	}
 	return c

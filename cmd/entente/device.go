@@ -58,7 +58,20 @@ func withDevice(c *cobra.Command, dir, passFile string, f func(*device.Device) e
 	}
 	defer d.Close()
 	d.OnSession(saySession(c))
-	return deviceError(dir, f(d))
+	err = f(d)
+	sayAlarms(c, d)
+	return deviceError(dir, err)
+}
+
+// sayAlarms tells, once, what the directory says of this member that the person should know.
+func sayAlarms(c *cobra.Command, d *device.Device) {
+	list, err := d.NewAlarms()
+	if err != nil {
+		return // the store's own trouble is told by whoever needs it
+	}
+	for _, a := range list {
+		fmt.Fprintf(c.ErrOrStderr(), "entente: about you: %s\n", oneLine(a.Text, 500))
+	}
 }
 
 func deviceError(dir string, err error) error {
@@ -140,11 +153,17 @@ func deviceShow() *cobra.Command {
 			}
 			if *asJSON {
 				return printJSON(c.OutOrStdout(), map[string]any{"address": d.Address().String(), "device_id": d.ID().String(),
-					"key_packages": a.KeyPackages, "mailbox_count": a.MailboxCount, "mailbox_bytes": a.MailboxBytes})
+					"key_packages": a.KeyPackages, "mailbox_count": a.MailboxCount, "mailbox_bytes": a.MailboxBytes, "directory": d.OwnDirectory()})
 			}
 			fmt.Fprintf(c.OutOrStdout(), "address      %s\ndevice       %s\nKeyPackages  %d\nmailbox      %d envelopes, %s\n",
 				d.Address(), d.ID(), a.KeyPackages, a.MailboxCount, bytesText(a.MailboxBytes))
-			return nil
+			g := d.OwnDirectory()
+			fmt.Fprintf(c.OutOrStdout(), "directory    version %d of your record, %s\n", g.Version, g.Text())
+			alarms, err := d.Alarms()
+			for _, x := range alarms {
+				fmt.Fprintf(c.OutOrStdout(), "about you    %s  %s\n", x.At.Format(time.DateTime), oneLine(x.Text, 500))
+			}
+			return err
 		})
 	}
 	return c

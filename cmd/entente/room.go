@@ -239,8 +239,8 @@ func roomMembers() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printList(c, list, *asJSON, "ADDRESS ROLE DEVICES", func(m device.RoomMember) []string {
-				return []string{m.Address, m.Role, strings.Join(m.Devices, " ")}
+			return printList(c, list, *asJSON, "ADDRESS ROLE DIRECTORY DEVICES", func(m device.RoomMember) []string {
+				return []string{m.Address, m.Role, m.Directory.Text(), strings.Join(m.Devices, " ")}
 			})
 		})
 	}

@@ -56,6 +56,26 @@ func (d *Directory) Currency(id wire.MemberID) (*pb.Currency, error) {
 	d.mu.RLock()
 	log, e := d.log, d.members[id]
 	d.mu.RUnlock()
+	return d.currency(id, log, e)
+}
+
+// ProvedChain is Chain with the proof that it is the latest.
+func (d *Directory) ProvedChain(id wire.MemberID) (*pb.MemberChain, error) {
+	d.write.Lock()
+	defer d.write.Unlock()
+	d.mu.RLock()
+	log, e := d.log, d.members[id]
+	d.mu.RUnlock()
+	if e == nil {
+		return nil, wire.Refuse(pb.Code_CODE_UNKNOWN_MEMBER, "")
+	}
+	chain := d.chain(&e.row)
+	var err error
+	chain.Currency, err = d.currency(id, log, e)
+	return chain, err
+}
+
+func (d *Directory) currency(id wire.MemberID, log logState, e *entry) (*pb.Currency, error) {
 	if err := d.endsWithMap(log); err != nil {
 		return nil, err
 	}

@@ -1297,6 +1297,148 @@ func (*SetContactResponse) Descriptor() ([]byte, []int) {
 	return file_entente_v1_device_proto_rawDescGZIP(), []int{23}
 }
 
+// Witness is somebody whose cosignatures count for this organization's members: a partner,
+// the own node, or a public witness that the administrator has configured.
+type Witness struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Key           []byte                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Organization  []byte                 `protobuf:"bytes,3,opt,name=organization,proto3" json:"organization,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Witness) Reset() {
+	*x = Witness{}
+	mi := &file_entente_v1_device_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Witness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Witness) ProtoMessage() {}
+
+func (x *Witness) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Witness.ProtoReflect.Descriptor instead.
+func (*Witness) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Witness) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Witness) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Witness) GetOrganization() []byte {
+	if x != nil {
+		return x.Organization
+	}
+	return nil
+}
+
+type ListWitnessesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWitnessesRequest) Reset() {
+	*x = ListWitnessesRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWitnessesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWitnessesRequest) ProtoMessage() {}
+
+func (x *ListWitnessesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWitnessesRequest.ProtoReflect.Descriptor instead.
+func (*ListWitnessesRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{25}
+}
+
+type ListWitnessesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Witnesses     []*Witness             `protobuf:"bytes,1,rep,name=witnesses,proto3" json:"witnesses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWitnessesResponse) Reset() {
+	*x = ListWitnessesResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWitnessesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWitnessesResponse) ProtoMessage() {}
+
+func (x *ListWitnessesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWitnessesResponse.ProtoReflect.Descriptor instead.
+func (*ListWitnessesResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ListWitnessesResponse) GetWitnesses() []*Witness {
+	if x != nil {
+		return x.Witnesses
+	}
+	return nil
+}
+
 type ResolveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
@@ -1306,7 +1448,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[24]
+	mi := &file_entente_v1_device_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1460,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[24]
+	mi := &file_entente_v1_device_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1473,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{24}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ResolveRequest) GetAddress() string {
@@ -1351,7 +1493,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[25]
+	mi := &file_entente_v1_device_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1505,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[25]
+	mi := &file_entente_v1_device_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1518,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{25}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ResolveResponse) GetOrganization() []byte {
@@ -1403,7 +1545,7 @@ type ChainRequest struct {
 
 func (x *ChainRequest) Reset() {
 	*x = ChainRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[26]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1557,7 @@ func (x *ChainRequest) String() string {
 func (*ChainRequest) ProtoMessage() {}
 
 func (x *ChainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[26]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1570,7 @@ func (x *ChainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainRequest.ProtoReflect.Descriptor instead.
 func (*ChainRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ChainRequest) GetOrganization() []byte {
@@ -1454,7 +1596,7 @@ type ChainResponse struct {
 
 func (x *ChainResponse) Reset() {
 	*x = ChainResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[27]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1466,7 +1608,7 @@ func (x *ChainResponse) String() string {
 func (*ChainResponse) ProtoMessage() {}
 
 func (x *ChainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[27]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1479,7 +1621,7 @@ func (x *ChainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainResponse.ProtoReflect.Descriptor instead.
 func (*ChainResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{27}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ChainResponse) GetChain() *MemberChain {
@@ -1503,7 +1645,7 @@ type PublishKeyPackagesRequest struct {
 
 func (x *PublishKeyPackagesRequest) Reset() {
 	*x = PublishKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1657,7 @@ func (x *PublishKeyPackagesRequest) String() string {
 func (*PublishKeyPackagesRequest) ProtoMessage() {}
 
 func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1670,7 @@ func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PublishKeyPackagesRequest) GetKeyPackages() [][]byte {
@@ -1568,7 +1710,7 @@ type PublishKeyPackagesResponse struct {
 
 func (x *PublishKeyPackagesResponse) Reset() {
 	*x = PublishKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1580,7 +1722,7 @@ func (x *PublishKeyPackagesResponse) String() string {
 func (*PublishKeyPackagesResponse) ProtoMessage() {}
 
 func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1593,7 +1735,7 @@ func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PublishKeyPackagesResponse) GetStock() uint32 {
@@ -1615,7 +1757,7 @@ type ClaimKeyPackagesRequest struct {
 
 func (x *ClaimKeyPackagesRequest) Reset() {
 	*x = ClaimKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +1769,7 @@ func (x *ClaimKeyPackagesRequest) String() string {
 func (*ClaimKeyPackagesRequest) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +1782,7 @@ func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ClaimKeyPackagesRequest) GetOrganization() []byte {
@@ -1681,7 +1823,7 @@ type ClaimKeyPackagesResponse struct {
 
 func (x *ClaimKeyPackagesResponse) Reset() {
 	*x = ClaimKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +1835,7 @@ func (x *ClaimKeyPackagesResponse) String() string {
 func (*ClaimKeyPackagesResponse) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +1848,7 @@ func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ClaimKeyPackagesResponse) GetPackages() []*ClaimedKeyPackage {
@@ -1737,7 +1879,7 @@ type CreateRoomRequest struct {
 
 func (x *CreateRoomRequest) Reset() {
 	*x = CreateRoomRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +1891,7 @@ func (x *CreateRoomRequest) String() string {
 func (*CreateRoomRequest) ProtoMessage() {}
 
 func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +1904,7 @@ func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomRequest.ProtoReflect.Descriptor instead.
 func (*CreateRoomRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CreateRoomRequest) GetRoom() []byte {
@@ -1809,7 +1951,7 @@ type CreateRoomResponse struct {
 
 func (x *CreateRoomResponse) Reset() {
 	*x = CreateRoomResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1821,7 +1963,7 @@ func (x *CreateRoomResponse) String() string {
 func (*CreateRoomResponse) ProtoMessage() {}
 
 func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1834,7 +1976,7 @@ func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomResponse.ProtoReflect.Descriptor instead.
 func (*CreateRoomResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CreateRoomResponse) GetStatus() *Status {
@@ -1857,7 +1999,7 @@ type SubmitCommitRequest struct {
 
 func (x *SubmitCommitRequest) Reset() {
 	*x = SubmitCommitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +2011,7 @@ func (x *SubmitCommitRequest) String() string {
 func (*SubmitCommitRequest) ProtoMessage() {}
 
 func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +2024,7 @@ func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitCommitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SubmitCommitRequest) GetCounter() uint64 {
@@ -1929,7 +2071,7 @@ type SubmitCommitResponse struct {
 
 func (x *SubmitCommitResponse) Reset() {
 	*x = SubmitCommitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2083,7 @@ func (x *SubmitCommitResponse) String() string {
 func (*SubmitCommitResponse) ProtoMessage() {}
 
 func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2096,7 @@ func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitCommitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SubmitCommitResponse) GetStatus() *Status {
@@ -1975,7 +2117,7 @@ type GetTreeRequest struct {
 
 func (x *GetTreeRequest) Reset() {
 	*x = GetTreeRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1987,7 +2129,7 @@ func (x *GetTreeRequest) String() string {
 func (*GetTreeRequest) ProtoMessage() {}
 
 func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2000,7 +2142,7 @@ func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeRequest.ProtoReflect.Descriptor instead.
 func (*GetTreeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetTreeRequest) GetHub() []byte {
@@ -2033,7 +2175,7 @@ type GetTreeResponse struct {
 
 func (x *GetTreeResponse) Reset() {
 	*x = GetTreeResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2187,7 @@ func (x *GetTreeResponse) String() string {
 func (*GetTreeResponse) ProtoMessage() {}
 
 func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2200,7 @@ func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeResponse.ProtoReflect.Descriptor instead.
 func (*GetTreeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetTreeResponse) GetTree() []byte {
@@ -2079,7 +2221,7 @@ type GetGroupInfoRequest struct {
 
 func (x *GetGroupInfoRequest) Reset() {
 	*x = GetGroupInfoRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2091,7 +2233,7 @@ func (x *GetGroupInfoRequest) String() string {
 func (*GetGroupInfoRequest) ProtoMessage() {}
 
 func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2104,7 +2246,7 @@ func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetGroupInfoRequest) GetHub() []byte {
@@ -2137,7 +2279,7 @@ type GetGroupInfoResponse struct {
 
 func (x *GetGroupInfoResponse) Reset() {
 	*x = GetGroupInfoResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2291,7 @@ func (x *GetGroupInfoResponse) String() string {
 func (*GetGroupInfoResponse) ProtoMessage() {}
 
 func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2304,7 @@ func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetGroupInfoResponse) GetAnswer() *GroupInfoAnswer {
@@ -2184,7 +2326,7 @@ type GetRoomLogRequest struct {
 
 func (x *GetRoomLogRequest) Reset() {
 	*x = GetRoomLogRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +2338,7 @@ func (x *GetRoomLogRequest) String() string {
 func (*GetRoomLogRequest) ProtoMessage() {}
 
 func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +2351,7 @@ func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogRequest.ProtoReflect.Descriptor instead.
 func (*GetRoomLogRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetRoomLogRequest) GetHub() []byte {
@@ -2250,7 +2392,7 @@ type GetRoomLogResponse struct {
 
 func (x *GetRoomLogResponse) Reset() {
 	*x = GetRoomLogResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2262,7 +2404,7 @@ func (x *GetRoomLogResponse) String() string {
 func (*GetRoomLogResponse) ProtoMessage() {}
 
 func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2275,7 +2417,7 @@ func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogResponse.ProtoReflect.Descriptor instead.
 func (*GetRoomLogResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetRoomLogResponse) GetHandshakes() []*Envelope {
@@ -2302,7 +2444,7 @@ type RevokeDeviceRequest struct {
 
 func (x *RevokeDeviceRequest) Reset() {
 	*x = RevokeDeviceRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2314,7 +2456,7 @@ func (x *RevokeDeviceRequest) String() string {
 func (*RevokeDeviceRequest) ProtoMessage() {}
 
 func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +2469,7 @@ func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RevokeDeviceRequest) GetRevocation() string {
@@ -2345,7 +2487,7 @@ type RevokeDeviceResponse struct {
 
 func (x *RevokeDeviceResponse) Reset() {
 	*x = RevokeDeviceResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2357,7 +2499,7 @@ func (x *RevokeDeviceResponse) String() string {
 func (*RevokeDeviceResponse) ProtoMessage() {}
 
 func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2370,7 +2512,7 @@ func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
 }
 
 // OpenLink opens a slot for the messages of a device that is to be linked.
@@ -2383,7 +2525,7 @@ type OpenLinkRequest struct {
 
 func (x *OpenLinkRequest) Reset() {
 	*x = OpenLinkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2395,7 +2537,7 @@ func (x *OpenLinkRequest) String() string {
 func (*OpenLinkRequest) ProtoMessage() {}
 
 func (x *OpenLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2408,7 +2550,7 @@ func (x *OpenLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLinkRequest.ProtoReflect.Descriptor instead.
 func (*OpenLinkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *OpenLinkRequest) GetSlot() []byte {
@@ -2427,7 +2569,7 @@ type OpenLinkResponse struct {
 
 func (x *OpenLinkResponse) Reset() {
 	*x = OpenLinkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2439,7 +2581,7 @@ func (x *OpenLinkResponse) String() string {
 func (*OpenLinkResponse) ProtoMessage() {}
 
 func (x *OpenLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2452,7 +2594,7 @@ func (x *OpenLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLinkResponse.ProtoReflect.Descriptor instead.
 func (*OpenLinkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *OpenLinkResponse) GetExpiresUnix() int64 {
@@ -2472,7 +2614,7 @@ type AddDeviceRequest struct {
 
 func (x *AddDeviceRequest) Reset() {
 	*x = AddDeviceRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2484,7 +2626,7 @@ func (x *AddDeviceRequest) String() string {
 func (*AddDeviceRequest) ProtoMessage() {}
 
 func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2497,7 +2639,7 @@ func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceRequest.ProtoReflect.Descriptor instead.
 func (*AddDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AddDeviceRequest) GetCertificate() string {
@@ -2516,7 +2658,7 @@ type AddDeviceResponse struct {
 
 func (x *AddDeviceResponse) Reset() {
 	*x = AddDeviceResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2528,7 +2670,7 @@ func (x *AddDeviceResponse) String() string {
 func (*AddDeviceResponse) ProtoMessage() {}
 
 func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2541,7 +2683,7 @@ func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceResponse.ProtoReflect.Descriptor instead.
 func (*AddDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AddDeviceResponse) GetChain() *MemberChain {
@@ -2562,7 +2704,7 @@ type ClaimOwnRequest struct {
 
 func (x *ClaimOwnRequest) Reset() {
 	*x = ClaimOwnRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +2716,7 @@ func (x *ClaimOwnRequest) String() string {
 func (*ClaimOwnRequest) ProtoMessage() {}
 
 func (x *ClaimOwnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +2729,7 @@ func (x *ClaimOwnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimOwnRequest.ProtoReflect.Descriptor instead.
 func (*ClaimOwnRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ClaimOwnRequest) GetDevices() [][]byte {
@@ -2612,7 +2754,7 @@ type AccountRequest struct {
 
 func (x *AccountRequest) Reset() {
 	*x = AccountRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2624,7 +2766,7 @@ func (x *AccountRequest) String() string {
 func (*AccountRequest) ProtoMessage() {}
 
 func (x *AccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2637,7 +2779,7 @@ func (x *AccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountRequest.ProtoReflect.Descriptor instead.
 func (*AccountRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
 }
 
 type AccountResponse struct {
@@ -2654,7 +2796,7 @@ type AccountResponse struct {
 
 func (x *AccountResponse) Reset() {
 	*x = AccountResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2666,7 +2808,7 @@ func (x *AccountResponse) String() string {
 func (*AccountResponse) ProtoMessage() {}
 
 func (x *AccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2679,7 +2821,7 @@ func (x *AccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountResponse.ProtoReflect.Descriptor instead.
 func (*AccountResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AccountResponse) GetChain() *MemberChain {
@@ -2734,7 +2876,7 @@ type KeyPackageStock struct {
 
 func (x *KeyPackageStock) Reset() {
 	*x = KeyPackageStock{}
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2746,7 +2888,7 @@ func (x *KeyPackageStock) String() string {
 func (*KeyPackageStock) ProtoMessage() {}
 
 func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2759,7 +2901,7 @@ func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyPackageStock.ProtoReflect.Descriptor instead.
 func (*KeyPackageStock) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *KeyPackageStock) GetSuite() uint32 {
@@ -2786,7 +2928,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2798,7 +2940,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2811,7 +2953,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Submission) GetCounter() uint64 {
@@ -2837,7 +2979,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2849,7 +2991,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2862,7 +3004,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SubmitRequest) GetSubmissions() []*Submission {
@@ -2881,7 +3023,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2893,7 +3035,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2906,7 +3048,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SubmitResponse) GetStatuses() []*Status {
@@ -2928,7 +3070,7 @@ type FetchRequest struct {
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2940,7 +3082,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2953,7 +3095,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *FetchRequest) GetAfter() uint64 {
@@ -2994,7 +3136,7 @@ type FetchResponse struct {
 
 func (x *FetchResponse) Reset() {
 	*x = FetchResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3006,7 +3148,7 @@ func (x *FetchResponse) String() string {
 func (*FetchResponse) ProtoMessage() {}
 
 func (x *FetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,7 +3161,7 @@ func (x *FetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResponse.ProtoReflect.Descriptor instead.
 func (*FetchResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *FetchResponse) GetDeliveries() []*Deliver {
@@ -3046,7 +3188,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3058,7 +3200,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3071,7 +3213,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *AckRequest) GetThrough() uint64 {
@@ -3097,7 +3239,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3109,7 +3251,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3122,7 +3264,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *AckResponse) GetSubmitMark() uint64 {
@@ -3141,7 +3283,7 @@ type FilePolicyRequest struct {
 
 func (x *FilePolicyRequest) Reset() {
 	*x = FilePolicyRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[59]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3153,7 +3295,7 @@ func (x *FilePolicyRequest) String() string {
 func (*FilePolicyRequest) ProtoMessage() {}
 
 func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[59]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3166,7 +3308,7 @@ func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyRequest.ProtoReflect.Descriptor instead.
 func (*FilePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *FilePolicyRequest) GetPartner() []byte {
@@ -3188,7 +3330,7 @@ type FilePolicyResponse struct {
 
 func (x *FilePolicyResponse) Reset() {
 	*x = FilePolicyResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[60]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3200,7 +3342,7 @@ func (x *FilePolicyResponse) String() string {
 func (*FilePolicyResponse) ProtoMessage() {}
 
 func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[60]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3213,7 +3355,7 @@ func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyResponse.ProtoReflect.Descriptor instead.
 func (*FilePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *FilePolicyResponse) GetMaxSize() uint64 {
@@ -3254,7 +3396,7 @@ type StartUploadRequest struct {
 
 func (x *StartUploadRequest) Reset() {
 	*x = StartUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[61]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3266,7 +3408,7 @@ func (x *StartUploadRequest) String() string {
 func (*StartUploadRequest) ProtoMessage() {}
 
 func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[61]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3279,7 +3421,7 @@ func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadRequest.ProtoReflect.Descriptor instead.
 func (*StartUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *StartUploadRequest) GetSize() uint64 {
@@ -3306,7 +3448,7 @@ type StartUploadResponse struct {
 
 func (x *StartUploadResponse) Reset() {
 	*x = StartUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[62]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3318,7 +3460,7 @@ func (x *StartUploadResponse) String() string {
 func (*StartUploadResponse) ProtoMessage() {}
 
 func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[62]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3331,7 +3473,7 @@ func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadResponse.ProtoReflect.Descriptor instead.
 func (*StartUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *StartUploadResponse) GetUpload() []byte {
@@ -3357,7 +3499,7 @@ type UploadStatusRequest struct {
 
 func (x *UploadStatusRequest) Reset() {
 	*x = UploadStatusRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[63]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3369,7 +3511,7 @@ func (x *UploadStatusRequest) String() string {
 func (*UploadStatusRequest) ProtoMessage() {}
 
 func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[63]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3382,7 +3524,7 @@ func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusRequest.ProtoReflect.Descriptor instead.
 func (*UploadStatusRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *UploadStatusRequest) GetUpload() []byte {
@@ -3402,7 +3544,7 @@ type UploadStatusResponse struct {
 
 func (x *UploadStatusResponse) Reset() {
 	*x = UploadStatusResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[64]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3414,7 +3556,7 @@ func (x *UploadStatusResponse) String() string {
 func (*UploadStatusResponse) ProtoMessage() {}
 
 func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[64]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3427,7 +3569,7 @@ func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusResponse.ProtoReflect.Descriptor instead.
 func (*UploadStatusResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *UploadStatusResponse) GetHave() uint32 {
@@ -3457,7 +3599,7 @@ type PutChunkRequest struct {
 
 func (x *PutChunkRequest) Reset() {
 	*x = PutChunkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[65]
+	mi := &file_entente_v1_device_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3469,7 +3611,7 @@ func (x *PutChunkRequest) String() string {
 func (*PutChunkRequest) ProtoMessage() {}
 
 func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[65]
+	mi := &file_entente_v1_device_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3482,7 +3624,7 @@ func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkRequest.ProtoReflect.Descriptor instead.
 func (*PutChunkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *PutChunkRequest) GetUpload() []byte {
@@ -3515,7 +3657,7 @@ type PutChunkResponse struct {
 
 func (x *PutChunkResponse) Reset() {
 	*x = PutChunkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[66]
+	mi := &file_entente_v1_device_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3527,7 +3669,7 @@ func (x *PutChunkResponse) String() string {
 func (*PutChunkResponse) ProtoMessage() {}
 
 func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[66]
+	mi := &file_entente_v1_device_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3540,7 +3682,7 @@ func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkResponse.ProtoReflect.Descriptor instead.
 func (*PutChunkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *PutChunkResponse) GetHave() uint32 {
@@ -3561,7 +3703,7 @@ type FinishUploadRequest struct {
 
 func (x *FinishUploadRequest) Reset() {
 	*x = FinishUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[67]
+	mi := &file_entente_v1_device_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3573,7 +3715,7 @@ func (x *FinishUploadRequest) String() string {
 func (*FinishUploadRequest) ProtoMessage() {}
 
 func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[67]
+	mi := &file_entente_v1_device_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3586,7 +3728,7 @@ func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadRequest.ProtoReflect.Descriptor instead.
 func (*FinishUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *FinishUploadRequest) GetUpload() []byte {
@@ -3611,7 +3753,7 @@ type FinishUploadResponse struct {
 
 func (x *FinishUploadResponse) Reset() {
 	*x = FinishUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[68]
+	mi := &file_entente_v1_device_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3623,7 +3765,7 @@ func (x *FinishUploadResponse) String() string {
 func (*FinishUploadResponse) ProtoMessage() {}
 
 func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[68]
+	mi := &file_entente_v1_device_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3636,7 +3778,7 @@ func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadResponse.ProtoReflect.Descriptor instead.
 func (*FinishUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{68}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{71}
 }
 
 // DropUpload destroys an upload, finished or not.
@@ -3649,7 +3791,7 @@ type DropUploadRequest struct {
 
 func (x *DropUploadRequest) Reset() {
 	*x = DropUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[69]
+	mi := &file_entente_v1_device_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3661,7 +3803,7 @@ func (x *DropUploadRequest) String() string {
 func (*DropUploadRequest) ProtoMessage() {}
 
 func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[69]
+	mi := &file_entente_v1_device_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3674,7 +3816,7 @@ func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadRequest.ProtoReflect.Descriptor instead.
 func (*DropUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{69}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *DropUploadRequest) GetUpload() []byte {
@@ -3692,7 +3834,7 @@ type DropUploadResponse struct {
 
 func (x *DropUploadResponse) Reset() {
 	*x = DropUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[70]
+	mi := &file_entente_v1_device_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3704,7 +3846,7 @@ func (x *DropUploadResponse) String() string {
 func (*DropUploadResponse) ProtoMessage() {}
 
 func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[70]
+	mi := &file_entente_v1_device_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3717,7 +3859,7 @@ func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadResponse.ProtoReflect.Descriptor instead.
 func (*DropUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{70}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{73}
 }
 
 type GetBlobRequest struct {
@@ -3731,7 +3873,7 @@ type GetBlobRequest struct {
 
 func (x *GetBlobRequest) Reset() {
 	*x = GetBlobRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[71]
+	mi := &file_entente_v1_device_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3743,7 +3885,7 @@ func (x *GetBlobRequest) String() string {
 func (*GetBlobRequest) ProtoMessage() {}
 
 func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[71]
+	mi := &file_entente_v1_device_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3756,7 +3898,7 @@ func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
 func (*GetBlobRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{71}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *GetBlobRequest) GetOrganization() []byte {
@@ -3790,7 +3932,7 @@ type GetBlobResponse struct {
 
 func (x *GetBlobResponse) Reset() {
 	*x = GetBlobResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[72]
+	mi := &file_entente_v1_device_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3802,7 +3944,7 @@ func (x *GetBlobResponse) String() string {
 func (*GetBlobResponse) ProtoMessage() {}
 
 func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[72]
+	mi := &file_entente_v1_device_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3815,7 +3957,7 @@ func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
 func (*GetBlobResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{72}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *GetBlobResponse) GetSize() uint64 {
@@ -3915,7 +4057,14 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\forganization\x18\x01 \x01(\fR\forganization\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\fR\x06member\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\"\x14\n" +
-	"\x12SetContactResponse\"*\n" +
+	"\x12SetContactResponse\"S\n" +
+	"\aWitness\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\fR\x03key\x12\"\n" +
+	"\forganization\x18\x03 \x01(\fR\forganization\"\x16\n" +
+	"\x14ListWitnessesRequest\"J\n" +
+	"\x15ListWitnessesResponse\x121\n" +
+	"\twitnesses\x18\x01 \x03(\v2\x13.entente.v1.WitnessR\twitnesses\"*\n" +
 	"\x0eResolveRequest\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\"d\n" +
 	"\x0fResolveResponse\x12\"\n" +
@@ -4084,7 +4233,7 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\bDescribe\x12\x1b.entente.v1.DescribeRequest\x1a\x1c.entente.v1.DescribeResponse\x12?\n" +
 	"\x06Enroll\x12\x19.entente.v1.EnrollRequest\x1a\x1a.entente.v1.EnrollResponse\x12W\n" +
 	"\x0ePutLinkMessage\x12!.entente.v1.PutLinkMessageRequest\x1a\".entente.v1.PutLinkMessageResponse\x12W\n" +
-	"\x0eGetLinkMessage\x12!.entente.v1.GetLinkMessageRequest\x1a\".entente.v1.GetLinkMessageResponse2\xe7\x12\n" +
+	"\x0eGetLinkMessage\x12!.entente.v1.GetLinkMessageRequest\x1a\".entente.v1.GetLinkMessageResponse2\xbd\x13\n" +
 	"\rDeviceService\x12N\n" +
 	"\vOpenSession\x12\x1e.entente.v1.OpenSessionRequest\x1a\x1f.entente.v1.OpenSessionResponse\x12B\n" +
 	"\aResolve\x12\x1a.entente.v1.ResolveRequest\x1a\x1b.entente.v1.ResolveResponse\x12<\n" +
@@ -4118,7 +4267,8 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\fFinishUpload\x12\x1f.entente.v1.FinishUploadRequest\x1a .entente.v1.FinishUploadResponse\x12K\n" +
 	"\n" +
 	"DropUpload\x12\x1d.entente.v1.DropUploadRequest\x1a\x1e.entente.v1.DropUploadResponse\x12B\n" +
-	"\aGetBlob\x12\x1a.entente.v1.GetBlobRequest\x1a\x1b.entente.v1.GetBlobResponse\x12Q\n" +
+	"\aGetBlob\x12\x1a.entente.v1.GetBlobRequest\x1a\x1b.entente.v1.GetBlobResponse\x12T\n" +
+	"\rListWitnesses\x12 .entente.v1.ListWitnessesRequest\x1a!.entente.v1.ListWitnessesResponse\x12Q\n" +
 	"\fGetAgreement\x12\x1f.entente.v1.GetAgreementRequest\x1a .entente.v1.GetAgreementResponse\x12E\n" +
 	"\bComplain\x12\x1b.entente.v1.ComplainRequest\x1a\x1c.entente.v1.ComplainResponse\x12]\n" +
 	"\x10PublishGroupInfo\x12#.entente.v1.PublishGroupInfoRequest\x1a$.entente.v1.PublishGroupInfoResponseB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
@@ -4135,7 +4285,7 @@ func file_entente_v1_device_proto_rawDescGZIP() []byte {
 	return file_entente_v1_device_proto_rawDescData
 }
 
-var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
+var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_entente_v1_device_proto_goTypes = []any{
 	(*PutLinkMessageRequest)(nil),      // 0: entente.v1.PutLinkMessageRequest
 	(*PutLinkMessageResponse)(nil),     // 1: entente.v1.PutLinkMessageResponse
@@ -4161,167 +4311,173 @@ var file_entente_v1_device_proto_goTypes = []any{
 	(*ListContactsResponse)(nil),       // 21: entente.v1.ListContactsResponse
 	(*SetContactRequest)(nil),          // 22: entente.v1.SetContactRequest
 	(*SetContactResponse)(nil),         // 23: entente.v1.SetContactResponse
-	(*ResolveRequest)(nil),             // 24: entente.v1.ResolveRequest
-	(*ResolveResponse)(nil),            // 25: entente.v1.ResolveResponse
-	(*ChainRequest)(nil),               // 26: entente.v1.ChainRequest
-	(*ChainResponse)(nil),              // 27: entente.v1.ChainResponse
-	(*PublishKeyPackagesRequest)(nil),  // 28: entente.v1.PublishKeyPackagesRequest
-	(*PublishKeyPackagesResponse)(nil), // 29: entente.v1.PublishKeyPackagesResponse
-	(*ClaimKeyPackagesRequest)(nil),    // 30: entente.v1.ClaimKeyPackagesRequest
-	(*ClaimKeyPackagesResponse)(nil),   // 31: entente.v1.ClaimKeyPackagesResponse
-	(*CreateRoomRequest)(nil),          // 32: entente.v1.CreateRoomRequest
-	(*CreateRoomResponse)(nil),         // 33: entente.v1.CreateRoomResponse
-	(*SubmitCommitRequest)(nil),        // 34: entente.v1.SubmitCommitRequest
-	(*SubmitCommitResponse)(nil),       // 35: entente.v1.SubmitCommitResponse
-	(*GetTreeRequest)(nil),             // 36: entente.v1.GetTreeRequest
-	(*GetTreeResponse)(nil),            // 37: entente.v1.GetTreeResponse
-	(*GetGroupInfoRequest)(nil),        // 38: entente.v1.GetGroupInfoRequest
-	(*GetGroupInfoResponse)(nil),       // 39: entente.v1.GetGroupInfoResponse
-	(*GetRoomLogRequest)(nil),          // 40: entente.v1.GetRoomLogRequest
-	(*GetRoomLogResponse)(nil),         // 41: entente.v1.GetRoomLogResponse
-	(*RevokeDeviceRequest)(nil),        // 42: entente.v1.RevokeDeviceRequest
-	(*RevokeDeviceResponse)(nil),       // 43: entente.v1.RevokeDeviceResponse
-	(*OpenLinkRequest)(nil),            // 44: entente.v1.OpenLinkRequest
-	(*OpenLinkResponse)(nil),           // 45: entente.v1.OpenLinkResponse
-	(*AddDeviceRequest)(nil),           // 46: entente.v1.AddDeviceRequest
-	(*AddDeviceResponse)(nil),          // 47: entente.v1.AddDeviceResponse
-	(*ClaimOwnRequest)(nil),            // 48: entente.v1.ClaimOwnRequest
-	(*AccountRequest)(nil),             // 49: entente.v1.AccountRequest
-	(*AccountResponse)(nil),            // 50: entente.v1.AccountResponse
-	(*KeyPackageStock)(nil),            // 51: entente.v1.KeyPackageStock
-	(*Submission)(nil),                 // 52: entente.v1.Submission
-	(*SubmitRequest)(nil),              // 53: entente.v1.SubmitRequest
-	(*SubmitResponse)(nil),             // 54: entente.v1.SubmitResponse
-	(*FetchRequest)(nil),               // 55: entente.v1.FetchRequest
-	(*FetchResponse)(nil),              // 56: entente.v1.FetchResponse
-	(*AckRequest)(nil),                 // 57: entente.v1.AckRequest
-	(*AckResponse)(nil),                // 58: entente.v1.AckResponse
-	(*FilePolicyRequest)(nil),          // 59: entente.v1.FilePolicyRequest
-	(*FilePolicyResponse)(nil),         // 60: entente.v1.FilePolicyResponse
-	(*StartUploadRequest)(nil),         // 61: entente.v1.StartUploadRequest
-	(*StartUploadResponse)(nil),        // 62: entente.v1.StartUploadResponse
-	(*UploadStatusRequest)(nil),        // 63: entente.v1.UploadStatusRequest
-	(*UploadStatusResponse)(nil),       // 64: entente.v1.UploadStatusResponse
-	(*PutChunkRequest)(nil),            // 65: entente.v1.PutChunkRequest
-	(*PutChunkResponse)(nil),           // 66: entente.v1.PutChunkResponse
-	(*FinishUploadRequest)(nil),        // 67: entente.v1.FinishUploadRequest
-	(*FinishUploadResponse)(nil),       // 68: entente.v1.FinishUploadResponse
-	(*DropUploadRequest)(nil),          // 69: entente.v1.DropUploadRequest
-	(*DropUploadResponse)(nil),         // 70: entente.v1.DropUploadResponse
-	(*GetBlobRequest)(nil),             // 71: entente.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),            // 72: entente.v1.GetBlobResponse
-	(*MemberChain)(nil),                // 73: entente.v1.MemberChain
-	(*MemberKeyBody)(nil),              // 74: entente.v1.MemberKeyBody
-	(*Status)(nil),                     // 75: entente.v1.Status
-	(*AgreementBody)(nil),              // 76: entente.v1.AgreementBody
-	(*ClaimedKeyPackage)(nil),          // 77: entente.v1.ClaimedKeyPackage
-	(*Bundle)(nil),                     // 78: entente.v1.Bundle
-	(*GroupInfoAnswer)(nil),            // 79: entente.v1.GroupInfoAnswer
-	(*Envelope)(nil),                   // 80: entente.v1.Envelope
-	(*Deliver)(nil),                    // 81: entente.v1.Deliver
-	(*Close)(nil),                      // 82: entente.v1.Close
+	(*Witness)(nil),                    // 24: entente.v1.Witness
+	(*ListWitnessesRequest)(nil),       // 25: entente.v1.ListWitnessesRequest
+	(*ListWitnessesResponse)(nil),      // 26: entente.v1.ListWitnessesResponse
+	(*ResolveRequest)(nil),             // 27: entente.v1.ResolveRequest
+	(*ResolveResponse)(nil),            // 28: entente.v1.ResolveResponse
+	(*ChainRequest)(nil),               // 29: entente.v1.ChainRequest
+	(*ChainResponse)(nil),              // 30: entente.v1.ChainResponse
+	(*PublishKeyPackagesRequest)(nil),  // 31: entente.v1.PublishKeyPackagesRequest
+	(*PublishKeyPackagesResponse)(nil), // 32: entente.v1.PublishKeyPackagesResponse
+	(*ClaimKeyPackagesRequest)(nil),    // 33: entente.v1.ClaimKeyPackagesRequest
+	(*ClaimKeyPackagesResponse)(nil),   // 34: entente.v1.ClaimKeyPackagesResponse
+	(*CreateRoomRequest)(nil),          // 35: entente.v1.CreateRoomRequest
+	(*CreateRoomResponse)(nil),         // 36: entente.v1.CreateRoomResponse
+	(*SubmitCommitRequest)(nil),        // 37: entente.v1.SubmitCommitRequest
+	(*SubmitCommitResponse)(nil),       // 38: entente.v1.SubmitCommitResponse
+	(*GetTreeRequest)(nil),             // 39: entente.v1.GetTreeRequest
+	(*GetTreeResponse)(nil),            // 40: entente.v1.GetTreeResponse
+	(*GetGroupInfoRequest)(nil),        // 41: entente.v1.GetGroupInfoRequest
+	(*GetGroupInfoResponse)(nil),       // 42: entente.v1.GetGroupInfoResponse
+	(*GetRoomLogRequest)(nil),          // 43: entente.v1.GetRoomLogRequest
+	(*GetRoomLogResponse)(nil),         // 44: entente.v1.GetRoomLogResponse
+	(*RevokeDeviceRequest)(nil),        // 45: entente.v1.RevokeDeviceRequest
+	(*RevokeDeviceResponse)(nil),       // 46: entente.v1.RevokeDeviceResponse
+	(*OpenLinkRequest)(nil),            // 47: entente.v1.OpenLinkRequest
+	(*OpenLinkResponse)(nil),           // 48: entente.v1.OpenLinkResponse
+	(*AddDeviceRequest)(nil),           // 49: entente.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),          // 50: entente.v1.AddDeviceResponse
+	(*ClaimOwnRequest)(nil),            // 51: entente.v1.ClaimOwnRequest
+	(*AccountRequest)(nil),             // 52: entente.v1.AccountRequest
+	(*AccountResponse)(nil),            // 53: entente.v1.AccountResponse
+	(*KeyPackageStock)(nil),            // 54: entente.v1.KeyPackageStock
+	(*Submission)(nil),                 // 55: entente.v1.Submission
+	(*SubmitRequest)(nil),              // 56: entente.v1.SubmitRequest
+	(*SubmitResponse)(nil),             // 57: entente.v1.SubmitResponse
+	(*FetchRequest)(nil),               // 58: entente.v1.FetchRequest
+	(*FetchResponse)(nil),              // 59: entente.v1.FetchResponse
+	(*AckRequest)(nil),                 // 60: entente.v1.AckRequest
+	(*AckResponse)(nil),                // 61: entente.v1.AckResponse
+	(*FilePolicyRequest)(nil),          // 62: entente.v1.FilePolicyRequest
+	(*FilePolicyResponse)(nil),         // 63: entente.v1.FilePolicyResponse
+	(*StartUploadRequest)(nil),         // 64: entente.v1.StartUploadRequest
+	(*StartUploadResponse)(nil),        // 65: entente.v1.StartUploadResponse
+	(*UploadStatusRequest)(nil),        // 66: entente.v1.UploadStatusRequest
+	(*UploadStatusResponse)(nil),       // 67: entente.v1.UploadStatusResponse
+	(*PutChunkRequest)(nil),            // 68: entente.v1.PutChunkRequest
+	(*PutChunkResponse)(nil),           // 69: entente.v1.PutChunkResponse
+	(*FinishUploadRequest)(nil),        // 70: entente.v1.FinishUploadRequest
+	(*FinishUploadResponse)(nil),       // 71: entente.v1.FinishUploadResponse
+	(*DropUploadRequest)(nil),          // 72: entente.v1.DropUploadRequest
+	(*DropUploadResponse)(nil),         // 73: entente.v1.DropUploadResponse
+	(*GetBlobRequest)(nil),             // 74: entente.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),            // 75: entente.v1.GetBlobResponse
+	(*MemberChain)(nil),                // 76: entente.v1.MemberChain
+	(*MemberKeyBody)(nil),              // 77: entente.v1.MemberKeyBody
+	(*Status)(nil),                     // 78: entente.v1.Status
+	(*AgreementBody)(nil),              // 79: entente.v1.AgreementBody
+	(*ClaimedKeyPackage)(nil),          // 80: entente.v1.ClaimedKeyPackage
+	(*Bundle)(nil),                     // 81: entente.v1.Bundle
+	(*GroupInfoAnswer)(nil),            // 82: entente.v1.GroupInfoAnswer
+	(*Envelope)(nil),                   // 83: entente.v1.Envelope
+	(*Deliver)(nil),                    // 84: entente.v1.Deliver
+	(*Close)(nil),                      // 85: entente.v1.Close
 }
 var file_entente_v1_device_proto_depIdxs = []int32{
-	73, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
+	76, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
 	9,  // 1: entente.v1.RotateMemberKeyRequest.keys:type_name -> entente.v1.SealedMemberKey
-	74, // 2: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
-	73, // 3: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
-	75, // 4: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
-	76, // 5: entente.v1.GetAgreementResponse.agreement:type_name -> entente.v1.AgreementBody
-	75, // 6: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
+	77, // 2: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
+	76, // 3: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
+	78, // 4: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
+	79, // 5: entente.v1.GetAgreementResponse.agreement:type_name -> entente.v1.AgreementBody
+	78, // 6: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
 	19, // 7: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
-	73, // 8: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
-	73, // 9: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
-	77, // 10: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
-	73, // 11: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
-	78, // 12: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
-	75, // 13: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
-	78, // 14: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
-	75, // 15: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
-	79, // 16: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
-	80, // 17: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
-	73, // 18: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
-	73, // 19: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
-	51, // 20: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
-	52, // 21: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
-	75, // 22: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
-	81, // 23: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
-	82, // 24: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
-	4,  // 25: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
-	6,  // 26: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
-	0,  // 27: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
-	2,  // 28: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
-	17, // 29: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
-	24, // 30: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
-	26, // 31: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
-	28, // 32: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
-	30, // 33: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
-	32, // 34: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
-	34, // 35: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
-	36, // 36: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
-	38, // 37: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
-	40, // 38: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
-	42, // 39: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
-	49, // 40: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
-	44, // 41: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
-	46, // 42: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
-	48, // 43: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
-	8,  // 44: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
-	20, // 45: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
-	22, // 46: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
-	53, // 47: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
-	55, // 48: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
-	57, // 49: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
-	59, // 50: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
-	61, // 51: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
-	63, // 52: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
-	65, // 53: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
-	67, // 54: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
-	69, // 55: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
-	71, // 56: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
-	13, // 57: entente.v1.DeviceService.GetAgreement:input_type -> entente.v1.GetAgreementRequest
-	11, // 58: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
-	15, // 59: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
-	5,  // 60: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
-	7,  // 61: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
-	1,  // 62: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
-	3,  // 63: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
-	18, // 64: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
-	25, // 65: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
-	27, // 66: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
-	29, // 67: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
-	31, // 68: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
-	33, // 69: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
-	35, // 70: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
-	37, // 71: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
-	39, // 72: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
-	41, // 73: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
-	43, // 74: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
-	50, // 75: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
-	45, // 76: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
-	47, // 77: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
-	31, // 78: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
-	10, // 79: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
-	21, // 80: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
-	23, // 81: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
-	54, // 82: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
-	56, // 83: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
-	58, // 84: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
-	60, // 85: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
-	62, // 86: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
-	64, // 87: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
-	66, // 88: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
-	68, // 89: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
-	70, // 90: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
-	72, // 91: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
-	14, // 92: entente.v1.DeviceService.GetAgreement:output_type -> entente.v1.GetAgreementResponse
-	12, // 93: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
-	16, // 94: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
-	60, // [60:95] is the sub-list for method output_type
-	25, // [25:60] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	24, // 8: entente.v1.ListWitnessesResponse.witnesses:type_name -> entente.v1.Witness
+	76, // 9: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
+	76, // 10: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
+	80, // 11: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
+	76, // 12: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
+	81, // 13: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
+	78, // 14: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
+	81, // 15: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
+	78, // 16: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
+	82, // 17: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
+	83, // 18: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
+	76, // 19: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
+	76, // 20: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
+	54, // 21: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
+	55, // 22: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
+	78, // 23: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
+	84, // 24: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
+	85, // 25: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
+	4,  // 26: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
+	6,  // 27: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
+	0,  // 28: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
+	2,  // 29: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
+	17, // 30: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
+	27, // 31: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
+	29, // 32: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
+	31, // 33: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
+	33, // 34: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
+	35, // 35: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
+	37, // 36: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
+	39, // 37: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
+	41, // 38: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
+	43, // 39: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
+	45, // 40: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
+	52, // 41: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
+	47, // 42: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
+	49, // 43: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
+	51, // 44: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
+	8,  // 45: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
+	20, // 46: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
+	22, // 47: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
+	56, // 48: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
+	58, // 49: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
+	60, // 50: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
+	62, // 51: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
+	64, // 52: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
+	66, // 53: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
+	68, // 54: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
+	70, // 55: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
+	72, // 56: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
+	74, // 57: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
+	25, // 58: entente.v1.DeviceService.ListWitnesses:input_type -> entente.v1.ListWitnessesRequest
+	13, // 59: entente.v1.DeviceService.GetAgreement:input_type -> entente.v1.GetAgreementRequest
+	11, // 60: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
+	15, // 61: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
+	5,  // 62: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
+	7,  // 63: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
+	1,  // 64: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
+	3,  // 65: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
+	18, // 66: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
+	28, // 67: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
+	30, // 68: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
+	32, // 69: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
+	34, // 70: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
+	36, // 71: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
+	38, // 72: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
+	40, // 73: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
+	42, // 74: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
+	44, // 75: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
+	46, // 76: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
+	53, // 77: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
+	48, // 78: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
+	50, // 79: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
+	34, // 80: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
+	10, // 81: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
+	21, // 82: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
+	23, // 83: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
+	57, // 84: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
+	59, // 85: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
+	61, // 86: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
+	63, // 87: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
+	65, // 88: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
+	67, // 89: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
+	69, // 90: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
+	71, // 91: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
+	73, // 92: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
+	75, // 93: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
+	26, // 94: entente.v1.DeviceService.ListWitnesses:output_type -> entente.v1.ListWitnessesResponse
+	14, // 95: entente.v1.DeviceService.GetAgreement:output_type -> entente.v1.GetAgreementResponse
+	12, // 96: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
+	16, // 97: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
+	62, // [62:98] is the sub-list for method output_type
+	26, // [26:62] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_device_proto_init() }
@@ -4338,7 +4494,7 @@ func file_entente_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_device_proto_rawDesc), len(file_entente_v1_device_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   73,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -1267,6 +1267,7 @@ type MemberChain struct {
 	Record        string                 `protobuf:"bytes,3,opt,name=record,proto3" json:"record,omitempty"`       // note: current member record, signed by the directory key
 	Devices       []string               `protobuf:"bytes,4,rep,name=devices,proto3" json:"devices,omitempty"`     // notes: device certificates named by the record
 	Keys          []string               `protobuf:"bytes,6,rep,name=keys,proto3" json:"keys,omitempty"`           // notes: rotations of the member key, oldest first; at most 64
+	Currency      *Currency              `protobuf:"bytes,20,opt,name=currency,proto3" json:"currency,omitempty"`  // that the record is the latest; its head carries cosignatures
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1332,6 +1333,13 @@ func (x *MemberChain) GetDevices() []string {
 func (x *MemberChain) GetKeys() []string {
 	if x != nil {
 		return x.Keys
+	}
+	return nil
+}
+
+func (x *MemberChain) GetCurrency() *Currency {
+	if x != nil {
+		return x.Currency
 	}
 	return nil
 }
@@ -2300,10 +2308,12 @@ func (x *BlobAnswer) GetChunk() []byte {
 }
 
 // HeadQuery asks for the head of the answering organization's log, or, with the asker's own
-// ID, for the highest one that the answering organization has of the asker's log.
+// ID, for the highest one that the answering organization has of the asker's log. With size
+// the asker says how far its own log goes: a hint to ask in turn.
 type HeadQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Organization  []byte                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"`
+	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2343,6 +2353,13 @@ func (x *HeadQuery) GetOrganization() []byte {
 		return x.Organization
 	}
 	return nil
+}
+
+func (x *HeadQuery) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
 }
 
 type HeadAnswer struct {
@@ -2932,13 +2949,14 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\tagreement\x18\x01 \x01(\tR\tagreement\":\n" +
 	"\fResolveQuery\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
-	"\x06member\x18\x02 \x01(\fR\x06member\"\x8b\x01\n" +
+	"\x06member\x18\x02 \x01(\fR\x06member\"\xbd\x01\n" +
 	"\vMemberChain\x12\x1c\n" +
 	"\tmanifests\x18\x01 \x03(\tR\tmanifests\x12\x18\n" +
 	"\agenesis\x18\x02 \x01(\tR\agenesis\x12\x16\n" +
 	"\x06record\x18\x03 \x01(\tR\x06record\x12\x18\n" +
 	"\adevices\x18\x04 \x03(\tR\adevices\x12\x12\n" +
-	"\x04keys\x18\x06 \x03(\tR\x04keys\"\xb5\x01\n" +
+	"\x04keys\x18\x06 \x03(\tR\x04keys\x120\n" +
+	"\bcurrency\x18\x14 \x01(\v2\x14.entente.v1.CurrencyR\bcurrency\"\xb5\x01\n" +
 	"\bCurrency\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\tR\n" +
@@ -3014,9 +3032,10 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\n" +
 	"BlobAnswer\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x14\n" +
-	"\x05chunk\x18\x02 \x01(\fR\x05chunk\"/\n" +
+	"\x05chunk\x18\x02 \x01(\fR\x05chunk\"C\n" +
 	"\tHeadQuery\x12\"\n" +
-	"\forganization\x18\x01 \x01(\fR\forganization\",\n" +
+	"\forganization\x18\x01 \x01(\fR\forganization\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\",\n" +
 	"\n" +
 	"HeadAnswer\x12\x1e\n" +
 	"\n" +
@@ -3163,19 +3182,20 @@ var file_entente_v1_federation_proto_depIdxs = []int32{
 	32, // 35: entente.v1.QueryResponse.head:type_name -> entente.v1.HeadAnswer
 	34, // 36: entente.v1.QueryResponse.leaves:type_name -> entente.v1.LeavesAnswer
 	36, // 37: entente.v1.QueryResponse.cosigned:type_name -> entente.v1.CosignedAnswer
-	13, // 38: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
-	44, // 39: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
-	17, // 40: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
-	13, // 41: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
-	45, // 42: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
-	40, // 43: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
-	13, // 44: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
-	44, // 45: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
-	46, // [46:46] is the sub-list for method output_type
-	46, // [46:46] is the sub-list for method input_type
-	46, // [46:46] is the sub-list for extension type_name
-	46, // [46:46] is the sub-list for extension extendee
-	0,  // [0:46] is the sub-list for field type_name
+	14, // 38: entente.v1.MemberChain.currency:type_name -> entente.v1.Currency
+	13, // 39: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
+	44, // 40: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
+	17, // 41: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
+	13, // 42: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
+	45, // 43: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
+	40, // 44: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
+	13, // 45: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
+	44, // 46: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
+	47, // [47:47] is the sub-list for method output_type
+	47, // [47:47] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_federation_proto_init() }

@@ -120,6 +120,9 @@ const (
 	DeviceServiceDropUploadProcedure = "/entente.v1.DeviceService/DropUpload"
 	// DeviceServiceGetBlobProcedure is the fully-qualified name of the DeviceService's GetBlob RPC.
 	DeviceServiceGetBlobProcedure = "/entente.v1.DeviceService/GetBlob"
+	// DeviceServiceListWitnessesProcedure is the fully-qualified name of the DeviceService's
+	// ListWitnesses RPC.
+	DeviceServiceListWitnessesProcedure = "/entente.v1.DeviceService/ListWitnesses"
 	// DeviceServiceGetAgreementProcedure is the fully-qualified name of the DeviceService's
 	// GetAgreement RPC.
 	DeviceServiceGetAgreementProcedure = "/entente.v1.DeviceService/GetAgreement"
@@ -313,6 +316,7 @@ type DeviceServiceClient interface {
 	FinishUpload(context.Context, *connect.Request[ententev1.FinishUploadRequest]) (*connect.Response[ententev1.FinishUploadResponse], error)
 	DropUpload(context.Context, *connect.Request[ententev1.DropUploadRequest]) (*connect.Response[ententev1.DropUploadResponse], error)
 	GetBlob(context.Context, *connect.Request[ententev1.GetBlobRequest]) (*connect.Response[ententev1.GetBlobResponse], error)
+	ListWitnesses(context.Context, *connect.Request[ententev1.ListWitnessesRequest]) (*connect.Response[ententev1.ListWitnessesResponse], error)
 	// Commits that devices cannot apply: docs/protocol.md 7.10.
 	GetAgreement(context.Context, *connect.Request[ententev1.GetAgreementRequest]) (*connect.Response[ententev1.GetAgreementResponse], error)
 	Complain(context.Context, *connect.Request[ententev1.ComplainRequest]) (*connect.Response[ententev1.ComplainResponse], error)
@@ -498,6 +502,12 @@ func NewDeviceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(deviceServiceMethods.ByName("GetBlob")),
 			connect.WithClientOptions(opts...),
 		),
+		listWitnesses: connect.NewClient[ententev1.ListWitnessesRequest, ententev1.ListWitnessesResponse](
+			httpClient,
+			baseURL+DeviceServiceListWitnessesProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("ListWitnesses")),
+			connect.WithClientOptions(opts...),
+		),
 		getAgreement: connect.NewClient[ententev1.GetAgreementRequest, ententev1.GetAgreementResponse](
 			httpClient,
 			baseURL+DeviceServiceGetAgreementProcedure,
@@ -549,6 +559,7 @@ type deviceServiceClient struct {
 	finishUpload       *connect.Client[ententev1.FinishUploadRequest, ententev1.FinishUploadResponse]
 	dropUpload         *connect.Client[ententev1.DropUploadRequest, ententev1.DropUploadResponse]
 	getBlob            *connect.Client[ententev1.GetBlobRequest, ententev1.GetBlobResponse]
+	listWitnesses      *connect.Client[ententev1.ListWitnessesRequest, ententev1.ListWitnessesResponse]
 	getAgreement       *connect.Client[ententev1.GetAgreementRequest, ententev1.GetAgreementResponse]
 	complain           *connect.Client[ententev1.ComplainRequest, ententev1.ComplainResponse]
 	publishGroupInfo   *connect.Client[ententev1.PublishGroupInfoRequest, ententev1.PublishGroupInfoResponse]
@@ -694,6 +705,11 @@ func (c *deviceServiceClient) GetBlob(ctx context.Context, req *connect.Request[
 	return c.getBlob.CallUnary(ctx, req)
 }
 
+// ListWitnesses calls entente.v1.DeviceService.ListWitnesses.
+func (c *deviceServiceClient) ListWitnesses(ctx context.Context, req *connect.Request[ententev1.ListWitnessesRequest]) (*connect.Response[ententev1.ListWitnessesResponse], error) {
+	return c.listWitnesses.CallUnary(ctx, req)
+}
+
 // GetAgreement calls entente.v1.DeviceService.GetAgreement.
 func (c *deviceServiceClient) GetAgreement(ctx context.Context, req *connect.Request[ententev1.GetAgreementRequest]) (*connect.Response[ententev1.GetAgreementResponse], error) {
 	return c.getAgreement.CallUnary(ctx, req)
@@ -742,6 +758,7 @@ type DeviceServiceHandler interface {
 	FinishUpload(context.Context, *connect.Request[ententev1.FinishUploadRequest]) (*connect.Response[ententev1.FinishUploadResponse], error)
 	DropUpload(context.Context, *connect.Request[ententev1.DropUploadRequest]) (*connect.Response[ententev1.DropUploadResponse], error)
 	GetBlob(context.Context, *connect.Request[ententev1.GetBlobRequest]) (*connect.Response[ententev1.GetBlobResponse], error)
+	ListWitnesses(context.Context, *connect.Request[ententev1.ListWitnessesRequest]) (*connect.Response[ententev1.ListWitnessesResponse], error)
 	// Commits that devices cannot apply: docs/protocol.md 7.10.
 	GetAgreement(context.Context, *connect.Request[ententev1.GetAgreementRequest]) (*connect.Response[ententev1.GetAgreementResponse], error)
 	Complain(context.Context, *connect.Request[ententev1.ComplainRequest]) (*connect.Response[ententev1.ComplainResponse], error)
@@ -923,6 +940,12 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(deviceServiceMethods.ByName("GetBlob")),
 		connect.WithHandlerOptions(opts...),
 	)
+	deviceServiceListWitnessesHandler := connect.NewUnaryHandler(
+		DeviceServiceListWitnessesProcedure,
+		svc.ListWitnesses,
+		connect.WithSchema(deviceServiceMethods.ByName("ListWitnesses")),
+		connect.WithHandlerOptions(opts...),
+	)
 	deviceServiceGetAgreementHandler := connect.NewUnaryHandler(
 		DeviceServiceGetAgreementProcedure,
 		svc.GetAgreement,
@@ -999,6 +1022,8 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 			deviceServiceDropUploadHandler.ServeHTTP(w, r)
 		case DeviceServiceGetBlobProcedure:
 			deviceServiceGetBlobHandler.ServeHTTP(w, r)
+		case DeviceServiceListWitnessesProcedure:
+			deviceServiceListWitnessesHandler.ServeHTTP(w, r)
 		case DeviceServiceGetAgreementProcedure:
 			deviceServiceGetAgreementHandler.ServeHTTP(w, r)
 		case DeviceServiceComplainProcedure:
@@ -1124,6 +1149,10 @@ func (UnimplementedDeviceServiceHandler) DropUpload(context.Context, *connect.Re
 
 func (UnimplementedDeviceServiceHandler) GetBlob(context.Context, *connect.Request[ententev1.GetBlobRequest]) (*connect.Response[ententev1.GetBlobResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.GetBlob is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) ListWitnesses(context.Context, *connect.Request[ententev1.ListWitnessesRequest]) (*connect.Response[ententev1.ListWitnessesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.ListWitnesses is not implemented"))
 }
 
 func (UnimplementedDeviceServiceHandler) GetAgreement(context.Context, *connect.Request[ententev1.GetAgreementRequest]) (*connect.Response[ententev1.GetAgreementResponse], error) {
