@@ -109,6 +109,7 @@ type Options struct {
 	Logger          *slog.Logger          // nil: none
 	Registerer      prometheus.Registerer // nil: none
 	NewHost         NewHost               // nil: libp2p over QUIC and TCP
+	Hearing         Hearing               // nil, or a host of one's own: this node takes no part in gossip
 }
 
 // NewHost makes the host that partners are reached by, with the gate in front of its
@@ -190,6 +191,9 @@ type Federation struct {
 	closed   bool
 	partners map[wire.OrganizationID]*partner
 	byPeer   map[peer.ID]*partner
+	byTag    map[gossipTag]*partner // all of partners
+
+	gossip *gossip // nil: none; set before anybody is answered
 }
 
 // New opens the host, reads the partners from the store and begins to answer them.
@@ -204,7 +208,7 @@ func New(opts Options) (*Federation, error) {
 	}
 	f := &Federation{
 		opts: opts, log: opts.Logger, clock: opts.Clock, metrics: m,
-		partners: map[wire.OrganizationID]*partner{}, byPeer: map[peer.ID]*partner{},
+		partners: map[wire.OrganizationID]*partner{}, byPeer: map[peer.ID]*partner{}, byTag: map[gossipTag]*partner{},
 	}
 	f.gate = newGater(func(reason string) { m.refused.WithLabelValues(reason).Inc() })
 	f.ctx, f.cancel = context.WithCancel(context.Background())
@@ -222,6 +226,11 @@ func New(opts Options) (*Federation, error) {
 		return nil, err
 	}
 	copy(f.self[:], opts.Key.Public().(ed25519.PublicKey))
+	if opts.Hearing != nil && opts.NewHost == nil {
+		if err := f.startGossip(); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
 	f.host.Network().Notify(f.gate)
 	f.host.SetStreamHandler(DeliverProtocol, f.serve("deliver", f.serveDeliver))
 	f.host.SetStreamHandler(QueryProtocol, f.serve("query", f.serveQuery))

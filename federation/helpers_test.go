@@ -54,6 +54,7 @@ type node struct {
 	ended   chan error
 	outbox  *outbox
 	handler *handler
+	ears    *ears
 }
 
 // newNode makes an organization with a node that listens on loopback and runs.
@@ -67,7 +68,7 @@ func newNode(t testing.TB, name string) *node {
 func prepareNode(t testing.TB, name string) *node {
 	t.Helper()
 	n := &node{t: t, name: name, dir: t.TempDir(), clock: &testClock{}, number: 1, logs: &logs{},
-		outbox: newOutbox(), handler: &handler{}}
+		outbox: newOutbox(), handler: &handler{}, ears: &ears{}}
 	var err error
 	if n.root, n.keys, err = identity.NewKeys(); err != nil {
 		t.Fatal(err)
@@ -117,7 +118,7 @@ func (n *node) open() {
 	n.fed, err = New(Options{
 		Key: n.keys.Peer, Listen: n.listen, Organization: n.org, NodeCertificate: n.cert,
 		AgreementKey: wire.NoteKey{Owner: n.name + "/node", Public: n.org.Manifest.Node, Private: n.keys.Node},
-		Store:        n.store, Outbox: n.outbox, Handler: n.handler, Clock: n.clock, Incarnation: n.number,
+		Store:        n.store, Outbox: n.outbox, Handler: n.handler, Clock: n.clock, Incarnation: n.number, Hearing: n.ears,
 		Limits: n.limits, Logger: slog.New(slog.NewTextHandler(n.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {

@@ -17,6 +17,7 @@ type metrics struct {
 	streams   *prometheus.CounterVec // inbound, that ended badly
 	refused   *prometheus.CounterVec // connections and streams at the door
 	tokens    *prometheus.CounterVec // partner tokens, by outcome
+	gossip    *prometheus.CounterVec // heads heard of, by what became of them
 	connected prometheus.Gauge       // links that are up
 }
 
@@ -32,6 +33,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		streams:  vec("streams_failed_total", "Inbound streams that ended badly.", "protocol", "reason"),
 		refused:  vec("refused_total", "Connections and streams refused at the door.", "reason"),
 		tokens:   vec("tokens_total", "Partner tokens shown to this node, by outcome.", "outcome"),
+		gossip:   vec("gossip_total", "Messages of the network of heads, by outcome.", "outcome"),
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "entente", Subsystem: "federation",
 			Name: "links", Help: "Partners that a link is up to."}),
 	}
@@ -39,7 +41,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.sent, m.received, m.queries, m.attempts, m.streams, m.refused, m.tokens, m.connected} {
+	for _, c := range []prometheus.Collector{m.sent, m.received, m.queries, m.attempts, m.streams, m.refused, m.tokens, m.gossip, m.connected} {
 		errs = append(errs, reg.Register(c))
 	}
 	if err := errors.Join(errs...); err != nil {

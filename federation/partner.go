@@ -364,6 +364,7 @@ func (f *Federation) install(id wire.OrganizationID, rec partnerRecord, st stand
 	if p == nil {
 		p = f.newPartner(id)
 		f.partners[id] = p
+		f.byTag[tagOf(id)] = p
 	}
 	p.mu.Lock()
 	old := p.terms.peer

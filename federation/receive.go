@@ -71,6 +71,7 @@ func (f *Federation) welcome(in *frames) (*partner, error) {
 		return nil, err
 	}
 	p.met(f.clock.Now(), hello.TimeMs)
+	f.gossip.met(in.s.Conn().RemotePeer())
 	return p, err
 }
 

@@ -170,6 +170,7 @@ func (f *Federation) link(ctx context.Context, p *partner) error {
 		b.parking = true
 	}
 	f.log.Info("partner is linked", "partner", p.id.String())
+	f.gossip.met(p.standing().peer)
 	f.opts.Linked(p.id)
 	return f.pump(ctx, cancel, p, out, b)
 }

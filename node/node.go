@@ -97,6 +97,7 @@ type Node struct {
 	chains    *chains
 	heads     heads
 	replicas  *replicas
+	heard     *hearing
 	validator mls.CredentialValidator
 	revoking  sync.Mutex // one revocation is followed up at a time
 
@@ -229,7 +230,7 @@ func (n *Node) openStore(ctx context.Context, o Options, keys *identity.NodeKeys
 			return err
 		}
 	}
-	n.results, n.replicas = newResults(n.store), newReplicas(n.store)
+	n.results, n.replicas, n.heard = newResults(n.store), newReplicas(n.store), newHearing()
 	if n.numbers, err = openNumbers(n.store); err != nil {
 		return err
 	}
@@ -272,7 +273,7 @@ func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *promet
 	n.fed, err = federation.New(federation.Options{
 		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
 		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Linked: n.replicas.due, Amended: n.amended, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
-		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost,
+		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost, Hearing: n.heard,
 		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes, Files: l.PartnerFiles},
 	})
 	return err
@@ -297,6 +298,7 @@ func (n *Node) Run(ctx context.Context) error {
 	start("clock", n.watchClock)
 	start("partners", n.sweepPartners)
 	start("directories", n.followPartners)
+	start("heads", n.hearHeads)
 	start("notices", n.tellLater)
 	start("revocations", n.retryRevocations)
 	n.doors.serve(start)

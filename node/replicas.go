@@ -40,7 +40,8 @@ type replicas struct {
 	mu    sync.Mutex
 	open  map[wire.OrganizationID]*replica.Replica
 	plans map[wire.OrganizationID]*plan
-	kick  chan struct{} // one place: something is due earlier than planned
+	long  map[wire.OrganizationID]*identity.Checkpoint // heads beyond the copy that others were shown
+	kick  chan struct{}                                // one place: something is due earlier than planned
 }
 
 // plan is when a log is looked at.
@@ -54,7 +55,7 @@ type plan struct {
 
 func newReplicas(s *store.Store) *replicas {
 	return &replicas{store: s, open: make(map[wire.OrganizationID]*replica.Replica),
-		plans: make(map[wire.OrganizationID]*plan), kick: make(chan struct{}, 1)}
+		plans: make(map[wire.OrganizationID]*plan), long: make(map[wire.OrganizationID]*identity.Checkpoint), kick: make(chan struct{}, 1)}
 }
 
 // of returns the copy of a log.
@@ -104,6 +105,25 @@ func (r *replicas) hinted(id wire.OrganizationID, size uint64) {
 	}
 }
 
+// longer has a log looked at soon of which others were shown a head beyond our copy.
+func (r *replicas) longer(id wire.OrganizationID, head *identity.Checkpoint) {
+	r.mu.Lock()
+	if old := r.long[id]; old == nil || old.Size < head.Size {
+		r.long[id] = head
+	}
+	r.mu.Unlock()
+	r.hinted(id, head.Size)
+}
+
+// shown returns, once, the head beyond our copy that others were shown; nil: there is none.
+func (r *replicas) shown(id wire.OrganizationID) *identity.Checkpoint {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	head := r.long[id]
+	delete(r.long, id)
+	return head
+}
+
 func (r *replicas) planLocked(id wire.OrganizationID) *plan {
 	p := r.plans[id]
 	if p == nil {
@@ -148,10 +168,15 @@ func (n *Node) followPartners(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	places := make(chan struct{}, followers)
-	told := uint64(0)
+	told, at := uint64(0), time.Time{}
 	for {
+		if time.Since(at) > followEvery {
+			at = time.Now()
+			n.tellOwn()
+		}
 		if size, _, err := n.dir.Head(); err == nil && size != told {
 			told = size // follow says it to every partner
+			n.tellOwn()
 			for _, p := range n.fed.Partners() {
 				n.replicas.due(p.ID)
 			}
@@ -206,10 +231,20 @@ func (n *Node) follow(ctx context.Context, id wire.OrganizationID) error {
 	if err != nil {
 		return err
 	}
-	if a.GetHead().GetCheckpoint() == "" {
-		return nil // no member yet
+	if a.GetHead().GetCheckpoint() != "" { // else it has no member yet
+		if err := n.takeHead(ctx, id, a.GetHead().GetCheckpoint()); err != nil {
+			return err
+		}
 	}
-	return n.takeHead(ctx, id, a.GetHead().GetCheckpoint())
+	head := n.replicas.shown(id)
+	r, err := n.replicas.of(id)
+	switch {
+	case err != nil || head == nil:
+		return err
+	case head.Size <= r.State().Size:
+		return n.heed(ctx, id, head)
+	}
+	return n.takeHead(ctx, id, head.Note)
 }
 
 // takeHead verifies a partner's head and all that leads to it, stores that, and cosigns
@@ -228,14 +263,13 @@ func (n *Node) takeHead(ctx context.Context, id wire.OrganizationID, signed stri
 	}
 	head, err := n.fetchTo(ctx, r, org, signed)
 	if err == nil {
-		return errors.Join(r.Accept(ctx), n.cosign(ctx, r, id, head, signed))
+		return errors.Join(r.Accept(ctx), n.cosign(ctx, r, id, head, signed), n.fed.TellHead(head))
 	}
 	var fork *replica.ForkError
-	isFork := errors.As(err, &fork)
-	if isFork {
-		n.log.Error("a partner's directory has two pasts: this is proved and kept", "partner", id)
+	if errors.As(err, &fork) {
+		return errors.Join(err, n.foundFork(ctx, id, r, fork))
 	}
-	if isFork || errors.Is(err, replica.ErrMisfit) || errors.Is(err, identity.ErrNotStanding) {
+	if errors.Is(err, replica.ErrMisfit) || errors.Is(err, identity.ErrNotStanding) {
 		return errors.Join(err, r.Refuse(ctx, err, n.clock.Now()))
 	}
 	return err

@@ -1,0 +1,152 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/identity/replica"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// What the network of heads says of partners' logs and of ours (docs/protocol.md 5.12). All
+// of it was verified as signed; it is compared with the copies that this node has.
+
+// maxHeard bounds the heads of one log that wait to be looked at.
+const maxHeard = 8
+
+// hearing is a federation.Hearing: it keeps what was heard until hearHeads looks at it.
+type hearing struct {
+	mu    sync.Mutex
+	heads map[wire.OrganizationID][]*identity.Checkpoint
+	forks map[wire.OrganizationID]*pb.Fork
+	kick  chan struct{} // one place
+}
+
+func newHearing() *hearing {
+	return &hearing{heads: make(map[wire.OrganizationID][]*identity.Checkpoint), forks: make(map[wire.OrganizationID]*pb.Fork), kick: make(chan struct{}, 1)}
+}
+
+// HeardHead implements federation.Hearing. Of too many the oldest is forgotten: whoever told
+// it tells it again.
+func (h *hearing) HeardHead(about wire.OrganizationID, head *identity.Checkpoint) {
+	h.mu.Lock()
+	list := append(h.heads[about], head)
+	h.heads[about] = list[max(0, len(list)-maxHeard):]
+	h.mu.Unlock()
+	h.wake()
+}
+
+// HeardFork implements federation.Hearing.
+func (h *hearing) HeardFork(about wire.OrganizationID, fork *pb.Fork) {
+	h.mu.Lock()
+	h.forks[about] = fork
+	h.mu.Unlock()
+	h.wake()
+}
+
+func (h *hearing) wake() {
+	select {
+	case h.kick <- struct{}{}:
+	default:
+	}
+}
+
+// take returns all that waits.
+func (h *hearing) take() (map[wire.OrganizationID][]*identity.Checkpoint, map[wire.OrganizationID]*pb.Fork) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	heads, forks := h.heads, h.forks
+	h.heads, h.forks = make(map[wire.OrganizationID][]*identity.Checkpoint), make(map[wire.OrganizationID]*pb.Fork)
+	return heads, forks
+}
+
+// hearHeads looks at what was heard, until ctx ends.
+func (n *Node) hearHeads(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.heard.kick:
+		}
+		heads, forks := n.heard.take()
+		for id, fork := range forks {
+			n.heedFork(ctx, id, fork)
+		}
+		for id, list := range heads {
+			for _, head := range list {
+				if err := n.heed(ctx, id, head); err != nil && ctx.Err() == nil {
+					n.log.Warn("a head that was heard of is not compared", "partner", id, "error", err)
+				}
+			}
+		}
+	}
+}
+
+// heed compares a head that somebody else was shown with our copy. One that goes further
+// has the log's owner asked.
+func (n *Node) heed(ctx context.Context, id wire.OrganizationID, head *identity.Checkpoint) error {
+	if id == n.org.ID {
+		return n.heedOwn(head)
+	}
+	org, ok := n.partner(id)
+	r, err := n.replicas.of(id)
+	if !ok || err != nil || r.Forked() != nil {
+		return err
+	}
+	from, behind, err := r.Judge(org, head)
+	var fork *replica.ForkError
+	switch {
+	case errors.As(err, &fork):
+		return n.foundFork(ctx, id, r, fork)
+	case err != nil || behind || from == head.Size:
+		return err
+	}
+	n.replicas.longer(id, head)
+	return nil
+}
+
+// heedOwn compares what others have of our own log with what we have: a head beyond ours
+// was signed with our key, by a past of this node that it has lost, or by somebody else.
+func (n *Node) heedOwn(head *identity.Checkpoint) error {
+	size, root, err := n.dir.Head()
+	if err != nil || head.Size < size || head.Size == size && head.Root == root {
+		return err
+	}
+	n.log.Error("others hold a head of our directory that we do not have: records are lost, or somebody else has its key", "size", head.Size, "ours", size)
+	return nil
+}
+
+// heedFork takes a proof that somebody else has made.
+func (n *Node) heedFork(ctx context.Context, id wire.OrganizationID, fork *pb.Fork) {
+	if id == n.org.ID {
+		n.log.Error("others hold a proof that our directory has two pasts: see docs/directory.md")
+		return
+	}
+	r, err := n.replicas.of(id)
+	if err == nil && r.Forked() == nil {
+		err = n.foundFork(ctx, id, r, &replica.ForkError{Proof: fork})
+	}
+	if err != nil && ctx.Err() == nil {
+		n.log.Error("a proof of a fork is not kept", "partner", id, "error", err)
+	}
+}
+
+// foundFork keeps the proof that a partner's log has two pasts, and tells others.
+func (n *Node) foundFork(ctx context.Context, id wire.OrganizationID, r *replica.Replica, fork *replica.ForkError) error {
+	n.log.Error("a partner's directory has two pasts: this is proved and kept", "partner", id)
+	return errors.Join(r.Refuse(ctx, fork, n.clock.Now()), n.fed.TellFork(id, fork.Proof))
+}
+
+// tellOwn tells the network of our own head, if there is one to show.
+func (n *Node) tellOwn() {
+	head, err := n.ownHead()
+	if err == nil && head != nil {
+		err = n.fed.TellHead(head)
+	}
+	if err != nil && wire.StatusOf(err).Code != pb.Code_CODE_RECOVERING {
+		n.log.Warn("our directory's head is not told", "error", err)
+	}
+}
