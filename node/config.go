@@ -36,6 +36,7 @@ type Config struct {
 	Metrics    string        `yaml:"metrics"`
 	Federation []string      `yaml:"federation"`
 	Mode       string        `yaml:"mode"`
+	Transit    []string      `yaml:"transit"`
 	Announce   []string      `yaml:"announce"`
 	Origins    []string      `yaml:"origins"`
 	Retention  time.Duration `yaml:"retention"`
@@ -167,6 +168,9 @@ func (c Config) problems() []string {
 	for _, t := range c.Files.Types {
 		add(!wire.IsFileType(t), "files: %q is no type such as .pdf, image/png or image/*", t)
 	}
+	for _, name := range c.Transit {
+		add(wire.CheckOrganizationName(name) != nil, "transit: %q is no organization's name, such as globex.example", name)
+	}
 	_, err := federation.ParseMode(c.Mode)
 	add(err != nil, "mode: %q is none of closed, agreement, open", c.Mode)
 	_, err = c.level()
@@ -210,6 +214,7 @@ func (c Config) ConfigText() string {
 	line("Where partners connect (multiaddrs; QUIC may be blocked somewhere, so keep TCP).", "federation", c.Federation)
 	line("The addresses that partners are told; empty: made from federation.", "announce", c.Announce)
 	line("With whom agreements are made: closed (nobody), agreement (by tokens), open (strangers may leave a request). See entente node mode.", "mode", c.Mode)
+	line("Partners that may meet in rooms of ours without an agreement of their own, where the agreement says transit: named.", "transit", c.Transit)
 	line("Web origins whose pages may call this node from a browser, as https://chat.acme.example; none: no page may.", "origins", c.Origins)
 	line("How long undelivered messages are kept, at most 720h.", "retention", c.Retention.String())
 	line("Length of a deadline bucket: keys are destroyed when it ends. Cannot change once messages are stored.", "bucket", c.Bucket.String())

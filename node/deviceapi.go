@@ -96,6 +96,9 @@ func (n *Node) chain(ctx context.Context, org wire.OrganizationID, member []byte
 	if org == n.org.ID {
 		return n.resolveLocal(&pb.ResolveQuery{Member: member})
 	}
+	if _, partner := n.partner(org); !partner {
+		return n.chainThrough(ctx, org, member)
+	}
 	got, err := n.ask(ctx, org, &pb.QueryRequest{Query: &pb.QueryRequest_Chain{Chain: &pb.ChainQuery{Member: member}}})
 	return got.GetChain().GetChain(), err
 }

@@ -393,8 +393,11 @@ func (n *Node) nodeKeyOf(id wire.OrganizationID) (wire.NoteKey, bool) {
 	if id == n.org.ID {
 		return n.statementKey, true
 	}
-	org, ok := n.partner(id)
-	if !ok {
+	if org, ok := n.partner(id); ok {
+		return org.NodeKey(), true
+	}
+	org, err := n.metBefore(id)
+	if err != nil {
 		return wire.NoteKey{}, false
 	}
 	return org.NodeKey(), true

@@ -24,7 +24,7 @@ func (n *Node) Query(ctx context.Context, from wire.OrganizationID, q *pb.QueryR
 		}
 	case *pb.QueryRequest_Chain:
 		var chain *pb.MemberChain
-		if chain, err = n.resolveLocal(&pb.ResolveQuery{Member: q.Chain.Member}); err == nil {
+		if chain, err = n.chainFor(ctx, from, q.Chain); err == nil {
 			a.Answer = &pb.QueryResponse_Chain{Chain: &pb.ChainAnswer{Chain: chain}}
 		}
 	case *pb.QueryRequest_Claim:
@@ -71,6 +71,14 @@ func (n *Node) Query(ctx context.Context, from wire.OrganizationID, q *pb.QueryR
 	}
 	a.Status = wire.StatusOf(err)
 	return a
+}
+
+// chainFor hands a partner the certificates of a member of ours, or of another partner's.
+func (n *Node) chainFor(ctx context.Context, from wire.OrganizationID, q *pb.ChainQuery) (*pb.MemberChain, error) {
+	if org, err := wire.Bytes32(q.Organization); err == nil && org != n.org.ID {
+		return n.chainOfAnother(ctx, from, org, q.Member)
+	}
+	return n.resolveLocal(&pb.ResolveQuery{Member: q.Member})
 }
 
 // resolveFor answers a partner's look-up, as far as the agreement goes.

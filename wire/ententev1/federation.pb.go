@@ -2026,9 +2026,12 @@ func (x *RoomLogAnswer) GetMore() bool {
 	return false
 }
 
+// ChainQuery asks for a member's certificates: of the answering organization, or of another
+// one that both have in a room of the answering one's (docs/protocol.md 5.13).
 type ChainQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Member        []byte                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Organization  []byte                 `protobuf:"bytes,2,opt,name=organization,proto3" json:"organization,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2066,6 +2069,13 @@ func (*ChainQuery) Descriptor() ([]byte, []int) {
 func (x *ChainQuery) GetMember() []byte {
 	if x != nil {
 		return x.Member
+	}
+	return nil
+}
+
+func (x *ChainQuery) GetOrganization() []byte {
+	if x != nil {
+		return x.Organization
 	}
 	return nil
 }
@@ -3016,10 +3026,11 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\n" +
 	"handshakes\x18\x01 \x03(\v2\x14.entente.v1.EnvelopeR\n" +
 	"handshakes\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"$\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"H\n" +
 	"\n" +
 	"ChainQuery\x12\x16\n" +
-	"\x06member\x18\x01 \x01(\fR\x06member\"<\n" +
+	"\x06member\x18\x01 \x01(\fR\x06member\x12\"\n" +
+	"\forganization\x18\x02 \x01(\fR\forganization\"<\n" +
 	"\vChainAnswer\x12-\n" +
 	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\"\x0f\n" +
 	"\rManifestQuery\"Y\n" +
