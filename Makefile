@@ -21,6 +21,7 @@ check: ## formatting, vet, staticcheck, generated code up to date
 test: ## everything, with the race detector
 	@test -d "$${MLS_VECTORS:-../shared/mls-vectors}" || echo "MLS VECTORS MISSING: set MLS_VECTORS to their folder; only the project's own run"
 	$(GO) test -race -shuffle=on -count=1 -timeout $(TIMEOUT) ./...
+	$(GO) test -count=1 -run RFC9106 ./identity # the race detector's builds derive keys cheaply
 	$(GO) test -count=1 -run Promises ./testnet/sim # 30 runs; with the race detector above only a few
 
 sim: ## SEEDS runs in simulated time, from seed SEED on: testnet/sim

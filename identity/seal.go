@@ -24,10 +24,8 @@ const (
 	MaxSealed = 1 << 20
 )
 
-// Cost of Argon2id (RFC 9106 §4, second recommended option: 64 MiB, 3 passes).
+// Cost of Argon2id beside sealPasses and sealMemory (sealcost.go).
 const (
-	sealPasses    = 3
-	sealMemory    = 64 << 10
 	sealThreads   = 4
 	maxSealPasses = 16
 	maxSealMemory = 256 << 10 // 256 MiB
