@@ -65,3 +65,39 @@ func (n *Node) proveMember(name string) (*pb.DirectoryProof, error) {
 	p.Currency, err = n.dir.Currency(id)
 	return p, err
 }
+
+func (a operatorAPI) ListLogs(context.Context, *connect.Request[pb.ListLogsRequest]) (*connect.Response[pb.ListLogsResponse], error) {
+	out := &pb.ListLogsResponse{}
+	for _, p := range a.n.fed.Partners() {
+		r, err := a.n.replicas.of(p.ID)
+		if err != nil {
+			return answer(out, err)
+		}
+		s := r.State()
+		row := &pb.PartnerLog{Organization: p.Name, OrganizationId: p.ID.String(), Size: s.Size, Cosigned: s.Cosigned, Problem: s.Problem, Fork: s.Fork != nil}
+		if !s.Since.IsZero() {
+			row.SinceMs = s.Since.UnixMilli()
+		}
+		if !s.ProblemAt.IsZero() {
+			row.ProblemMs = s.ProblemAt.UnixMilli()
+		}
+		out.Logs = append(out.Logs, row)
+	}
+	return answer(out, nil)
+}
+
+func (a operatorAPI) ShowFork(_ context.Context, r *connect.Request[pb.ShowForkRequest]) (*connect.Response[pb.Fork], error) {
+	p, err := a.n.fed.Partner(r.Msg.Partner)
+	if err != nil {
+		return answer[pb.Fork](nil, err)
+	}
+	c, err := a.n.replicas.of(p.ID)
+	if err != nil {
+		return answer[pb.Fork](nil, err)
+	}
+	fork := c.Forked()
+	if fork == nil {
+		err = wire.Refuse(pb.Code_CODE_NOT_FOUND, "the directory of %s has one past, as far as this node was shown it", p.Name)
+	}
+	return answer(fork, err)
+}

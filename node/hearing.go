@@ -136,8 +136,24 @@ func (n *Node) heedFork(ctx context.Context, id wire.OrganizationID, fork *pb.Fo
 
 // foundFork keeps the proof that a partner's log has two pasts, and tells others.
 func (n *Node) foundFork(ctx context.Context, id wire.OrganizationID, r *replica.Replica, fork *replica.ForkError) error {
-	n.log.Error("a partner's directory has two pasts: this is proved and kept", "partner", id)
-	return errors.Join(r.Refuse(ctx, fork, n.clock.Now()), n.fed.TellFork(id, fork.Proof))
+	n.log.Error("a partner's directory has two pasts: this is proved and kept, the partner is in quarantine", "partner", id)
+	return errors.Join(r.Refuse(ctx, fork, n.clock.Now()), n.fed.TellFork(id, fork.Proof),
+		n.fed.Quarantine(ctx, id, "its directory has shown two pasts: entente directory fork"))
+}
+
+// believes refuses what a partner says of its members from the proof on that its directory
+// has two pasts.
+func (n *Node) believes(id wire.OrganizationID, q *pb.QueryRequest) error {
+	switch q.Query.(type) {
+	case *pb.QueryRequest_Resolve, *pb.QueryRequest_Claim, *pb.QueryRequest_Chain:
+	default:
+		return nil
+	}
+	r, err := n.replicas.of(id)
+	if err == nil && r.Forked() != nil {
+		err = wire.Refuse(pb.Code_CODE_QUARANTINED, "its directory has shown two pasts, which is proved")
+	}
+	return err
 }
 
 // tellOwn tells the network of our own head, if there is one to show.

@@ -8,6 +8,8 @@ import (
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/identity/prefix"
 	"github.com/entente-im/entente/identity/replica"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -109,6 +111,15 @@ func TestASplitViewIsProvedToAllWhoCompareHeads(t *testing.T) {
 					}
 					return true
 				})
+				eventually(t, "the liar is in quarantine", func() bool {
+					p, err := s.fed.Partner("acme.example")
+					must(t, err)
+					return p.State == "quarantined"
+				})
+				_, err := s.ask(t.Context(), evil.org.ID, &pb.QueryRequest{Query: &pb.QueryRequest_Resolve{Resolve: &pb.ResolveQuery{Name: "alice"}}})
+				if wire.CodeName(wire.StatusOf(err).Code) != "quarantined" {
+					t.Errorf("a look-up of the liar's member: %v", err)
+				}
 			}
 		})
 	}

@@ -269,6 +269,9 @@ func (n *Node) roomLogFor(ctx context.Context, from wire.OrganizationID, q *pb.R
 
 // ask sends a question to a partner and returns its answer when it is a success.
 func (n *Node) ask(ctx context.Context, to wire.OrganizationID, q *pb.QueryRequest) (*pb.QueryResponse, error) {
+	if err := n.believes(to, q); err != nil {
+		return nil, err
+	}
 	a, err := n.fed.Query(ctx, to, q)
 	if err != nil {
 		return nil, err

@@ -33,6 +33,9 @@ const (
 	cosignAgain = time.Hour
 )
 
+// followed are the states of partners whose logs are followed.
+var followed = []string{"connected", "quarantined", "quarantinedThere"}
+
 // replicas are the copies of partners' logs and when each is looked at next.
 type replicas struct {
 	store *store.Store
@@ -186,7 +189,7 @@ func (n *Node) followPartners(ctx context.Context) error {
 				n.dropReplica(ctx, p.ID)
 				continue
 			}
-			if p.State != "connected" || !n.replicas.claim(p.ID, time.Now()) {
+			if !slices.Contains(followed, p.State) || !n.replicas.claim(p.ID, time.Now()) {
 				continue
 			}
 			wg.Go(func() {

@@ -15,7 +15,7 @@ import (
 
 func directoryCommand() *cobra.Command {
 	c := group("directory", "The organization's directory of members, and proofs of what it says")
-	c.AddCommand(directoryShow(), directoryAudit(), directoryProve(), directoryVerify())
+	c.AddCommand(directoryShow(), directoryAudit(), directoryProve(), directoryVerify(), directoryPartners(), directoryFork())
 	return c
 }
 
@@ -98,9 +98,9 @@ const maxProofFile = 1 << 20
 func directoryVerify() *cobra.Command {
 	c := &cobra.Command{
 		Use: "verify FILE", Short: "Verify a proof from its file alone, without a network",
-		Long: `Verify a proof that entente directory prove has written, from the file alone. It shows
-which organization and member it speaks of: compare the organization's ID with the
-one that you know. Exits with 3 when it does not hold.`,
+		Long: `Verify a proof that entente directory prove or entente directory fork has written, from
+the file alone. It shows which organization and member it speaks of: compare the
+organization's ID with the one that you know. Exits with 3 when it does not hold.`,
 		Example: "  entente directory verify alice.proof\n  entente directory verify - < alice.proof", Args: exactArgs("FILE"),
 	}
 	asJSON := jsonFlag(c)
@@ -108,6 +108,9 @@ one that you know. Exits with 3 when it does not hold.`,
 		b, err := readProof(c, args[0])
 		if err != nil {
 			return err
+		}
+		if isFork(b) {
+			return verifyFork(c, b, *asJSON)
 		}
 		p := &pb.DirectoryProof{}
 		if err := (protojson.UnmarshalOptions{}).Unmarshal(b, p); err != nil {

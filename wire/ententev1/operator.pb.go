@@ -24,6 +24,231 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// PartnerLog is the copy of a partner's directory log.
+type PartnerLog struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Organization   string                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"` // name
+	OrganizationId string                 `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	Size           uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Cosigned       uint64                 `protobuf:"varint,4,opt,name=cosigned,proto3" json:"cosigned,omitempty"`              // size of the highest head that we have cosigned
+	SinceMs        int64                  `protobuf:"varint,5,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"` // when its present head was taken
+	Problem        string                 `protobuf:"bytes,6,opt,name=problem,proto3" json:"problem,omitempty"`                 // why its last head was not taken; empty: it was
+	ProblemMs      int64                  `protobuf:"varint,7,opt,name=problem_ms,json=problemMs,proto3" json:"problem_ms,omitempty"`
+	Fork           bool                   `protobuf:"varint,8,opt,name=fork,proto3" json:"fork,omitempty"` // it has two pasts: ShowFork proves it
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PartnerLog) Reset() {
+	*x = PartnerLog{}
+	mi := &file_entente_v1_operator_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartnerLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartnerLog) ProtoMessage() {}
+
+func (x *PartnerLog) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartnerLog.ProtoReflect.Descriptor instead.
+func (*PartnerLog) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *PartnerLog) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
+func (x *PartnerLog) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+func (x *PartnerLog) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *PartnerLog) GetCosigned() uint64 {
+	if x != nil {
+		return x.Cosigned
+	}
+	return 0
+}
+
+func (x *PartnerLog) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *PartnerLog) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *PartnerLog) GetProblemMs() int64 {
+	if x != nil {
+		return x.ProblemMs
+	}
+	return 0
+}
+
+func (x *PartnerLog) GetFork() bool {
+	if x != nil {
+		return x.Fork
+	}
+	return false
+}
+
+type ListLogsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLogsRequest) Reset() {
+	*x = ListLogsRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLogsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLogsRequest) ProtoMessage() {}
+
+func (x *ListLogsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLogsRequest.ProtoReflect.Descriptor instead.
+func (*ListLogsRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{1}
+}
+
+type ListLogsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Logs          []*PartnerLog          `protobuf:"bytes,1,rep,name=logs,proto3" json:"logs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLogsResponse) Reset() {
+	*x = ListLogsResponse{}
+	mi := &file_entente_v1_operator_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLogsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLogsResponse) ProtoMessage() {}
+
+func (x *ListLogsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLogsResponse.ProtoReflect.Descriptor instead.
+func (*ListLogsResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ListLogsResponse) GetLogs() []*PartnerLog {
+	if x != nil {
+		return x.Logs
+	}
+	return nil
+}
+
+type ShowForkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partner       string                 `protobuf:"bytes,1,opt,name=partner,proto3" json:"partner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowForkRequest) Reset() {
+	*x = ShowForkRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowForkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowForkRequest) ProtoMessage() {}
+
+func (x *ShowForkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowForkRequest.ProtoReflect.Descriptor instead.
+func (*ShowForkRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ShowForkRequest) GetPartner() string {
+	if x != nil {
+		return x.Partner
+	}
+	return ""
+}
+
 type ShowDirectoryRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -32,7 +257,7 @@ type ShowDirectoryRequest struct {
 
 func (x *ShowDirectoryRequest) Reset() {
 	*x = ShowDirectoryRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[0]
+	mi := &file_entente_v1_operator_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -44,7 +269,7 @@ func (x *ShowDirectoryRequest) String() string {
 func (*ShowDirectoryRequest) ProtoMessage() {}
 
 func (x *ShowDirectoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[0]
+	mi := &file_entente_v1_operator_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -57,7 +282,7 @@ func (x *ShowDirectoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowDirectoryRequest.ProtoReflect.Descriptor instead.
 func (*ShowDirectoryRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{0}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{4}
 }
 
 type DirectoryHead struct {
@@ -73,7 +298,7 @@ type DirectoryHead struct {
 
 func (x *DirectoryHead) Reset() {
 	*x = DirectoryHead{}
-	mi := &file_entente_v1_operator_proto_msgTypes[1]
+	mi := &file_entente_v1_operator_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -85,7 +310,7 @@ func (x *DirectoryHead) String() string {
 func (*DirectoryHead) ProtoMessage() {}
 
 func (x *DirectoryHead) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[1]
+	mi := &file_entente_v1_operator_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -98,7 +323,7 @@ func (x *DirectoryHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryHead.ProtoReflect.Descriptor instead.
 func (*DirectoryHead) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{1}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DirectoryHead) GetCheckpoint() string {
@@ -144,7 +369,7 @@ type AuditDirectoryRequest struct {
 
 func (x *AuditDirectoryRequest) Reset() {
 	*x = AuditDirectoryRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[2]
+	mi := &file_entente_v1_operator_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -156,7 +381,7 @@ func (x *AuditDirectoryRequest) String() string {
 func (*AuditDirectoryRequest) ProtoMessage() {}
 
 func (x *AuditDirectoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[2]
+	mi := &file_entente_v1_operator_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -169,7 +394,7 @@ func (x *AuditDirectoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditDirectoryRequest.ProtoReflect.Descriptor instead.
 func (*AuditDirectoryRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{2}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{6}
 }
 
 type DirectoryAudit struct {
@@ -185,7 +410,7 @@ type DirectoryAudit struct {
 
 func (x *DirectoryAudit) Reset() {
 	*x = DirectoryAudit{}
-	mi := &file_entente_v1_operator_proto_msgTypes[3]
+	mi := &file_entente_v1_operator_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -197,7 +422,7 @@ func (x *DirectoryAudit) String() string {
 func (*DirectoryAudit) ProtoMessage() {}
 
 func (x *DirectoryAudit) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[3]
+	mi := &file_entente_v1_operator_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -210,7 +435,7 @@ func (x *DirectoryAudit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryAudit.ProtoReflect.Descriptor instead.
 func (*DirectoryAudit) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{3}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DirectoryAudit) GetLeaves() uint64 {
@@ -257,7 +482,7 @@ type ProveMemberRequest struct {
 
 func (x *ProveMemberRequest) Reset() {
 	*x = ProveMemberRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[4]
+	mi := &file_entente_v1_operator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -269,7 +494,7 @@ func (x *ProveMemberRequest) String() string {
 func (*ProveMemberRequest) ProtoMessage() {}
 
 func (x *ProveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[4]
+	mi := &file_entente_v1_operator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -282,7 +507,7 @@ func (x *ProveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveMemberRequest.ProtoReflect.Descriptor instead.
 func (*ProveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{4}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ProveMemberRequest) GetName() string {
@@ -306,7 +531,7 @@ type DirectoryProof struct {
 
 func (x *DirectoryProof) Reset() {
 	*x = DirectoryProof{}
-	mi := &file_entente_v1_operator_proto_msgTypes[5]
+	mi := &file_entente_v1_operator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -318,7 +543,7 @@ func (x *DirectoryProof) String() string {
 func (*DirectoryProof) ProtoMessage() {}
 
 func (x *DirectoryProof) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[5]
+	mi := &file_entente_v1_operator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -331,7 +556,7 @@ func (x *DirectoryProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryProof.ProtoReflect.Descriptor instead.
 func (*DirectoryProof) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{5}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DirectoryProof) GetType() string {
@@ -384,7 +609,7 @@ type NodeStatusRequest struct {
 
 func (x *NodeStatusRequest) Reset() {
 	*x = NodeStatusRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[6]
+	mi := &file_entente_v1_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -396,7 +621,7 @@ func (x *NodeStatusRequest) String() string {
 func (*NodeStatusRequest) ProtoMessage() {}
 
 func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[6]
+	mi := &file_entente_v1_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -409,7 +634,7 @@ func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusRequest.ProtoReflect.Descriptor instead.
 func (*NodeStatusRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{6}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{10}
 }
 
 type NodeStatus struct {
@@ -442,7 +667,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[7]
+	mi := &file_entente_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -454,7 +679,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[7]
+	mi := &file_entente_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -467,7 +692,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{7}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *NodeStatus) GetOrganization() string {
@@ -638,7 +863,7 @@ type MailboxStatus struct {
 
 func (x *MailboxStatus) Reset() {
 	*x = MailboxStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[8]
+	mi := &file_entente_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +875,7 @@ func (x *MailboxStatus) String() string {
 func (*MailboxStatus) ProtoMessage() {}
 
 func (x *MailboxStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[8]
+	mi := &file_entente_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +888,7 @@ func (x *MailboxStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailboxStatus.ProtoReflect.Descriptor instead.
 func (*MailboxStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MailboxStatus) GetMember() string {
@@ -728,7 +953,7 @@ type PartnerStatus struct {
 
 func (x *PartnerStatus) Reset() {
 	*x = PartnerStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[9]
+	mi := &file_entente_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -740,7 +965,7 @@ func (x *PartnerStatus) String() string {
 func (*PartnerStatus) ProtoMessage() {}
 
 func (x *PartnerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[9]
+	mi := &file_entente_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -753,7 +978,7 @@ func (x *PartnerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerStatus.ProtoReflect.Descriptor instead.
 func (*PartnerStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PartnerStatus) GetName() string {
@@ -850,7 +1075,7 @@ type AddMemberRequest struct {
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[10]
+	mi := &file_entente_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +1087,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[10]
+	mi := &file_entente_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +1100,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AddMemberRequest) GetName() string {
@@ -904,7 +1129,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[11]
+	mi := &file_entente_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -916,7 +1141,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[11]
+	mi := &file_entente_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -929,7 +1154,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AddMemberResponse) GetLink() string {
@@ -968,7 +1193,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[12]
+	mi := &file_entente_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1205,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[12]
+	mi := &file_entente_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1218,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 type MemberStatus struct {
@@ -1010,7 +1235,7 @@ type MemberStatus struct {
 
 func (x *MemberStatus) Reset() {
 	*x = MemberStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[13]
+	mi := &file_entente_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1247,7 @@ func (x *MemberStatus) String() string {
 func (*MemberStatus) ProtoMessage() {}
 
 func (x *MemberStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[13]
+	mi := &file_entente_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1260,7 @@ func (x *MemberStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberStatus.ProtoReflect.Descriptor instead.
 func (*MemberStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *MemberStatus) GetAddress() string {
@@ -1089,7 +1314,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[14]
+	mi := &file_entente_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1326,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[14]
+	mi := &file_entente_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1339,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListMembersResponse) GetMembers() []*MemberStatus {
@@ -1133,7 +1358,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[15]
+	mi := &file_entente_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1370,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[15]
+	mi := &file_entente_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1383,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListDevicesRequest) GetName() string {
@@ -1183,7 +1408,7 @@ type DeviceStatus struct {
 
 func (x *DeviceStatus) Reset() {
 	*x = DeviceStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[16]
+	mi := &file_entente_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1420,7 @@ func (x *DeviceStatus) String() string {
 func (*DeviceStatus) ProtoMessage() {}
 
 func (x *DeviceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[16]
+	mi := &file_entente_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1433,7 @@ func (x *DeviceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceStatus.ProtoReflect.Descriptor instead.
 func (*DeviceStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeviceStatus) GetAddress() string {
@@ -1269,7 +1494,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[17]
+	mi := &file_entente_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1506,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[17]
+	mi := &file_entente_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1519,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*DeviceStatus {
@@ -1313,7 +1538,7 @@ type DisableDeviceRequest struct {
 
 func (x *DisableDeviceRequest) Reset() {
 	*x = DisableDeviceRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[18]
+	mi := &file_entente_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1550,7 @@ func (x *DisableDeviceRequest) String() string {
 func (*DisableDeviceRequest) ProtoMessage() {}
 
 func (x *DisableDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[18]
+	mi := &file_entente_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1563,7 @@ func (x *DisableDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableDeviceRequest.ProtoReflect.Descriptor instead.
 func (*DisableDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DisableDeviceRequest) GetDeviceId() string {
@@ -1357,7 +1582,7 @@ type DisableDeviceResponse struct {
 
 func (x *DisableDeviceResponse) Reset() {
 	*x = DisableDeviceResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[19]
+	mi := &file_entente_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1594,7 @@ func (x *DisableDeviceResponse) String() string {
 func (*DisableDeviceResponse) ProtoMessage() {}
 
 func (x *DisableDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[19]
+	mi := &file_entente_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +1607,7 @@ func (x *DisableDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableDeviceResponse.ProtoReflect.Descriptor instead.
 func (*DisableDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DisableDeviceResponse) GetRooms() uint32 {
@@ -1400,7 +1625,7 @@ type ListLinksRequest struct {
 
 func (x *ListLinksRequest) Reset() {
 	*x = ListLinksRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[20]
+	mi := &file_entente_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1637,7 @@ func (x *ListLinksRequest) String() string {
 func (*ListLinksRequest) ProtoMessage() {}
 
 func (x *ListLinksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[20]
+	mi := &file_entente_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1650,7 @@ func (x *ListLinksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLinksRequest.ProtoReflect.Descriptor instead.
 func (*ListLinksRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 type LinkStatus struct {
@@ -1440,7 +1665,7 @@ type LinkStatus struct {
 
 func (x *LinkStatus) Reset() {
 	*x = LinkStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[21]
+	mi := &file_entente_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1677,7 @@ func (x *LinkStatus) String() string {
 func (*LinkStatus) ProtoMessage() {}
 
 func (x *LinkStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[21]
+	mi := &file_entente_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1690,7 @@ func (x *LinkStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkStatus.ProtoReflect.Descriptor instead.
 func (*LinkStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *LinkStatus) GetLinkId() string {
@@ -1505,7 +1730,7 @@ type ListLinksResponse struct {
 
 func (x *ListLinksResponse) Reset() {
 	*x = ListLinksResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[22]
+	mi := &file_entente_v1_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1742,7 @@ func (x *ListLinksResponse) String() string {
 func (*ListLinksResponse) ProtoMessage() {}
 
 func (x *ListLinksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[22]
+	mi := &file_entente_v1_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1755,7 @@ func (x *ListLinksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLinksResponse.ProtoReflect.Descriptor instead.
 func (*ListLinksResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListLinksResponse) GetLinks() []*LinkStatus {
@@ -1549,7 +1774,7 @@ type RevokeLinkRequest struct {
 
 func (x *RevokeLinkRequest) Reset() {
 	*x = RevokeLinkRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[23]
+	mi := &file_entente_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1786,7 @@ func (x *RevokeLinkRequest) String() string {
 func (*RevokeLinkRequest) ProtoMessage() {}
 
 func (x *RevokeLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[23]
+	mi := &file_entente_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1799,7 @@ func (x *RevokeLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeLinkRequest.ProtoReflect.Descriptor instead.
 func (*RevokeLinkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RevokeLinkRequest) GetLinkId() string {
@@ -1592,7 +1817,7 @@ type RevokeLinkResponse struct {
 
 func (x *RevokeLinkResponse) Reset() {
 	*x = RevokeLinkResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[24]
+	mi := &file_entente_v1_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1829,7 @@ func (x *RevokeLinkResponse) String() string {
 func (*RevokeLinkResponse) ProtoMessage() {}
 
 func (x *RevokeLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[24]
+	mi := &file_entente_v1_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1842,7 @@ func (x *RevokeLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeLinkResponse.ProtoReflect.Descriptor instead.
 func (*RevokeLinkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{28}
 }
 
 type InvitePartnerRequest struct {
@@ -1633,7 +1858,7 @@ type InvitePartnerRequest struct {
 
 func (x *InvitePartnerRequest) Reset() {
 	*x = InvitePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[25]
+	mi := &file_entente_v1_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1645,7 +1870,7 @@ func (x *InvitePartnerRequest) String() string {
 func (*InvitePartnerRequest) ProtoMessage() {}
 
 func (x *InvitePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[25]
+	mi := &file_entente_v1_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1658,7 +1883,7 @@ func (x *InvitePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvitePartnerRequest.ProtoReflect.Descriptor instead.
 func (*InvitePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InvitePartnerRequest) GetName() string {
@@ -1706,7 +1931,7 @@ type InvitePartnerResponse struct {
 
 func (x *InvitePartnerResponse) Reset() {
 	*x = InvitePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[26]
+	mi := &file_entente_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +1943,7 @@ func (x *InvitePartnerResponse) String() string {
 func (*InvitePartnerResponse) ProtoMessage() {}
 
 func (x *InvitePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[26]
+	mi := &file_entente_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +1956,7 @@ func (x *InvitePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvitePartnerResponse.ProtoReflect.Descriptor instead.
 func (*InvitePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *InvitePartnerResponse) GetToken() string {
@@ -1758,7 +1983,7 @@ type AcceptPartnerRequest struct {
 
 func (x *AcceptPartnerRequest) Reset() {
 	*x = AcceptPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[27]
+	mi := &file_entente_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +1995,7 @@ func (x *AcceptPartnerRequest) String() string {
 func (*AcceptPartnerRequest) ProtoMessage() {}
 
 func (x *AcceptPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[27]
+	mi := &file_entente_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +2008,7 @@ func (x *AcceptPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPartnerRequest.ProtoReflect.Descriptor instead.
 func (*AcceptPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{27}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AcceptPartnerRequest) GetToken() string {
@@ -1812,7 +2037,7 @@ type AcceptPartnerResponse struct {
 
 func (x *AcceptPartnerResponse) Reset() {
 	*x = AcceptPartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[28]
+	mi := &file_entente_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1824,7 +2049,7 @@ func (x *AcceptPartnerResponse) String() string {
 func (*AcceptPartnerResponse) ProtoMessage() {}
 
 func (x *AcceptPartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[28]
+	mi := &file_entente_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1837,7 +2062,7 @@ func (x *AcceptPartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPartnerResponse.ProtoReflect.Descriptor instead.
 func (*AcceptPartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AcceptPartnerResponse) GetPartner() string {
@@ -1876,7 +2101,7 @@ type ListPartnersRequest struct {
 
 func (x *ListPartnersRequest) Reset() {
 	*x = ListPartnersRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[29]
+	mi := &file_entente_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +2113,7 @@ func (x *ListPartnersRequest) String() string {
 func (*ListPartnersRequest) ProtoMessage() {}
 
 func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[29]
+	mi := &file_entente_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1901,7 +2126,7 @@ func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersRequest.ProtoReflect.Descriptor instead.
 func (*ListPartnersRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 type ListPartnersResponse struct {
@@ -1913,7 +2138,7 @@ type ListPartnersResponse struct {
 
 func (x *ListPartnersResponse) Reset() {
 	*x = ListPartnersResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[30]
+	mi := &file_entente_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2150,7 @@ func (x *ListPartnersResponse) String() string {
 func (*ListPartnersResponse) ProtoMessage() {}
 
 func (x *ListPartnersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[30]
+	mi := &file_entente_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2163,7 @@ func (x *ListPartnersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersResponse.ProtoReflect.Descriptor instead.
 func (*ListPartnersResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{30}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListPartnersResponse) GetPartners() []*PartnerStatus {
@@ -1957,7 +2182,7 @@ type ShowPartnerRequest struct {
 
 func (x *ShowPartnerRequest) Reset() {
 	*x = ShowPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[31]
+	mi := &file_entente_v1_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2194,7 @@ func (x *ShowPartnerRequest) String() string {
 func (*ShowPartnerRequest) ProtoMessage() {}
 
 func (x *ShowPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[31]
+	mi := &file_entente_v1_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2207,7 @@ func (x *ShowPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowPartnerRequest.ProtoReflect.Descriptor instead.
 func (*ShowPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{31}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ShowPartnerRequest) GetName() string {
@@ -2021,7 +2246,7 @@ type PartnerDetails struct {
 
 func (x *PartnerDetails) Reset() {
 	*x = PartnerDetails{}
-	mi := &file_entente_v1_operator_proto_msgTypes[32]
+	mi := &file_entente_v1_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2258,7 @@ func (x *PartnerDetails) String() string {
 func (*PartnerDetails) ProtoMessage() {}
 
 func (x *PartnerDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[32]
+	mi := &file_entente_v1_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2271,7 @@ func (x *PartnerDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerDetails.ProtoReflect.Descriptor instead.
 func (*PartnerDetails) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{32}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PartnerDetails) GetStatus() *PartnerStatus {
@@ -2216,7 +2441,7 @@ type TermsChange struct {
 
 func (x *TermsChange) Reset() {
 	*x = TermsChange{}
-	mi := &file_entente_v1_operator_proto_msgTypes[33]
+	mi := &file_entente_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2228,7 +2453,7 @@ func (x *TermsChange) String() string {
 func (*TermsChange) ProtoMessage() {}
 
 func (x *TermsChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[33]
+	mi := &file_entente_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2241,7 +2466,7 @@ func (x *TermsChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TermsChange.ProtoReflect.Descriptor instead.
 func (*TermsChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TermsChange) GetDirectory() string {
@@ -2335,7 +2560,7 @@ type AmendPartnerRequest struct {
 
 func (x *AmendPartnerRequest) Reset() {
 	*x = AmendPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[34]
+	mi := &file_entente_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2347,7 +2572,7 @@ func (x *AmendPartnerRequest) String() string {
 func (*AmendPartnerRequest) ProtoMessage() {}
 
 func (x *AmendPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[34]
+	mi := &file_entente_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2360,7 +2585,7 @@ func (x *AmendPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AmendPartnerRequest.ProtoReflect.Descriptor instead.
 func (*AmendPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AmendPartnerRequest) GetName() string {
@@ -2401,7 +2626,7 @@ type AcceptAmendmentRequest struct {
 
 func (x *AcceptAmendmentRequest) Reset() {
 	*x = AcceptAmendmentRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[35]
+	mi := &file_entente_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2413,7 +2638,7 @@ func (x *AcceptAmendmentRequest) String() string {
 func (*AcceptAmendmentRequest) ProtoMessage() {}
 
 func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[35]
+	mi := &file_entente_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2426,7 +2651,7 @@ func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptAmendmentRequest.ProtoReflect.Descriptor instead.
 func (*AcceptAmendmentRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{35}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AcceptAmendmentRequest) GetName() string {
@@ -2456,7 +2681,7 @@ type ProposedTerms struct {
 
 func (x *ProposedTerms) Reset() {
 	*x = ProposedTerms{}
-	mi := &file_entente_v1_operator_proto_msgTypes[36]
+	mi := &file_entente_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2468,7 +2693,7 @@ func (x *ProposedTerms) String() string {
 func (*ProposedTerms) ProtoMessage() {}
 
 func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[36]
+	mi := &file_entente_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2481,7 +2706,7 @@ func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposedTerms.ProtoReflect.Descriptor instead.
 func (*ProposedTerms) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ProposedTerms) GetChanges() string {
@@ -2531,7 +2756,7 @@ type RequestPartnerRequest struct {
 
 func (x *RequestPartnerRequest) Reset() {
 	*x = RequestPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[37]
+	mi := &file_entente_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2543,7 +2768,7 @@ func (x *RequestPartnerRequest) String() string {
 func (*RequestPartnerRequest) ProtoMessage() {}
 
 func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[37]
+	mi := &file_entente_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2556,7 +2781,7 @@ func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPartnerRequest.ProtoReflect.Descriptor instead.
 func (*RequestPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RequestPartnerRequest) GetName() string {
@@ -2589,7 +2814,7 @@ type RequestPartnerResponse struct {
 
 func (x *RequestPartnerResponse) Reset() {
 	*x = RequestPartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[38]
+	mi := &file_entente_v1_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +2826,7 @@ func (x *RequestPartnerResponse) String() string {
 func (*RequestPartnerResponse) ProtoMessage() {}
 
 func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[38]
+	mi := &file_entente_v1_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +2839,7 @@ func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPartnerResponse.ProtoReflect.Descriptor instead.
 func (*RequestPartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RequestPartnerResponse) GetExpiresUnix() int64 {
@@ -2636,7 +2861,7 @@ type AnswerRequestRequest struct {
 
 func (x *AnswerRequestRequest) Reset() {
 	*x = AnswerRequestRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[39]
+	mi := &file_entente_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2648,7 +2873,7 @@ func (x *AnswerRequestRequest) String() string {
 func (*AnswerRequestRequest) ProtoMessage() {}
 
 func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[39]
+	mi := &file_entente_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2661,7 +2886,7 @@ func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequestRequest.ProtoReflect.Descriptor instead.
 func (*AnswerRequestRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{39}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AnswerRequestRequest) GetName() string {
@@ -2698,7 +2923,7 @@ type AnswerRequestResponse struct {
 
 func (x *AnswerRequestResponse) Reset() {
 	*x = AnswerRequestResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[40]
+	mi := &file_entente_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2710,7 +2935,7 @@ func (x *AnswerRequestResponse) String() string {
 func (*AnswerRequestResponse) ProtoMessage() {}
 
 func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[40]
+	mi := &file_entente_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2723,7 +2948,7 @@ func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequestResponse.ProtoReflect.Descriptor instead.
 func (*AnswerRequestResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AnswerRequestResponse) GetPartner() *PartnerStatus {
@@ -2773,7 +2998,7 @@ type ChangeGroupRequest struct {
 
 func (x *ChangeGroupRequest) Reset() {
 	*x = ChangeGroupRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[41]
+	mi := &file_entente_v1_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2785,7 +3010,7 @@ func (x *ChangeGroupRequest) String() string {
 func (*ChangeGroupRequest) ProtoMessage() {}
 
 func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[41]
+	mi := &file_entente_v1_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2798,7 +3023,7 @@ func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeGroupRequest.ProtoReflect.Descriptor instead.
 func (*ChangeGroupRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ChangeGroupRequest) GetGroup() string {
@@ -2832,7 +3057,7 @@ type GroupStatus struct {
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[42]
+	mi := &file_entente_v1_operator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2844,7 +3069,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[42]
+	mi := &file_entente_v1_operator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2857,7 +3082,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GroupStatus) GetGroup() string {
@@ -2883,7 +3108,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	mi := &file_entente_v1_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2895,7 +3120,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	mi := &file_entente_v1_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2908,7 +3133,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListGroupsRequest) GetGroup() string {
@@ -2927,7 +3152,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	mi := &file_entente_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2939,7 +3164,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	mi := &file_entente_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2952,7 +3177,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*GroupStatus {
@@ -2974,7 +3199,7 @@ type PartnerGroupsRequest struct {
 
 func (x *PartnerGroupsRequest) Reset() {
 	*x = PartnerGroupsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[45]
+	mi := &file_entente_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2986,7 +3211,7 @@ func (x *PartnerGroupsRequest) String() string {
 func (*PartnerGroupsRequest) ProtoMessage() {}
 
 func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[45]
+	mi := &file_entente_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2999,7 +3224,7 @@ func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerGroupsRequest.ProtoReflect.Descriptor instead.
 func (*PartnerGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PartnerGroupsRequest) GetName() string {
@@ -3033,7 +3258,7 @@ type PartnerGroupsResponse struct {
 
 func (x *PartnerGroupsResponse) Reset() {
 	*x = PartnerGroupsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[46]
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3045,7 +3270,7 @@ func (x *PartnerGroupsResponse) String() string {
 func (*PartnerGroupsResponse) ProtoMessage() {}
 
 func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[46]
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3058,7 +3283,7 @@ func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerGroupsResponse.ProtoReflect.Descriptor instead.
 func (*PartnerGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *PartnerGroupsResponse) GetPartner() string {
@@ -3084,7 +3309,7 @@ type ModeRequest struct {
 
 func (x *ModeRequest) Reset() {
 	*x = ModeRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[47]
+	mi := &file_entente_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3096,7 +3321,7 @@ func (x *ModeRequest) String() string {
 func (*ModeRequest) ProtoMessage() {}
 
 func (x *ModeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[47]
+	mi := &file_entente_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3109,7 +3334,7 @@ func (x *ModeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeRequest.ProtoReflect.Descriptor instead.
 func (*ModeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ModeRequest) GetMode() string {
@@ -3129,7 +3354,7 @@ type ModeResponse struct {
 
 func (x *ModeResponse) Reset() {
 	*x = ModeResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[48]
+	mi := &file_entente_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3141,7 +3366,7 @@ func (x *ModeResponse) String() string {
 func (*ModeResponse) ProtoMessage() {}
 
 func (x *ModeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[48]
+	mi := &file_entente_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3154,7 +3379,7 @@ func (x *ModeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeResponse.ProtoReflect.Descriptor instead.
 func (*ModeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ModeResponse) GetMode() string {
@@ -3181,7 +3406,7 @@ type ChangePartnerRequest struct {
 
 func (x *ChangePartnerRequest) Reset() {
 	*x = ChangePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[49]
+	mi := &file_entente_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +3418,7 @@ func (x *ChangePartnerRequest) String() string {
 func (*ChangePartnerRequest) ProtoMessage() {}
 
 func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[49]
+	mi := &file_entente_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +3431,7 @@ func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ChangePartnerRequest) GetName() string {
@@ -3234,7 +3459,7 @@ type ChangePartnerResponse struct {
 
 func (x *ChangePartnerResponse) Reset() {
 	*x = ChangePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	mi := &file_entente_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +3471,7 @@ func (x *ChangePartnerResponse) String() string {
 func (*ChangePartnerResponse) ProtoMessage() {}
 
 func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	mi := &file_entente_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +3484,7 @@ func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ChangePartnerResponse) GetPartner() *PartnerStatus {
@@ -3288,7 +3513,23 @@ var File_entente_v1_operator_proto protoreflect.FileDescriptor
 const file_entente_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"\x19entente/v1/operator.proto\x12\n" +
-	"entente.v1\x1a\x1bentente/v1/federation.proto\"\x16\n" +
+	"entente.v1\x1a\x1bentente/v1/federation.proto\"\xf1\x01\n" +
+	"\n" +
+	"PartnerLog\x12\"\n" +
+	"\forganization\x18\x01 \x01(\tR\forganization\x12'\n" +
+	"\x0forganization_id\x18\x02 \x01(\tR\x0eorganizationId\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x1a\n" +
+	"\bcosigned\x18\x04 \x01(\x04R\bcosigned\x12\x19\n" +
+	"\bsince_ms\x18\x05 \x01(\x03R\asinceMs\x12\x18\n" +
+	"\aproblem\x18\x06 \x01(\tR\aproblem\x12\x1d\n" +
+	"\n" +
+	"problem_ms\x18\a \x01(\x03R\tproblemMs\x12\x12\n" +
+	"\x04fork\x18\b \x01(\bR\x04fork\"\x11\n" +
+	"\x0fListLogsRequest\">\n" +
+	"\x10ListLogsResponse\x12*\n" +
+	"\x04logs\x18\x01 \x03(\v2\x16.entente.v1.PartnerLogR\x04logs\"+\n" +
+	"\x0fShowForkRequest\x12\x18\n" +
+	"\apartner\x18\x01 \x01(\tR\apartner\"\x16\n" +
 	"\x14ShowDirectoryRequest\"\x83\x01\n" +
 	"\rDirectoryHead\x12\x1e\n" +
 	"\n" +
@@ -3552,7 +3793,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x15ChangePartnerResponse\x123\n" +
 	"\apartner\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\apartner\x12\x18\n" +
 	"\adropped\x18\x02 \x01(\x04R\adropped\x12\x12\n" +
-	"\x04kept\x18\x03 \x01(\x04R\x04kept2\x83\x11\n" +
+	"\x04kept\x18\x03 \x01(\x04R\x04kept2\x85\x12\n" +
 	"\x0fOperatorService\x12?\n" +
 	"\x06Status\x12\x1d.entente.v1.NodeStatusRequest\x1a\x16.entente.v1.NodeStatus\x12H\n" +
 	"\tAddMember\x12\x1c.entente.v1.AddMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12N\n" +
@@ -3583,7 +3824,9 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x0eReleasePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12L\n" +
 	"\rShowDirectory\x12 .entente.v1.ShowDirectoryRequest\x1a\x19.entente.v1.DirectoryHead\x12O\n" +
 	"\x0eAuditDirectory\x12!.entente.v1.AuditDirectoryRequest\x1a\x1a.entente.v1.DirectoryAudit\x12I\n" +
-	"\vProveMember\x12\x1e.entente.v1.ProveMemberRequest\x1a\x1a.entente.v1.DirectoryProofB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
+	"\vProveMember\x12\x1e.entente.v1.ProveMemberRequest\x1a\x1a.entente.v1.DirectoryProof\x12E\n" +
+	"\bListLogs\x12\x1b.entente.v1.ListLogsRequest\x1a\x1c.entente.v1.ListLogsResponse\x129\n" +
+	"\bShowFork\x12\x1b.entente.v1.ShowForkRequest\x1a\x10.entente.v1.ForkB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
 
 var (
 	file_entente_v1_operator_proto_rawDescOnce sync.Once
@@ -3597,139 +3840,149 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_entente_v1_operator_proto_goTypes = []any{
-	(*ShowDirectoryRequest)(nil),   // 0: entente.v1.ShowDirectoryRequest
-	(*DirectoryHead)(nil),          // 1: entente.v1.DirectoryHead
-	(*AuditDirectoryRequest)(nil),  // 2: entente.v1.AuditDirectoryRequest
-	(*DirectoryAudit)(nil),         // 3: entente.v1.DirectoryAudit
-	(*ProveMemberRequest)(nil),     // 4: entente.v1.ProveMemberRequest
-	(*DirectoryProof)(nil),         // 5: entente.v1.DirectoryProof
-	(*NodeStatusRequest)(nil),      // 6: entente.v1.NodeStatusRequest
-	(*NodeStatus)(nil),             // 7: entente.v1.NodeStatus
-	(*MailboxStatus)(nil),          // 8: entente.v1.MailboxStatus
-	(*PartnerStatus)(nil),          // 9: entente.v1.PartnerStatus
-	(*AddMemberRequest)(nil),       // 10: entente.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),      // 11: entente.v1.AddMemberResponse
-	(*ListMembersRequest)(nil),     // 12: entente.v1.ListMembersRequest
-	(*MemberStatus)(nil),           // 13: entente.v1.MemberStatus
-	(*ListMembersResponse)(nil),    // 14: entente.v1.ListMembersResponse
-	(*ListDevicesRequest)(nil),     // 15: entente.v1.ListDevicesRequest
-	(*DeviceStatus)(nil),           // 16: entente.v1.DeviceStatus
-	(*ListDevicesResponse)(nil),    // 17: entente.v1.ListDevicesResponse
-	(*DisableDeviceRequest)(nil),   // 18: entente.v1.DisableDeviceRequest
-	(*DisableDeviceResponse)(nil),  // 19: entente.v1.DisableDeviceResponse
-	(*ListLinksRequest)(nil),       // 20: entente.v1.ListLinksRequest
-	(*LinkStatus)(nil),             // 21: entente.v1.LinkStatus
-	(*ListLinksResponse)(nil),      // 22: entente.v1.ListLinksResponse
-	(*RevokeLinkRequest)(nil),      // 23: entente.v1.RevokeLinkRequest
-	(*RevokeLinkResponse)(nil),     // 24: entente.v1.RevokeLinkResponse
-	(*InvitePartnerRequest)(nil),   // 25: entente.v1.InvitePartnerRequest
-	(*InvitePartnerResponse)(nil),  // 26: entente.v1.InvitePartnerResponse
-	(*AcceptPartnerRequest)(nil),   // 27: entente.v1.AcceptPartnerRequest
-	(*AcceptPartnerResponse)(nil),  // 28: entente.v1.AcceptPartnerResponse
-	(*ListPartnersRequest)(nil),    // 29: entente.v1.ListPartnersRequest
-	(*ListPartnersResponse)(nil),   // 30: entente.v1.ListPartnersResponse
-	(*ShowPartnerRequest)(nil),     // 31: entente.v1.ShowPartnerRequest
-	(*PartnerDetails)(nil),         // 32: entente.v1.PartnerDetails
-	(*TermsChange)(nil),            // 33: entente.v1.TermsChange
-	(*AmendPartnerRequest)(nil),    // 34: entente.v1.AmendPartnerRequest
-	(*AcceptAmendmentRequest)(nil), // 35: entente.v1.AcceptAmendmentRequest
-	(*ProposedTerms)(nil),          // 36: entente.v1.ProposedTerms
-	(*RequestPartnerRequest)(nil),  // 37: entente.v1.RequestPartnerRequest
-	(*RequestPartnerResponse)(nil), // 38: entente.v1.RequestPartnerResponse
-	(*AnswerRequestRequest)(nil),   // 39: entente.v1.AnswerRequestRequest
-	(*AnswerRequestResponse)(nil),  // 40: entente.v1.AnswerRequestResponse
-	(*ChangeGroupRequest)(nil),     // 41: entente.v1.ChangeGroupRequest
-	(*GroupStatus)(nil),            // 42: entente.v1.GroupStatus
-	(*ListGroupsRequest)(nil),      // 43: entente.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),     // 44: entente.v1.ListGroupsResponse
-	(*PartnerGroupsRequest)(nil),   // 45: entente.v1.PartnerGroupsRequest
-	(*PartnerGroupsResponse)(nil),  // 46: entente.v1.PartnerGroupsResponse
-	(*ModeRequest)(nil),            // 47: entente.v1.ModeRequest
-	(*ModeResponse)(nil),           // 48: entente.v1.ModeResponse
-	(*ChangePartnerRequest)(nil),   // 49: entente.v1.ChangePartnerRequest
-	(*ChangePartnerResponse)(nil),  // 50: entente.v1.ChangePartnerResponse
-	(*MemberChain)(nil),            // 51: entente.v1.MemberChain
-	(*Currency)(nil),               // 52: entente.v1.Currency
+	(*PartnerLog)(nil),             // 0: entente.v1.PartnerLog
+	(*ListLogsRequest)(nil),        // 1: entente.v1.ListLogsRequest
+	(*ListLogsResponse)(nil),       // 2: entente.v1.ListLogsResponse
+	(*ShowForkRequest)(nil),        // 3: entente.v1.ShowForkRequest
+	(*ShowDirectoryRequest)(nil),   // 4: entente.v1.ShowDirectoryRequest
+	(*DirectoryHead)(nil),          // 5: entente.v1.DirectoryHead
+	(*AuditDirectoryRequest)(nil),  // 6: entente.v1.AuditDirectoryRequest
+	(*DirectoryAudit)(nil),         // 7: entente.v1.DirectoryAudit
+	(*ProveMemberRequest)(nil),     // 8: entente.v1.ProveMemberRequest
+	(*DirectoryProof)(nil),         // 9: entente.v1.DirectoryProof
+	(*NodeStatusRequest)(nil),      // 10: entente.v1.NodeStatusRequest
+	(*NodeStatus)(nil),             // 11: entente.v1.NodeStatus
+	(*MailboxStatus)(nil),          // 12: entente.v1.MailboxStatus
+	(*PartnerStatus)(nil),          // 13: entente.v1.PartnerStatus
+	(*AddMemberRequest)(nil),       // 14: entente.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),      // 15: entente.v1.AddMemberResponse
+	(*ListMembersRequest)(nil),     // 16: entente.v1.ListMembersRequest
+	(*MemberStatus)(nil),           // 17: entente.v1.MemberStatus
+	(*ListMembersResponse)(nil),    // 18: entente.v1.ListMembersResponse
+	(*ListDevicesRequest)(nil),     // 19: entente.v1.ListDevicesRequest
+	(*DeviceStatus)(nil),           // 20: entente.v1.DeviceStatus
+	(*ListDevicesResponse)(nil),    // 21: entente.v1.ListDevicesResponse
+	(*DisableDeviceRequest)(nil),   // 22: entente.v1.DisableDeviceRequest
+	(*DisableDeviceResponse)(nil),  // 23: entente.v1.DisableDeviceResponse
+	(*ListLinksRequest)(nil),       // 24: entente.v1.ListLinksRequest
+	(*LinkStatus)(nil),             // 25: entente.v1.LinkStatus
+	(*ListLinksResponse)(nil),      // 26: entente.v1.ListLinksResponse
+	(*RevokeLinkRequest)(nil),      // 27: entente.v1.RevokeLinkRequest
+	(*RevokeLinkResponse)(nil),     // 28: entente.v1.RevokeLinkResponse
+	(*InvitePartnerRequest)(nil),   // 29: entente.v1.InvitePartnerRequest
+	(*InvitePartnerResponse)(nil),  // 30: entente.v1.InvitePartnerResponse
+	(*AcceptPartnerRequest)(nil),   // 31: entente.v1.AcceptPartnerRequest
+	(*AcceptPartnerResponse)(nil),  // 32: entente.v1.AcceptPartnerResponse
+	(*ListPartnersRequest)(nil),    // 33: entente.v1.ListPartnersRequest
+	(*ListPartnersResponse)(nil),   // 34: entente.v1.ListPartnersResponse
+	(*ShowPartnerRequest)(nil),     // 35: entente.v1.ShowPartnerRequest
+	(*PartnerDetails)(nil),         // 36: entente.v1.PartnerDetails
+	(*TermsChange)(nil),            // 37: entente.v1.TermsChange
+	(*AmendPartnerRequest)(nil),    // 38: entente.v1.AmendPartnerRequest
+	(*AcceptAmendmentRequest)(nil), // 39: entente.v1.AcceptAmendmentRequest
+	(*ProposedTerms)(nil),          // 40: entente.v1.ProposedTerms
+	(*RequestPartnerRequest)(nil),  // 41: entente.v1.RequestPartnerRequest
+	(*RequestPartnerResponse)(nil), // 42: entente.v1.RequestPartnerResponse
+	(*AnswerRequestRequest)(nil),   // 43: entente.v1.AnswerRequestRequest
+	(*AnswerRequestResponse)(nil),  // 44: entente.v1.AnswerRequestResponse
+	(*ChangeGroupRequest)(nil),     // 45: entente.v1.ChangeGroupRequest
+	(*GroupStatus)(nil),            // 46: entente.v1.GroupStatus
+	(*ListGroupsRequest)(nil),      // 47: entente.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),     // 48: entente.v1.ListGroupsResponse
+	(*PartnerGroupsRequest)(nil),   // 49: entente.v1.PartnerGroupsRequest
+	(*PartnerGroupsResponse)(nil),  // 50: entente.v1.PartnerGroupsResponse
+	(*ModeRequest)(nil),            // 51: entente.v1.ModeRequest
+	(*ModeResponse)(nil),           // 52: entente.v1.ModeResponse
+	(*ChangePartnerRequest)(nil),   // 53: entente.v1.ChangePartnerRequest
+	(*ChangePartnerResponse)(nil),  // 54: entente.v1.ChangePartnerResponse
+	(*MemberChain)(nil),            // 55: entente.v1.MemberChain
+	(*Currency)(nil),               // 56: entente.v1.Currency
+	(*Fork)(nil),                   // 57: entente.v1.Fork
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
-	51, // 0: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
-	52, // 1: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
-	8,  // 2: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
-	9,  // 3: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
-	13, // 4: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
-	16, // 5: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
-	21, // 6: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
-	33, // 7: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
-	9,  // 8: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
-	9,  // 9: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
-	36, // 10: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
-	36, // 11: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
-	33, // 12: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
-	33, // 13: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
-	9,  // 14: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
-	42, // 15: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
-	9,  // 16: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
-	6,  // 17: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
-	10, // 18: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
-	12, // 19: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
-	15, // 20: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
-	18, // 21: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
-	20, // 22: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
-	23, // 23: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
-	25, // 24: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
-	27, // 25: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
-	29, // 26: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
-	31, // 27: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
-	49, // 28: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
-	49, // 29: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
-	49, // 30: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	49, // 31: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
-	37, // 32: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
-	39, // 33: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
-	47, // 34: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
-	41, // 35: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
-	43, // 36: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
-	45, // 37: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
-	34, // 38: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
-	35, // 39: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
-	49, // 40: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
-	0,  // 41: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
-	2,  // 42: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
-	4,  // 43: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
-	7,  // 44: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	11, // 45: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	14, // 46: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	17, // 47: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	19, // 48: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	22, // 49: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	24, // 50: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	26, // 51: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	28, // 52: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	30, // 53: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	32, // 54: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	50, // 55: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	50, // 56: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	50, // 57: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	50, // 58: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
-	38, // 59: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
-	40, // 60: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
-	48, // 61: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
-	42, // 62: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
-	44, // 63: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
-	46, // 64: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
-	32, // 65: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
-	32, // 66: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
-	50, // 67: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
-	1,  // 68: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	3,  // 69: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	5,  // 70: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	44, // [44:71] is the sub-list for method output_type
-	17, // [17:44] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	0,  // 0: entente.v1.ListLogsResponse.logs:type_name -> entente.v1.PartnerLog
+	55, // 1: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
+	56, // 2: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
+	12, // 3: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
+	13, // 4: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
+	17, // 5: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
+	20, // 6: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
+	25, // 7: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
+	37, // 8: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
+	13, // 9: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
+	13, // 10: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
+	40, // 11: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
+	40, // 12: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
+	37, // 13: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	37, // 14: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	13, // 15: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
+	46, // 16: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
+	13, // 17: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
+	10, // 18: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
+	14, // 19: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
+	16, // 20: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
+	19, // 21: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
+	22, // 22: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
+	24, // 23: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
+	27, // 24: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
+	29, // 25: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
+	31, // 26: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
+	33, // 27: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
+	35, // 28: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
+	53, // 29: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	53, // 30: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	53, // 31: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	53, // 32: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
+	41, // 33: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
+	43, // 34: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
+	51, // 35: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
+	45, // 36: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
+	47, // 37: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
+	49, // 38: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
+	38, // 39: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
+	39, // 40: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
+	53, // 41: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
+	4,  // 42: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	6,  // 43: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	8,  // 44: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	1,  // 45: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
+	3,  // 46: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
+	11, // 47: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	15, // 48: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	18, // 49: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	21, // 50: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	23, // 51: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	26, // 52: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	28, // 53: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	30, // 54: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	32, // 55: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	34, // 56: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	36, // 57: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	54, // 58: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	54, // 59: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	54, // 60: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	54, // 61: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	42, // 62: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
+	44, // 63: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
+	52, // 64: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
+	46, // 65: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
+	48, // 66: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
+	50, // 67: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
+	36, // 68: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
+	36, // 69: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
+	54, // 70: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	5,  // 71: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	7,  // 72: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	9,  // 73: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	2,  // 74: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
+	57, // 75: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
+	47, // [47:76] is the sub-list for method output_type
+	18, // [18:47] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_operator_proto_init() }
@@ -3738,14 +3991,14 @@ func file_entente_v1_operator_proto_init() {
 		return
 	}
 	file_entente_v1_federation_proto_init()
-	file_entente_v1_operator_proto_msgTypes[33].OneofWrappers = []any{}
+	file_entente_v1_operator_proto_msgTypes[37].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   51,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

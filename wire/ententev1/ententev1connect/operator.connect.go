@@ -115,6 +115,12 @@ const (
 	// OperatorServiceProveMemberProcedure is the fully-qualified name of the OperatorService's
 	// ProveMember RPC.
 	OperatorServiceProveMemberProcedure = "/entente.v1.OperatorService/ProveMember"
+	// OperatorServiceListLogsProcedure is the fully-qualified name of the OperatorService's ListLogs
+	// RPC.
+	OperatorServiceListLogsProcedure = "/entente.v1.OperatorService/ListLogs"
+	// OperatorServiceShowForkProcedure is the fully-qualified name of the OperatorService's ShowFork
+	// RPC.
+	OperatorServiceShowForkProcedure = "/entente.v1.OperatorService/ShowFork"
 )
 
 // OperatorServiceClient is a client for the entente.v1.OperatorService service.
@@ -146,6 +152,8 @@ type OperatorServiceClient interface {
 	ShowDirectory(context.Context, *connect.Request[ententev1.ShowDirectoryRequest]) (*connect.Response[ententev1.DirectoryHead], error)
 	AuditDirectory(context.Context, *connect.Request[ententev1.AuditDirectoryRequest]) (*connect.Response[ententev1.DirectoryAudit], error)
 	ProveMember(context.Context, *connect.Request[ententev1.ProveMemberRequest]) (*connect.Response[ententev1.DirectoryProof], error)
+	ListLogs(context.Context, *connect.Request[ententev1.ListLogsRequest]) (*connect.Response[ententev1.ListLogsResponse], error)
+	ShowFork(context.Context, *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.Fork], error)
 }
 
 // NewOperatorServiceClient constructs a client for the entente.v1.OperatorService service. By
@@ -321,6 +329,18 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("ProveMember")),
 			connect.WithClientOptions(opts...),
 		),
+		listLogs: connect.NewClient[ententev1.ListLogsRequest, ententev1.ListLogsResponse](
+			httpClient,
+			baseURL+OperatorServiceListLogsProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListLogs")),
+			connect.WithClientOptions(opts...),
+		),
+		showFork: connect.NewClient[ententev1.ShowForkRequest, ententev1.Fork](
+			httpClient,
+			baseURL+OperatorServiceShowForkProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ShowFork")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -353,6 +373,8 @@ type operatorServiceClient struct {
 	showDirectory     *connect.Client[ententev1.ShowDirectoryRequest, ententev1.DirectoryHead]
 	auditDirectory    *connect.Client[ententev1.AuditDirectoryRequest, ententev1.DirectoryAudit]
 	proveMember       *connect.Client[ententev1.ProveMemberRequest, ententev1.DirectoryProof]
+	listLogs          *connect.Client[ententev1.ListLogsRequest, ententev1.ListLogsResponse]
+	showFork          *connect.Client[ententev1.ShowForkRequest, ententev1.Fork]
 }
 
 // Status calls entente.v1.OperatorService.Status.
@@ -490,6 +512,16 @@ func (c *operatorServiceClient) ProveMember(ctx context.Context, req *connect.Re
 	return c.proveMember.CallUnary(ctx, req)
 }
 
+// ListLogs calls entente.v1.OperatorService.ListLogs.
+func (c *operatorServiceClient) ListLogs(ctx context.Context, req *connect.Request[ententev1.ListLogsRequest]) (*connect.Response[ententev1.ListLogsResponse], error) {
+	return c.listLogs.CallUnary(ctx, req)
+}
+
+// ShowFork calls entente.v1.OperatorService.ShowFork.
+func (c *operatorServiceClient) ShowFork(ctx context.Context, req *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.Fork], error) {
+	return c.showFork.CallUnary(ctx, req)
+}
+
 // OperatorServiceHandler is an implementation of the entente.v1.OperatorService service.
 type OperatorServiceHandler interface {
 	Status(context.Context, *connect.Request[ententev1.NodeStatusRequest]) (*connect.Response[ententev1.NodeStatus], error)
@@ -519,6 +551,8 @@ type OperatorServiceHandler interface {
 	ShowDirectory(context.Context, *connect.Request[ententev1.ShowDirectoryRequest]) (*connect.Response[ententev1.DirectoryHead], error)
 	AuditDirectory(context.Context, *connect.Request[ententev1.AuditDirectoryRequest]) (*connect.Response[ententev1.DirectoryAudit], error)
 	ProveMember(context.Context, *connect.Request[ententev1.ProveMemberRequest]) (*connect.Response[ententev1.DirectoryProof], error)
+	ListLogs(context.Context, *connect.Request[ententev1.ListLogsRequest]) (*connect.Response[ententev1.ListLogsResponse], error)
+	ShowFork(context.Context, *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.Fork], error)
 }
 
 // NewOperatorServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -690,6 +724,18 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("ProveMember")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceListLogsHandler := connect.NewUnaryHandler(
+		OperatorServiceListLogsProcedure,
+		svc.ListLogs,
+		connect.WithSchema(operatorServiceMethods.ByName("ListLogs")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceShowForkHandler := connect.NewUnaryHandler(
+		OperatorServiceShowForkProcedure,
+		svc.ShowFork,
+		connect.WithSchema(operatorServiceMethods.ByName("ShowFork")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/entente.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorServiceStatusProcedure:
@@ -746,6 +792,10 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceAuditDirectoryHandler.ServeHTTP(w, r)
 		case OperatorServiceProveMemberProcedure:
 			operatorServiceProveMemberHandler.ServeHTTP(w, r)
+		case OperatorServiceListLogsProcedure:
+			operatorServiceListLogsHandler.ServeHTTP(w, r)
+		case OperatorServiceShowForkProcedure:
+			operatorServiceShowForkHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -861,4 +911,12 @@ func (UnimplementedOperatorServiceHandler) AuditDirectory(context.Context, *conn
 
 func (UnimplementedOperatorServiceHandler) ProveMember(context.Context, *connect.Request[ententev1.ProveMemberRequest]) (*connect.Response[ententev1.DirectoryProof], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ProveMember is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListLogs(context.Context, *connect.Request[ententev1.ListLogsRequest]) (*connect.Response[ententev1.ListLogsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ListLogs is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ShowFork(context.Context, *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.Fork], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ShowFork is not implemented"))
 }
