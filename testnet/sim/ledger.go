@@ -52,7 +52,7 @@ func (l *ledger) write(from, to *person, out map[*person]bool) string {
 func (l *ledger) show(p *person, s device.Shown) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s.Event == "room" && (s.State == "gap" || s.State == "reset") { // a reset says that words were lost
+	if s.Event == "room" && (s.State == "gap" || s.State == "reset" || s.State == "resynced") { // each says that words are missing
 		l.gaps[p] = true
 	}
 	if s.Event != "message" {
