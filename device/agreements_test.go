@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/node"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
@@ -137,6 +138,34 @@ func TestAnAgreementThatGoesBehindTheKnownOneIsRefusedAndSaid(t *testing.T) {
 		edit(body)
 		if err := take(body); err == nil {
 			t.Errorf("an agreement %s was taken", name)
+		}
+	}
+}
+
+func TestWhichAgreementsGoBehindTheKnownOne(t *testing.T) {
+	from := time.Unix(1_800_000_000, 0)
+	known := &agreed{Version: 3, Hash: [32]byte{3}, Terms: identity.Terms{ValidFrom: from}}
+	shown := func(version uint64, hash byte, later time.Duration) *identity.Agreement {
+		return &identity.Agreement{Version: version, Hash: [32]byte{hash}, Terms: identity.Terms{ValidFrom: from.Add(later)}}
+	}
+	for _, c := range []struct {
+		name  string
+		known *agreed
+		shown *identity.Agreement
+		older bool
+	}{
+		{"the same", known, shown(3, 3, 0), false},
+		{"the one before", known, shown(2, 2, 0), true},
+		{"another text of the same version", known, shown(3, 9, 0), true},
+		{"the next", known, shown(4, 4, 0), false},
+		{"a later one, some missed", known, shown(9, 9, 0), false},
+		{"the first one again", known, shown(1, 1, 0), true},
+		{"a new agreement that begins later", known, shown(1, 1, time.Second), false},
+		{"the first that is shown", nil, shown(1, 1, 0), false},
+		{"the first after a node that could not say", &agreed{}, shown(2, 2, 0), false},
+	} {
+		if got := c.known.older(c.shown); got != c.older {
+			t.Errorf("%s: %t", c.name, got)
 		}
 	}
 }

@@ -16,6 +16,12 @@ import (
 // maxAgreement bounds the note of an agreement, in bytes.
 const maxAgreement = 8 << 10
 
+// Words about amendments that a partner may have considered: each can cost a write.
+const (
+	AmendRate  = 0.1 // a second
+	AmendBurst = 30
+)
+
 // amendment is other terms for an agreement, signed by one side (docs/protocol.md 5.8).
 type amendment struct {
 	Note           string    `json:"note"`
@@ -357,6 +363,9 @@ func (f *Federation) amendAnswer(ctx context.Context, p *partner, q *pb.AmendQue
 	answer := &pb.AmendAnswer{}
 	if len(q.GetNote()) > maxAgreement || q.GetNote() == "" && len(q.GetWithdrawn()) != 32 {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a word about an amendment of %d bytes", len(q.GetNote()))
+	}
+	if wait := p.amends.take(f.clock.Now(), 1); wait > 0 {
+		return nil, &wire.StatusError{Status: wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, "too many words about amendments"), wait)}
 	}
 	f.making.Lock()
 	defer f.making.Unlock()

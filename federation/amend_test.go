@@ -202,6 +202,25 @@ func TestAProposalThatIsNotWhatItSaysIsRefused(t *testing.T) {
 	}
 }
 
+func TestAPartnerThatKeepsProposingIsSlowedDown(t *testing.T) {
+	a, b := pair(t)
+	_, st := a.fed.find(b.org.ID).recorded()
+	var last error
+	for i := range 2 * AmendBurst {
+		terms := stricter(a.info(b))
+		terms.FileSize = uint64(i + 1)
+		note, err := identity.SignAgreement(st.agreement.Amend(terms), a.fed.opts.AgreementKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, last = says(b, a, &pb.AmendQuery{Note: note})
+	}
+	refusedWith(t, last, pb.Code_CODE_RATE_LIMITED)
+	if got := b.info(a).Offered.Terms.FileSize; got < AmendBurst/2 || got > AmendBurst+1 {
+		t.Errorf("the proposal that waits is number %d", got)
+	}
+}
+
 func TestAnOldVersionThatIsShownAgainChangesNothing(t *testing.T) {
 	a, b := pair(t)
 	ctx := context.Background()

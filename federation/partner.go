@@ -29,6 +29,7 @@ type partner struct {
 
 	bytes, queries *bucket
 	files          *bucket // bytes of files handed out
+	amends         *bucket // words about amendments: each may be written down
 
 	mu        sync.Mutex
 	items     *bucket // new with every agreement
@@ -101,6 +102,7 @@ func (f *Federation) newPartner(id wire.OrganizationID) *partner {
 		bytes:   newBucket(float64(l.Bytes), float64(2*l.Bytes)),
 		queries: newBucket(l.Queries, 10*l.Queries),
 		files:   newBucket(float64(l.Files), float64(2*l.Files)),
+		amends:  newBucket(AmendRate, AmendBurst),
 	}
 }
 

@@ -10,6 +10,9 @@ import (
 
 // holdsText says what holds in a room, in a line.
 func holdsText(e *device.Effective) string {
+	if e == nil {
+		return "not known"
+	}
 	files := "no files"
 	if e.FileSize > 0 {
 		files = "files up to " + bytesText(e.FileSize)
@@ -20,6 +23,9 @@ func holdsText(e *device.Effective) string {
 // agreedText names the agreements of a room, a line each.
 func agreedText(e *device.Effective) string {
 	var b strings.Builder
+	if e == nil {
+		return ""
+	}
 	for _, a := range e.Agreements {
 		said := "none that this device knows of"
 		if a.Version > 0 {
