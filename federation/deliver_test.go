@@ -112,6 +112,14 @@ func TestARefusalForGoodIsSettledAndRepeated(t *testing.T) {
 	}
 }
 
+func TestAStatusThatNobodyKnowsIsARefusalForGoodInOurOwnWords(t *testing.T) {
+	a, b := pair(t)
+	b.handler.set(func(h *handler) {
+		h.judge = func(it *pb.Item) *pb.Status { return &pb.Status{Code: 999, Detail: "of another world"} }
+	})
+	a.outbox.answeredWith(t, a.sends(b, 1, "x"), pb.Code_CODE_UNSUPPORTED)
+}
+
 func TestAFailedCommitLeavesTheItemOpen(t *testing.T) {
 	a, b := pair(t)
 	b.handler.set(func(h *handler) { h.fail = true })

@@ -448,6 +448,7 @@ func (f *Federation) settle(ctx context.Context, p *partner, b *backlog, batch [
 		if s.Number != number || s.Status == nil {
 			return 0, fmt.Errorf("%w: a status for number %d where %d was sent", wire.ErrMalformed, s.Number, number)
 		}
+		s.Status = wire.Heard(s.Status)
 		f.metrics.sent.WithLabelValues(wire.CodeName(s.Status.Code)).Inc()
 		if !staysOpen(batch[i].item, s.Status.Code) {
 			s.Status.Detail = short(s.Status.Detail)

@@ -86,6 +86,16 @@ func CodeName(c pb.Code) string {
 	return "unknown"
 }
 
+// Heard is another side's status as this one understands it: a code that is not known here,
+// of a later version or made up, becomes unsupported, which is as permanent. What is passed
+// on or stated under our own signature is in the closed set.
+func Heard(st *pb.Status) *pb.Status {
+	if _, ok := codes[st.GetCode()]; ok {
+		return st
+	}
+	return Status(pb.Code_CODE_UNSUPPORTED, "the partner answered with a status that is not known here")
+}
+
 // ClassOf returns the class of a code; an unknown code is Permanent, so that
 // nobody retries for ever what he does not understand.
 func ClassOf(c pb.Code) StatusClass {

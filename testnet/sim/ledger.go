@@ -72,6 +72,9 @@ func (l *ledger) show(p *person, s device.Shown) {
 	if s.From != w.from.address() {
 		l.faults = append(l.faults, fmt.Sprintf("%s was shown %q as from %s", p.name, s.Text, s.From))
 	}
+	if p.home.alter != nil {
+		return // a hostile node's own people see what it likes
+	}
 	at := l.order[s.Room]
 	if at == nil {
 		at = make(map[uint64]string)
