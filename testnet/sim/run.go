@@ -298,13 +298,25 @@ func (t *talk) rest() (quiet bool, err error) {
 		if err := errors.Join(errs...); err != nil {
 			return false, err
 		}
-		synctest.Wait()
-		if busy := t.busy(); busy == "" {
+		if t.quiet() {
 			return true, nil
 		}
 		time.Sleep(20 * time.Second)
 	}
 	return false, nil
+}
+
+// quiet looks twice: nodes are asked one after the other, and what one hands to another
+// meanwhile is seen at neither.
+func (t *talk) quiet() bool {
+	for range 2 {
+		synctest.Wait()
+		if t.busy() != "" {
+			return false
+		}
+		time.Sleep(2 * time.Second)
+	}
+	return true
 }
 
 // end stops everything.
