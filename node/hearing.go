@@ -115,7 +115,9 @@ func (n *Node) heedOwn(head *identity.Checkpoint) error {
 	if err != nil || head.Size < size || head.Size == size && head.Root == root {
 		return err
 	}
-	n.log.Error("others hold a head of our directory that we do not have: records are lost, or somebody else has its key", "size", head.Size, "ours", size)
+	for _, p := range n.fed.Partners() { // somebody holds it: follow asks who
+		n.replicas.due(p.ID)
+	}
 	return nil
 }
 

@@ -98,6 +98,7 @@ type Node struct {
 	heads     heads
 	replicas  *replicas
 	heard     *hearing
+	adopting  adopting
 	validator mls.CredentialValidator
 	revoking  sync.Mutex // one revocation is followed up at a time
 

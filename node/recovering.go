@@ -21,6 +21,9 @@ func (n *Node) signs() error {
 	if n.recovering() {
 		return wire.Refuse(pb.Code_CODE_RECOVERING, "the node has lost records and signs nothing: its operator sees more in entente node status")
 	}
+	if n.directoryBehind() {
+		return wire.Refuse(pb.Code_CODE_RECOVERING, "the directory is behind what was signed of it: partners are asked for the rest")
+	}
 	return nil
 }
 

@@ -224,8 +224,11 @@ func (n *Node) dropReplica(ctx context.Context, id wire.OrganizationID) {
 	}
 }
 
-// follow asks a partner for its head and takes it.
+// follow asks a partner what it holds of our log, and for its own head, and takes it.
 func (n *Node) follow(ctx context.Context, id wire.OrganizationID) error {
+	if err := n.checkOwn(ctx, id); err != nil {
+		return err
+	}
 	size, _, err := n.dir.Head()
 	if err != nil {
 		return err

@@ -70,6 +70,8 @@ type Directory struct {
 	names   map[string]wire.MemberID
 	devices map[wire.DeviceID]wire.MemberID // active ones
 	log     logState
+	adopted uint64          // leaves before were taken over: records of them may be missing
+	lost    []wire.MemberID // whose newer records are; under write
 	rates   claimRates
 }
 
@@ -107,7 +109,7 @@ func Open(ctx context.Context, s *store.Store, o Options) (*Directory, error) {
 	d := &Directory{store: s, opts: o, members: make(map[wire.MemberID]*entry), names: make(map[string]wire.MemberID),
 		devices: make(map[wire.DeviceID]wire.MemberID)}
 	d.rates.init()
-	if err := d.log.load(s); err != nil {
+	if err := errors.Join(d.log.load(s), d.loadAdopted()); err != nil {
 		return nil, err
 	}
 	var after []byte

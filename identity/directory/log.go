@@ -127,7 +127,6 @@ func (r hashReader) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 // may be without a row, and every root leaf has to be the root of what stands before it.
 // So a row that was rolled back or lost is named.
 func (d *Directory) checkLog() error {
-	newest := make(map[[32]byte]uint64)
 	for i := range d.log.size {
 		leaf, err := d.Leaf(i)
 		if err != nil {
@@ -138,25 +137,12 @@ func (d *Directory) checkLog() error {
 		case !ok:
 			return fmt.Errorf("directory: leaf %d has %d bytes", i, len(leaf))
 		case e.Label != prefix.Label{}:
-			newest[e.Label] = i
 			d.log.labels = d.log.labels.Set(e)
 		case e != rootLeaf(d.log.labels):
 			return fmt.Errorf("directory: leaf %d is not the root of what stands before it", i)
 		}
 	}
-	if len(newest) != len(d.members) {
-		return fmt.Errorf("directory: %d members where the log has %d", len(d.members), len(newest))
-	}
-	rows := make(map[uint64]bool)
-	for _, e := range d.members {
-		rows[e.row.Leaf] = true
-	}
-	for _, i := range newest {
-		if !rows[i] {
-			return fmt.Errorf("directory: leaf %d is newer than its member's row", i)
-		}
-	}
-	return nil
+	return d.findLost()
 }
 
 // checkLeaf compares a stored member with its leaf: a row that the log does not
