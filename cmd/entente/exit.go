@@ -82,7 +82,7 @@ func exitCode(err error) int {
 
 // hints say what a person can do about a status.
 var hints = map[pb.Code]string{
-	pb.Code_CODE_NO_AGREEMENT:    "ask your administrator for an agreement: entente partner invite NAME",
+	pb.Code_CODE_NO_AGREEMENT:    "ask your administrator for an agreement, or one that allows it: entente partner invite, show, amend",
 	pb.Code_CODE_SUSPENDED:       "nothing is sent until it is resumed: ask your administrator; entente partner show NAME",
 	pb.Code_CODE_UNKNOWN_MEMBER:  "check the spelling of the name before the @",
 	pb.Code_CODE_UNREACHABLE:     "nothing is lost: it is sent when the partner is back; see entente node status",
