@@ -91,7 +91,10 @@ func (r *replicas) due(id wire.OrganizationID) {
 // cost nothing, and others no more than a question a second.
 func (r *replicas) hinted(id wire.OrganizationID, size uint64) {
 	c, err := r.of(id)
-	if err != nil || size <= c.State().Size {
+	if err != nil {
+		return
+	}
+	if s := c.State(); size < s.Size || size == s.Size && s.Problem == "" { // with a problem: it may be over
 		return
 	}
 	r.mu.Lock()
