@@ -1,0 +1,116 @@
+package sim
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/entente-im/entente/device"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// TestAMemberComesBackAfterFortyDays: the room has moved on, its log has let go of what the
+// member would need to follow, and what was written for it has expired.
+func TestAMemberComesBackAfterFortyDays(t *testing.T) {
+	root := ramFolder(t)
+	synctest.Test(t, func(t *testing.T) {
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, w := context.Background(), newWorld(1, root)
+		acme, err := w.site(templates(), "acme.example", nil)
+		must(err)
+		globex, err := w.site(templates(), "globex.example", nil)
+		must(err)
+		defer func() { must(acme.halt()); must(globex.halt()) }()
+		must(agree(ctx, acme, globex))
+		alice, err := w.person(ctx, acme, "alice")
+		must(err)
+		defer alice.close()
+		carol, err := w.person(ctx, acme, "carol")
+		must(err)
+		defer carol.close()
+		bob, err := w.person(ctx, globex, "bob")
+		must(err)
+		defer bob.close()
+		var room wire.RoomID
+		must(alice.change("create", func(ctx context.Context, s *device.Sender) (err error) {
+			room, err = s.CreateRoom(ctx, "Harbour", device.RoomOptions{Members: []wire.Address{
+				{Name: "carol", Organization: acme.name}, {Name: "bob", Organization: globex.name}}})
+			return err
+		}))
+		say := func(from *person) string {
+			text := w.ledger.write(from, nil, nil)
+			must(from.send(nil, room, text))
+			return text
+		}
+		must(carol.visit(0))
+		until(t, bob, func() bool { d, _ := bob.now(); return len(d.Rooms()) == 1 })
+		say(bob)
+		// bob is away. The room has a new epoch every four days, and something to say in each.
+		for day := range 10 {
+			role := wire.RoleGuest
+			if day%2 == 1 {
+				role = wire.RoleMember
+			}
+			must(alice.change("role", func(ctx context.Context, s *device.Sender) error {
+				return s.SetRole(ctx, room, wire.Address{Name: "carol", Organization: acme.name}, role)
+			}))
+			say(alice)
+			must(carol.visit(0))
+			// The nodes sleep: a second of theirs costs as much as one of a day's work.
+			must(acme.halt())
+			must(globex.halt())
+			time.Sleep(4 * 24 * time.Hour)
+			must(acme.start())
+			must(globex.start())
+		}
+		until(t, alice, func() bool { return partnersLinked(ctx, acme) })
+		until(t, bob, func() bool {
+			must(alice.visit(0))
+			d, _ := bob.now()
+			a, _ := alice.now()
+			return len(d.Rooms()) == 1 && d.Rooms()[0].State == "open" && d.Rooms()[0].Code == a.Rooms()[0].Code
+		})
+		after := say(alice)
+		until(t, bob, func() bool {
+			w.ledger.mu.Lock()
+			defer w.ledger.mu.Unlock()
+			return w.ledger.texts[after].shown[bob] == 1
+		})
+		back := say(bob)
+		until(t, carol, func() bool {
+			w.ledger.mu.Lock()
+			defer w.ledger.mu.Unlock()
+			return w.ledger.texts[back].shown[carol] == 1
+		})
+		if !w.ledger.gaps[bob] || len(w.ledger.faults) > 0 {
+			t.Errorf("bob was told of the gap: %t; faults %v", w.ledger.gaps[bob], w.ledger.faults)
+		}
+	})
+}
+
+// until has a person visit until something is so.
+func until(t *testing.T, p *person, so func() bool) {
+	t.Helper()
+	for range 60 {
+		if err := p.visit(0); err == nil && so() {
+			return
+		}
+		time.Sleep(20 * time.Second)
+	}
+	d, _ := p.now()
+	t.Fatalf("%s: not within 20 minutes: %+v", p.name, d.Rooms())
+}
+
+func partnersLinked(ctx context.Context, s *site) bool {
+	a, err := s.operator.Status(ctx, connect.NewRequest(&pb.NodeStatusRequest{}))
+	return err == nil && len(a.Msg.Partners) == 1 && a.Msg.Partners[0].State == "connected"
+}
