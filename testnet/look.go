@@ -112,6 +112,9 @@ func copyFolder(to, from string) error {
 		if d.IsDir() {
 			return os.MkdirAll(target, 0o700)
 		}
+		if !d.Type().IsRegular() {
+			return nil // a socket
+		}
 		b, err := os.ReadFile(path)
 		if err != nil {
 			return skipGone(err)

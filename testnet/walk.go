@@ -125,6 +125,8 @@ var walkSteps = []step{
 	{"both sign stricter terms; what breaks them is refused", (*walk).termsRefused},
 	{"globex suspends acme, and resumes", (*walk).suspends},
 	{"acme puts globex in quarantine, and releases it", (*walk).quarantines},
+	{"acme, restored from a copy, takes its directory back", (*walk).restoresDirectory},
+	{"initech shows two pasts; both partners prove it offline", (*walk).splitView},
 }
 
 func (w *walk) startBoth(ctx context.Context) (string, error) {
