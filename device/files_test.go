@@ -190,7 +190,7 @@ func TestAFileThatIsAlteredOnTheNodeIsNeverSaved(t *testing.T) {
 func TestABurnedOrDeletedFileCannotBeFetchedAnyMore(t *testing.T) {
 	p := newPair(t)
 	path, _ := fileOf(t, "burn.bin", 1000)
-	if err := p.alice.sendFile(t, p.bob.Address(), path, SendOptions{Burn: time.Second}, noStep); err != nil {
+	if err := p.alice.sendFile(t, p.bob.Address(), path, SendOptions{Burn: 5 * time.Second}, noStep); err != nil {
 		t.Fatal(err)
 	}
 	id := idOf(t, p.bob.theFile(t))

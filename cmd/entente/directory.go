@@ -7,10 +7,11 @@ import (
 	"os"
 	"time"
 
-	"github.com/entente-im/entente/identity"
-	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/entente-im/entente/identity"
+	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
 func directoryCommand() *cobra.Command {
@@ -83,7 +84,7 @@ show that the log has no such member. Anybody verifies it without a network.`,
 		if err != nil {
 			return err
 		}
-		b, err := protojson.MarshalOptions{UseProtoNames: true, Multiline: true}.Marshal(p)
+		b, err := proofFile(p)
 		if err == nil {
 			_, err = fmt.Fprintln(c.OutOrStdout(), string(b))
 		}

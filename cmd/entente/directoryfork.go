@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/entente-im/entente/identity"
-	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/entente-im/entente/identity"
+	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
 func directoryPartners() *cobra.Command {
@@ -66,7 +67,7 @@ Anybody verifies it with entente directory verify, without a network.`,
 		if err != nil {
 			return err
 		}
-		b, err := protojson.MarshalOptions{UseProtoNames: true, Multiline: true}.Marshal(f)
+		b, err := proofFile(f)
 		if err == nil {
 			_, err = fmt.Fprintln(c.OutOrStdout(), string(b))
 		}

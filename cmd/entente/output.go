@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -143,4 +144,16 @@ func defaultDir(name string) string {
 		base = filepath.Join(home, ".local", "share")
 	}
 	return filepath.Join(base, "entente", name)
+}
+
+// proofFile is a proof as a file that is handed on: the same bytes each time, which
+// protojson alone does not promise.
+func proofFile(m proto.Message) ([]byte, error) {
+	b, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = json.Indent(&out, b, "", "  ")
+	return out.Bytes(), err
 }
