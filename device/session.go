@@ -21,6 +21,7 @@ type link struct {
 	trouble   chan error    // the last reason for not being connected
 	settled   chan struct{} // poked when a submission was answered
 	welcomed  chan struct{} // closed when the node has welcomed this device
+	read      chan struct{} // closed when the mailbox was empty for the first time
 	ended     chan error    // Run has returned
 	stop      context.CancelFunc
 	stays     bool                     // through outages
@@ -41,12 +42,12 @@ const (
 func (d *Device) connectSession(ctx context.Context, stays bool) (*link, error) {
 	ctx, stop := context.WithCancel(ctx)
 	l := &link{d: d, stays: stays, drained: make(chan struct{}, 1), trouble: make(chan error, 1), settled: make(chan struct{}, 1),
-		welcomed: make(chan struct{}), ended: make(chan error, 1), stop: stop,
+		welcomed: make(chan struct{}), read: make(chan struct{}), ended: make(chan error, 1), stop: stop,
 		proposals: make(map[wire.RoomID][]uint64), held: make(map[wire.RoomID]error)}
 	var err error
 	l.client, err = d.home.Session(session.ClientOptions{
 		Mark: d.mark, Handler: l.handle, Welcomed: l.greeted,
-		Drained: func() { poke(l.drained) },
+		Drained: func() { closeOnce(l.read); poke(l.drained) },
 		State:   l.state,
 	})
 	if err != nil {
@@ -111,6 +112,15 @@ func (l *link) handle(ctx context.Context, ds []*pb.Deliver) ([]uint64, error) {
 	return unreadable, err
 }
 
+// closeOnce is called by the session's one reader.
+func closeOnce(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+		close(c)
+	}
+}
+
 func poke(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -123,6 +133,9 @@ func poke(c chan struct{}) {
 // leave.
 func (l *link) submitWaiting(ctx context.Context) error {
 	if err := l.ready(ctx); err != nil {
+		return err
+	}
+	if err := l.hasRead(ctx); err != nil {
 		return err
 	}
 	l.d.mu.Lock()
@@ -151,6 +164,27 @@ func (l *link) submitWaiting(ctx context.Context) error {
 	}
 	_, err = l.submitAll(ctx)
 	return err
+}
+
+// readPatience is how long this device reads before it writes.
+const readPatience = 10 * time.Second
+
+// hasRead waits until the mailbox is empty, or for a while: who writes first is told that
+// the room has moved on, goes over to its epoch by the hub's log, and has no keys any more
+// for what waits in the mailbox from several epochs before.
+func (l *link) hasRead(ctx context.Context) error {
+	timer := time.NewTimer(readPatience)
+	defer timer.Stop()
+	select {
+	case <-l.read:
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-l.ended:
+		l.ended <- err
+		return err
+	}
+	return nil
 }
 
 // submitAll hands over every message that may be encrypted now, and lists what waits.
