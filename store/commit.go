@@ -149,7 +149,9 @@ func (s *Store) writeGroup(group []*request) error {
 	places := s.lay(g, group)
 	if wait := s.o.hooks.answerBeforeWrite; wait != nil {
 		for _, r := range group {
-			r.done <- nil
+			if r.done != nil { // nobody waits for what reclaim moves
+				r.done <- nil
+			}
 		}
 		wait()
 	}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -86,4 +87,21 @@ func TestTheKillCheckCatchesAnEngineThatAnswersBeforeItWrites(t *testing.T) {
 		t.Fatal("the check found nothing")
 	}
 	t.Logf("found: %s", lost[0])
+}
+
+// A wrong engine must go on until it is caught: nobody waits for what reclaim moves.
+func TestAnEngineThatAnswersBeforeItWritesStillReclaims(t *testing.T) {
+	o := testOptions(t.TempDir(), newTestClock())
+	o.hooks.answerBeforeWrite = func() {}
+	s := openStore(t, o)
+	deposit(t, s, "survivor", time.Hour, 1)
+	filler := strings.Repeat("f", 64<<10)
+	for range 200 {
+		lsn := deposit(t, s, filler, time.Hour, 3)
+		var b Batch
+		b.Ack(3, lsn)
+		commit(t, s, &b)
+	}
+	waitFor(t, "reclaim", func() bool { return s.Status().Bytes <= 4<<20 })
+	closeStore(t, s)
 }

@@ -79,11 +79,12 @@ func (l *ledger) broken() (out []string) {
 }
 
 // killNode kills a node with SIGKILL at random moments while alice sends through it,
-// and returns what was broken at bob's.
+// and returns what was broken at bob's. The right build sets everything up: a wrong one
+// may refuse a device for what it has not written yet, which is not what is looked for.
 func killNode(t *testing.T, binary string, rounds int) (*ledger, []string) {
 	t.Helper()
 	root, l := t.TempDir(), newLedger()
-	acme, err := NewOrganization(t.Context(), binary, root, "acme.example", time.Hour)
+	acme, err := NewOrganization(t.Context(), buildBinary(t), root, "acme.example", time.Hour)
 	if err == nil {
 		err = acme.raiseLimits()
 	}
@@ -96,6 +97,11 @@ func killNode(t *testing.T, binary string, rounds int) (*ledger, []string) {
 	t.Cleanup(acme.Stop)
 	alice, bob := openNew(t, acme, root, "alice"), openNew(t, acme, root, "bob")
 	if err := l.settle(t.Context(), alice, bob); err != nil {
+		t.Fatal(err)
+	}
+	acme.Stop()
+	acme.binary = binary
+	if err := acme.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	sent := 0
