@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -10,13 +11,15 @@ import (
 	"github.com/entente-im/entente/wire"
 )
 
-// How far a worker looks ahead in its partner's outbox. Fairness between rooms
-// reaches as far as this, and so does the memory that a partner costs.
+// How far a worker looks ahead in its partner's outbox, and what it sends at once.
+// Fairness between rooms reaches as far as it looks: farther than an outbox is filled
+// by messages and control (mailbox.OutboxEnvelopes, OutboxControl). Only what is sent
+// next is opened, so that looking costs some 64 bytes an item.
 const (
-	LookaheadItems = 1_024
-	LookaheadBytes = 4 << 20
-	BatchItems     = wire.MaxDeliverItems
-	BatchBytes     = 2 << 20 // but one item always fits
+	Lookahead  = 1 << 17
+	listPage   = 4_096
+	BatchItems = wire.MaxDeliverItems
+	BatchBytes = 2 << 20 // but one item always fits
 )
 
 // Waiting of a room whose item was refused for now.
@@ -27,15 +30,13 @@ const (
 
 // backlog is what a worker has before it of its partner's outbox: entries by room,
 // in order, taken in turns. A room whose item was refused for now is held: nothing
-// of it overtakes that item, and nothing of it stays in memory meanwhile.
+// of it overtakes that item.
 type backlog struct {
-	cursor  uint64 // the highest number fetched
-	skipped uint64 // the lowest number of a held room that was passed over; 0: none
-	rooms   map[wire.RoomID][]*entry
+	cursor  uint64 // the highest number listed
+	rooms   map[wire.RoomID][]entry
 	turn    []wire.RoomID // rooms with entries, the next one first
 	held    map[wire.RoomID]hold
 	entries int
-	bytes   int
 
 	// Messages are passed over for the life of the link while one side has the other in
 	// quarantine; what follows them in their rooms is not.
@@ -43,13 +44,17 @@ type backlog struct {
 	parked  uint64 // the lowest number of a message that was passed over; 0: none
 }
 
-// entry is an item with what the worker needs to know of it.
+// entry is an item that waits, unopened.
 type entry struct {
-	item     *pb.Item
-	room     wire.RoomID // zero for what has none
-	deadline time.Time   // zero for none
-	message  bool
-	size     int
+	number uint64
+	room   wire.RoomID
+	size   int
+}
+
+// opened is an entry with its item.
+type opened struct {
+	entry
+	item *pb.Item
 }
 
 // hold is a room's pause. It is kept for a while after it is over, so that the next
@@ -61,69 +66,41 @@ type hold struct {
 }
 
 func newBacklog() *backlog {
-	return &backlog{rooms: map[wire.RoomID][]*entry{}, held: map[wire.RoomID]hold{}}
-}
-
-func newEntry(it *pb.Item) *entry {
-	b := it.GetBundle()
-	e := &entry{item: it, size: 256 + len(it.GetEnvelope().GetCore()) +
-		len(b.GetCommit()) + len(b.GetWelcome()) + len(b.GetGroupInfo()) + len(b.GetTree())}
-	if core, err := wire.ParseCore(it.GetEnvelope().GetCore()); err == nil {
-		e.room, e.deadline = wire.RoomID(core.Room), wire.DeadlineOf(core)
-		e.message = core.Class == pb.Class_CLASS_MESSAGE
-	}
-	return e
+	return &backlog{rooms: map[wire.RoomID][]entry{}, held: map[wire.RoomID]hold{}}
 }
 
 // wants reports whether there is space to look further ahead.
-func (b *backlog) wants() bool { return b.entries < LookaheadItems/2 && b.bytes < LookaheadBytes/2 }
+func (b *backlog) wants() bool { return b.entries < Lookahead }
 
-// add takes items that were fetched after the cursor.
-func (b *backlog) add(items []*pb.Item) {
+// add takes items that were listed after the cursor.
+func (b *backlog) add(items []Listed) {
 	for _, it := range items {
 		b.cursor = max(b.cursor, it.Number)
-		e := newEntry(it)
-		if b.parking && e.message {
+		if b.parking && it.Message {
 			if b.parked == 0 {
 				b.parked = it.Number // numbers rise
 			}
 			continue
 		}
-		line := b.rooms[e.room]
-		if len(line) > 0 && line[len(line)-1].item.Number >= it.Number {
-			continue // looked at again after a hold
-		}
-		if h, ok := b.held[e.room]; ok && !h.over {
-			b.skip(it.Number)
-			continue
-		}
+		line := b.rooms[it.Room]
 		if len(line) == 0 {
-			b.turn = append(b.turn, e.room)
+			b.turn = append(b.turn, it.Room)
 		}
-		b.rooms[e.room] = append(line, e)
+		b.rooms[it.Room] = append(line, entry{it.Number, it.Room, 256 + it.Size})
 		b.entries++
-		b.bytes += e.size
-	}
-}
-
-func (b *backlog) skip(number uint64) {
-	if b.skipped == 0 || number < b.skipped {
-		b.skipped = number
 	}
 }
 
 // batch returns the next entries, one of each room in turns; they stay in the
-// backlog until they are answered. What has passed its deadline is dropped: the
-// mailbox reports it, and nothing is to arrive after it was reported expired.
-func (b *backlog) batch(now time.Time) []*entry {
-	b.expire(now)
-	var out []*entry
+// backlog until they are answered.
+func (b *backlog) batch() []entry {
+	var out []entry
 	size := 0
 	for depth, more := 0, true; more; depth++ {
 		more = false
 		for _, id := range b.turn {
 			line := b.rooms[id]
-			if depth >= len(line) {
+			if depth >= len(line) || b.waits(id) {
 				continue
 			}
 			e := line[depth]
@@ -139,14 +116,54 @@ func (b *backlog) batch(now time.Time) []*entry {
 	return out
 }
 
-func (b *backlog) expire(now time.Time) {
-	for _, id := range slices.Clone(b.turn) {
-		for _, e := range slices.Clone(b.rooms[id]) {
-			if !e.deadline.IsZero() && !e.deadline.After(now) {
+// waits reports whether a room is held.
+func (b *backlog) waits(id wire.RoomID) bool {
+	h, ok := b.held[id]
+	return ok && !h.over
+}
+
+// open fetches the items of a batch. What has left the outbox or passed its deadline is
+// forgotten: the mailbox reports it, and nothing is to arrive after it was reported
+// expired.
+func (b *backlog) open(batch []entry, fetch func([]uint64) ([]*pb.Item, error), now time.Time) ([]opened, error) {
+	numbers := make([]uint64, len(batch))
+	for i, e := range batch {
+		numbers[i] = e.number
+	}
+	items, err := fetch(numbers)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]opened, 0, len(items))
+	for _, e := range batch {
+		if len(items) == 0 || items[0].Number != e.number {
+			b.remove(e)
+			continue
+		}
+		it := items[0]
+		items = items[1:]
+		if core, err := wire.ParseCore(it.GetEnvelope().GetCore()); err == nil {
+			if at := wire.DeadlineOf(core); !at.IsZero() && !at.After(now) {
 				b.remove(e)
+				continue
 			}
 		}
+		out = append(out, opened{e, it})
 	}
+	return out, nil
+}
+
+// sizeOf is what an item counts in bytes, with what it costs to handle any.
+func sizeOf(it *pb.Item) int {
+	b := it.GetBundle()
+	return 256 + len(it.GetEnvelope().GetCore()) +
+		len(b.GetCommit()) + len(b.GetWelcome()) + len(b.GetGroupInfo()) + len(b.GetTree())
+}
+
+// isMessage reports whether an item is of class message.
+func isMessage(it *pb.Item) bool {
+	core, err := wire.ParseCore(it.GetEnvelope().GetCore())
+	return err == nil && core.Class == pb.Class_CLASS_MESSAGE
 }
 
 // rotate lets another room begin the next batch.
@@ -157,72 +174,58 @@ func (b *backlog) rotate() {
 }
 
 // answered removes what a batch decided and holds the rooms of what it left open;
-// open says for each such number how long the partner wants to be left alone.
-func (b *backlog) answered(batch []*entry, open map[uint64]time.Duration, now time.Time) {
+// left says for each such number how long the partner wants to be left alone.
+func (b *backlog) answered(batch []opened, left map[uint64]time.Duration, now time.Time) {
 	for _, e := range batch {
-		if after, ok := open[e.item.Number]; ok {
+		if after, ok := left[e.number]; ok {
 			b.hold(e.room, after, now)
 			continue
 		}
 		if h, ok := b.held[e.room]; ok && h.over {
 			delete(b.held, e.room)
 		}
-		b.remove(e)
+		b.remove(e.entry)
 	}
 }
 
-func (b *backlog) remove(e *entry) {
+func (b *backlog) remove(e entry) {
 	line := b.rooms[e.room]
-	i := slices.Index(line, e)
-	if i < 0 {
-		return // its room is held
+	i, ok := slices.BinarySearchFunc(line, e.number, func(e entry, n uint64) int { return cmp.Compare(e.number, n) })
+	switch {
+	case !ok:
+		return
+	case len(line) == 1:
+		delete(b.rooms, e.room)
+		b.turn = slices.DeleteFunc(b.turn, func(x wire.RoomID) bool { return x == e.room })
+	case i == 0: // as nearly always
+		b.rooms[e.room] = line[1:]
+	default:
+		b.rooms[e.room] = slices.Delete(line, i, i+1)
 	}
 	b.entries--
-	b.bytes -= e.size
-	if len(line) == 1 {
-		b.forget(e.room)
+}
+
+// hold has a room wait. Several items of a batch hold it once.
+func (b *backlog) hold(id wire.RoomID, after time.Duration, now time.Time) {
+	if b.waits(id) {
 		return
 	}
-	b.rooms[e.room] = slices.Delete(line, i, i+1)
-}
-
-func (b *backlog) forget(id wire.RoomID) {
-	delete(b.rooms, id)
-	b.turn = slices.DeleteFunc(b.turn, func(x wire.RoomID) bool { return x == id })
-}
-
-// hold drops a room's entries from memory until its pause is over; they are fetched
-// again then, so that what was dropped from the outbox meanwhile is not sent.
-func (b *backlog) hold(id wire.RoomID, after time.Duration, now time.Time) {
-	h, ok := b.held[id]
-	if ok && !h.over {
-		return // held by an item before it in the same batch
-	}
+	h := b.held[id]
 	h.length = min(max(2*h.length, HoldFloor), HoldCeiling)
 	h.until, h.over = now.Add(min(max(h.length, after), HoldCeiling)), false
 	b.held[id] = h
-	for _, e := range b.rooms[id] {
-		b.entries--
-		b.bytes -= e.size
-		b.skip(e.item.Number)
-	}
-	b.forget(id)
 }
 
-// release ends the pauses that are over and looks again at what was passed over.
+// release ends the pauses that are over.
 func (b *backlog) release(now time.Time) {
-	ended := false
 	for id, h := range b.held {
 		switch {
 		case h.over && now.Sub(h.until) > HoldCeiling:
 			delete(b.held, id)
 		case !h.over && !h.until.After(now):
-			ended, h.over = true, true
+			h.over = true
 			b.held[id] = h
 		}
-	}
-	if ended && b.skipped != 0 {
-		b.cursor, b.skipped = min(b.cursor, b.skipped-1), 0
 	}
 }
 
@@ -242,14 +245,11 @@ func (b *backlog) lowMark() uint64 {
 	if low < math.MaxUint64 {
 		low++
 	}
-	if b.skipped != 0 {
-		low = min(low, b.skipped)
-	}
 	if b.parked != 0 {
 		low = min(low, b.parked)
 	}
 	for _, line := range b.rooms {
-		low = min(low, line[0].item.Number)
+		low = min(low, line[0].number)
 	}
 	return low
 }

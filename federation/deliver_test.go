@@ -241,6 +241,30 @@ func TestTheRateOfAPartnerIsHeldAndNothingIsLost(t *testing.T) {
 	}
 }
 
+// One room has filled the outbox and the partner takes 200 a second: what another room
+// sends after that is there after a batch, not after the flood.
+func TestANoisyRoomDoesNotHoldUpAnotherOfTheSamePartner(t *testing.T) {
+	a := newNode(t, "acme.example")
+	b := prepareNode(t, "globex.example")
+	b.limits = Limits{Items: 200, Burst: 50}
+	b.start()
+	befriend(t, a, b)
+	a.linked(b)
+	const flood = 3_000
+	var last uint64
+	for range flood {
+		last = a.sends(b, 1, "noise")
+	}
+	quiet := a.sends(b, 2, "quiet")
+	a.outbox.answeredWith(t, quiet, pb.Code_CODE_ACCEPTED)
+	if n := len(b.handler.seen(a.org.ID)); n > flood/4 {
+		t.Errorf("%d of the noisy room passed before it", n)
+	}
+	if a.outbox.status(last) != nil {
+		t.Error("the flood was over: this test shows nothing")
+	}
+}
+
 func TestClocksOfPartnersAreCompared(t *testing.T) {
 	a := newNode(t, "acme.example")
 	b := prepareNode(t, "globex.example")

@@ -46,11 +46,12 @@ type Settlement struct {
 
 // Outbox is what waits for partners, in rising numbers for each of them.
 type Outbox interface {
-	// Fetch returns up to n items, about so many bytes, whose numbers are above after,
-	// in order, each with its number. The first one is returned whatever its size. A
-	// copy that is damaged is an item with nothing but its number: it is refused as
-	// malformed by whoever gets it.
-	Fetch(org wire.OrganizationID, after uint64, n, bytes int) ([]*pb.Item, error)
+	// List names up to n items whose numbers are above after, in order.
+	List(org wire.OrganizationID, after uint64, n int) ([]Listed, error)
+	// Open returns the named items in the order asked for, each with its number; what
+	// has left the outbox is left out. A copy that is damaged is an item with nothing
+	// but its number: it is refused as malformed by whoever gets it.
+	Open(org wire.OrganizationID, numbers []uint64) ([]*pb.Item, error)
 	// Settle removes items for good, with the consequences of their statuses, in one
 	// durable transaction. Items that are gone already are no error.
 	Settle(ctx context.Context, org wire.OrganizationID, settled []Settlement) error
@@ -61,6 +62,14 @@ type Outbox interface {
 	// Wait returns when the partner's outbox may hold a number above after, or with
 	// ctx's error.
 	Wait(ctx context.Context, org wire.OrganizationID, after uint64) error
+}
+
+// Listed is an item of an outbox as it waits there.
+type Listed struct {
+	Number  uint64
+	Room    wire.RoomID // zero for what has none
+	Size    int         // bytes
+	Message bool        // of class message
 }
 
 // Handler is what partners reach.

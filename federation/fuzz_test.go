@@ -42,7 +42,7 @@ func FuzzBatch(f *testing.F) {
 		var fresh []*pb.Item
 		var answers []*pb.Status
 		for i, it := range batch.Items {
-			_ = newEntry(it)
+			_, _ = sizeOf(it), isMessage(it)
 			if _, ok := m.seen(it.Number); ok {
 				continue
 			}

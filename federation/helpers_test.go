@@ -253,18 +253,33 @@ func (o *outbox) add(to wire.OrganizationID, it *pb.Item) uint64 {
 	return o.last
 }
 
-func (o *outbox) Fetch(org wire.OrganizationID, after uint64, n, size int) (out []*pb.Item, err error) {
+func (o *outbox) List(org wire.OrganizationID, after uint64, n int) (out []Listed, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, it := range o.items[org] {
-		if it.Number <= after {
-			continue
+		if it.Number > after && len(out) < n {
+			out = append(out, listed(it))
 		}
-		size -= newEntry(it).size
-		if len(out) == n || len(out) > 0 && size < 0 {
-			break
+	}
+	return out, nil
+}
+
+// listed is how an outbox lists an item.
+func listed(it *pb.Item) Listed {
+	l := Listed{Number: it.Number, Size: sizeOf(it), Message: isMessage(it)}
+	if core, err := wire.ParseCore(it.GetEnvelope().GetCore()); err == nil {
+		l.Room = wire.RoomID(core.Room)
+	}
+	return l
+}
+
+func (o *outbox) Open(org wire.OrganizationID, numbers []uint64) (out []*pb.Item, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, n := range numbers {
+		if i := slices.IndexFunc(o.items[org], func(it *pb.Item) bool { return it.Number == n }); i >= 0 {
+			out = append(out, o.items[org][i])
 		}
-		out = append(out, it)
 	}
 	return out, nil
 }
@@ -365,7 +380,7 @@ func (h *handler) Deliver(ctx context.Context, from wire.OrganizationID, items [
 			continue
 		}
 		b.Put(fmt.Appendf(nil, "test/%s/%d", from, it.Number), it.Envelope.Core)
-		came = append(came, arrival{from, it.Number, newEntry(it).room})
+		came = append(came, arrival{from, it.Number, listed(it).Room})
 	}
 	err := record(&b, statuses)
 	if err == nil && h.fail {

@@ -117,9 +117,9 @@ func TestWhatIsHeldInQuarantineIsRefusedBySuspending(t *testing.T) {
 func TestHeldMessagesKeepNothingThatFollowsBack(t *testing.T) {
 	b := newBacklog()
 	b.parking = true
-	var items []*pb.Item
-	for n := range uint64(3 * LookaheadItems) {
-		items = append(items, roomItem(t, n+5, 1, "held"))
+	items := make([]Listed, 2*Lookahead)
+	for n := range items {
+		items[n] = Listed{Number: uint64(n) + 5, Room: wire.RoomID{1}, Message: true}
 	}
 	b.add(items)
 	if !b.wants() || b.entries != 0 || b.lowMark() != 5 {

@@ -180,13 +180,13 @@ func (f *Federation) screen(p *partner, m marks, it *pb.Item, standing error, no
 	if it.Envelope == nil {
 		return wire.Status(pb.Code_CODE_MALFORMED, "an item without an envelope")
 	}
-	if p.quarantined() && newEntry(it).message {
+	if p.quarantined() && isMessage(it) {
 		return wire.Status(pb.Code_CODE_QUARANTINED, "")
 	}
 	if wait := p.itemBucket().take(now, 1); wait > 0 {
 		return wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, ""), wait)
 	}
-	if wait := p.bytes.take(now, float64(newEntry(it).size)); wait > 0 {
+	if wait := p.bytes.take(now, float64(sizeOf(it))); wait > 0 {
 		return wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, ""), wait)
 	}
 	return nil

@@ -244,7 +244,7 @@ func lost(err error) error {
 // fill looks ahead in the outbox as far as the backlog wants.
 func (f *Federation) fill(p *partner, b *backlog) error {
 	for b.wants() {
-		items, err := f.opts.Outbox.Fetch(p.id, b.cursor, LookaheadItems, LookaheadBytes)
+		items, err := f.opts.Outbox.List(p.id, b.cursor, listPage)
 		if err != nil {
 			return fmt.Errorf("federation: reading the outbox: %w", err)
 		}
@@ -257,6 +257,27 @@ func (f *Federation) fill(p *partner, b *backlog) error {
 		b.add(items)
 	}
 	return nil
+}
+
+// next returns the next batch, opened; empty when nothing can be sent now.
+func (f *Federation) next(p *partner, b *backlog) ([]opened, error) {
+	for {
+		if err := f.fill(p, b); err != nil {
+			return nil, err
+		}
+		chosen := b.batch()
+		if len(chosen) == 0 {
+			return nil, nil
+		}
+		fetch := func(numbers []uint64) ([]*pb.Item, error) { return f.opts.Outbox.Open(p.id, numbers) }
+		batch, err := b.open(chosen, fetch, f.clock.Now())
+		if err != nil {
+			return nil, fmt.Errorf("federation: reading the outbox: %w", err)
+		}
+		if len(batch) > 0 {
+			return batch, nil // else all of them had gone
+		}
+	}
 }
 
 // pump sends batches and settles what they are answered with. One goroutine beside it
@@ -319,10 +340,10 @@ func (f *Federation) send(ctx context.Context, p *partner, out *frames, b *backl
 			return err
 		}
 		b.release(f.clock.Now())
-		if err := f.fill(p, b); err != nil {
+		batch, err := f.next(p, b)
+		if err != nil {
 			return err
 		}
-		batch := b.batch(f.clock.Now())
 		if len(batch) == 0 {
 			// An outbox that wakes us and then has nothing is not asked in a loop.
 			if seen == b.cursor {
@@ -412,7 +433,7 @@ func rest(ctx context.Context, pause time.Duration, results <-chan reply) error 
 
 // exchange sends a batch, waits for its result and settles it. It returns how long
 // the partner wants to be left alone.
-func (f *Federation) exchange(ctx context.Context, p *partner, out *frames, b *backlog, batch []*entry, results <-chan reply) (time.Duration, error) {
+func (f *Federation) exchange(ctx context.Context, p *partner, out *frames, b *backlog, batch []opened, results <-chan reply) (time.Duration, error) {
 	frame := &pb.DeliverBatch{LowMark: b.lowMark()}
 	for _, e := range batch {
 		frame.Items = append(frame.Items, e.item)
@@ -437,14 +458,14 @@ func (f *Federation) exchange(ctx context.Context, p *partner, out *frames, b *b
 }
 
 // settle takes what was answered for good out of the outbox.
-func (f *Federation) settle(ctx context.Context, p *partner, b *backlog, batch []*entry, result *pb.DeliverResult) (pause time.Duration, err error) {
+func (f *Federation) settle(ctx context.Context, p *partner, b *backlog, batch []opened, result *pb.DeliverResult) (pause time.Duration, err error) {
 	if len(result.GetStatuses()) != len(batch) {
 		return 0, fmt.Errorf("%w: %d statuses for %d items", wire.ErrMalformed, len(result.GetStatuses()), len(batch))
 	}
 	open := map[uint64]time.Duration{}
 	var settled []Settlement
 	for i, s := range result.Statuses {
-		number := batch[i].item.Number
+		number := batch[i].number
 		if s.Number != number || s.Status == nil {
 			return 0, fmt.Errorf("%w: a status for number %d where %d was sent", wire.ErrMalformed, s.Number, number)
 		}

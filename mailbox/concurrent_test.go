@@ -113,7 +113,7 @@ func (w *world) device(ctx context.Context, t *testing.T, id wire.DeviceID) {
 func (w *world) worker(ctx context.Context, t *testing.T, id wire.OrganizationID) {
 	o := w.box.Outbox(id)
 	for o.Wait(ctx, 0) == nil {
-		got, err := o.Fetch(ctx, 0, 16, 1<<20)
+		got, err := openNext(o, 0, 16)
 		if err != nil {
 			t.Errorf("fetch: %v", err)
 			return

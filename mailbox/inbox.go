@@ -73,6 +73,11 @@ func (m *Mailbox) hand(ctx context.Context, b *box, after uint64, n, bytes int) 
 	if err != nil {
 		return nil, fmt.Errorf("mailbox: fetching from queue %d: %w", b.id, err)
 	}
+	return m.handed(b, page), nil
+}
+
+// handed notes that items are handed out. The caller excludes removals.
+func (m *Mailbox) handed(b *box, page []store.Item) []handedItem {
 	now := m.clock.Now()
 	out := make([]handedItem, len(page))
 	b.mu.Lock()
@@ -91,7 +96,7 @@ func (m *Mailbox) hand(ctx context.Context, b *box, after uint64, n, bytes int) 
 		out[i] = it
 		b.hand(p.LSN, handout{meta: m.metaOf(b.id, p.LSN, p.Meta), deadline: p.Deadline, at: now, damaged: it.err != nil})
 	}
-	return out, nil
+	return out
 }
 
 // cursor returns where a fetch starts. From the first one on, only what was handed

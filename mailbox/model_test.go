@@ -161,7 +161,7 @@ func (m *model) pull(t *rapid.T) {
 			note(e.Seq, e.Envelope, e.Err)
 		}
 	} else {
-		got, err := m.box.Outbox(wire.OrganizationID(r.key.name)).Fetch(context.Background(), r.mark, n, 1<<20)
+		got, err := openNext(m.box.Outbox(wire.OrganizationID(r.key.name)), r.mark, n)
 		want(t, "error", err, nil)
 		for _, e := range got {
 			note(e.Number, e.Item.GetEnvelope(), e.Err)

@@ -2,6 +2,7 @@ package mailbox
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/entente-im/entente/store"
@@ -35,13 +36,56 @@ type Settlement struct {
 	Status *pb.Status
 }
 
-// Fetch hands out up to n items (and about bytes of them, at least one) after a
-// number, in order. They stay until they are settled or expire.
-func (o *Outbox) Fetch(ctx context.Context, after uint64, n, bytes int) ([]OutEntry, error) {
-	items, err := o.m.hand(ctx, o.m.find(o.key), after, n, bytes)
-	if err != nil {
-		return nil, err
+// Listed is an item of an outbox as it waits there, unopened.
+type Listed struct {
+	Number  uint64
+	Room    wire.RoomID // zero for what has none, or whose metadata is damaged
+	Size    int         // bytes
+	Message bool        // of class message
+}
+
+// List names up to n items after a number, in order, with what planning needs: who
+// sends them opens only those that are next.
+func (o *Outbox) List(ctx context.Context, after uint64, n int) ([]Listed, error) {
+	b := o.m.find(o.key)
+	if b == nil {
+		return nil, ctx.Err()
 	}
+	page, err := o.m.store.Peek(b.id, store.LSN(after), n)
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: reading queue %d: %w", b.id, err)
+	}
+	out := make([]Listed, len(page))
+	for i, p := range page {
+		out[i].Number = uint64(p.LSN)
+		if meta := o.m.metaOf(b.id, p.LSN, p.Meta); meta != nil {
+			out[i].Room, out[i].Size = meta.room, int(meta.size)
+			out[i].Message = meta.class == pb.Class_CLASS_MESSAGE
+		}
+	}
+	return out, nil
+}
+
+// Open hands out the named items in the order asked for; those that went or have
+// expired are left out. They stay until they are settled or expire.
+func (o *Outbox) Open(ctx context.Context, numbers []uint64) ([]OutEntry, error) {
+	b := o.m.find(o.key)
+	if b == nil {
+		return nil, ctx.Err()
+	}
+	lsns := make([]store.LSN, len(numbers))
+	for i, n := range numbers {
+		lsns[i] = store.LSN(n)
+	}
+	o.m.sweep.RLock()
+	defer o.m.sweep.RUnlock()
+	b.removal.Lock()
+	defer b.removal.Unlock()
+	page, err := o.m.store.FetchThese(b.id, lsns)
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: fetching from queue %d: %w", b.id, err)
+	}
+	items := o.m.handed(b, page)
 	out := make([]OutEntry, len(items))
 	for i, it := range items {
 		out[i] = OutEntry{Number: uint64(it.lsn), Item: it.item, Deadline: it.deadline, Err: it.err}

@@ -12,9 +12,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
+// openNext lists the next items of an outbox and opens them, as a worker does.
+func openNext(o *Outbox, after uint64, n int) ([]OutEntry, error) {
+	list, err := o.List(context.Background(), after, n)
+	if err != nil {
+		return nil, err
+	}
+	numbers := make([]uint64, len(list))
+	for i, l := range list {
+		numbers[i] = l.Number
+	}
+	return o.Open(context.Background(), numbers)
+}
+
 func (w *world) outFetch(o *Outbox, after uint64) []OutEntry {
 	w.t.Helper()
-	e, err := o.Fetch(context.Background(), after, 100, 16<<20)
+	e, err := openNext(o, after, 100)
 	if err != nil {
 		w.t.Fatalf("fetch: %v", err)
 	}

@@ -12,9 +12,19 @@ import (
 // outboxes are the mailbox's partner queues as federation wants them.
 type outboxes struct{ mail *mailbox.Mailbox }
 
-// Fetch implements federation.Outbox.
-func (o outboxes) Fetch(org wire.OrganizationID, after uint64, n, bytes int) ([]*pb.Item, error) {
-	entries, err := o.mail.Outbox(org).Fetch(context.Background(), after, n, bytes)
+// List implements federation.Outbox.
+func (o outboxes) List(org wire.OrganizationID, after uint64, n int) ([]federation.Listed, error) {
+	list, err := o.mail.Outbox(org).List(context.Background(), after, n)
+	out := make([]federation.Listed, len(list))
+	for i, l := range list {
+		out[i] = federation.Listed(l)
+	}
+	return out, err
+}
+
+// Open implements federation.Outbox.
+func (o outboxes) Open(org wire.OrganizationID, numbers []uint64) ([]*pb.Item, error) {
+	entries, err := o.mail.Outbox(org).Open(context.Background(), numbers)
 	if err != nil {
 		return nil, err
 	}

@@ -130,6 +130,24 @@ func (s *Store) page(q QueueID, after LSN, limit, bytes int, expired bool) []fou
 	return out
 }
 
+// these copies what the index says about some living references.
+func (s *Store) these(q QueueID, lsns []LSN) []found {
+	living := max(s.ratchet.living(), livingAt(s.clock.agreed(), s.o.Bucket))
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	u := s.queues[q]
+	if u == nil {
+		return nil
+	}
+	out := make([]found, 0, min(len(lsns), len(u.refs)))
+	for _, lsn := range lsns {
+		if i := u.find(lsn); i >= 0 && u.refs[i].b.bucket >= living {
+			out = append(out, found{*u.refs[i].b, u.refs[i].b})
+		}
+	}
+	return out
+}
+
 // Fetch returns references of a queue above a number, in order, opened: up to limitN
 // of them and about limitBytes of bodies, one at least. Expired ones are left out. A
 // damaged record is named in its own Item.Err and the others are served.
@@ -137,15 +155,26 @@ func (s *Store) Fetch(q QueueID, after LSN, limitN, limitBytes int) ([]Item, err
 	if err := s.open(); err != nil {
 		return nil, err
 	}
-	page := s.page(q, after, limitN, limitBytes, false)
+	return s.opened(s.page(q, after, limitN, limitBytes, false)), nil
+}
+
+// FetchThese returns the named references of a queue, opened, in the order asked for.
+// Those that went and those that have expired are left out; damage is named as by Fetch.
+func (s *Store) FetchThese(q QueueID, lsns []LSN) ([]Item, error) {
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	return s.opened(s.these(q, lsns)), nil
+}
+
+func (s *Store) opened(page []found) []Item {
 	out := make([]Item, 0, len(page))
 	for i := range page {
-		it, ok := s.read(&page[i], s.readItem)
-		if ok {
+		if it, ok := s.read(&page[i], s.readItem); ok {
 			out = append(out, it)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // Peek returns references with their metadata only, expired ones included.

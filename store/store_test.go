@@ -184,6 +184,32 @@ func TestAcknowledgedReferencesStayGone(t *testing.T) {
 	closeStore(t, s)
 }
 
+func TestNamedReferencesAreFetchedAndThoseThatWentAreLeftOut(t *testing.T) {
+	clock := newTestClock()
+	s := openStore(t, testOptions(t.TempDir(), clock))
+	var all []LSN
+	for _, body := range []string{"a", "b", "c"} {
+		all = append(all, deposit(t, s, body, 10*time.Hour, 1))
+	}
+	brief := deposit(t, s, "brief", time.Minute, 1)
+	other := deposit(t, s, "of another queue", 10*time.Hour, 2)
+	var b Batch
+	b.Ack(1, all[1])
+	commit(t, s, &b)
+	clock.advance(2*time.Hour, 2*time.Hour)
+	items, err := s.FetchThese(1, []LSN{all[2], all[1], other, brief, all[0], 1 << 40})
+	want(t, "error", err, nil)
+	var got []string
+	for _, it := range items {
+		want(t, "error of "+string(it.Body), it.Err, nil)
+		got = append(got, string(it.Body))
+	}
+	want(t, "bodies", got, []string{"c", "a"})
+	none, err := s.FetchThese(9, all)
+	want(t, "of no queue", fmt.Sprint(none, err), "[] <nil>")
+	closeStore(t, s)
+}
+
 func TestExpiredReferencesAreListedUntilAcknowledged(t *testing.T) {
 	c := newTestClock()
 	o := testOptions(t.TempDir(), c)
