@@ -57,7 +57,8 @@ type FileConfig struct {
 	Types   []string `yaml:"types"`
 }
 
-// LimitConfig raises or lowers the rates of docs/protocol.md section 9.
+// LimitConfig raises or lowers the rates of docs/protocol.md section 9, and how many
+// devices a room that is ordered here may have.
 type LimitConfig struct {
 	DeviceRate   float64 `yaml:"device-rate"`
 	DeviceBurst  int     `yaml:"device-burst"`
@@ -65,6 +66,7 @@ type LimitConfig struct {
 	PartnerBurst int     `yaml:"partner-burst"`
 	PartnerBytes int     `yaml:"partner-bytes"`
 	PartnerFiles int     `yaml:"partner-files"`
+	RoomDevices  int     `yaml:"room-devices"`
 }
 
 // maxPublicWitnesses bounds the public witnesses that an administrator configures.
@@ -87,7 +89,7 @@ func DefaultConfig() Config {
 		Limits: LimitConfig{
 			DeviceRate: wire.DeviceRate, DeviceBurst: wire.DeviceBurst,
 			PartnerRate: wire.PartnerRate, PartnerBurst: wire.PartnerBurst, PartnerBytes: wire.PartnerBytesRate,
-			PartnerFiles: wire.PartnerFiles,
+			PartnerFiles: wire.PartnerFiles, RoomDevices: wire.MaxRoomDevices,
 		},
 	}
 }
@@ -163,6 +165,7 @@ func (c Config) problems() []string {
 	add(c.ResetAfter < time.Second || c.ResetAfter > 24*time.Hour, "reset-after: %s is not within 1s and 24h", c.ResetAfter)
 	add(c.Limits.DeviceRate <= 0 || c.Limits.DeviceBurst <= 0, "limits: device-rate and device-burst must be above 0")
 	add(c.Limits.PartnerRate <= 0 || c.Limits.PartnerBurst <= 0 || c.Limits.PartnerBytes <= 0 || c.Limits.PartnerFiles <= 0, "limits: partner-rate, partner-burst, partner-bytes and partner-files must be above 0")
+	add(c.Limits.RoomDevices < 2 || c.Limits.RoomDevices > wire.MaxRoomDevices, "limits: room-devices must be within 2 and %d", wire.MaxRoomDevices)
 	add(c.Files.MaxSize > wire.MaxFile, "files: max-size %d is above %d", c.Files.MaxSize, uint64(wire.MaxFile))
 	add(len(c.Files.Types) > maxFileTypes, "files: more than %d types", maxFileTypes)
 	for _, t := range c.Files.Types {
@@ -223,6 +226,6 @@ func (c Config) ConfigText() string {
 	line("Public witnesses (C2SP verifier keys) whose cosignatures count beside those of partners.", "witnesses", c.Witnesses)
 	line("debug, info, warn or error.", "log", c.LogLevel)
 	line("Files: bytes of one at most (0: none), bytes of all of a member's; types that devices may send and take, as .pdf, image/png, image/* (none: all).", "files", c.Files)
-	line("Rates: submissions per second and device; items and bytes per second and partner, and bytes of files that it may fetch.", "limits", c.Limits)
+	line("Rates: submissions per second and device; items and bytes per second and partner, and bytes of files that it may fetch. Devices in a room that is ordered here.", "limits", c.Limits)
 	return b.String()
 }

@@ -48,8 +48,8 @@ func (c *change) orderCommit(d *draft, s submission) error {
 	if err := next.CheckBundle(b.GroupInfo, b.Tree); err != nil {
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "GroupInfo or tree do not belong to the Commit")
 	}
-	if n := len(next.Members()); n > wire.MaxRoomDevices {
-		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a room of %d devices: at most %d are allowed", n, wire.MaxRoomDevices)
+	if err := c.n.checkSize(len(d.group.Members()), next); err != nil {
+		return err
 	}
 	if err := checkRemovals(d, effects); err != nil {
 		return err
@@ -65,6 +65,15 @@ func (c *change) orderCommit(d *draft, s submission) error {
 		return c.resync(d, s, next, effects)
 	}
 	return c.acceptCommit(d, s, next, effects, welcomed)
+}
+
+// checkSize: a room has as many devices as its hub allows. When the operator lowers the
+// limit, a larger room goes on and grows no more.
+func (n *Node) checkSize(before int, next *mls.PublicGroup) error {
+	if have, limit := len(next.Members()), n.config.Limits.RoomDevices; have > max(before, limit) {
+		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "a room of %d devices: at most %d are allowed", have, limit)
+	}
+	return nil
 }
 
 // acceptCommit stages everything that a good Commit causes.

@@ -153,8 +153,8 @@ func (c *change) checkFirst(s submission, base policy.Base, accused policy.Seat,
 	if err := next.CheckBundle(b.GroupInfo, b.Tree); err != nil {
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "GroupInfo or tree do not belong to the Commit")
 	}
-	if n := len(next.Members()); n > wire.MaxRoomDevices {
-		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a room of %d devices: at most %d are allowed", n, wire.MaxRoomDevices)
+	if err := c.n.checkSize(0, next); err != nil {
+		return err
 	}
 	return checkWelcome(b.Welcome, next.Suite(), effects)
 }

@@ -69,7 +69,7 @@ func (s *site) startWith(o Options, configure func(*Config)) {
 	var err error
 	o.Dir, o.Passphrase = s.dir, worldPass
 	o.Configure = func(c *Config) {
-		c.Limits = LimitConfig{DeviceRate: 10_000, DeviceBurst: 10_000, PartnerRate: 10_000, PartnerBurst: 10_000, PartnerBytes: 1 << 30}
+		c.Limits = LimitConfig{DeviceRate: 10_000, DeviceBurst: 10_000, PartnerRate: 10_000, PartnerBurst: 10_000, PartnerBytes: 1 << 30, RoomDevices: wire.MaxRoomDevices}
 		configure(c)
 	}
 	s.Node, err = Open(s.t.Context(), o)
