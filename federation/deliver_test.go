@@ -241,6 +241,45 @@ func TestTheRateOfAPartnerIsHeldAndNothingIsLost(t *testing.T) {
 	}
 }
 
+// A partner's bytes are held as its items are; those of files apart, so that neither
+// waits for the other.
+func TestTheBytesOfAPartnerAndOfItsFilesAreHeld(t *testing.T) {
+	a := newNode(t, "acme.example")
+	b := prepareNode(t, "globex.example")
+	b.limits = Limits{Items: 10_000, Burst: 10_000, Bytes: 200_000, Files: 2 * wire.FileChunk}
+	b.handler.query = func(*pb.QueryRequest) *pb.QueryResponse {
+		return &pb.QueryResponse{Status: wire.Status(pb.Code_CODE_OK, "")}
+	}
+	b.start()
+	befriend(t, a, b)
+	a.linked(b)
+	began := time.Now()
+	var sent []uint64
+	for range 5 {
+		sent = append(sent, a.sends(b, 1, string(make([]byte, 100_000))))
+	}
+	for _, n := range sent {
+		a.outbox.answeredWith(t, n, pb.Code_CODE_ACCEPTED)
+	}
+	if took := time.Since(began); took < time.Second || counted(t, a.fed.metrics.sent, "rateLimited") == 0 {
+		t.Errorf("500 kB at 200 kB/s took %v", took)
+	}
+	chunk := &pb.QueryRequest{Query: &pb.QueryRequest_Blob{Blob: &pb.BlobQuery{}}}
+	for n := 1; ; n++ {
+		_, err := a.fed.Query(t.Context(), b.org.ID, chunk)
+		if err != nil {
+			refusedWith(t, err, pb.Code_CODE_RATE_LIMITED)
+			break
+		}
+		if n > 100 {
+			t.Fatal("a hundred chunks at 2 a second were answered")
+		}
+	}
+	if _, err := a.fed.Query(t.Context(), b.org.ID, &pb.QueryRequest{Query: &pb.QueryRequest_Tree{Tree: &pb.TreeQuery{}}}); err != nil {
+		t.Errorf("another question meanwhile: %v", err)
+	}
+}
+
 // One room has filled the outbox and the partner takes 200 a second: what another room
 // sends after that is there after a batch, not after the flood.
 func TestANoisyRoomDoesNotHoldUpAnotherOfTheSamePartner(t *testing.T) {

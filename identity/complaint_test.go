@@ -48,3 +48,9 @@ func FuzzComplaint(f *testing.F) {
 		}
 	})
 }
+
+func TestAComplaintOverItsLimitIsNotRead(t *testing.T) {
+	if _, err := VerifyComplaint(strings.Repeat("x", wire.MaxComplaint+1)); err == nil || !strings.Contains(err.Error(), "bytes") {
+		t.Errorf("%v", err)
+	}
+}

@@ -103,3 +103,76 @@ func TestRequestsForContactAreBoundedPerSenderAndOrganization(t *testing.T) {
 		t.Errorf("%d requests are kept, %d wanted", len(list), wire.PendingRequests)
 	}
 }
+
+func TestProposalsOfAllMembersTogetherAreBounded(t *testing.T) {
+	w := newWorld(t)
+	var more []*client
+	for i := range wire.MaxProposalsByRef/maxProposalsOfOne - 1 {
+		more = append(more, w.acme.client("member"+string(rune('a'+i))))
+	}
+	adding, states := w.alice.add(w.alice.state, more...)
+	if st := w.alice.hand(w.room, 1, adding); st.Code != sequenced {
+		t.Fatalf("%s %s", wire.CodeName(st.Code), st.Detail)
+	}
+	w.alice.state = states[w.alice]
+	all := []*client{w.alice}
+	for _, c := range more {
+		c.state = states[c]
+		all = append(all, c)
+	}
+	propose := func(c *client, n int) *pb.Status {
+		return c.submit(c.proposal(w.room, 2, w.proposeRemove(c, c, string(rune('a'+n)))))
+	}
+	for n := range maxProposalsOfOne {
+		for _, c := range all {
+			if st := propose(c, n); st.Code != sequenced {
+				t.Fatalf("proposal %d of %s: %s %s", n, c.name, wire.CodeName(st.Code), st.Detail)
+			}
+		}
+	}
+	w.catchUp(w.bob)
+	if st := propose(w.bob, 0); st.Code != forbidden {
+		t.Errorf("one more than %d: %s %s", wire.MaxProposalsByRef, wire.CodeName(st.Code), st.Detail)
+	}
+}
+
+func TestARoomIsResetSoManyTimesAnHour(t *testing.T) {
+	w, _, notes := complained(t)
+	r := w.bob.renewed(w, notes, w.pat)
+	c, err := w.acme.begin(w.room)
+	must(t, err)
+	row, err := w.acme.caseOf(c.room(w.room))
+	must(t, err)
+	for range wire.ResetsPerRoom {
+		row.Resets = append(row.Resets, w.acme.clock.Now().UnixMilli())
+	}
+	must(t, c.putCase(c.room(w.room), row))
+	must(t, c.commit(t.Context()))
+	w.acme.refuses(w.room, forbidden, "times an hour", r.hand)
+}
+
+func TestNoAgreementRaisesARateAboveItsLimit(t *testing.T) {
+	acme := newSite(t, "acme.example")
+	rate := uint64(wire.MaxAgreementRate + 1)
+	_, err := acme.invitePartner(t.Context(), &pb.InvitePartnerRequest{Name: "globex.example", Contact: "open", Terms: &pb.TermsChange{Rate: &rate}})
+	if wire.StatusOf(err).Code != pb.Code_CODE_MALFORMED {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestACommitFromLongAgoIsNotComplainedAbout(t *testing.T) {
+	w := newWorld(t)
+	var made []*pb.Bundle
+	for range wire.ComplaintCommits + 1 {
+		b, next := w.alice.commit(w.alice.state, group.CommitParams{})
+		if st := w.alice.hand(w.room, w.alice.state.Epoch(), b); st.Code != sequenced {
+			t.Fatalf("%s %s", wire.CodeName(st.Code), st.Detail)
+		}
+		made, w.alice.state = append(made, b), next
+	}
+	for i, want := range []pb.Code{notFound, accepted} {
+		if st := w.bob.complains(w, w.bob.complaint(w, made[i].Commit)); st.Code != want {
+			t.Errorf("the Commit %d before the last: %s %s", wire.ComplaintCommits-i, wire.CodeName(st.Code), st.Detail)
+		}
+	}
+}
