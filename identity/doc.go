@@ -29,11 +29,12 @@
 //	capability    0 to 32 times: name, lowest and highest version
 //	threshold     how many custodians together may bring in a new root; 0 without any
 //	custodian     0 to 16 times: key
+//	witness       0 to 16 times: name of a cosigner's key, key; none without custodians
 //
 // A manifest is signed by the root that it names. A successor's root is its
-// predecessor's, or the one whose hash the predecessor committed to. No key stands
-// for two uses and no peer twice. Custodians are recorded; no version accepts a
-// manifest on their signatures yet.
+// predecessor's, or the one whose hash the predecessor committed to, or one that the
+// predecessor's custodians bring in (recovery.go, docs/protocol.md 2.15). No key stands
+// for two uses and no peer twice, and no root is committed to as its own successor.
 //
 // entente.im/node/v1, signed by "<name>/node": organization, peer (device ID), role,
 // incarnation, not-before, not-after.

@@ -74,6 +74,22 @@ func (m maker) manifests(acme, globex *house) {
 	m.refuse("successor that skips one", "does not follow", manifestType, good, next(func(s *Manifest) { s.Sequence = 2 }, acme.root.Root))
 	m.refuse("successor without its genesis", "does not follow", manifestType, second)
 	m.refuse("genesis twice", "does not follow", manifestType, good, good)
+	m.recoveries()
+}
+
+// recoveries are chains whose third manifest brings in a root by custodians (2.15).
+func (m maker) recoveries() {
+	acme := guarded(m.t)
+	chain := func(custodians, witnesses int, after time.Duration) []string {
+		return acme.with(acme.recovery(m.t, "recovered", custodians, witnesses, after))
+	}
+	m.accept("recovery by two custodians of three, seen for 72 h by two witnesses of three", manifestType, chain(2, 2, RecoveryDelay)...)
+	m.accept("recovery by all", manifestType, chain(3, 3, RecoveryDelay)...)
+	m.refuse("recovery below the threshold", "1 custodians of 2", manifestType, chain(1, 3, RecoveryDelay)...)
+	m.refuse("recovery a second before its time", "0 witnesses of 2", manifestType, chain(2, 3, RecoveryDelay-time.Second)...)
+	m.refuse("recovery that a minority has seen", "1 witnesses of 2", manifestType, chain(2, 1, RecoveryDelay)...)
+	m.refuse("recovery without witnesses", "0 witnesses of 2", manifestType, chain(3, 0, 0)...)
+	m.refuse("recovery without custodians", "0 custodians of 2", manifestType, chain(0, 3, RecoveryDelay)...)
 }
 
 func (m maker) nodes(acme, globex *house) {

@@ -62,11 +62,11 @@ type Manifest struct {
 	API                                 []string
 	Capabilities                        []Capability
 
-	// Custodians may together bring in a new root when both roots are lost. The
-	// fields stand from the start so that a genesis can commit to them; no version
-	// accepts a manifest on their signatures yet.
+	// Custodians may together bring in a new root when both roots are lost
+	// (recovery.go). Witnesses say how long such a recovery has been public.
 	Threshold  uint64 // how many of the custodians; 0 when there are none
 	Custodians []ed25519.PublicKey
+	Witnesses  []Cosigner
 }
 
 // Organization is a verified chain of manifests.
@@ -74,6 +74,9 @@ type Organization struct {
 	ID       wire.OrganizationID
 	Manifest Manifest // the current one
 	Notes    []string // from genesis to the current one
+	Causes   []Cause  // of each, by what it stands
+
+	chain []Manifest // of each
 }
 
 // RootKey is the key that signs the next manifest.
@@ -155,6 +158,9 @@ func (m Manifest) record() wire.Record {
 	for _, k := range m.Custodians {
 		r.Add("custodian", "%s", wire.FormatKey(k))
 	}
+	for _, w := range m.Witnesses {
+		r.Add("witness", "%s %s", w.Owner, wire.FormatKey(w.Public))
+	}
 	return r
 }
 
@@ -189,6 +195,14 @@ func parseManifest(text string) (m Manifest, err error) {
 		}
 		m.Custodians = append(m.Custodians, k)
 	}
+	for _, v := range f.All("witness", maxWitnesses) {
+		owner, key, _ := strings.Cut(v, " ")
+		k, err := wire.ParseKey(key)
+		if err != nil || owner == "" || strings.Contains(owner, "+") {
+			f.Fail("witness %.80q", v)
+		}
+		m.Witnesses = append(m.Witnesses, Cosigner{owner, k})
+	}
 	if err := f.Done(); err != nil {
 		return m, err
 	}
@@ -206,7 +220,11 @@ func (m Manifest) check() error {
 		peers[n.Peer] = true
 	}
 	keys := make(map[string]bool)
-	for _, k := range append([]ed25519.PublicKey{m.Root, m.Directory, m.Cosigner, m.VRF, m.Hub, m.Node}, m.Custodians...) {
+	all := append([]ed25519.PublicKey{m.Root, m.Directory, m.Cosigner, m.VRF, m.Hub, m.Node}, m.Custodians...)
+	for _, w := range m.Witnesses {
+		all = append(all, w.Public)
+	}
+	for _, k := range all {
 		if keys[string(k)] || peers[wire.DeviceID(k)] {
 			return errors.New("a key with two uses")
 		}
@@ -222,6 +240,10 @@ func (m Manifest) check() error {
 		return errors.New("no peer")
 	case m.Threshold > uint64(len(m.Custodians)) || m.Threshold == 0 && len(m.Custodians) > 0:
 		return fmt.Errorf("%d of %d custodians", m.Threshold, len(m.Custodians))
+	case len(m.Witnesses) > 0 && m.Threshold == 0:
+		return errors.New("witnesses of a recovery without custodians")
+	case NextRootHash(m.Root) == m.NextRoot:
+		return errors.New("a root that is committed to as its own successor")
 	}
 	return nil
 }
@@ -265,7 +287,7 @@ func VerifyManifests(notes []string, want wire.OrganizationID) (*Organization, e
 	o := &Organization{Notes: notes}
 	var before [32]byte
 	for i, note := range notes {
-		text, m, err := openManifest(note, i, before, &o.Manifest)
+		text, m, cause, err := openManifest(note, i, before, &o.Manifest)
 		if err != nil {
 			return nil, err
 		}
@@ -273,7 +295,7 @@ func VerifyManifests(notes []string, want wire.OrganizationID) (*Organization, e
 		if i == 0 {
 			o.ID = before
 		}
-		o.Manifest = m
+		o.Manifest, o.Causes, o.chain = m, append(o.Causes, cause), append(o.chain, m)
 	}
 	if !want.IsZero() && o.ID != want {
 		return nil, refuse("a genesis manifest of another organization")
@@ -281,8 +303,8 @@ func VerifyManifests(notes []string, want wire.OrganizationID) (*Organization, e
 	return o, nil
 }
 
-// openManifest checks one manifest against its predecessor.
-func openManifest(note string, i int, before [32]byte, predecessor *Manifest) (string, Manifest, error) {
+// readManifest reads manifest i of a chain; nothing is verified yet.
+func readManifest(note string, i int) (string, Manifest, error) {
 	text, err := wire.NoteText(note)
 	if err != nil {
 		return "", Manifest{}, refuse("manifest %d: %v", i, err)
@@ -291,22 +313,43 @@ func openManifest(note string, i int, before [32]byte, predecessor *Manifest) (s
 	if err != nil {
 		return "", Manifest{}, refuse("manifest %d: %v", i, err)
 	}
-	if m.Sequence != uint64(i) || m.Previous != before {
-		return "", Manifest{}, refuse("manifest %d does not follow the one before it", i)
+	return text, m, nil
+}
+
+// openManifest checks one manifest against its predecessor, and says by what it stands.
+func openManifest(note string, i int, before [32]byte, predecessor *Manifest) (string, Manifest, Cause, error) {
+	text, m, err := readManifest(note, i)
+	if err != nil {
+		return "", Manifest{}, "", err
 	}
-	// The root signs for itself; a successor's is the predecessor's own or the one
-	// that it committed to.
+	if m.Sequence != uint64(i) || m.Previous != before {
+		return "", Manifest{}, "", refuse("manifest %d does not follow the one before it", i)
+	}
+	if i > 0 && m.Name != predecessor.Name {
+		return "", Manifest{}, "", refuse("manifest %d renames the organization", i)
+	}
+	// The root signs for itself, whatever brought it in.
+	cause := ByRoot
 	switch {
 	case i == 0:
-	case m.Name != predecessor.Name:
-		return "", Manifest{}, refuse("manifest %d renames the organization", i)
-	case !m.Root.Equal(predecessor.Root) && NextRootHash(m.Root) != predecessor.NextRoot:
-		return "", Manifest{}, refuse("manifest %d has a root that its predecessor did not commit to", i)
+		cause = ByGenesis
+	case m.Root.Equal(predecessor.Root):
+	case NextRootHash(m.Root) == predecessor.NextRoot:
+		cause = ByNextRoot
+	default:
+		cause = ByCustodians
+		r, err := tally(note, text, m, predecessor)
+		if err == nil {
+			err = r.stands()
+		}
+		if err != nil {
+			return "", Manifest{}, "", refuse("manifest %d has %v", i, err)
+		}
 	}
 	if err := signed(note, text, wire.NoteKey{Owner: m.Name + "/root", Public: m.Root}); err != nil {
-		return "", Manifest{}, refuse("manifest %d: %v", i, err)
+		return "", Manifest{}, "", refuse("manifest %d: %v", i, err)
 	}
-	return text, m, nil
+	return text, m, cause, nil
 }
 
 // Creation is what a new organization is made of.
@@ -364,7 +407,7 @@ func (o *Organization) Successor(now time.Time) (Manifest, error) {
 	}
 	m := o.Manifest
 	m.Nodes, m.Addresses, m.API = slices.Clone(m.Nodes), slices.Clone(m.Addresses), slices.Clone(m.API)
-	m.Capabilities, m.Custodians = slices.Clone(m.Capabilities), slices.Clone(m.Custodians)
+	m.Capabilities, m.Custodians, m.Witnesses = slices.Clone(m.Capabilities), slices.Clone(m.Custodians), slices.Clone(m.Witnesses)
 	m.Sequence, m.Previous, m.Issued = m.Sequence+1, wire.TextHash(text), now
 	_, err = rand.Read(m.Nonce[:])
 	return m, err
