@@ -8,6 +8,7 @@ import (
 
 	pb "github.com/entente-im/entente/wire/ententev1"
 
+	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
 )
 
@@ -42,8 +43,10 @@ func (f *Federation) refresh(ctx context.Context, p *partner) error {
 // maxManifests bounds a chain: one a week for ten years, and some.
 const maxManifests = 1_024
 
-// takeManifests verifies a longer chain of manifests and a new node certificate and
-// puts them in place of the known ones. The known chain has to be its beginning: an
+// takeManifests verifies a chain of manifests and a new node certificate and puts them
+// in place of the known ones. The chain has to continue the known one, or to take
+// precedence over it where the two part (docs/protocol.md 2.15): what a thief of the
+// root has shown goes when the next root or the custodians speak. Otherwise an
 // organization that shows two pasts is not followed. The certificate has to be for
 // the peer that answered; a node with another key comes with another token.
 func (f *Federation) takeManifests(ctx context.Context, p *partner, m *pb.ManifestAnswer) error {
@@ -55,16 +58,15 @@ func (f *Federation) takeManifests(ctx context.Context, p *partner, m *pb.Manife
 	p.mu.Lock()
 	rec := p.record
 	p.mu.Unlock()
-	if len(m.Manifests) < len(rec.Manifests) {
-		return fmt.Errorf("federation: %d manifests where %d are known", len(m.Manifests), len(rec.Manifests))
-	}
 	if slices.Equal(rec.Manifests, m.Manifests) && rec.Certificate == m.NodeCertificate {
 		return nil
 	}
-	if err := samePast(rec.Manifests, m.Manifests); err != nil {
+	known, shown, err := prevails(p.id, rec.Manifests, m.Manifests)
+	if err != nil {
 		return err
 	}
 	rec.Manifests, rec.Certificate, rec.Checked = m.Manifests, m.NodeCertificate, f.clock.Now().UTC()
+	rec.TheirManifests = min(rec.TheirManifests, len(m.Manifests))
 	st, err := f.verify(p.id, rec)
 	if err != nil {
 		return err
@@ -72,16 +74,31 @@ func (f *Federation) takeManifests(ctx context.Context, p *partner, m *pb.Manife
 	if err := f.put(ctx, partnerKey(p.id), rec); err != nil {
 		return err
 	}
-	_, err = f.install(p.id, rec, st)
-	return err
-}
-
-// samePast compares the texts of the manifests both have; signatures may differ.
-func samePast(known, shown []string) error {
-	for i := range known {
-		if err := sameText(known[i], shown[i]); err != nil {
-			return fmt.Errorf("federation: manifest %d: %w", i, err)
-		}
+	if _, err = f.install(p.id, rec, st); err != nil {
+		return err
+	}
+	if !shown.Manifest.Root.Equal(known.Manifest.Root) {
+		f.log.Warn("a partner has a new root key", "partner", p.id.String(), "sequence", shown.Manifest.Sequence, "by", string(shown.RootCause()))
 	}
 	return nil
+}
+
+// prevails verifies two chains of an organization and reports an error unless the shown
+// one is the known one or stands in its place.
+func prevails(id wire.OrganizationID, had, offered []string) (known, shown *identity.Organization, err error) {
+	if known, err = identity.VerifyManifests(had, id); err != nil {
+		return nil, nil, err
+	}
+	if shown, err = identity.VerifyManifests(offered, id); err != nil {
+		return nil, nil, err
+	}
+	stands, err := identity.Prevailing(known, shown)
+	if err != nil {
+		return nil, nil, fmt.Errorf("federation: %d manifests beside %d known ones: %w", len(offered), len(had), err)
+	}
+	// Of the same texts, the known chain stands: another certificate may come with them.
+	if again, err := identity.Prevailing(shown, known); stands == known && (err != nil || again != shown) {
+		return nil, nil, fmt.Errorf("federation: %d manifests do not stand against the %d known ones", len(offered), len(had))
+	}
+	return known, shown, nil
 }

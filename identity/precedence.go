@@ -97,3 +97,13 @@ func (m *Manifest) sameCustodians(as *Manifest) bool {
 		slices.EqualFunc(m.Custodians, as.Custodians, func(a, b ed25519.PublicKey) bool { return a.Equal(b) }) &&
 		slices.EqualFunc(m.Witnesses, as.Witnesses, func(a, b Cosigner) bool { return a.Owner == b.Owner && a.Public.Equal(b.Public) })
 }
+
+// RootCause is by what the present root came into office.
+func (o *Organization) RootCause() Cause {
+	for i := len(o.chain) - 1; i > 0; i-- {
+		if o.Causes[i] != ByRoot {
+			return o.Causes[i]
+		}
+	}
+	return ByGenesis
+}
