@@ -207,6 +207,8 @@ type OwnDevice struct {
 	This  bool      `json:"this,omitempty"`
 	Since time.Time `json:"since,omitzero"` // of its certificate, as Until
 	Until time.Time `json:"until,omitzero"`
+	Seen  time.Time `json:"seen,omitzero"`  // the day on which it was last at the home node, as that says
+	Idle  bool      `json:"idle,omitempty"` // long ago: it should be revoked
 }
 
 // Devices lists this member's devices as the directory has them: those in force first, the
@@ -224,10 +226,19 @@ func (d *Device) Devices(ctx context.Context) ([]OwnDevice, error) {
 		return nil, errors.New("device: the home node answers with another member")
 	}
 	var out []OwnDevice
+	visits := make(map[wire.DeviceID]*pb.DeviceVisit)
+	for _, v := range a.Visits {
+		if len(v.Device) == len(wire.DeviceID{}) {
+			visits[wire.DeviceID(v.Device)] = v
+		}
+	}
 	for id, c := range m.Devices {
 		x := OwnDevice{ID: id.String(), State: "active", This: id == d.ID(), Since: c.Issued, Until: c.Expires}
 		if !c.InForce(d.now()) {
 			x.State = "expired"
+		}
+		if v := visits[id]; v != nil {
+			x.Seen, x.Idle = time.Unix(v.SeenUnix, 0), v.Idle
 		}
 		out = append(out, x)
 	}

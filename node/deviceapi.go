@@ -334,13 +334,17 @@ func (a deviceAPI) Account(ctx context.Context, _ *connect.Request[pb.AccountReq
 	if err != nil {
 		return answer[pb.AccountResponse](nil, err)
 	}
+	visits, err := a.n.visits(a.n.memberOf(device))
+	if err != nil {
+		return answer[pb.AccountResponse](nil, err)
+	}
 	chain, err := a.n.provedChain(a.n.memberOf(device))
 	u := a.n.mail.Usage(device)
 	var stock []*pb.KeyPackageStock
 	for _, suite := range mls.Suites() {
 		stock = append(stock, &pb.KeyPackageStock{Suite: uint32(suite), Count: uint32(a.n.dir.KeyPackages(device, uint16(suite)))})
 	}
-	return answer(&pb.AccountResponse{Chain: chain, NodeCertificate: a.n.certificate, KeyPackages: uint32(a.n.dir.KeyPackages(device, directory.FirstSuite)), Stock: stock,
+	return answer(&pb.AccountResponse{Chain: chain, NodeCertificate: a.n.certificate, KeyPackages: uint32(a.n.dir.KeyPackages(device, directory.FirstSuite)), Stock: stock, Visits: visits,
 		MailboxCount: uint64(u.Messages + u.Control + u.Handshakes), MailboxBytes: uint64(u.Bytes)}, err)
 }
 

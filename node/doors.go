@@ -86,6 +86,7 @@ func (n *Node) openSession(ctx context.Context, device wire.DeviceID) (session.B
 	if n.stopping.Err() != nil {
 		return nil, wire.Refuse(pb.Code_CODE_SHUTTING_DOWN, "")
 	}
+	n.noteSeen(device)
 	s := n.newDeviceSession(device)
 	n.work.Go(func() { s.run(ctx) })
 	return s, nil

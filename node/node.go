@@ -89,6 +89,7 @@ type Node struct {
 	numbers   *numbers
 	told      *told
 	rates     *rates
+	seen      seen
 	resyncs   *resyncs
 	complains *rates // complaints of each device of ours
 	contacts  *contacts

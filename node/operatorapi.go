@@ -71,7 +71,12 @@ func (a operatorAPI) ListDevices(_ context.Context, r *connect.Request[pb.ListDe
 	}
 	for _, m := range members {
 		for id, d := range m.Devices {
-			out.Devices = append(out.Devices, &pb.DeviceStatus{Address: m.Address().String(), DeviceId: id.String(),
+			last, err := a.n.lastSeen(id, d.Issued)
+			if err != nil {
+				return answer[pb.ListDevicesResponse](nil, err)
+			}
+			out.Devices = append(out.Devices, &pb.DeviceStatus{SeenUnix: last.Unix(), Idle: a.n.idle(last),
+				Address: m.Address().String(), DeviceId: id.String(),
 				IssuedUnix: d.Issued.Unix(), ExpiresUnix: d.Expires.Unix(), Online: a.n.gate.Online(id),
 				KeyPackages: uint32(a.n.dir.KeyPackages(id, directory.FirstSuite))})
 		}
@@ -173,7 +178,7 @@ func (n *Node) status() *pb.NodeStatus {
 		Api: n.apiURL, UptimeMs: time.Since(n.started).Milliseconds(), Sessions: uint64(n.gate.Sessions()),
 		Partners: n.partnerStatuses(), Segments: uint64(s.Segments), SegmentBytes: uint64(s.Bytes), LiveBytes: uint64(s.LiveBytes),
 		References: uint64(s.Refs), Recovering: s.Recovering, ClockHeld: s.ClockHeld, Problems: n.problems(),
-		RssBytes: residentBytes(), BucketMs: n.config.Bucket.Milliseconds(), Rooms: n.hubRooms(),
+		RssBytes: residentBytes(), BucketMs: n.config.Bucket.Milliseconds(), Rooms: n.hubRooms(), IdleDevices: uint64(n.idleDevices()),
 	}
 	for _, addr := range n.fed.Addrs() {
 		out.Addresses = append(out.Addresses, addr.String())

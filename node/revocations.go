@@ -49,6 +49,7 @@ func (n *Node) followUp(ctx context.Context, note string, r *identity.Revocation
 	// Done, or not a revocation that stands.
 	var b store.Batch
 	b.Delete(goneKey(r.Device))
+	b.Delete(seenKey(r.Device))
 	_, e := n.store.Commit(ctx, &b)
 	return count, errors.Join(err, e)
 }

@@ -88,6 +88,7 @@ const (
 	SilenceLimit        = 40 * time.Second
 	WriteTimeout        = 10 * time.Second
 	ClockTolerance      = 5 * time.Minute
+	DeviceIdle          = 30 * 24 * time.Hour // a device that was not here for so long is proposed for removal
 	NotBeforeSlack      = 24 * time.Hour
 	DeviceCertLifetime  = 365 * 24 * time.Hour
 	AgreementLifetime   = 365 * 24 * time.Hour

@@ -116,7 +116,7 @@ func deviceList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printList(c, list, *asJSON, "DEVICE STATE SINCE UNTIL", func(x device.OwnDevice) []string {
+			if err := printList(c, list, *asJSON, "DEVICE STATE SEEN SINCE UNTIL", func(x device.OwnDevice) []string {
 				state := x.State
 				if x.This {
 					state += " (this one)"
@@ -125,8 +125,16 @@ func deviceList() *cobra.Command {
 				if !x.Since.IsZero() {
 					since, until = when(x.Since.Unix()), when(x.Until.Unix())
 				}
-				return []string{x.ID, state, since, until}
-			})
+				return []string{x.ID, state, onDay(x.Seen), since, until}
+			}); err != nil {
+				return err
+			}
+			for _, x := range list {
+				if x.Idle && !*asJSON {
+					fmt.Fprintf(c.ErrOrStderr(), "%s was not here for 30 days: if it is lost or no longer used, revoke it: entente device revoke %s\n", x.ID, x.ID)
+				}
+			}
+			return nil
 		})
 	}
 	return c

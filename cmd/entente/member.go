@@ -99,13 +99,19 @@ func memberDevices() *cobra.Command {
 				state = "revoked"
 			} else if d.Online {
 				state = "online"
+			} else if d.Idle {
+				state = "idle"
 			}
-			rows = append(rows, []string{d.Address, d.DeviceId, state, when(d.IssuedUnix), when(d.ExpiresUnix), strconv.Itoa(int(d.KeyPackages))})
+			seen := ""
+			if d.SeenUnix > 0 {
+				seen = onDay(time.Unix(d.SeenUnix, 0))
+			}
+			rows = append(rows, []string{d.Address, d.DeviceId, state, seen, when(d.IssuedUnix), when(d.ExpiresUnix), strconv.Itoa(int(d.KeyPackages))})
 		}
 		if *asJSON {
 			return nil
 		}
-		return table(c.OutOrStdout(), "ADDRESS DEVICE STATE ISSUED EXPIRES KEYPACKAGES", rows)
+		return table(c.OutOrStdout(), "ADDRESS DEVICE STATE SEEN ISSUED EXPIRES KEYPACKAGES", rows)
 	}
 	return c
 }

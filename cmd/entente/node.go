@@ -127,6 +127,9 @@ func printStatus(w io.Writer, s *pb.NodeStatus) error {
 	fmt.Fprintf(w, "node          %s, %s, up %s, %s resident\n", s.PeerId, s.Version, (time.Duration(s.UptimeMs) * time.Millisecond).Round(time.Second), bytesText(s.RssBytes))
 	fmt.Fprintf(w, "devices       %s, %d connected\n", s.Api, s.Sessions)
 	fmt.Fprintf(w, "directory     %d members, %d devices; %d rooms ordered here\n", s.Members, s.Devices, s.Rooms)
+	if s.IdleDevices > 0 {
+		fmt.Fprintf(w, "              %d devices were not here for 30 days: see entente member devices, then entente device revoke DEVICE\n", s.IdleDevices)
+	}
 	fmt.Fprintf(w, "store         %d segments, %s, %d references; buckets of %s\n", s.Segments, bytesText(s.SegmentBytes), s.References, time.Duration(s.BucketMs)*time.Millisecond)
 	for _, p := range s.Problems {
 		fmt.Fprintf(w, "problem       %s\n", p)

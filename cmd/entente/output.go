@@ -157,3 +157,11 @@ func proofFile(m proto.Message) ([]byte, error) {
 	err = json.Indent(&out, b, "", "  ")
 	return out.Bytes(), err
 }
+
+// onDay prints a day for people, in UTC as nodes count days.
+func onDay(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format(time.DateOnly)
+}

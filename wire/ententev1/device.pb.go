@@ -2789,7 +2789,8 @@ type AccountResponse struct {
 	KeyPackages     uint32                 `protobuf:"varint,3,opt,name=key_packages,json=keyPackages,proto3" json:"key_packages,omitempty"`
 	MailboxCount    uint64                 `protobuf:"varint,4,opt,name=mailbox_count,json=mailboxCount,proto3" json:"mailbox_count,omitempty"`
 	MailboxBytes    uint64                 `protobuf:"varint,5,opt,name=mailbox_bytes,json=mailboxBytes,proto3" json:"mailbox_bytes,omitempty"`
-	Stock           []*KeyPackageStock     `protobuf:"bytes,6,rep,name=stock,proto3" json:"stock,omitempty"` // of every suite; key_packages is that of suite 1
+	Stock           []*KeyPackageStock     `protobuf:"bytes,6,rep,name=stock,proto3" json:"stock,omitempty"`   // of every suite; key_packages is that of suite 1
+	Visits          []*DeviceVisit         `protobuf:"bytes,7,rep,name=visits,proto3" json:"visits,omitempty"` // of the member's devices in force
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2866,6 +2867,73 @@ func (x *AccountResponse) GetStock() []*KeyPackageStock {
 	return nil
 }
 
+func (x *AccountResponse) GetVisits() []*DeviceVisit {
+	if x != nil {
+		return x.Visits
+	}
+	return nil
+}
+
+type DeviceVisit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Device        []byte                 `protobuf:"bytes,1,opt,name=device,proto3" json:"device,omitempty"`
+	SeenUnix      int64                  `protobuf:"varint,2,opt,name=seen_unix,json=seenUnix,proto3" json:"seen_unix,omitempty"` // the beginning of the day on which it was last at its node
+	Idle          bool                   `protobuf:"varint,3,opt,name=idle,proto3" json:"idle,omitempty"`                         // long ago: it is proposed for removal
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeviceVisit) Reset() {
+	*x = DeviceVisit{}
+	mi := &file_entente_v1_device_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeviceVisit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeviceVisit) ProtoMessage() {}
+
+func (x *DeviceVisit) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeviceVisit.ProtoReflect.Descriptor instead.
+func (*DeviceVisit) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *DeviceVisit) GetDevice() []byte {
+	if x != nil {
+		return x.Device
+	}
+	return nil
+}
+
+func (x *DeviceVisit) GetSeenUnix() int64 {
+	if x != nil {
+		return x.SeenUnix
+	}
+	return 0
+}
+
+func (x *DeviceVisit) GetIdle() bool {
+	if x != nil {
+		return x.Idle
+	}
+	return false
+}
+
 type KeyPackageStock struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Suite         uint32                 `protobuf:"varint,1,opt,name=suite,proto3" json:"suite,omitempty"`
@@ -2876,7 +2944,7 @@ type KeyPackageStock struct {
 
 func (x *KeyPackageStock) Reset() {
 	*x = KeyPackageStock{}
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +2956,7 @@ func (x *KeyPackageStock) String() string {
 func (*KeyPackageStock) ProtoMessage() {}
 
 func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +2969,7 @@ func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyPackageStock.ProtoReflect.Descriptor instead.
 func (*KeyPackageStock) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *KeyPackageStock) GetSuite() uint32 {
@@ -2928,7 +2996,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2940,7 +3008,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2953,7 +3021,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Submission) GetCounter() uint64 {
@@ -2979,7 +3047,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2991,7 +3059,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3004,7 +3072,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *SubmitRequest) GetSubmissions() []*Submission {
@@ -3023,7 +3091,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3035,7 +3103,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3048,7 +3116,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SubmitResponse) GetStatuses() []*Status {
@@ -3070,7 +3138,7 @@ type FetchRequest struct {
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3082,7 +3150,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3095,7 +3163,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *FetchRequest) GetAfter() uint64 {
@@ -3136,7 +3204,7 @@ type FetchResponse struct {
 
 func (x *FetchResponse) Reset() {
 	*x = FetchResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[59]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3148,7 +3216,7 @@ func (x *FetchResponse) String() string {
 func (*FetchResponse) ProtoMessage() {}
 
 func (x *FetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[59]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3161,7 +3229,7 @@ func (x *FetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResponse.ProtoReflect.Descriptor instead.
 func (*FetchResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *FetchResponse) GetDeliveries() []*Deliver {
@@ -3188,7 +3256,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[60]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3200,7 +3268,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[60]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3213,7 +3281,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *AckRequest) GetThrough() uint64 {
@@ -3239,7 +3307,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[61]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3251,7 +3319,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[61]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3264,7 +3332,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *AckResponse) GetSubmitMark() uint64 {
@@ -3283,7 +3351,7 @@ type FilePolicyRequest struct {
 
 func (x *FilePolicyRequest) Reset() {
 	*x = FilePolicyRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[62]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3295,7 +3363,7 @@ func (x *FilePolicyRequest) String() string {
 func (*FilePolicyRequest) ProtoMessage() {}
 
 func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[62]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3308,7 +3376,7 @@ func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyRequest.ProtoReflect.Descriptor instead.
 func (*FilePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *FilePolicyRequest) GetPartner() []byte {
@@ -3330,7 +3398,7 @@ type FilePolicyResponse struct {
 
 func (x *FilePolicyResponse) Reset() {
 	*x = FilePolicyResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[63]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3342,7 +3410,7 @@ func (x *FilePolicyResponse) String() string {
 func (*FilePolicyResponse) ProtoMessage() {}
 
 func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[63]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3355,7 +3423,7 @@ func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyResponse.ProtoReflect.Descriptor instead.
 func (*FilePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *FilePolicyResponse) GetMaxSize() uint64 {
@@ -3396,7 +3464,7 @@ type StartUploadRequest struct {
 
 func (x *StartUploadRequest) Reset() {
 	*x = StartUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[64]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3408,7 +3476,7 @@ func (x *StartUploadRequest) String() string {
 func (*StartUploadRequest) ProtoMessage() {}
 
 func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[64]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3421,7 +3489,7 @@ func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadRequest.ProtoReflect.Descriptor instead.
 func (*StartUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *StartUploadRequest) GetSize() uint64 {
@@ -3448,7 +3516,7 @@ type StartUploadResponse struct {
 
 func (x *StartUploadResponse) Reset() {
 	*x = StartUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[65]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3460,7 +3528,7 @@ func (x *StartUploadResponse) String() string {
 func (*StartUploadResponse) ProtoMessage() {}
 
 func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[65]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3473,7 +3541,7 @@ func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadResponse.ProtoReflect.Descriptor instead.
 func (*StartUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *StartUploadResponse) GetUpload() []byte {
@@ -3499,7 +3567,7 @@ type UploadStatusRequest struct {
 
 func (x *UploadStatusRequest) Reset() {
 	*x = UploadStatusRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[66]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3511,7 +3579,7 @@ func (x *UploadStatusRequest) String() string {
 func (*UploadStatusRequest) ProtoMessage() {}
 
 func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[66]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3524,7 +3592,7 @@ func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusRequest.ProtoReflect.Descriptor instead.
 func (*UploadStatusRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *UploadStatusRequest) GetUpload() []byte {
@@ -3544,7 +3612,7 @@ type UploadStatusResponse struct {
 
 func (x *UploadStatusResponse) Reset() {
 	*x = UploadStatusResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[67]
+	mi := &file_entente_v1_device_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3556,7 +3624,7 @@ func (x *UploadStatusResponse) String() string {
 func (*UploadStatusResponse) ProtoMessage() {}
 
 func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[67]
+	mi := &file_entente_v1_device_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3569,7 +3637,7 @@ func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusResponse.ProtoReflect.Descriptor instead.
 func (*UploadStatusResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *UploadStatusResponse) GetHave() uint32 {
@@ -3599,7 +3667,7 @@ type PutChunkRequest struct {
 
 func (x *PutChunkRequest) Reset() {
 	*x = PutChunkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[68]
+	mi := &file_entente_v1_device_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3611,7 +3679,7 @@ func (x *PutChunkRequest) String() string {
 func (*PutChunkRequest) ProtoMessage() {}
 
 func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[68]
+	mi := &file_entente_v1_device_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3624,7 +3692,7 @@ func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkRequest.ProtoReflect.Descriptor instead.
 func (*PutChunkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{68}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *PutChunkRequest) GetUpload() []byte {
@@ -3657,7 +3725,7 @@ type PutChunkResponse struct {
 
 func (x *PutChunkResponse) Reset() {
 	*x = PutChunkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[69]
+	mi := &file_entente_v1_device_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3669,7 +3737,7 @@ func (x *PutChunkResponse) String() string {
 func (*PutChunkResponse) ProtoMessage() {}
 
 func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[69]
+	mi := &file_entente_v1_device_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3682,7 +3750,7 @@ func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkResponse.ProtoReflect.Descriptor instead.
 func (*PutChunkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{69}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *PutChunkResponse) GetHave() uint32 {
@@ -3703,7 +3771,7 @@ type FinishUploadRequest struct {
 
 func (x *FinishUploadRequest) Reset() {
 	*x = FinishUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[70]
+	mi := &file_entente_v1_device_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3715,7 +3783,7 @@ func (x *FinishUploadRequest) String() string {
 func (*FinishUploadRequest) ProtoMessage() {}
 
 func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[70]
+	mi := &file_entente_v1_device_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3728,7 +3796,7 @@ func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadRequest.ProtoReflect.Descriptor instead.
 func (*FinishUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{70}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *FinishUploadRequest) GetUpload() []byte {
@@ -3753,7 +3821,7 @@ type FinishUploadResponse struct {
 
 func (x *FinishUploadResponse) Reset() {
 	*x = FinishUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[71]
+	mi := &file_entente_v1_device_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3765,7 +3833,7 @@ func (x *FinishUploadResponse) String() string {
 func (*FinishUploadResponse) ProtoMessage() {}
 
 func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[71]
+	mi := &file_entente_v1_device_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3778,7 +3846,7 @@ func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadResponse.ProtoReflect.Descriptor instead.
 func (*FinishUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{71}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{72}
 }
 
 // DropUpload destroys an upload, finished or not.
@@ -3791,7 +3859,7 @@ type DropUploadRequest struct {
 
 func (x *DropUploadRequest) Reset() {
 	*x = DropUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[72]
+	mi := &file_entente_v1_device_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3803,7 +3871,7 @@ func (x *DropUploadRequest) String() string {
 func (*DropUploadRequest) ProtoMessage() {}
 
 func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[72]
+	mi := &file_entente_v1_device_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3816,7 +3884,7 @@ func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadRequest.ProtoReflect.Descriptor instead.
 func (*DropUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{72}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *DropUploadRequest) GetUpload() []byte {
@@ -3834,7 +3902,7 @@ type DropUploadResponse struct {
 
 func (x *DropUploadResponse) Reset() {
 	*x = DropUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[73]
+	mi := &file_entente_v1_device_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3846,7 +3914,7 @@ func (x *DropUploadResponse) String() string {
 func (*DropUploadResponse) ProtoMessage() {}
 
 func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[73]
+	mi := &file_entente_v1_device_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3859,7 +3927,7 @@ func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadResponse.ProtoReflect.Descriptor instead.
 func (*DropUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{73}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{74}
 }
 
 type GetBlobRequest struct {
@@ -3873,7 +3941,7 @@ type GetBlobRequest struct {
 
 func (x *GetBlobRequest) Reset() {
 	*x = GetBlobRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[74]
+	mi := &file_entente_v1_device_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3885,7 +3953,7 @@ func (x *GetBlobRequest) String() string {
 func (*GetBlobRequest) ProtoMessage() {}
 
 func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[74]
+	mi := &file_entente_v1_device_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3898,7 +3966,7 @@ func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
 func (*GetBlobRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{74}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *GetBlobRequest) GetOrganization() []byte {
@@ -3932,7 +4000,7 @@ type GetBlobResponse struct {
 
 func (x *GetBlobResponse) Reset() {
 	*x = GetBlobResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[75]
+	mi := &file_entente_v1_device_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3944,7 +4012,7 @@ func (x *GetBlobResponse) String() string {
 func (*GetBlobResponse) ProtoMessage() {}
 
 func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[75]
+	mi := &file_entente_v1_device_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3957,7 +4025,7 @@ func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
 func (*GetBlobResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{75}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *GetBlobResponse) GetSize() uint64 {
@@ -4153,14 +4221,19 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\x0fClaimOwnRequest\x12\x18\n" +
 	"\adevices\x18\x01 \x03(\fR\adevices\x12\x14\n" +
 	"\x05suite\x18\x02 \x01(\rR\x05suite\"\x10\n" +
-	"\x0eAccountRequest\"\x8b\x02\n" +
+	"\x0eAccountRequest\"\xbc\x02\n" +
 	"\x0fAccountResponse\x12-\n" +
 	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\x12)\n" +
 	"\x10node_certificate\x18\x02 \x01(\tR\x0fnodeCertificate\x12!\n" +
 	"\fkey_packages\x18\x03 \x01(\rR\vkeyPackages\x12#\n" +
 	"\rmailbox_count\x18\x04 \x01(\x04R\fmailboxCount\x12#\n" +
 	"\rmailbox_bytes\x18\x05 \x01(\x04R\fmailboxBytes\x121\n" +
-	"\x05stock\x18\x06 \x03(\v2\x1b.entente.v1.KeyPackageStockR\x05stock\"=\n" +
+	"\x05stock\x18\x06 \x03(\v2\x1b.entente.v1.KeyPackageStockR\x05stock\x12/\n" +
+	"\x06visits\x18\a \x03(\v2\x17.entente.v1.DeviceVisitR\x06visits\"V\n" +
+	"\vDeviceVisit\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\fR\x06device\x12\x1b\n" +
+	"\tseen_unix\x18\x02 \x01(\x03R\bseenUnix\x12\x12\n" +
+	"\x04idle\x18\x03 \x01(\bR\x04idle\"=\n" +
 	"\x0fKeyPackageStock\x12\x14\n" +
 	"\x05suite\x18\x01 \x01(\rR\x05suite\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\"B\n" +
@@ -4285,7 +4358,7 @@ func file_entente_v1_device_proto_rawDescGZIP() []byte {
 	return file_entente_v1_device_proto_rawDescData
 }
 
-var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_entente_v1_device_proto_goTypes = []any{
 	(*PutLinkMessageRequest)(nil),      // 0: entente.v1.PutLinkMessageRequest
 	(*PutLinkMessageResponse)(nil),     // 1: entente.v1.PutLinkMessageResponse
@@ -4341,143 +4414,145 @@ var file_entente_v1_device_proto_goTypes = []any{
 	(*ClaimOwnRequest)(nil),            // 51: entente.v1.ClaimOwnRequest
 	(*AccountRequest)(nil),             // 52: entente.v1.AccountRequest
 	(*AccountResponse)(nil),            // 53: entente.v1.AccountResponse
-	(*KeyPackageStock)(nil),            // 54: entente.v1.KeyPackageStock
-	(*Submission)(nil),                 // 55: entente.v1.Submission
-	(*SubmitRequest)(nil),              // 56: entente.v1.SubmitRequest
-	(*SubmitResponse)(nil),             // 57: entente.v1.SubmitResponse
-	(*FetchRequest)(nil),               // 58: entente.v1.FetchRequest
-	(*FetchResponse)(nil),              // 59: entente.v1.FetchResponse
-	(*AckRequest)(nil),                 // 60: entente.v1.AckRequest
-	(*AckResponse)(nil),                // 61: entente.v1.AckResponse
-	(*FilePolicyRequest)(nil),          // 62: entente.v1.FilePolicyRequest
-	(*FilePolicyResponse)(nil),         // 63: entente.v1.FilePolicyResponse
-	(*StartUploadRequest)(nil),         // 64: entente.v1.StartUploadRequest
-	(*StartUploadResponse)(nil),        // 65: entente.v1.StartUploadResponse
-	(*UploadStatusRequest)(nil),        // 66: entente.v1.UploadStatusRequest
-	(*UploadStatusResponse)(nil),       // 67: entente.v1.UploadStatusResponse
-	(*PutChunkRequest)(nil),            // 68: entente.v1.PutChunkRequest
-	(*PutChunkResponse)(nil),           // 69: entente.v1.PutChunkResponse
-	(*FinishUploadRequest)(nil),        // 70: entente.v1.FinishUploadRequest
-	(*FinishUploadResponse)(nil),       // 71: entente.v1.FinishUploadResponse
-	(*DropUploadRequest)(nil),          // 72: entente.v1.DropUploadRequest
-	(*DropUploadResponse)(nil),         // 73: entente.v1.DropUploadResponse
-	(*GetBlobRequest)(nil),             // 74: entente.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),            // 75: entente.v1.GetBlobResponse
-	(*MemberChain)(nil),                // 76: entente.v1.MemberChain
-	(*MemberKeyBody)(nil),              // 77: entente.v1.MemberKeyBody
-	(*Status)(nil),                     // 78: entente.v1.Status
-	(*AgreementBody)(nil),              // 79: entente.v1.AgreementBody
-	(*ClaimedKeyPackage)(nil),          // 80: entente.v1.ClaimedKeyPackage
-	(*Bundle)(nil),                     // 81: entente.v1.Bundle
-	(*GroupInfoAnswer)(nil),            // 82: entente.v1.GroupInfoAnswer
-	(*Envelope)(nil),                   // 83: entente.v1.Envelope
-	(*Deliver)(nil),                    // 84: entente.v1.Deliver
-	(*Close)(nil),                      // 85: entente.v1.Close
+	(*DeviceVisit)(nil),                // 54: entente.v1.DeviceVisit
+	(*KeyPackageStock)(nil),            // 55: entente.v1.KeyPackageStock
+	(*Submission)(nil),                 // 56: entente.v1.Submission
+	(*SubmitRequest)(nil),              // 57: entente.v1.SubmitRequest
+	(*SubmitResponse)(nil),             // 58: entente.v1.SubmitResponse
+	(*FetchRequest)(nil),               // 59: entente.v1.FetchRequest
+	(*FetchResponse)(nil),              // 60: entente.v1.FetchResponse
+	(*AckRequest)(nil),                 // 61: entente.v1.AckRequest
+	(*AckResponse)(nil),                // 62: entente.v1.AckResponse
+	(*FilePolicyRequest)(nil),          // 63: entente.v1.FilePolicyRequest
+	(*FilePolicyResponse)(nil),         // 64: entente.v1.FilePolicyResponse
+	(*StartUploadRequest)(nil),         // 65: entente.v1.StartUploadRequest
+	(*StartUploadResponse)(nil),        // 66: entente.v1.StartUploadResponse
+	(*UploadStatusRequest)(nil),        // 67: entente.v1.UploadStatusRequest
+	(*UploadStatusResponse)(nil),       // 68: entente.v1.UploadStatusResponse
+	(*PutChunkRequest)(nil),            // 69: entente.v1.PutChunkRequest
+	(*PutChunkResponse)(nil),           // 70: entente.v1.PutChunkResponse
+	(*FinishUploadRequest)(nil),        // 71: entente.v1.FinishUploadRequest
+	(*FinishUploadResponse)(nil),       // 72: entente.v1.FinishUploadResponse
+	(*DropUploadRequest)(nil),          // 73: entente.v1.DropUploadRequest
+	(*DropUploadResponse)(nil),         // 74: entente.v1.DropUploadResponse
+	(*GetBlobRequest)(nil),             // 75: entente.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),            // 76: entente.v1.GetBlobResponse
+	(*MemberChain)(nil),                // 77: entente.v1.MemberChain
+	(*MemberKeyBody)(nil),              // 78: entente.v1.MemberKeyBody
+	(*Status)(nil),                     // 79: entente.v1.Status
+	(*AgreementBody)(nil),              // 80: entente.v1.AgreementBody
+	(*ClaimedKeyPackage)(nil),          // 81: entente.v1.ClaimedKeyPackage
+	(*Bundle)(nil),                     // 82: entente.v1.Bundle
+	(*GroupInfoAnswer)(nil),            // 83: entente.v1.GroupInfoAnswer
+	(*Envelope)(nil),                   // 84: entente.v1.Envelope
+	(*Deliver)(nil),                    // 85: entente.v1.Deliver
+	(*Close)(nil),                      // 86: entente.v1.Close
 }
 var file_entente_v1_device_proto_depIdxs = []int32{
-	76, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
+	77, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
 	9,  // 1: entente.v1.RotateMemberKeyRequest.keys:type_name -> entente.v1.SealedMemberKey
-	77, // 2: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
-	76, // 3: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
-	78, // 4: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
-	79, // 5: entente.v1.GetAgreementResponse.agreement:type_name -> entente.v1.AgreementBody
-	78, // 6: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
+	78, // 2: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
+	77, // 3: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
+	79, // 4: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
+	80, // 5: entente.v1.GetAgreementResponse.agreement:type_name -> entente.v1.AgreementBody
+	79, // 6: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
 	19, // 7: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
 	24, // 8: entente.v1.ListWitnessesResponse.witnesses:type_name -> entente.v1.Witness
-	76, // 9: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
-	76, // 10: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
-	80, // 11: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
-	76, // 12: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
-	81, // 13: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
-	78, // 14: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
-	81, // 15: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
-	78, // 16: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
-	82, // 17: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
-	83, // 18: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
-	76, // 19: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
-	76, // 20: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
-	54, // 21: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
-	55, // 22: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
-	78, // 23: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
-	84, // 24: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
-	85, // 25: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
-	4,  // 26: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
-	6,  // 27: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
-	0,  // 28: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
-	2,  // 29: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
-	17, // 30: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
-	27, // 31: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
-	29, // 32: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
-	31, // 33: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
-	33, // 34: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
-	35, // 35: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
-	37, // 36: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
-	39, // 37: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
-	41, // 38: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
-	43, // 39: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
-	45, // 40: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
-	52, // 41: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
-	47, // 42: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
-	49, // 43: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
-	51, // 44: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
-	8,  // 45: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
-	20, // 46: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
-	22, // 47: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
-	56, // 48: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
-	58, // 49: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
-	60, // 50: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
-	62, // 51: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
-	64, // 52: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
-	66, // 53: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
-	68, // 54: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
-	70, // 55: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
-	72, // 56: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
-	74, // 57: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
-	25, // 58: entente.v1.DeviceService.ListWitnesses:input_type -> entente.v1.ListWitnessesRequest
-	13, // 59: entente.v1.DeviceService.GetAgreement:input_type -> entente.v1.GetAgreementRequest
-	11, // 60: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
-	15, // 61: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
-	5,  // 62: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
-	7,  // 63: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
-	1,  // 64: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
-	3,  // 65: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
-	18, // 66: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
-	28, // 67: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
-	30, // 68: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
-	32, // 69: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
-	34, // 70: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
-	36, // 71: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
-	38, // 72: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
-	40, // 73: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
-	42, // 74: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
-	44, // 75: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
-	46, // 76: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
-	53, // 77: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
-	48, // 78: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
-	50, // 79: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
-	34, // 80: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
-	10, // 81: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
-	21, // 82: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
-	23, // 83: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
-	57, // 84: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
-	59, // 85: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
-	61, // 86: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
-	63, // 87: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
-	65, // 88: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
-	67, // 89: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
-	69, // 90: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
-	71, // 91: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
-	73, // 92: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
-	75, // 93: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
-	26, // 94: entente.v1.DeviceService.ListWitnesses:output_type -> entente.v1.ListWitnessesResponse
-	14, // 95: entente.v1.DeviceService.GetAgreement:output_type -> entente.v1.GetAgreementResponse
-	12, // 96: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
-	16, // 97: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
-	62, // [62:98] is the sub-list for method output_type
-	26, // [26:62] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	77, // 9: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
+	77, // 10: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
+	81, // 11: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
+	77, // 12: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
+	82, // 13: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
+	79, // 14: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
+	82, // 15: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
+	79, // 16: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
+	83, // 17: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
+	84, // 18: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
+	77, // 19: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
+	77, // 20: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
+	55, // 21: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
+	54, // 22: entente.v1.AccountResponse.visits:type_name -> entente.v1.DeviceVisit
+	56, // 23: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
+	79, // 24: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
+	85, // 25: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
+	86, // 26: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
+	4,  // 27: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
+	6,  // 28: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
+	0,  // 29: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
+	2,  // 30: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
+	17, // 31: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
+	27, // 32: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
+	29, // 33: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
+	31, // 34: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
+	33, // 35: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
+	35, // 36: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
+	37, // 37: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
+	39, // 38: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
+	41, // 39: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
+	43, // 40: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
+	45, // 41: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
+	52, // 42: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
+	47, // 43: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
+	49, // 44: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
+	51, // 45: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
+	8,  // 46: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
+	20, // 47: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
+	22, // 48: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
+	57, // 49: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
+	59, // 50: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
+	61, // 51: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
+	63, // 52: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
+	65, // 53: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
+	67, // 54: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
+	69, // 55: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
+	71, // 56: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
+	73, // 57: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
+	75, // 58: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
+	25, // 59: entente.v1.DeviceService.ListWitnesses:input_type -> entente.v1.ListWitnessesRequest
+	13, // 60: entente.v1.DeviceService.GetAgreement:input_type -> entente.v1.GetAgreementRequest
+	11, // 61: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
+	15, // 62: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
+	5,  // 63: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
+	7,  // 64: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
+	1,  // 65: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
+	3,  // 66: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
+	18, // 67: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
+	28, // 68: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
+	30, // 69: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
+	32, // 70: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
+	34, // 71: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
+	36, // 72: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
+	38, // 73: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
+	40, // 74: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
+	42, // 75: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
+	44, // 76: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
+	46, // 77: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
+	53, // 78: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
+	48, // 79: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
+	50, // 80: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
+	34, // 81: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
+	10, // 82: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
+	21, // 83: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
+	23, // 84: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
+	58, // 85: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
+	60, // 86: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
+	62, // 87: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
+	64, // 88: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
+	66, // 89: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
+	68, // 90: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
+	70, // 91: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
+	72, // 92: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
+	74, // 93: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
+	76, // 94: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
+	26, // 95: entente.v1.DeviceService.ListWitnesses:output_type -> entente.v1.ListWitnessesResponse
+	14, // 96: entente.v1.DeviceService.GetAgreement:output_type -> entente.v1.GetAgreementResponse
+	12, // 97: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
+	16, // 98: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
+	63, // [63:99] is the sub-list for method output_type
+	27, // [27:63] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_device_proto_init() }
@@ -4494,7 +4569,7 @@ func file_entente_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_device_proto_rawDesc), len(file_entente_v1_device_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   76,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -661,6 +661,7 @@ type NodeStatus struct {
 	Problems       []string               `protobuf:"bytes,20,rep,name=problems,proto3" json:"problems,omitempty"`
 	RssBytes       uint64                 `protobuf:"varint,21,opt,name=rss_bytes,json=rssBytes,proto3" json:"rss_bytes,omitempty"`
 	BucketMs       int64                  `protobuf:"varint,22,opt,name=bucket_ms,json=bucketMs,proto3" json:"bucket_ms,omitempty"`
+	IdleDevices    uint64                 `protobuf:"varint,25,opt,name=idle_devices,json=idleDevices,proto3" json:"idle_devices,omitempty"` // not seen for 30 days
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -845,6 +846,13 @@ func (x *NodeStatus) GetRssBytes() uint64 {
 func (x *NodeStatus) GetBucketMs() int64 {
 	if x != nil {
 		return x.BucketMs
+	}
+	return 0
+}
+
+func (x *NodeStatus) GetIdleDevices() uint64 {
+	if x != nil {
+		return x.IdleDevices
 	}
 	return 0
 }
@@ -1402,6 +1410,8 @@ type DeviceStatus struct {
 	Revoked       bool                   `protobuf:"varint,5,opt,name=revoked,proto3" json:"revoked,omitempty"`
 	Online        bool                   `protobuf:"varint,6,opt,name=online,proto3" json:"online,omitempty"`
 	KeyPackages   uint32                 `protobuf:"varint,7,opt,name=key_packages,json=keyPackages,proto3" json:"key_packages,omitempty"`
+	SeenUnix      int64                  `protobuf:"varint,8,opt,name=seen_unix,json=seenUnix,proto3" json:"seen_unix,omitempty"`
+	Idle          bool                   `protobuf:"varint,9,opt,name=idle,proto3" json:"idle,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1483,6 +1493,20 @@ func (x *DeviceStatus) GetKeyPackages() uint32 {
 		return x.KeyPackages
 	}
 	return 0
+}
+
+func (x *DeviceStatus) GetSeenUnix() int64 {
+	if x != nil {
+		return x.SeenUnix
+	}
+	return 0
+}
+
+func (x *DeviceStatus) GetIdle() bool {
+	if x != nil {
+		return x.Idle
+	}
+	return false
 }
 
 type ListDevicesResponse struct {
@@ -3555,7 +3579,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x05chain\x18\x04 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\x12\x16\n" +
 	"\x06member\x18\x05 \x01(\fR\x06member\x120\n" +
 	"\bcurrency\x18\x06 \x01(\v2\x14.entente.v1.CurrencyR\bcurrency\"\x13\n" +
-	"\x11NodeStatusRequest\"\xc4\x05\n" +
+	"\x11NodeStatusRequest\"\xe7\x05\n" +
 	"\n" +
 	"NodeStatus\x12\"\n" +
 	"\forganization\x18\x01 \x01(\tR\forganization\x12'\n" +
@@ -3586,7 +3610,8 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"clock_held\x18\x13 \x01(\bR\tclockHeld\x12\x1a\n" +
 	"\bproblems\x18\x14 \x03(\tR\bproblems\x12\x1b\n" +
 	"\trss_bytes\x18\x15 \x01(\x04R\brssBytes\x12\x1b\n" +
-	"\tbucket_ms\x18\x16 \x01(\x03R\bbucketMs\"\xcc\x01\n" +
+	"\tbucket_ms\x18\x16 \x01(\x03R\bbucketMs\x12!\n" +
+	"\fidle_devices\x18\x19 \x01(\x04R\vidleDevices\"\xcc\x01\n" +
 	"\rMailboxStatus\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\tR\x06member\x12\x16\n" +
 	"\x06device\x18\x02 \x01(\tR\x06device\x12\x14\n" +
@@ -3628,7 +3653,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x13ListMembersResponse\x122\n" +
 	"\amembers\x18\x01 \x03(\v2\x18.entente.v1.MemberStatusR\amembers\"(\n" +
 	"\x12ListDevicesRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xde\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x8f\x02\n" +
 	"\fDeviceStatus\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\tR\bdeviceId\x12\x1f\n" +
@@ -3637,7 +3662,9 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\fexpires_unix\x18\x04 \x01(\x03R\vexpiresUnix\x12\x18\n" +
 	"\arevoked\x18\x05 \x01(\bR\arevoked\x12\x16\n" +
 	"\x06online\x18\x06 \x01(\bR\x06online\x12!\n" +
-	"\fkey_packages\x18\a \x01(\rR\vkeyPackages\"I\n" +
+	"\fkey_packages\x18\a \x01(\rR\vkeyPackages\x12\x1b\n" +
+	"\tseen_unix\x18\b \x01(\x03R\bseenUnix\x12\x12\n" +
+	"\x04idle\x18\t \x01(\bR\x04idle\"I\n" +
 	"\x13ListDevicesResponse\x122\n" +
 	"\adevices\x18\x01 \x03(\v2\x18.entente.v1.DeviceStatusR\adevices\"3\n" +
 	"\x14DisableDeviceRequest\x12\x1b\n" +
