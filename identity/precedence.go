@@ -107,3 +107,6 @@ func (o *Organization) RootCause() Cause {
 	}
 	return ByGenesis
 }
+
+// Manifests returns all of the chain, from genesis to the current one; Causes has one for each.
+func (o *Organization) Manifests() []Manifest { return slices.Clone(o.chain) }
