@@ -52,6 +52,9 @@ func (b *batch) result(core *pb.EnvelopeCore) error {
 // ownPlace notes an entry of our own in a room's sequence; that of a message is
 // replaced by its ID when it is settled.
 func (b *batch) ownPlace(room wire.RoomID, seq uint64) {
+	if r := b.room(room); r != nil && r.fill(seq) {
+		b.touch(room)
+	}
 	b.writes = append(b.writes, func(t *txn) error { return t.ownPlace(room, seq) })
 }
 

@@ -11,15 +11,22 @@ import (
 // The room's sequence as this device sees it: places that come one after the other, some that
 // are passed over, and what the hub says of their order.
 
-// advanceSeq notes a place of the room's sequence; false when it was seen before.
+// advanceSeq notes a place of the room's sequence; false when it was seen before. Places
+// that are passed over may still come: a Commit from the room log overtakes what lies in the
+// mailbox. Only those of our own never do. People are told of the others as a gap, unless
+// they may be our own too.
 func (b *batch) advanceSeq(r *room, seq uint64) bool {
 	if seq <= r.Seq {
 		return false
 	}
-	if r.Seq > 0 && seq > r.Seq+1 && !b.ownBetween(r, seq) {
-		b.show(Shown{Event: "room", State: "gap", Room: r.ID.String(), Seq: seq,
-			Reason: fmt.Sprintf("entries %d to %d did not arrive", r.Seq+1, seq-1), At: b.d.now()})
-		r.Holes = append(r.Holes[max(0, len(r.Holes)+1-maxHoles):len(r.Holes):len(r.Holes)], [2]uint64{r.Seq + 1, seq - 1})
+	if r.Seq > 0 && seq > r.Seq+1 {
+		passed := b.notOwn(r, r.Seq+1, seq-1)
+		if len(passed) > 0 && !b.ownToCome(r) {
+			b.show(Shown{Event: "room", State: "gap", Room: r.ID.String(), Seq: seq,
+				Reason: fmt.Sprintf("entries %d to %d did not arrive", r.Seq+1, seq-1), At: b.d.now()})
+		}
+		holes := append(r.Holes[:len(r.Holes):len(r.Holes)], passed...)
+		r.Holes = holes[max(0, len(holes)-maxHoles):]
 	}
 	r.Seq = seq
 	b.touch(r.ID)
@@ -43,21 +50,31 @@ func (b *batch) chain(r *room, env *pb.Envelope) {
 	b.touch(r.ID)
 }
 
-// ownBetween reports whether all entries between are our own: nobody delivers
-// these to us.
-func (b *batch) ownBetween(r *room, seq uint64) bool {
-	missing := false
+// notOwn lists the runs of places, first and last, that are not known to be our own:
+// nobody delivers these to us.
+func (b *batch) notOwn(r *room, first, last uint64) (runs [][2]uint64) {
 	_ = b.d.vault.view(func(t *txn) error {
-		for n := r.Seq + 1; n < seq && n < r.Seq+1_000; n++ {
-			if _, err := t.history(placeKey(r.ID, n)); err != nil {
-				missing = true
+		for n := first; n <= last; n++ {
+			if n-first >= maxPassed {
+				runs = append(runs, [2]uint64{n, last})
+				return nil
+			}
+			if _, err := t.history(placeKey(r.ID, n)); err == nil {
+				continue
+			}
+			if k := len(runs) - 1; k >= 0 && runs[k][1] == n-1 {
+				runs[k][1] = n
+			} else {
+				runs = append(runs, [2]uint64{n, n})
 			}
 		}
 		return nil
 	})
-	if !missing {
-		return true
-	}
+	return runs
+}
+
+// ownToCome reports whether something of ours may have a place that we do not know yet.
+func (b *batch) ownToCome(r *room) bool {
 	waiting, err := b.d.waiting() // sequenced perhaps, and the answer is still to come
 	for _, o := range waiting {
 		if o.Room == r.ID && o.Counter > 0 {
@@ -67,9 +84,13 @@ func (b *batch) ownBetween(r *room, seq uint64) bool {
 	return err != nil || r.Committing > 0
 }
 
-// maxHoles bounds the runs of places of a room that a device remembers as passed over;
-// beyond them the oldest is forgotten, and what comes for it later is a repeated place.
-const maxHoles = 32
+const (
+	// maxHoles bounds the runs of places of a room that a device remembers as passed over;
+	// beyond them the oldest is forgotten, and what comes for it later is a repeated place.
+	maxHoles = 128
+	// maxPassed is how many places are looked at one by one.
+	maxPassed = 1_000
+)
 
 // fill reports whether a place was passed over, and notes that it is no more. A message
 // that was held back in quarantine comes after what followed it (docs/protocol.md 5.7);

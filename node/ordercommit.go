@@ -2,15 +2,17 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/entente-im/entente/mailbox"
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
-	"google.golang.org/protobuf/proto"
 )
 
 // orderCommit takes a Commit with its Welcome, GroupInfo and tree, or refuses all
@@ -70,7 +72,7 @@ func (c *change) orderCommit(d *draft, s submission) error {
 // checkSize: a room has as many devices as its hub allows. When the operator lowers the
 // limit, a larger room goes on and grows no more.
 func (n *Node) checkSize(before int, next *mls.PublicGroup) error {
-	if have, limit := len(next.Members()), n.config.Limits.RoomDevices; have > max(before, limit) {
+	if have, limit := len(next.Members()), cmp.Or(n.config.Limits.RoomDevices, wire.MaxRoomDevices); have > max(before, limit) {
 		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "a room of %d devices: at most %d are allowed", have, limit)
 	}
 	return nil

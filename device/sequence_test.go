@@ -1,0 +1,49 @@
+package device
+
+import (
+	"testing"
+	"time"
+
+	"github.com/entente-im/entente/wire"
+)
+
+// A Commit from the room log overtakes what lies in the mailbox while a message of our own
+// waits for its answer: what comes then is no repeated place, and is shown.
+func TestWhatWasOvertakenIsStillTakenWhileAnOwnMessageWaits(t *testing.T) {
+	p := newPair(t)
+	d, id := p.alice, wire.RoomID{7}
+	err := d.vault.update(func(t *txn) error {
+		o := &outgoing{ID: MessageID{1}, Room: id, Counter: 9, Queued: time.Now()}
+		if err := o.save(t); err != nil {
+			return err
+		}
+		return t.ownPlace(id, 14)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := d.newBatch(t.Context())
+	r := &room{ID: id, Seq: 10}
+	b.rooms[id] = r
+	if !b.advanceSeq(r, 17) {
+		t.Fatal("a place ahead is refused")
+	}
+	if len(b.writes) > 0 {
+		t.Error("people are told of a gap that may be their own message")
+	}
+	for seq, want := range map[uint64]bool{10: false, 11: true, 13: true, 14: false, 15: true, 16: true, 17: false} {
+		if got := r.fill(seq); got != want {
+			t.Errorf("place %d still comes: %v", seq, got)
+		}
+		if r.fill(seq) {
+			t.Errorf("place %d comes twice", seq)
+		}
+	}
+	if !b.advanceSeq(r, 20) {
+		t.Fatal("a place ahead is refused")
+	}
+	b.ownPlace(id, 18) // the answer
+	if r.fill(18) || !r.fill(19) {
+		t.Error("a place that turned out to be our own is waited for, or another is not")
+	}
+}
