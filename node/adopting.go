@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,26 +23,61 @@ const askOwnTime = 10 * time.Second
 
 // adopting is what a node knows of its own log from others.
 type adopting struct {
-	mu     sync.Mutex  // one adoption at a time
+	mu     sync.Mutex // one adoption at a time
+	roll   rollcall
+	word   bool        // the operator's --accept-loss: nobody is waited for
 	ahead  atomic.Bool // a partner holds more of our log than we do
 	forked atomic.Bool // what a partner holds is no past of ours
 }
 
+// errNotCalled says that partners are waited for.
+var errNotCalled = errors.New("node: partners are asked what they hold of the directory")
+
 // directoryBehind reports whether heads and records have to wait until partners have given
 // back what they hold of our log. A node without partners goes on by its operator's word.
 func (n *Node) directoryBehind() bool {
-	if n.adopting.ahead.Load() {
+	if n.adopting.ahead.Load() || n.adopting.forked.Load() {
 		return true
 	}
-	return n.dir != nil && n.fed != nil && n.dir.Behind() && len(n.cosigners()) > 0
+	return n.dir != nil && n.fed != nil && n.dir.Behind() && len(n.voters()) > 0 && !n.called()
+}
+
+// startRoll begins the roll call of a start.
+func (n *Node) startRoll(acceptLoss bool) {
+	wait := startWait
+	if n.dir.Behind() || n.recovering() {
+		wait = lossWait
+	}
+	n.adopting.word = acceptLoss
+	n.adopting.roll.begin(wait)
+	if acceptLoss {
+		n.adopting.roll.end()
+	}
+}
+
+// noticeLoss begins the roll call anew, once: a partner holds more of our log than we do.
+func (n *Node) noticeLoss(holder wire.OrganizationID, ours, theirs uint64) {
+	if n.adopting.ahead.Swap(true) {
+		return
+	}
+	n.log.Error("partners hold more of our directory than we do: records are lost; nothing is signed until it is taken over",
+		"ours", ours, "theirs", theirs, "partner", holder)
+	n.adopting.roll.begin(lossWait)
+	if n.adopting.word {
+		n.adopting.roll.end()
+	}
 }
 
 // checkOwn compares what a partner holds of our log with it, and takes it over when it is
-// more.
+// more and all partners have said what they hold.
 func (n *Node) checkOwn(ctx context.Context, id wire.OrganizationID) error {
 	head, err := n.ownAt(ctx, id)
-	if err != nil || head == nil {
+	if err != nil {
 		return err
+	}
+	if head == nil {
+		n.adopting.roll.answered(id, nil)
+		return nil
 	}
 	if err := n.dir.Fits(head); err != nil {
 		if errors.Is(err, directory.ErrTwoPasts) && !n.adopting.forked.Swap(true) {
@@ -50,10 +86,17 @@ func (n *Node) checkOwn(ctx context.Context, id wire.OrganizationID) error {
 		return err
 	}
 	size, _, err := n.dir.Head()
+	if err == nil && head.Size > size {
+		n.noticeLoss(id, size, head.Size)
+	}
+	n.adopting.roll.answered(id, head)
 	if err != nil || head.Size <= size && !n.dir.Behind() {
 		return err
 	}
-	return n.adoptOwn(ctx)
+	if err := n.adoptOwn(ctx); !errors.Is(err, errNotCalled) {
+		return err
+	}
+	return nil // callPartners goes on with it
 }
 
 // ownAt asks a partner which head of our log it holds; nil: none.
@@ -67,30 +110,30 @@ func (n *Node) ownAt(ctx context.Context, id wire.OrganizationID) (*identity.Che
 	return identity.VerifyHead(a.GetHead().GetCheckpoint(), n.org)
 }
 
-// adoptOwn takes over the highest log of ours that any partner holds, and puts back the
-// members whose newer records are lost. Until it has, the node signs nothing.
+// adoptOwn takes over the highest log of ours that any partner holds, once all have said
+// what they do or were waited for long enough, and puts back the members whose newer
+// records are lost. Until it has, the node signs nothing.
 func (n *Node) adoptOwn(ctx context.Context) error {
 	n.adopting.mu.Lock()
 	defer n.adopting.mu.Unlock()
+	if n.adopting.forked.Load() {
+		return directory.ErrTwoPasts
+	}
+	partners := n.voters()
+	missing := n.adopting.roll.missing(partners)
+	if !n.adopting.roll.judge(len(missing)) {
+		return fmt.Errorf("%w: %d of %d have answered", errNotCalled, len(partners)-len(missing), len(partners))
+	}
 	size, _, err := n.dir.Head()
 	if err != nil {
 		return err
 	}
-	holder, head := n.highestOwn(ctx, size)
-	if head != nil {
-		n.adopting.ahead.Store(true)
-		n.log.Error("partners hold more of our directory than we do: records are lost; nothing is signed until it is taken over",
-			"ours", size, "theirs", head.Size, "partner", holder)
-		leaves, err := n.fetchLeaves(ctx, holder, n.org.ID[:], 0, head.Size)
-		if err != nil {
+	if holder, head := n.adopting.roll.best(size, partners); head != nil {
+		if err := n.takeBack(ctx, holder, head); err != nil {
 			return err
 		}
-		if err := n.dir.Adopt(ctx, head, leaves); err != nil {
-			return err
-		}
-		if err := n.forgetHandedOut(ctx); err != nil {
-			return err
-		}
+		n.log.Error("records lost: the directory's log was taken back from partners", "from", size, "to", head.Size,
+			"heard", len(partners)-len(missing), "partners", len(partners))
 	}
 	n.adopting.ahead.Store(false)
 	if n.recovering() {
@@ -103,23 +146,22 @@ func (n *Node) adoptOwn(ctx context.Context) error {
 	return err
 }
 
-// highestOwn asks all partners that can be reached which head of our log they hold, and
-// returns the highest above a size.
-func (n *Node) highestOwn(ctx context.Context, above uint64) (holder wire.OrganizationID, head *identity.Checkpoint) {
-	for _, p := range n.fed.Partners() {
-		if p.State != "connected" && p.State != "quarantinedThere" {
-			continue
-		}
-		h, err := n.ownAt(ctx, p.ID)
-		if err != nil {
-			n.log.Warn("a partner does not say what it holds of our directory", "partner", p.ID, "error", err)
-			continue
-		}
-		if h != nil && h.Size > above {
-			holder, head, above = p.ID, h, h.Size
-		}
+// takeBack takes over what a partner holds of our log, and voids what may have been handed
+// out after the copy that this node was restored from.
+func (n *Node) takeBack(ctx context.Context, holder wire.OrganizationID, head *identity.Checkpoint) error {
+	leaves, err := n.fetchLeaves(ctx, holder, n.org.ID[:], 0, head.Size)
+	if err != nil {
+		return err
 	}
-	return holder, head
+	// Before the log is taken over: a crash between the two finds it behind again.
+	if err := n.forgetHandedOut(ctx); err != nil {
+		return err
+	}
+	err = n.dir.Adopt(ctx, head, leaves)
+	if errors.Is(err, directory.ErrTwoPasts) {
+		n.adopting.forked.Store(true)
+	}
+	return err
 }
 
 // forgetHandedOut voids what may have been handed out or used before the loss: never twice.

@@ -184,7 +184,7 @@ func (n *Node) healthHandlers(mux *http.ServeMux) {
 
 // enroll checks what a link's holder hands over and redeems the link.
 func (n *Node) enroll(ctx context.Context, m *pb.EnrollRequest) (*pb.MemberChain, error) {
-	if err := n.signs(); err != nil {
+	if err := n.records(ctx); err != nil {
 		return nil, err
 	}
 	if len(m.Secret) != wire.DefaultLinkSecretLen {

@@ -162,7 +162,7 @@ func (n *Node) addDevice(ctx context.Context, certificate string) (*pb.MemberCha
 	if err != nil {
 		return nil, err
 	}
-	if err := n.signs(); err != nil {
+	if err := n.records(ctx); err != nil {
 		return nil, err
 	}
 	var keep func()

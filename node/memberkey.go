@@ -28,7 +28,7 @@ func (n *Node) rotateMemberKey(ctx context.Context, m *pb.RotateMemberKeyRequest
 	if err != nil {
 		return nil, err
 	}
-	if err := n.signs(); err != nil {
+	if err := n.records(ctx); err != nil {
 		return nil, err
 	}
 	if wait, ok := n.rates.device(device); !ok {

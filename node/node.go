@@ -102,6 +102,7 @@ type Node struct {
 	adopting  adopting
 	validator mls.CredentialValidator
 	revoking  sync.Mutex // one revocation is followed up at a time
+	leaving   sync.Map   // wire.DeviceID: revoked, and the directory does not say so yet
 
 	doors   doors
 	apiURL  string
@@ -172,6 +173,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 			return nil, err
 		}
 	}
+	n.startRoll(o.AcceptLoss)
 	if err := n.eraseRevoked(ctx); err != nil {
 		return nil, err
 	}
@@ -301,6 +303,7 @@ func (n *Node) Run(ctx context.Context) error {
 	start("partners", n.sweepPartners)
 	start("directories", n.followPartners)
 	start("heads", n.hearHeads)
+	start("roll call", n.callPartners)
 	start("notices", n.tellLater)
 	start("revocations", n.retryRevocations)
 	n.doors.serve(start)
@@ -375,7 +378,8 @@ func (n *Node) background(f func(context.Context)) {
 // active reports whether a device is one of ours and not revoked.
 func (n *Node) active(device wire.DeviceID) bool {
 	_, ok := n.dir.ByDevice(device)
-	return ok
+	_, leaving := n.leaving.Load(device)
+	return ok && !leaving
 }
 
 // memberOf returns the member whose device it is; zero for others.

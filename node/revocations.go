@@ -28,8 +28,9 @@ func (n *Node) revoke(ctx context.Context, note string, r *identity.Revocation) 
 	if _, err := n.store.Commit(ctx, &b); err != nil {
 		return 0, fmt.Errorf("node: revoking: %w", err)
 	}
-	if err := n.signs(); err != nil { // it is followed up once the node has recovered
-		n.gate.End(r.Device)
+	n.leaving.Store(r.Device, true)
+	n.gate.End(r.Device)
+	if err := n.records(ctx); err != nil { // it is followed up once the node has recovered
 		return 0, err
 	}
 	return n.followUp(ctx, note, r)
@@ -46,6 +47,7 @@ func (n *Node) followUp(ctx context.Context, note string, r *identity.Revocation
 	} else if wire.ClassOf(wire.StatusOf(err).Code) == wire.Temporary {
 		return 0, err
 	}
+	n.leaving.Delete(r.Device)
 	// Done, or not a revocation that stands.
 	var b store.Batch
 	b.Delete(goneKey(r.Device))
@@ -62,6 +64,11 @@ const revocationRetry = time.Minute
 func (n *Node) retryRevocations(ctx context.Context) error {
 	ticker := time.NewTicker(revocationRetry)
 	defer ticker.Stop()
+	if n.records(ctx) == nil { // those that a crash has left, once partners were heard
+		if err := n.finishRevocations(ctx); err != nil && ctx.Err() == nil {
+			n.log.Error("revocations wait", "error", err)
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -77,7 +84,7 @@ func (n *Node) retryRevocations(ctx context.Context) error {
 // finishRevocations follows up what a crash or a full outbox has left. A node that is
 // recovering orders nothing: it does so at its next start.
 func (n *Node) finishRevocations(ctx context.Context) error {
-	if n.recovering() {
+	if n.signs() != nil {
 		return nil
 	}
 	var after []byte
@@ -92,6 +99,10 @@ func (n *Node) finishRevocations(ctx context.Context) error {
 			r, err := identity.ReadRevocation(note)
 			if err != nil {
 				return fmt.Errorf("node: a stored revocation: %w", err)
+			}
+			n.leaving.Store(r.Device, true)
+			if _, active := n.dir.ByDevice(r.Device); active && !n.called() {
+				continue // it adds to the log: retryRevocations does so once partners were heard
 			}
 			if _, err := n.followUp(ctx, note, r); err != nil {
 				n.log.Error("a revocation was not told everywhere", "device", r.Device, "error", err)
