@@ -218,6 +218,31 @@ func TestALowerIncarnationIsRefusedAndAHigherOneStartsAnew(t *testing.T) {
 	}
 }
 
+func TestARaisedIncarnationSurvivesARestartAndNumbersAreTakenAnew(t *testing.T) {
+	a, b := pair(t)
+	n := a.sends(b, 1, "first life")
+	a.outbox.answeredWith(t, n, pb.Code_CODE_ACCEPTED)
+	a.halt()
+	a.outbox = newOutbox() // set back: it counts from the beginning
+	a.start()
+	a.linked(b)
+	if err := a.fed.RaiseIncarnation(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	raised := a.fed.Incarnation()
+	again := a.sends(b, 1, "second life")
+	if again != n {
+		t.Fatalf("number %d is not used again: this test shows nothing", again)
+	}
+	a.outbox.answeredWith(t, again, pb.Code_CODE_ACCEPTED)
+	a.halt()
+	a.start()
+	if got := a.fed.Incarnation(); got != raised || raised < 1_000_000 {
+		t.Errorf("raised to %d, after a restart %d", raised, got)
+	}
+	a.outbox.answeredWith(t, a.sends(b, 1, "and on"), pb.Code_CODE_ACCEPTED)
+}
+
 func TestTheRateOfAPartnerIsHeldAndNothingIsLost(t *testing.T) {
 	a := newNode(t, "acme.example")
 	b := prepareNode(t, "globex.example")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/connmgr"
@@ -202,6 +203,8 @@ type Federation struct {
 	byPeer   map[peer.ID]*partner
 	byTag    map[gossipTag]*partner // all of partners
 
+	incarnation atomic.Uint64 // raised under making
+
 	gossip *gossip // nil: none; set before anybody is answered
 }
 
@@ -221,7 +224,7 @@ func New(opts Options) (*Federation, error) {
 	}
 	f.gate = newGater(func(reason string) { m.refused.WithLabelValues(reason).Inc() })
 	f.ctx, f.cancel = context.WithCancel(context.Background())
-	if err := f.load(); err != nil {
+	if err := errors.Join(f.loadIncarnation(), f.load()); err != nil {
 		f.cancel()
 		return nil, err
 	}

@@ -60,7 +60,7 @@ func (f *Federation) welcome(in *frames) (*partner, error) {
 	if refusal == nil {
 		refusal = f.checkHello(p, hello)
 	}
-	answer := &pb.DeliverWelcome{Status: wire.StatusOf(refusal), TimeMs: f.clock.Now().UnixMilli(), Incarnation: f.opts.Incarnation}
+	answer := &pb.DeliverWelcome{Status: wire.StatusOf(refusal), TimeMs: f.clock.Now().UnixMilli(), Incarnation: f.incarnation.Load()}
 	if refusal == nil {
 		answer.Quarantined = p.quarantined()
 		p.holding(hello.Holding)

@@ -213,7 +213,7 @@ func (f *Federation) hello(p *partner, out *frames, b *backlog) (holds bool, err
 	id := f.opts.Organization.ID
 	sent := f.clock.Now()
 	h := &pb.DeliverHello{
-		Version: wire.ProtocolVersion, Organization: id[:], Incarnation: f.opts.Incarnation,
+		Version: wire.ProtocolVersion, Organization: id[:], Incarnation: f.incarnation.Load(),
 		LowMark: b.lowMark(), TimeMs: sent.UnixMilli(), Agreement: digest[:], Holding: b.parking,
 	}
 	if err := out.write(&pb.DeliverFrame{Frame: &pb.DeliverFrame_Hello{Hello: h}}, maxHello, HelloTimeout); err != nil {

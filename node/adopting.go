@@ -166,5 +166,5 @@ func (n *Node) takeBack(ctx context.Context, holder wire.OrganizationID, head *i
 
 // forgetHandedOut voids what may have been handed out or used before the loss: never twice.
 func (n *Node) forgetHandedOut(ctx context.Context) error {
-	return errors.Join(n.dir.DeleteKeyPackages(ctx), n.revokeLinks(ctx), n.fed.ForgetTokens(ctx))
+	return errors.Join(n.dir.DeleteKeyPackages(ctx), n.revokeLinks(ctx), n.fed.ForgetTokens(ctx), n.fed.RaiseIncarnation(ctx))
 }

@@ -169,7 +169,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 		return nil, err
 	}
 	if o.AcceptLoss {
-		if err := n.fed.ForgetTokens(ctx); err != nil {
+		if err := errors.Join(n.fed.ForgetTokens(ctx), n.fed.RaiseIncarnation(ctx)); err != nil {
 			return nil, err
 		}
 	}

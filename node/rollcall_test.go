@@ -55,6 +55,9 @@ func TestARestoredNodeWaitsForTheSlowPartnerThatHoldsTheNewestHead(t *testing.T)
 		must(t, err)
 		return size >= newest.Size && a.signs() == nil
 	})
+	if got := a.fed.Incarnation(); got <= 1 {
+		t.Errorf("the incarnation is %d as before", got)
+	}
 	a.client("dave")
 	a.isNoLiarTo(b, c)
 	if err := a.Node.dir.Fits(newest); err != nil {
