@@ -25,6 +25,7 @@ const askOwnTime = 10 * time.Second
 type adopting struct {
 	mu     sync.Mutex // one adoption at a time
 	roll   rollcall
+	again  atomic.Bool // revocations that partners were told of are still to be asked for
 	word   bool        // the operator's --accept-loss: nobody is waited for
 	ahead  atomic.Bool // a partner holds more of our log than we do
 	forked atomic.Bool // what a partner holds is no past of ours
@@ -142,6 +143,12 @@ func (n *Node) adoptOwn(ctx context.Context) error {
 	back, err := n.dir.Restore(ctx)
 	if len(back) > 0 {
 		n.log.Error("records of members were lost: they are as they were before, devices that came or went since have to be added or revoked again", "members", back)
+	}
+	if err == nil && (len(back) > 0 || n.adopting.again.Load()) {
+		n.adopting.again.Store(true)
+		if err = n.revokeAgain(ctx); err == nil {
+			n.adopting.again.Store(false)
+		}
 	}
 	return err
 }

@@ -182,7 +182,10 @@ func (c *change) acceptRevocation(from wire.OrganizationID, core *pb.EnvelopeCor
 	}
 	// Whoever asks about the device from now on asks its organization anew.
 	c.n.chains.forget(memberKey{r.Organization, r.Member})
-	return c.proposeRemoval(d, from, r, core.Body)
+	if err := c.proposeRemoval(d, from, r, core.Body); err != nil {
+		return err
+	}
+	return c.keepRevocation(r, core.Body)
 }
 
 // verifyRevocation checks a partner's revocation: signed by its directory, or by the

@@ -66,6 +66,11 @@ func (n *Node) Query(ctx context.Context, from wire.OrganizationID, q *pb.QueryR
 		if err = n.takeCosigned(ctx, from, q.Cosigned); err == nil {
 			a.Answer = &pb.QueryResponse_Cosigned{Cosigned: &pb.CosignedAnswer{}}
 		}
+	case *pb.QueryRequest_Revocations:
+		var kept *pb.RevocationsAnswer
+		if kept, err = n.revocationsFor(from, q.Revocations); err == nil {
+			a.Answer = &pb.QueryResponse_Revocations{Revocations: kept}
+		}
 	default:
 		err = wire.Refuse(pb.Code_CODE_UNSUPPORTED, "a question that this node does not know")
 	}

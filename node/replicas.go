@@ -220,7 +220,7 @@ func (n *Node) followPartners(ctx context.Context) error {
 func (n *Node) dropReplica(ctx context.Context, id wire.OrganizationID) {
 	r, err := n.replicas.of(id)
 	if err == nil {
-		err = r.Drop(ctx)
+		err = errors.Join(r.Drop(ctx), n.forgetKept(ctx, id))
 	}
 	if err != nil && ctx.Err() == nil {
 		n.log.Error("the copy of a former partner's log stays for now", "partner", id, "error", err)

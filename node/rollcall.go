@@ -148,7 +148,7 @@ func (n *Node) callPartners(ctx context.Context) error {
 		if behind || !n.called() {
 			n.askMissing(ctx)
 		}
-		if behind {
+		if behind || n.adopting.again.Load() {
 			if err := n.adoptOwn(ctx); err != nil && ctx.Err() == nil {
 				n.log.Warn("our directory's log is not taken back yet", "error", err)
 			}

@@ -617,6 +617,7 @@ type QueryRequest struct {
 	//	*QueryRequest_Head
 	//	*QueryRequest_Leaves
 	//	*QueryRequest_Cosigned
+	//	*QueryRequest_Revocations
 	Query         isQueryRequest_Query `protobuf_oneof:"query"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -781,6 +782,15 @@ func (x *QueryRequest) GetCosigned() *CosignedQuery {
 	return nil
 }
 
+func (x *QueryRequest) GetRevocations() *RevocationsQuery {
+	if x != nil {
+		if x, ok := x.Query.(*QueryRequest_Revocations); ok {
+			return x.Revocations
+		}
+	}
+	return nil
+}
+
 type isQueryRequest_Query interface {
 	isQueryRequest_Query()
 }
@@ -833,6 +843,10 @@ type QueryRequest_Cosigned struct {
 	Cosigned *CosignedQuery `protobuf:"bytes,22,opt,name=cosigned,proto3,oneof"`
 }
 
+type QueryRequest_Revocations struct {
+	Revocations *RevocationsQuery `protobuf:"bytes,24,opt,name=revocations,proto3,oneof"`
+}
+
 func (*QueryRequest_Resolve) isQueryRequest_Query() {}
 
 func (*QueryRequest_Claim) isQueryRequest_Query() {}
@@ -857,6 +871,8 @@ func (*QueryRequest_Leaves) isQueryRequest_Query() {}
 
 func (*QueryRequest_Cosigned) isQueryRequest_Query() {}
 
+func (*QueryRequest_Revocations) isQueryRequest_Query() {}
+
 type QueryResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Status *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -874,6 +890,7 @@ type QueryResponse struct {
 	//	*QueryResponse_Head
 	//	*QueryResponse_Leaves
 	//	*QueryResponse_Cosigned
+	//	*QueryResponse_Revocations
 	Answer        isQueryResponse_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1031,6 +1048,15 @@ func (x *QueryResponse) GetCosigned() *CosignedAnswer {
 	return nil
 }
 
+func (x *QueryResponse) GetRevocations() *RevocationsAnswer {
+	if x != nil {
+		if x, ok := x.Answer.(*QueryResponse_Revocations); ok {
+			return x.Revocations
+		}
+	}
+	return nil
+}
+
 type isQueryResponse_Answer interface {
 	isQueryResponse_Answer()
 }
@@ -1083,6 +1109,10 @@ type QueryResponse_Cosigned struct {
 	Cosigned *CosignedAnswer `protobuf:"bytes,22,opt,name=cosigned,proto3,oneof"`
 }
 
+type QueryResponse_Revocations struct {
+	Revocations *RevocationsAnswer `protobuf:"bytes,24,opt,name=revocations,proto3,oneof"`
+}
+
 func (*QueryResponse_Resolve) isQueryResponse_Answer() {}
 
 func (*QueryResponse_Claim) isQueryResponse_Answer() {}
@@ -1106,6 +1136,8 @@ func (*QueryResponse_Head) isQueryResponse_Answer() {}
 func (*QueryResponse_Leaves) isQueryResponse_Answer() {}
 
 func (*QueryResponse_Cosigned) isQueryResponse_Answer() {}
+
+func (*QueryResponse_Revocations) isQueryResponse_Answer() {}
 
 // AmendQuery is about other terms for the agreement (docs/protocol.md 5.8): a proposal, an
 // acceptance, or that a proposal is withdrawn.
@@ -2602,6 +2634,104 @@ func (*CosignedAnswer) Descriptor() ([]byte, []int) {
 	return file_entente_v1_federation_proto_rawDescGZIP(), []int{35}
 }
 
+// RevocationsQuery asks for the revocations that the answering organization was told of by
+// the asker, for one that has lost its own (docs/protocol.md 2.14), from a device on.
+type RevocationsQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	After         []byte                 `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevocationsQuery) Reset() {
+	*x = RevocationsQuery{}
+	mi := &file_entente_v1_federation_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevocationsQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevocationsQuery) ProtoMessage() {}
+
+func (x *RevocationsQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevocationsQuery.ProtoReflect.Descriptor instead.
+func (*RevocationsQuery) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RevocationsQuery) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+type RevocationsAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Notes         []string               `protobuf:"bytes,1,rep,name=notes,proto3" json:"notes,omitempty"`
+	Last          []byte                 `protobuf:"bytes,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevocationsAnswer) Reset() {
+	*x = RevocationsAnswer{}
+	mi := &file_entente_v1_federation_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevocationsAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevocationsAnswer) ProtoMessage() {}
+
+func (x *RevocationsAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevocationsAnswer.ProtoReflect.Descriptor instead.
+func (*RevocationsAnswer) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *RevocationsAnswer) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+func (x *RevocationsAnswer) GetLast() []byte {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
 // Fork proves that a log has two pasts (docs/protocol.md 2.12).
 type Fork struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2617,7 +2747,7 @@ type Fork struct {
 
 func (x *Fork) Reset() {
 	*x = Fork{}
-	mi := &file_entente_v1_federation_proto_msgTypes[36]
+	mi := &file_entente_v1_federation_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2629,7 +2759,7 @@ func (x *Fork) String() string {
 func (*Fork) ProtoMessage() {}
 
 func (x *Fork) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[36]
+	mi := &file_entente_v1_federation_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2642,7 +2772,7 @@ func (x *Fork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fork.ProtoReflect.Descriptor instead.
 func (*Fork) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Fork) GetType() string {
@@ -2703,7 +2833,7 @@ type LobbyRequest struct {
 
 func (x *LobbyRequest) Reset() {
 	*x = LobbyRequest{}
-	mi := &file_entente_v1_federation_proto_msgTypes[37]
+	mi := &file_entente_v1_federation_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2715,7 +2845,7 @@ func (x *LobbyRequest) String() string {
 func (*LobbyRequest) ProtoMessage() {}
 
 func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[37]
+	mi := &file_entente_v1_federation_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2728,7 +2858,7 @@ func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyRequest.ProtoReflect.Descriptor instead.
 func (*LobbyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LobbyRequest) GetVersion() uint32 {
@@ -2801,7 +2931,7 @@ type LobbyResponse struct {
 
 func (x *LobbyResponse) Reset() {
 	*x = LobbyResponse{}
-	mi := &file_entente_v1_federation_proto_msgTypes[38]
+	mi := &file_entente_v1_federation_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2813,7 +2943,7 @@ func (x *LobbyResponse) String() string {
 func (*LobbyResponse) ProtoMessage() {}
 
 func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[38]
+	mi := &file_entente_v1_federation_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2826,7 +2956,7 @@ func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyResponse.ProtoReflect.Descriptor instead.
 func (*LobbyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *LobbyResponse) GetStatus() *Status {
@@ -2915,7 +3045,7 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\n" +
 	"ItemStatus\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12*\n" +
-	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\"\xbb\x05\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\"\xfd\x05\n" +
 	"\fQueryRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\"\n" +
 	"\forganization\x18\x02 \x01(\fR\forganization\x124\n" +
@@ -2932,8 +3062,9 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x05amend\x18\v \x01(\v2\x16.entente.v1.AmendQueryH\x00R\x05amend\x12+\n" +
 	"\x04head\x18\x14 \x01(\v2\x15.entente.v1.HeadQueryH\x00R\x04head\x121\n" +
 	"\x06leaves\x18\x15 \x01(\v2\x17.entente.v1.LeavesQueryH\x00R\x06leaves\x127\n" +
-	"\bcosigned\x18\x16 \x01(\v2\x19.entente.v1.CosignedQueryH\x00R\bcosignedB\a\n" +
-	"\x05query\"\xb7\x05\n" +
+	"\bcosigned\x18\x16 \x01(\v2\x19.entente.v1.CosignedQueryH\x00R\bcosigned\x12@\n" +
+	"\vrevocations\x18\x18 \x01(\v2\x1c.entente.v1.RevocationsQueryH\x00R\vrevocationsB\a\n" +
+	"\x05query\"\xfa\x05\n" +
 	"\rQueryResponse\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\x125\n" +
 	"\aresolve\x18\x02 \x01(\v2\x19.entente.v1.ResolveAnswerH\x00R\aresolve\x12/\n" +
@@ -2949,7 +3080,8 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	" \x01(\v2\x17.entente.v1.AmendAnswerH\x00R\x05amend\x12,\n" +
 	"\x04head\x18\x14 \x01(\v2\x16.entente.v1.HeadAnswerH\x00R\x04head\x122\n" +
 	"\x06leaves\x18\x15 \x01(\v2\x18.entente.v1.LeavesAnswerH\x00R\x06leaves\x128\n" +
-	"\bcosigned\x18\x16 \x01(\v2\x1a.entente.v1.CosignedAnswerH\x00R\bcosignedB\b\n" +
+	"\bcosigned\x18\x16 \x01(\v2\x1a.entente.v1.CosignedAnswerH\x00R\bcosigned\x12A\n" +
+	"\vrevocations\x18\x18 \x01(\v2\x1d.entente.v1.RevocationsAnswerH\x00R\vrevocationsB\b\n" +
 	"\x06answer\">\n" +
 	"\n" +
 	"AmendQuery\x12\x12\n" +
@@ -3062,7 +3194,12 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\tR\n" +
 	"checkpoint\"\x10\n" +
-	"\x0eCosignedAnswer\"\x9e\x01\n" +
+	"\x0eCosignedAnswer\"(\n" +
+	"\x10RevocationsQuery\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\fR\x05after\"=\n" +
+	"\x11RevocationsAnswer\x12\x14\n" +
+	"\x05notes\x18\x01 \x03(\tR\x05notes\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\fR\x04last\"\x9e\x01\n" +
 	"\x04Fork\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\"\n" +
 	"\forganization\x18\x02 \x01(\tR\forganization\x12\x1c\n" +
@@ -3105,7 +3242,7 @@ func file_entente_v1_federation_proto_rawDescGZIP() []byte {
 }
 
 var file_entente_v1_federation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_entente_v1_federation_proto_goTypes = []any{
 	(ItemKind)(0),             // 0: entente.v1.ItemKind
 	(*Item)(nil),              // 1: entente.v1.Item
@@ -3144,30 +3281,32 @@ var file_entente_v1_federation_proto_goTypes = []any{
 	(*LeavesAnswer)(nil),      // 34: entente.v1.LeavesAnswer
 	(*CosignedQuery)(nil),     // 35: entente.v1.CosignedQuery
 	(*CosignedAnswer)(nil),    // 36: entente.v1.CosignedAnswer
-	(*Fork)(nil),              // 37: entente.v1.Fork
-	(*LobbyRequest)(nil),      // 38: entente.v1.LobbyRequest
-	(*LobbyResponse)(nil),     // 39: entente.v1.LobbyResponse
-	(*Envelope)(nil),          // 40: entente.v1.Envelope
-	(*LeafChange)(nil),        // 41: entente.v1.LeafChange
-	(*DeviceRef)(nil),         // 42: entente.v1.DeviceRef
-	(*Bundle)(nil),            // 43: entente.v1.Bundle
-	(*Status)(nil),            // 44: entente.v1.Status
-	(*RoomCase)(nil),          // 45: entente.v1.RoomCase
+	(*RevocationsQuery)(nil),  // 37: entente.v1.RevocationsQuery
+	(*RevocationsAnswer)(nil), // 38: entente.v1.RevocationsAnswer
+	(*Fork)(nil),              // 39: entente.v1.Fork
+	(*LobbyRequest)(nil),      // 40: entente.v1.LobbyRequest
+	(*LobbyResponse)(nil),     // 41: entente.v1.LobbyResponse
+	(*Envelope)(nil),          // 42: entente.v1.Envelope
+	(*LeafChange)(nil),        // 43: entente.v1.LeafChange
+	(*DeviceRef)(nil),         // 44: entente.v1.DeviceRef
+	(*Bundle)(nil),            // 45: entente.v1.Bundle
+	(*Status)(nil),            // 46: entente.v1.Status
+	(*RoomCase)(nil),          // 47: entente.v1.RoomCase
 }
 var file_entente_v1_federation_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.Item.kind:type_name -> entente.v1.ItemKind
-	40, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
-	41, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
-	42, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
-	43, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
+	42, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
+	43, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
+	44, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
+	45, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
 	3,  // 5: entente.v1.DeliverFrame.hello:type_name -> entente.v1.DeliverHello
 	4,  // 6: entente.v1.DeliverFrame.welcome:type_name -> entente.v1.DeliverWelcome
 	5,  // 7: entente.v1.DeliverFrame.batch:type_name -> entente.v1.DeliverBatch
 	6,  // 8: entente.v1.DeliverFrame.result:type_name -> entente.v1.DeliverResult
-	44, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
+	46, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
 	1,  // 10: entente.v1.DeliverBatch.items:type_name -> entente.v1.Item
 	7,  // 11: entente.v1.DeliverResult.statuses:type_name -> entente.v1.ItemStatus
-	44, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
+	46, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
 	12, // 13: entente.v1.QueryRequest.resolve:type_name -> entente.v1.ResolveQuery
 	16, // 14: entente.v1.QueryRequest.claim:type_name -> entente.v1.ClaimQuery
 	19, // 15: entente.v1.QueryRequest.tree:type_name -> entente.v1.TreeQuery
@@ -3180,33 +3319,35 @@ var file_entente_v1_federation_proto_depIdxs = []int32{
 	31, // 22: entente.v1.QueryRequest.head:type_name -> entente.v1.HeadQuery
 	33, // 23: entente.v1.QueryRequest.leaves:type_name -> entente.v1.LeavesQuery
 	35, // 24: entente.v1.QueryRequest.cosigned:type_name -> entente.v1.CosignedQuery
-	44, // 25: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
-	15, // 26: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
-	18, // 27: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
-	20, // 28: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
-	22, // 29: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
-	24, // 30: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
-	26, // 31: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
-	28, // 32: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
-	30, // 33: entente.v1.QueryResponse.blob:type_name -> entente.v1.BlobAnswer
-	11, // 34: entente.v1.QueryResponse.amend:type_name -> entente.v1.AmendAnswer
-	32, // 35: entente.v1.QueryResponse.head:type_name -> entente.v1.HeadAnswer
-	34, // 36: entente.v1.QueryResponse.leaves:type_name -> entente.v1.LeavesAnswer
-	36, // 37: entente.v1.QueryResponse.cosigned:type_name -> entente.v1.CosignedAnswer
-	14, // 38: entente.v1.MemberChain.currency:type_name -> entente.v1.Currency
-	13, // 39: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
-	44, // 40: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
-	17, // 41: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
-	13, // 42: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
-	45, // 43: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
-	40, // 44: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
-	13, // 45: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
-	44, // 46: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
-	47, // [47:47] is the sub-list for method output_type
-	47, // [47:47] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	37, // 25: entente.v1.QueryRequest.revocations:type_name -> entente.v1.RevocationsQuery
+	46, // 26: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
+	15, // 27: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
+	18, // 28: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
+	20, // 29: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
+	22, // 30: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
+	24, // 31: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
+	26, // 32: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
+	28, // 33: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
+	30, // 34: entente.v1.QueryResponse.blob:type_name -> entente.v1.BlobAnswer
+	11, // 35: entente.v1.QueryResponse.amend:type_name -> entente.v1.AmendAnswer
+	32, // 36: entente.v1.QueryResponse.head:type_name -> entente.v1.HeadAnswer
+	34, // 37: entente.v1.QueryResponse.leaves:type_name -> entente.v1.LeavesAnswer
+	36, // 38: entente.v1.QueryResponse.cosigned:type_name -> entente.v1.CosignedAnswer
+	38, // 39: entente.v1.QueryResponse.revocations:type_name -> entente.v1.RevocationsAnswer
+	14, // 40: entente.v1.MemberChain.currency:type_name -> entente.v1.Currency
+	13, // 41: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
+	46, // 42: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
+	17, // 43: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
+	13, // 44: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
+	47, // 45: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
+	42, // 46: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
+	13, // 47: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
+	46, // 48: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_federation_proto_init() }
@@ -3234,6 +3375,7 @@ func file_entente_v1_federation_proto_init() {
 		(*QueryRequest_Head)(nil),
 		(*QueryRequest_Leaves)(nil),
 		(*QueryRequest_Cosigned)(nil),
+		(*QueryRequest_Revocations)(nil),
 	}
 	file_entente_v1_federation_proto_msgTypes[8].OneofWrappers = []any{
 		(*QueryResponse_Resolve)(nil),
@@ -3248,6 +3390,7 @@ func file_entente_v1_federation_proto_init() {
 		(*QueryResponse_Head)(nil),
 		(*QueryResponse_Leaves)(nil),
 		(*QueryResponse_Cosigned)(nil),
+		(*QueryResponse_Revocations)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3255,7 +3398,7 @@ func file_entente_v1_federation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_federation_proto_rawDesc), len(file_entente_v1_federation_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
