@@ -115,7 +115,9 @@ func (n *Node) ownAt(ctx context.Context, id wire.OrganizationID) (*identity.Che
 // what they do or were waited for long enough, and puts back the members whose newer
 // records are lost. Until it has, the node signs nothing.
 func (n *Node) adoptOwn(ctx context.Context) error {
-	n.adopting.mu.Lock()
+	if !n.adopting.mu.TryLock() { // it is held over questions to partners
+		return fmt.Errorf("%w: it is being taken back", errNotCalled)
+	}
 	defer n.adopting.mu.Unlock()
 	if n.adopting.forked.Load() {
 		return directory.ErrTwoPasts

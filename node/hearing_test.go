@@ -134,3 +134,29 @@ func TestAHeadHeardOfABiggerLogHasItsOwnerAsked(t *testing.T) {
 	must(t, b.heed(t.Context(), a.org.ID, a.headOf()))
 	eventually(t, "the copy is at the head that was heard of", func() bool { return b.copyOf(a).Size == 4 })
 }
+
+// TestOfTwoHeadsOfOneSizeThatAreHeardWhileTheLogIsBehindNoneIsForgotten: what others were
+// shown comes before the log's owner has answered, and is told once.
+func TestOfTwoHeadsOfOneSizeThatAreHeardWhileTheLogIsBehindNoneIsForgotten(t *testing.T) {
+	sites := newLinked(t, "acme.example", "globex.example")
+	evil, b := sites[0], sites[1]
+	evil.client("alice")
+	b.follows(evil)
+	hidden := evil.signsHead(with(evil.leavesOf(), "ghost"))
+	evil.halt()
+	// The head that will be shown to globex is heard first: made by the same log, set on.
+	evil.start()
+	b.halt()
+	evil.client("bob")
+	shown := evil.headOf()
+	evil.halt()
+	b.start()
+	must(t, b.heed(t.Context(), evil.org.ID, shown))
+	must(t, b.heed(t.Context(), evil.org.ID, hidden))
+	evil.start()
+	eventually(t, "the fork is proved", func() bool {
+		r, err := b.replicas.of(evil.org.ID)
+		must(t, err)
+		return r.Forked() != nil
+	})
+}

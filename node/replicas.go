@@ -43,8 +43,8 @@ type replicas struct {
 	mu    sync.Mutex
 	open  map[wire.OrganizationID]*replica.Replica
 	plans map[wire.OrganizationID]*plan
-	long  map[wire.OrganizationID]*identity.Checkpoint // heads beyond the copy that others were shown
-	kick  chan struct{}                                // one place: something is due earlier than planned
+	long  map[wire.OrganizationID][]*identity.Checkpoint // heads beyond the copy that others were shown, maxHeard at most
+	kick  chan struct{}                                  // one place: something is due earlier than planned
 }
 
 // plan is when a log is looked at.
@@ -58,7 +58,7 @@ type plan struct {
 
 func newReplicas(s *store.Store) *replicas {
 	return &replicas{store: s, open: make(map[wire.OrganizationID]*replica.Replica),
-		plans: make(map[wire.OrganizationID]*plan), long: make(map[wire.OrganizationID]*identity.Checkpoint), kick: make(chan struct{}, 1)}
+		plans: make(map[wire.OrganizationID]*plan), long: make(map[wire.OrganizationID][]*identity.Checkpoint), kick: make(chan struct{}, 1)}
 }
 
 // of returns the copy of a log.
@@ -114,20 +114,22 @@ func (r *replicas) hinted(id wire.OrganizationID, size uint64) {
 // longer has a log looked at soon of which others were shown a head beyond our copy.
 func (r *replicas) longer(id wire.OrganizationID, head *identity.Checkpoint) {
 	r.mu.Lock()
-	if old := r.long[id]; old == nil || old.Size < head.Size {
-		r.long[id] = head
+	known := slices.ContainsFunc(r.long[id], func(h *identity.Checkpoint) bool { return h.Size == head.Size && h.Root == head.Root })
+	if !known { // two of one size are what a fork looks like: each is compared
+		list := append(r.long[id], head)
+		r.long[id] = list[max(0, len(list)-maxHeard):]
 	}
 	r.mu.Unlock()
 	r.hinted(id, head.Size)
 }
 
-// shown returns, once, the head beyond our copy that others were shown; nil: there is none.
-func (r *replicas) shown(id wire.OrganizationID) *identity.Checkpoint {
+// shown returns, once, the heads beyond our copy that others were shown.
+func (r *replicas) shown(id wire.OrganizationID) []*identity.Checkpoint {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	head := r.long[id]
+	heads := r.long[id]
 	delete(r.long, id)
-	return head
+	return heads
 }
 
 func (r *replicas) planLocked(id wire.OrganizationID) *plan {
@@ -245,15 +247,18 @@ func (n *Node) follow(ctx context.Context, id wire.OrganizationID) error {
 			return err
 		}
 	}
-	head := n.replicas.shown(id)
 	r, err := n.replicas.of(id)
-	switch {
-	case err != nil || head == nil:
+	if err != nil {
 		return err
-	case head.Size <= r.State().Size:
-		return n.heed(ctx, id, head)
 	}
-	return n.takeHead(ctx, id, head.Note)
+	for _, head := range n.replicas.shown(id) {
+		if head.Size <= r.State().Size {
+			err = errors.Join(err, n.heed(ctx, id, head))
+		} else {
+			err = errors.Join(err, n.takeHead(ctx, id, head.Note))
+		}
+	}
+	return err
 }
 
 // takeHead verifies a partner's head and all that leads to it, stores that, and cosigns
