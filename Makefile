@@ -3,7 +3,7 @@ GO      ?= go
 TIMEOUT ?= 25m
 PROTO   := $(wildcard wire/proto/entente/v1/*.proto)
 
-.PHONY: all build test check sim bench generate fuzz
+.PHONY: all build test check sim simdirectory bench generate fuzz
 
 all: build
 
@@ -26,6 +26,9 @@ test: ## everything, with the race detector
 
 sim: ## SEEDS runs in simulated time, from seed SEED on: testnet/sim
 	$(GO) test -count=1 -v -timeout 60m -run Promises ./testnet/sim -seeds $${SEEDS:-1000} -seed $${SEED:-1}
+
+simdirectory: ## SEEDS runs of a lying directory and SEEDS honest ones, 20 organizations each
+	$(GO) test -count=1 -v -timeout 120m -run 'DirectoryThatLies|HonestDirectories' ./testnet/sim -directoryseeds $${SEEDS:-1000} -seed $${SEED:-1}
 
 bench: ## the figures of RESULTS.md
 	$(GO) run ./cmd/entente bench

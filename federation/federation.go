@@ -119,6 +119,7 @@ type Options struct {
 	Logger          *slog.Logger          // nil: none
 	Registerer      prometheus.Registerer // nil: none
 	NewHost         NewHost               // nil: libp2p over QUIC and TCP
+	HostGossips     bool                  // a host of NewHost has what gossipsub needs as well: ConnManager, Network.Peers and Connectedness
 	Hearing         Hearing               // nil, or a host of one's own: this node takes no part in gossip
 }
 
@@ -238,7 +239,7 @@ func New(opts Options) (*Federation, error) {
 		return nil, err
 	}
 	copy(f.self[:], opts.Key.Public().(ed25519.PublicKey))
-	if opts.Hearing != nil && opts.NewHost == nil {
+	if opts.Hearing != nil && (opts.NewHost == nil || opts.HostGossips) {
 		if err := f.startGossip(); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}

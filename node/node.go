@@ -55,7 +55,9 @@ type Options struct {
 	// doors: "tcp" for devices and monitoring, "unix" for operators.
 	Listen  func(network, address string) (net.Listener, error)
 	NewHost federation.NewHost
-	Store   func(*store.Options) // last word on the store's options
+	// HostGossips says that hosts of NewHost have what gossipsub needs too.
+	HostGossips bool
+	Store       func(*store.Options) // last word on the store's options
 }
 
 // Node is an organization's node: its store, directory, mailboxes, federation and
@@ -277,7 +279,7 @@ func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *promet
 	n.fed, err = federation.New(federation.Options{
 		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
 		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Linked: n.replicas.due, Amended: n.amended, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
-		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost, Hearing: n.heard,
+		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost, HostGossips: o.HostGossips, Hearing: n.heard,
 		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes, Files: l.PartnerFiles},
 	})
 	return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/entente-im/entente/federation"
 	"github.com/entente-im/entente/wire"
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/host"
 	netcore "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -21,6 +22,46 @@ type fabric struct {
 	net   *network
 	mu    sync.Mutex
 	hosts map[peer.ID]*simHost
+	faces map[peer.ID]*simHost // second nodes of organizations with two faces
+	sees  map[string]bool      // the places that meet those, and not the first ones
+}
+
+// at returns the host that a place meets under an ID; f.mu is held.
+func (f *fabric) at(place string, id peer.ID) *simHost {
+	if h := f.faces[id]; h != nil && f.sees[place] {
+		return h
+	}
+	return f.hosts[id]
+}
+
+// meets reports whether two hosts are shown to each other.
+func (f *fabric) meets(a, b *simHost) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.at(a.place, b.id) == b && f.at(b.place, a.id) == a
+}
+
+// newFace is newHost of an organization's second node.
+func (f *fabric) newFace(place string) federation.NewHost {
+	return func(key ed25519.PrivateKey, gate federation.Gate) (host.Host, error) {
+		h, err := f.makeHost(key, gate, place, nil)
+		if err == nil {
+			f.mu.Lock()
+			f.faces[h.id] = h
+			f.mu.Unlock()
+		}
+		return h, err
+	}
+}
+
+// makeHost makes a host that nobody meets yet.
+func (f *fabric) makeHost(key ed25519.PrivateKey, gate federation.Gate, place string, alter func(protocol.ID, []byte) [][]byte) (*simHost, error) {
+	id, err := federation.PeerOf(wire.DeviceID(key.Public().(ed25519.PublicKey)))
+	if err != nil {
+		return nil, err
+	}
+	return &simHost{f: f, place: place, id: id, gate: gate, alter: alter,
+		handlers: make(map[protocol.ID]netcore.StreamHandler), conns: make(map[*conn]bool)}, nil
 }
 
 // simHost stands in for a node's libp2p host: connections with proven peers, and
@@ -44,20 +85,19 @@ type simHost struct {
 // newHost is a federation.NewHost of a place.
 func (f *fabric) newHost(place string, alter func(protocol.ID, []byte) [][]byte) federation.NewHost {
 	return func(key ed25519.PrivateKey, gate federation.Gate) (host.Host, error) {
-		id, err := federation.PeerOf(wire.DeviceID(key.Public().(ed25519.PublicKey)))
-		if err != nil {
-			return nil, err
+		h, err := f.makeHost(key, gate, place, alter)
+		if err == nil {
+			f.mu.Lock()
+			f.hosts[h.id] = h
+			f.mu.Unlock()
 		}
-		h := &simHost{f: f, place: place, id: id, gate: gate, alter: alter,
-			handlers: make(map[protocol.ID]netcore.StreamHandler), conns: make(map[*conn]bool)}
-		f.mu.Lock()
-		f.hosts[id] = h
-		f.mu.Unlock()
-		return h, nil
+		return h, err
 	}
 }
 
 func (h *simHost) ID() peer.ID { return h.id }
+
+func (h *simHost) ConnManager() connmgr.ConnManager { return connmgr.NullConnMgr{} }
 
 func (h *simHost) Addrs() []multiaddr.Multiaddr {
 	return []multiaddr.Multiaddr{multiaddr.StringCast("/dns4/" + h.place + "/tcp/4801")}
@@ -92,9 +132,9 @@ func (h *simHost) Connect(ctx context.Context, info peer.AddrInfo) error {
 		return errors.New("sim: gated")
 	}
 	h.f.mu.Lock()
-	other := h.f.hosts[info.ID]
+	other := h.f.at(h.place, info.ID)
 	h.f.mu.Unlock()
-	if other == nil {
+	if other == nil || !h.f.meets(h, other) {
 		return errors.New("sim: connection refused")
 	}
 	l := h.f.net.between(h.place, other.place)
@@ -159,6 +199,9 @@ func (h *simHost) Close() error {
 	if h.f.hosts[h.id] == h {
 		delete(h.f.hosts, h.id)
 	}
+	if h.f.faces[h.id] == h {
+		delete(h.f.faces, h.id)
+	}
 	h.f.mu.Unlock()
 	h.mu.Lock()
 	h.closed = true
@@ -208,6 +251,23 @@ type simSwarm struct {
 
 // Notify: the gate is told by the host itself.
 func (simSwarm) Notify(netcore.Notifiee) {}
+
+// Peers and Connectedness are what gossipsub asks.
+func (s simSwarm) Peers() (out []peer.ID) {
+	for _, c := range s.h.open() {
+		out = append(out, c.remote.id)
+	}
+	return out
+}
+
+func (s simSwarm) Connectedness(id peer.ID) netcore.Connectedness {
+	if s.h.to(id) == nil {
+		return netcore.NotConnected
+	}
+	return netcore.Connected
+}
+
+func (s simSwarm) ConnsToPeer(peer.ID) []netcore.Conn { return nil }
 
 // ClosePeer ends the connections of a peer.
 func (s simSwarm) ClosePeer(id peer.ID) error {

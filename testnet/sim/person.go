@@ -38,7 +38,12 @@ var errDead = errors.New("sim: this device was killed")
 
 // person enrols a member's first device.
 func (w *world) person(ctx context.Context, home *site, name string) (*person, error) {
-	p := &person{w: w, home: home, name: name, dir: filepath.Join(w.root, "device-"+name), errs: make(map[string]int)}
+	return w.personVia(ctx, home, name, nil)
+}
+
+// personVia is person whose device reaches its node in another way.
+func (w *world) personVia(ctx context.Context, home *site, name string, via func(context.Context, string) (net.Conn, error)) (*person, error) {
+	p := &person{w: w, home: home, name: name, via: via, dir: filepath.Join(w.root, "device-"+name), errs: make(map[string]int)}
 	p.life, p.die = context.WithCancel(context.Background())
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
 		return nil, err

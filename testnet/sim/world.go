@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -57,10 +58,18 @@ type bootClock struct{ began time.Time }
 func (bootClock) Now() time.Time        { return time.Now() }
 func (c bootClock) Boot() time.Duration { return time.Since(c.began) }
 
+// skewed is a clock that a machine's owner has set otherwise.
+type skewed struct {
+	bootClock
+	skew *atomic.Int64
+}
+
+func (c skewed) Now() time.Time { return c.bootClock.Now().Add(time.Duration(c.skew.Load())) }
+
 func newWorld(seed uint64, root string) *world {
 	w := &world{seed: seed, rng: rand.New(rand.NewPCG(seed, 0x5eed)), root: root, began: time.Now(),
 		net: newNetwork(seed), ledger: newLedger(seed), logs: &lines{}}
-	w.fabric = &fabric{net: w.net, hosts: make(map[peer.ID]*simHost)}
+	w.fabric = &fabric{net: w.net, hosts: make(map[peer.ID]*simHost), faces: make(map[peer.ID]*simHost), sees: make(map[string]bool)}
 	return w
 }
 
@@ -72,8 +81,11 @@ type site struct {
 	node     *node.Node
 	stop     func() error
 	alter    func(protocol.ID, []byte) [][]byte // of a hostile node
-	before   []string                           // folders of lives that a kill ended
-	stale    string                             // an earlier copy that the next kill goes back to
+	face     string                             // of the second node of an organization: before its addresses
+	gossips  bool
+	skew     atomic.Int64 // of its clock: nanoseconds
+	before   []string     // folders of lives that a kill ended
+	stale    string       // an earlier copy that the next kill goes back to
 	operator ententev1connect.OperatorServiceClient
 	calls    *http.Transport
 }
@@ -141,15 +153,19 @@ func (w *world) site(templates, name string, alter func(protocol.ID, []byte) [][
 
 // start opens the node on its folder and runs it.
 func (s *site) start() error {
+	newHost := s.w.fabric.newHost(s.name, s.alter)
+	if s.face != "" {
+		newHost = s.w.fabric.newFace(s.name)
+	}
 	n, err := node.Open(context.Background(), node.Options{
-		Dir: s.dir, Passphrase: passphrase, Version: "sim", LogOutput: s.w.logs, Clock: bootClock{s.w.began},
+		Dir: s.dir, Passphrase: passphrase, Version: "sim", LogOutput: s.w.logs, Clock: skewed{bootClock{s.w.began}, &s.skew},
 		Configure: func(c *node.Config) {
 			l := &c.Limits
 			l.DeviceRate, l.DeviceBurst, l.PartnerRate, l.PartnerBurst, l.PartnerBytes = 10_000, 10_000, 10_000, 10_000, 1<<30
 		},
-		Listen:  func(_, addr string) (net.Listener, error) { return s.w.net.listen(s.name, addr) },
-		NewHost: s.w.fabric.newHost(s.name, s.alter),
-		Store:   func(o *store.Options) { o.SegmentSize, o.Reserve = store.MinSegmentSize, -1 },
+		Listen:  func(_, addr string) (net.Listener, error) { return s.w.net.listen(s.name, s.face+addr) },
+		NewHost: newHost, HostGossips: s.gossips,
+		Store: func(o *store.Options) { o.SegmentSize, o.Reserve = store.MinSegmentSize, -1 },
 	})
 	if err != nil {
 		return fmt.Errorf("sim: %s: %w", s.name, err)
@@ -160,7 +176,7 @@ func (s *site) start() error {
 	s.node = n
 	door := filepath.Join(s.dir, node.OperatorSocket)
 	s.calls = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return s.w.net.dial(ctx, s.name, door)
+		return s.w.net.dial(ctx, s.name, s.face+door)
 	}}
 	s.operator = ententev1connect.NewOperatorServiceClient(&http.Client{Transport: s.calls}, "http://operator")
 	s.stop = func() error {

@@ -1,0 +1,228 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// Directories that lie, and honest ones that are restored: twenty organizations whose nodes
+// watch each other's logs, by stream and by gossip (docs/protocol.md 2.11 to 2.14, 5.12).
+
+// directoryOrgs is how many organizations a run has; the first may lie. It is everybody's
+// partner; of the others each is the partner of the next one alone: one honest path.
+const directoryOrgs = 20
+
+// caughtWithin is how long a lie may last, in virtual time.
+const caughtWithin = 120 * time.Second
+
+// lie is what the first organization does.
+type lie string
+
+const (
+	splitView lie = "split view"          // two members, each shown to some
+	ghost     lie = "ghost"               // a record that some are shown, and others never
+	withholds lie = "withheld revocation" // a revocation that some are never shown
+)
+
+var lies = []lie{splitView, ghost, withholds}
+
+func directoryName(i int) string { return fmt.Sprintf("org%02d.example", i) }
+
+// logs is a run about directories.
+type logs struct {
+	*world
+	lie       lie
+	templates string // the folder of the organizations' folders
+	other     *site  // the liar's second node
+	cut       int    // organizations from here on are shown that one
+}
+
+// found starts all organizations and makes them partners.
+func (l *logs) found(ctx context.Context, templates string) error {
+	for i := range directoryOrgs {
+		s := &site{w: l.world, name: directoryName(i), dir: filepath.Join(l.root, directoryName(i)), gossips: true}
+		if err := os.CopyFS(s.dir, os.DirFS(filepath.Join(templates, s.name))); err != nil {
+			return err
+		}
+		l.sites = append(l.sites, s)
+		if err := s.start(); err != nil {
+			return err
+		}
+	}
+	for i := 1; i < directoryOrgs; i++ {
+		if err := agree(ctx, l.sites[0], l.sites[i]); err != nil {
+			return err
+		}
+		if i > 1 {
+			if err := agree(ctx, l.sites[i-1], l.sites[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// holds is what a site has of another's log.
+func (s *site) holds(ctx context.Context, of *site) (*pb.PartnerLog, error) {
+	a, err := s.operator.ListLogs(ctx, connect.NewRequest(&pb.ListLogsRequest{}))
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range a.Msg.Logs {
+		if p.Organization == of.name {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("sim: %s does not follow %s", s.name, of.name)
+}
+
+// errNever says that something has not come true in its time.
+var errNever = errors.New("sim: it has not come true")
+
+// eventually waits, in virtual time, until something holds at all of some sites.
+func eventually(sites []*site, within time.Duration, holds func(*site) error) (time.Duration, error) {
+	began := time.Now()
+	for {
+		var err error
+		for _, s := range sites {
+			if err = holds(s); err != nil {
+				break
+			}
+		}
+		if err == nil || time.Since(began) > within {
+			return time.Since(began), err
+		}
+		time.Sleep(250 * time.Millisecond)
+	}
+}
+
+// follows waits until sites hold as much of another's log as there is.
+func (l *logs) follows(ctx context.Context, of *site, size uint64, sites []*site) error {
+	_, err := eventually(sites, 5*time.Minute, func(s *site) error {
+		p, err := s.holds(ctx, of)
+		if err == nil && (p.Size != size || p.Problem != "" || p.Fork) {
+			err = fmt.Errorf("%w: %s holds %d of %d entries of %s: %s", errNever, s.name, p.Size, size, of.name, p.Problem)
+		}
+		return err
+	})
+	return err
+}
+
+// split halts the liar and starts two nodes of it, which the others meet one of each.
+func (l *logs) split() error {
+	liar := l.sites[0]
+	if err := liar.halt(); err != nil {
+		return err
+	}
+	l.other = &site{w: l.world, name: liar.name, dir: liar.dir + "-other", face: "other-", gossips: true}
+	if err := copyFiles(l.other.dir, liar.dir); err != nil {
+		return err
+	}
+	l.cut = 2 + l.rng.IntN(directoryOrgs-3)
+	l.fabric.mu.Lock()
+	for _, s := range l.sites[l.cut:] {
+		l.fabric.sees[s.name] = true
+	}
+	l.fabric.mu.Unlock()
+	// The second one first: who is to meet it never meets the other.
+	return errors.Join(l.other.start(), liar.start())
+}
+
+// lies has the liar lie, and returns the sites that have to notice.
+func (l *logs) lies(ctx context.Context) ([]*site, error) {
+	device := ""
+	if l.lie == withholds {
+		d, _ := l.people[0].now()
+		device = d.ID().String()
+	}
+	if err := l.split(); err != nil {
+		return nil, err
+	}
+	first, second := l.sites[1:l.cut], l.sites[l.cut:]
+	switch l.lie {
+	case splitView:
+		if _, err := l.person(ctx, l.sites[0], "mallory"); err != nil {
+			return nil, err
+		}
+		_, err := l.ghostAt(ctx, "oscar")
+		return l.sites[1:], err
+	case ghost:
+		_, err := l.ghostAt(ctx, "ghost")
+		return first, err
+	}
+	_, err := l.sites[0].operator.DisableDevice(ctx, connect.NewRequest(&pb.DisableDeviceRequest{DeviceId: device}))
+	return second, err
+}
+
+// ghostAt enrols somebody at the liar's second node.
+func (l *logs) ghostAt(ctx context.Context, name string) (*person, error) {
+	return l.personVia(ctx, l.other, name, func(ctx context.Context, addr string) (net.Conn, error) {
+		return l.net.dial(ctx, "device of "+name, l.other.face+addr)
+	})
+}
+
+// lyingRun runs one lie and returns how long it lasted.
+func (l *logs) lyingRun(ctx context.Context) (took time.Duration, err error) {
+	defer func() { err = errors.Join(err, l.close()) }()
+	if err := l.found(ctx, l.templates); err != nil {
+		return 0, err
+	}
+	if _, err := l.person(ctx, l.sites[0], "alice"); err != nil {
+		return 0, err
+	}
+	if err := l.follows(ctx, l.sites[0], 2, l.sites[1:]); err != nil {
+		return 0, err
+	}
+	by, err := l.lies(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if took, err = l.caught(ctx, by); err != nil {
+		for _, s := range l.sites[1:] {
+			if p, e := s.holds(ctx, l.sites[0]); e == nil {
+				err = fmt.Errorf("%w\n%s: %d entries, proof %v, %s", err, s.name, p.Size, p.Fork, p.Problem)
+			}
+		}
+	}
+	return took, err
+}
+
+// caught waits until every site that has to has noticed, by a proof or by a log that does
+// not go as far as what others were shown.
+func (l *logs) caught(ctx context.Context, by []*site) (time.Duration, error) {
+	return eventually(by, caughtWithin, func(s *site) error {
+		p, err := s.holds(ctx, l.sites[0])
+		if err == nil && !p.Fork && (l.lie == splitView || p.Problem == "") {
+			err = fmt.Errorf("%w: %s has noticed nothing of a %s; it holds %d entries", errNever, s.name, l.lie, p.Size)
+		}
+		return err
+	})
+}
+
+// close ends everything.
+func (l *logs) close() error {
+	for _, p := range l.people {
+		p.close()
+	}
+	sites := l.sites
+	if l.other != nil {
+		sites = append(sites, l.other)
+	}
+	errs := make([]error, len(sites))
+	var wg sync.WaitGroup
+	for i, s := range sites {
+		wg.Go(func() { errs[i] = s.halt() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,59 @@
+package sim
+
+import (
+	"context"
+	"flag"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var directorySeeds = flag.Int("directoryseeds", 2, "how many runs of lying directories, and as many of honest ones, from -seed on")
+
+// directoryTemplates are the folders of the organizations, made once.
+var directoryTemplates = sync.OnceValue(func() string {
+	for i := range directoryOrgs {
+		if err := prepare(keptFolder, directoryName(i)); err != nil {
+			panic(err)
+		}
+	}
+	return keptFolder
+})
+
+func TestADirectoryThatLiesIsCaughtWhereThereIsOneHonestPath(t *testing.T) {
+	longest := make(map[lie]time.Duration)
+	real := time.Now()
+	for seed := *firstSeed; seed < *firstSeed+uint64(*directorySeeds); seed++ {
+		which := lies[seed%uint64(len(lies))]
+		root := ramFolder(t)
+		synctest.Test(t, func(t *testing.T) {
+			templates, began := directoryTemplates(), time.Now()
+			l := &logs{world: newWorld(seed, root), lie: which, templates: templates}
+			took, err := l.lyingRun(context.Background())
+			if err != nil {
+				t.Errorf("seed %d, %s: %v\nnodes said:\n%s", seed, which, err, l.logs.b)
+			}
+			longest[which] = max(longest[which], took)
+			t.Logf("seed %d: %s, cut at %d, caught after %s; %s simulated", seed, which, l.cut, took, time.Since(began).Round(time.Second))
+		})
+	}
+	t.Logf("%d runs in %s; longest until caught: %v", *directorySeeds, time.Since(real).Round(time.Second), longest)
+}
+
+func TestHonestDirectoriesThatAreRestoredAndDamagedAreNeverAccused(t *testing.T) {
+	did := make(map[string]int)
+	real := time.Now()
+	for seed := *firstSeed; seed < *firstSeed+uint64(*directorySeeds); seed++ {
+		root := ramFolder(t)
+		synctest.Test(t, func(t *testing.T) {
+			templates, began := directoryTemplates(), time.Now()
+			h := &honest{logs: logs{world: newWorld(seed, root), templates: templates}, backups: make(map[*site]string), did: did}
+			if err := h.run(context.Background()); err != nil {
+				t.Errorf("seed %d: %v\nnodes said:\n%s", seed, err, h.world.logs.b)
+			}
+			t.Logf("seed %d: %s simulated", seed, time.Since(began).Round(time.Second))
+		})
+	}
+	t.Logf("%d runs in %s: %v", *directorySeeds, time.Since(real).Round(time.Second), did)
+}
