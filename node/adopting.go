@@ -25,10 +25,12 @@ const askOwnTime = 10 * time.Second
 type adopting struct {
 	mu     sync.Mutex // one adoption at a time
 	roll   rollcall
-	again  atomic.Bool // revocations that partners were told of are still to be asked for
-	word   bool        // the operator's --accept-loss: nobody is waited for
-	ahead  atomic.Bool // a partner holds more of our log than we do
-	forked atomic.Bool // what a partner holds is no past of ours
+	again  atomic.Bool                  // revocations that partners were told of are still to be asked for; durable
+	told   map[wire.OrganizationID]bool // those that have answered that; of mu
+	askAt  time.Time                    // when the others are asked again; of mu
+	word   bool                         // the operator's --accept-loss: nobody is waited for
+	ahead  atomic.Bool                  // a partner holds more of our log than we do
+	forked atomic.Bool                  // what a partner holds is no past of ours
 }
 
 // errNotCalled says that partners are waited for.
@@ -44,7 +46,7 @@ func (n *Node) directoryBehind() bool {
 }
 
 // startRoll begins the roll call of a start.
-func (n *Node) startRoll(acceptLoss bool) {
+func (n *Node) startRoll(acceptLoss bool) error {
 	wait := startWait
 	if n.dir.Behind() || n.recovering() {
 		wait = lossWait
@@ -54,6 +56,7 @@ func (n *Node) startRoll(acceptLoss bool) {
 	if acceptLoss {
 		n.adopting.roll.end()
 	}
+	return n.loadAgain()
 }
 
 // noticeLoss begins the roll call anew, once: a partner holds more of our log than we do.
@@ -146,13 +149,10 @@ func (n *Node) adoptOwn(ctx context.Context) error {
 	if len(back) > 0 {
 		n.log.Error("records of members were lost: they are as they were before, devices that came or went since have to be added or revoked again", "members", back)
 	}
-	if err == nil && (len(back) > 0 || n.adopting.again.Load()) {
-		n.adopting.again.Store(true)
-		if err = n.revokeAgain(ctx); err == nil {
-			n.adopting.again.Store(false)
-		}
+	if err != nil || !n.adopting.again.Load() {
+		return err
 	}
-	return err
+	return n.revokeAgain(ctx)
 }
 
 // takeBack takes over what a partner holds of our log, and voids what may have been handed
@@ -162,7 +162,12 @@ func (n *Node) takeBack(ctx context.Context, holder wire.OrganizationID, head *i
 	if err != nil {
 		return err
 	}
-	// Before the log is taken over: a crash between the two finds it behind again.
+	// Before the log is taken over: a crash after that finds it whole, and has still to ask
+	// for revocations.
+	if err := n.askAgain(ctx); err != nil {
+		return err
+	}
+	// A crash between the two finds the log behind again.
 	if err := n.forgetHandedOut(ctx); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/store"
@@ -80,20 +81,70 @@ func (n *Node) forgetKept(ctx context.Context, of wire.OrganizationID) error {
 	return err
 }
 
+// againKey says that revocations may have been lost here and partners are to be asked for
+// them, until all in force have answered. Its value is empty.
+var againKey = []byte("nd/again")
+
+// againPause is the time between two questions to partners that have not told which
+// revocations they know.
+const againPause = 30 * time.Second
+
+// askAgain notes durably that partners have to be asked for revocations.
+func (n *Node) askAgain(ctx context.Context) error {
+	var b store.Batch
+	b.Put(againKey, nil)
+	if _, err := n.store.Commit(context.WithoutCancel(ctx), &b); err != nil {
+		return err
+	}
+	n.adopting.told, n.adopting.askAt = make(map[wire.OrganizationID]bool), time.Time{}
+	n.adopting.again.Store(true)
+	return nil
+}
+
+// loadAgain continues after a start what askAgain has noted.
+func (n *Node) loadAgain() error {
+	_, err := n.store.Get(againKey)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	n.adopting.told = make(map[wire.OrganizationID]bool)
+	n.adopting.again.Store(true)
+	return err
+}
+
 // revokeAgain revokes the devices whose revocations were lost here and are known to partners:
 // each note is checked anew, so that nobody has a device revoked that we did not revoke.
+// Partners that do not answer are asked again later. Its caller holds adopting.mu.
 func (n *Node) revokeAgain(ctx context.Context) error {
+	if time.Now().Before(n.adopting.askAt) {
+		return nil
+	}
+	n.adopting.askAt = time.Now().Add(againPause)
 	var failed []error
 	for _, id := range n.voters() {
+		if n.adopting.told[id] {
+			continue
+		}
 		count, err := n.revokeAgainFrom(ctx, id)
 		if count > 0 {
 			n.log.Error("records lost: devices are revoked again, as this partner was told", "partner", id, "devices", count)
 		}
 		if err != nil {
 			failed = append(failed, fmt.Errorf("node: partner %s: %w", id, err))
+			continue
 		}
+		n.adopting.told[id] = true
 	}
-	return errors.Join(failed...)
+	if len(failed) > 0 {
+		return errors.Join(failed...)
+	}
+	var b store.Batch
+	b.Delete(againKey)
+	if _, err := n.store.Commit(context.WithoutCancel(ctx), &b); err != nil {
+		return err
+	}
+	n.adopting.again.Store(false)
+	return nil
 }
 
 func (n *Node) revokeAgainFrom(ctx context.Context, id wire.OrganizationID) (count int, err error) {

@@ -87,3 +87,18 @@ func TestAPartnerCannotHaveADeviceRevokedThatWeDidNotRevoke(t *testing.T) {
 		t.Errorf("alice's own word: %v %v", did, err) // else the others show nothing
 	}
 }
+
+// A crash between taking the log back and asking for revocations must not leave them undone.
+func TestANodeThatHasToAskForRevocationsKnowsItAfterARestart(t *testing.T) {
+	sites := newLinked(t, "acme.example", "globex.example")
+	acme, globex := sites[0], sites[1]
+	acme.halt()
+	globex.adopting.mu.Lock()
+	must(t, globex.askAgain(t.Context()))
+	globex.adopting.mu.Unlock()
+	globex.halt()
+	globex.start()
+	if !globex.adopting.again.Load() {
+		t.Error("it has forgotten")
+	}
+}

@@ -104,6 +104,7 @@ type Node struct {
 	adopting  adopting
 	validator mls.CredentialValidator
 	revoking  sync.Mutex // one revocation is followed up at a time
+	underway  sync.Map   // wire.DeviceID: whoever revokes it follows that up
 	leaving   sync.Map   // wire.DeviceID: revoked, and the directory does not say so yet
 
 	doors   doors
@@ -175,7 +176,9 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 			return nil, err
 		}
 	}
-	n.startRoll(o.AcceptLoss)
+	if err := n.startRoll(o.AcceptLoss); err != nil {
+		return nil, err
+	}
 	if err := n.eraseRevoked(ctx); err != nil {
 		return nil, err
 	}

@@ -23,6 +23,8 @@ func goneKey(d wire.DeviceID) []byte { return append([]byte(gonePrefix), d[:]...
 // told; what failed is done again every minute, and at the next start. It returns how many rooms those
 // are.
 func (n *Node) revoke(ctx context.Context, note string, r *identity.Revocation) (int, error) {
+	n.underway.Store(r.Device, true) // the caller follows it up, and counts
+	defer n.underway.Delete(r.Device)
 	var b store.Batch
 	b.Put(goneKey(r.Device), []byte(note))
 	if _, err := n.store.Commit(ctx, &b); err != nil {
@@ -51,7 +53,9 @@ func (n *Node) followUp(ctx context.Context, note string, r *identity.Revocation
 	// Done, or not a revocation that stands.
 	var b store.Batch
 	b.Delete(goneKey(r.Device))
-	b.Delete(seenKey(r.Device))
+	if err == nil {
+		b.Delete(seenKey(r.Device))
+	}
 	_, e := n.store.Commit(ctx, &b)
 	return count, errors.Join(err, e)
 }
@@ -99,6 +103,9 @@ func (n *Node) finishRevocations(ctx context.Context) error {
 			r, err := identity.ReadRevocation(note)
 			if err != nil {
 				return fmt.Errorf("node: a stored revocation: %w", err)
+			}
+			if _, busy := n.underway.Load(r.Device); busy {
+				continue
 			}
 			n.leaving.Store(r.Device, true)
 			if _, active := n.dir.ByDevice(r.Device); active && !n.called() {
