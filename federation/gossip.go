@@ -39,9 +39,11 @@ const (
 	gossipRate, gossipBurst = 1, 30
 	// peerRate and peerBurst bound the messages that one peer has us verify.
 	peerRate, peerBurst = 20, 200
-	// gossipSeen is how long the network drops copies of a message. What is told again
-	// before goes nowhere.
+	// gossipSeen is how long the network drops copies of a message, at least.
 	gossipSeen = 30 * time.Second
+	// gossipForgets is the time after which it passes on the same again for sure: it sweeps
+	// what it has seen once a minute (go-libp2p-pubsub v0.17.0, timecache/util.go).
+	gossipForgets = gossipSeen + time.Minute
 	// gossipAgain is the time after which the same is told again, though nobody has joined.
 	gossipAgain = 10 * time.Minute
 	// gossipSettle is what the network takes to make a place for who has joined.
@@ -194,6 +196,11 @@ func (g *gossip) judge(from peer.ID, data []byte) (pubsub.ValidationResult, stri
 	if g.f.mayGossip(from) != nil || !g.allowed(from) {
 		return pubsub.ValidationIgnore, "limited"
 	}
+	return g.hear(data)
+}
+
+// hear looks at a message, whoever has brought it.
+func (g *gossip) hear(data []byte) (pubsub.ValidationResult, string) {
 	tag, ok := gossipAbout(data)
 	if !ok {
 		return pubsub.ValidationReject, "malformed"

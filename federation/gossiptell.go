@@ -81,7 +81,7 @@ func (g *gossip) tellDue() {
 	g.mu.Lock()
 	for _, r := range g.about {
 		for i := range r.tellings {
-			if t := &r.tellings[i]; t.due && now.Sub(g.joined) >= gossipSettle && now.Sub(t.at) >= gossipSeen {
+			if t := &r.tellings[i]; t.due && now.Sub(g.joined) >= gossipSettle && now.Sub(t.at) >= gossipForgets {
 				t.due, t.at = false, now
 				out = append(out, t.data)
 			}

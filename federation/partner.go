@@ -59,6 +59,7 @@ type linkState struct {
 	last      time.Time
 	next      time.Time
 	contact   time.Time
+	asked     time.Time // for what it tells the network of heads
 	problem   string
 	refused   pb.Code       // by policy, at the last attempt; 0: not
 	offset    time.Duration // the partner's clock minus ours

@@ -116,6 +116,9 @@ func (f *Federation) answer(ctx context.Context, s network.Stream, q *pb.QueryRe
 	if refusal != nil {
 		return nil, refusal
 	}
+	if told, ok := q.Query.(*pb.QueryRequest_Told); ok {
+		return f.gossip.toldAnswer(told.Told)
+	}
 	if q.Query == nil {
 		return nil, wire.Refuse(pb.Code_CODE_UNSUPPORTED, "a question of a kind that this node does not know")
 	}

@@ -171,6 +171,7 @@ func (f *Federation) link(ctx context.Context, p *partner) error {
 	}
 	f.log.Info("partner is linked", "partner", p.id.String())
 	f.gossip.met(p.standing().peer)
+	f.running.Go(func() { f.gossip.catchUp(ctx, p) })
 	f.opts.Linked(p.id)
 	return f.pump(ctx, cancel, p, out, b)
 }

@@ -182,7 +182,11 @@ func (c *change) acceptRevocation(from wire.OrganizationID, core *pb.EnvelopeCor
 	}
 	// Whoever asks about the device from now on asks its organization anew.
 	c.n.chains.forget(memberKey{r.Organization, r.Member})
-	if err := c.proposeRemoval(d, from, r, core.Body); err != nil {
+	leaf, ok := leafOf(d.group, r)
+	if !ok {
+		return nil
+	}
+	if err := c.proposeLeaf(d, from, removal{leaf, r.Device, core.Body}); err != nil {
 		return err
 	}
 	return c.keepRevocation(r, core.Body)

@@ -168,3 +168,22 @@ func (n *Node) tellOwn() {
 		n.log.Warn("our directory's head is not told", "error", err)
 	}
 }
+
+// tellCopies tells the network, after a start, of the heads that this node holds of partners'
+// logs: their owners may be away, or have shown others something else.
+func (n *Node) tellCopies() {
+	for _, p := range n.fed.Partners() {
+		org, ok := n.partner(p.ID)
+		r, err := n.replicas.of(p.ID)
+		if !ok || err != nil || r.State().Head == "" {
+			continue
+		}
+		head, err := identity.VerifyHead(r.State().Head, org)
+		if err == nil {
+			err = n.fed.TellHead(head)
+		}
+		if err != nil {
+			n.log.Warn("a partner's head is not told", "partner", p.ID, "error", err)
+		}
+	}
+}

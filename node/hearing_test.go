@@ -160,3 +160,30 @@ func TestOfTwoHeadsOfOneSizeThatAreHeardWhileTheLogIsBehindNoneIsForgotten(t *te
 		return r.Forked() != nil
 	})
 }
+
+// TestTwoWhoWereShownTwoPastsFindOutWithoutTheLiarAndAfterTheirRestarts: what is held is told
+// after a start, and asked for by whoever has a new link.
+func TestTwoWhoWereShownTwoPastsFindOutWithoutTheLiarAndAfterTheirRestarts(t *testing.T) {
+	sites := newLinked(t, "acme.example", "globex.example", "initech.example")
+	evil, b, c := sites[0], sites[1], sites[2]
+	evil.client("alice")
+	b.follows(evil)
+	c.follows(evil)
+	b.halt()
+	c.isShown(evil, with(evil.leavesOf(), "ghost"))
+	c.halt()
+	b.start()
+	evil.client("bob")
+	b.follows(evil)
+	evil.halt()
+	b.halt()
+	c.start()
+	b.start()
+	for _, s := range []*site{b, c} {
+		eventually(t, "the fork is proved", func() bool {
+			r, err := s.replicas.of(evil.org.ID)
+			must(t, err)
+			return r.Forked() != nil
+		})
+	}
+}

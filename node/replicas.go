@@ -177,6 +177,7 @@ func (n *Node) followPartners(ctx context.Context) error {
 	defer wg.Wait()
 	places := make(chan struct{}, followers)
 	told, at := uint64(0), time.Time{}
+	n.tellCopies()
 	for {
 		if time.Since(at) > followEvery {
 			at = time.Now()

@@ -143,15 +143,19 @@ func (n *Node) records(ctx context.Context) error {
 func (n *Node) callPartners(ctx context.Context) error {
 	ticker := time.NewTicker(rollPause)
 	defer ticker.Stop()
+	owed := n.dir.Behind() // also when nobody has answered in time: members are put back
 	for {
 		behind := n.directoryBehind()
+		owed = owed || behind
 		if behind || !n.called() {
 			n.askMissing(ctx)
 		}
-		if behind || n.adopting.again.Load() {
-			if err := n.adoptOwn(ctx); err != nil && ctx.Err() == nil {
+		if owed || n.adopting.again.Load() {
+			err := n.adoptOwn(ctx)
+			if err != nil && ctx.Err() == nil {
 				n.log.Warn("our directory's log is not taken back yet", "error", err)
 			}
+			owed = err != nil
 		}
 		select {
 		case <-ctx.Done():

@@ -618,6 +618,7 @@ type QueryRequest struct {
 	//	*QueryRequest_Leaves
 	//	*QueryRequest_Cosigned
 	//	*QueryRequest_Revocations
+	//	*QueryRequest_Told
 	Query         isQueryRequest_Query `protobuf_oneof:"query"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -791,6 +792,15 @@ func (x *QueryRequest) GetRevocations() *RevocationsQuery {
 	return nil
 }
 
+func (x *QueryRequest) GetTold() *ToldQuery {
+	if x != nil {
+		if x, ok := x.Query.(*QueryRequest_Told); ok {
+			return x.Told
+		}
+	}
+	return nil
+}
+
 type isQueryRequest_Query interface {
 	isQueryRequest_Query()
 }
@@ -847,6 +857,10 @@ type QueryRequest_Revocations struct {
 	Revocations *RevocationsQuery `protobuf:"bytes,24,opt,name=revocations,proto3,oneof"`
 }
 
+type QueryRequest_Told struct {
+	Told *ToldQuery `protobuf:"bytes,25,opt,name=told,proto3,oneof"`
+}
+
 func (*QueryRequest_Resolve) isQueryRequest_Query() {}
 
 func (*QueryRequest_Claim) isQueryRequest_Query() {}
@@ -873,6 +887,8 @@ func (*QueryRequest_Cosigned) isQueryRequest_Query() {}
 
 func (*QueryRequest_Revocations) isQueryRequest_Query() {}
 
+func (*QueryRequest_Told) isQueryRequest_Query() {}
+
 type QueryResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Status *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -891,6 +907,7 @@ type QueryResponse struct {
 	//	*QueryResponse_Leaves
 	//	*QueryResponse_Cosigned
 	//	*QueryResponse_Revocations
+	//	*QueryResponse_Told
 	Answer        isQueryResponse_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1057,6 +1074,15 @@ func (x *QueryResponse) GetRevocations() *RevocationsAnswer {
 	return nil
 }
 
+func (x *QueryResponse) GetTold() *ToldAnswer {
+	if x != nil {
+		if x, ok := x.Answer.(*QueryResponse_Told); ok {
+			return x.Told
+		}
+	}
+	return nil
+}
+
 type isQueryResponse_Answer interface {
 	isQueryResponse_Answer()
 }
@@ -1113,6 +1139,10 @@ type QueryResponse_Revocations struct {
 	Revocations *RevocationsAnswer `protobuf:"bytes,24,opt,name=revocations,proto3,oneof"`
 }
 
+type QueryResponse_Told struct {
+	Told *ToldAnswer `protobuf:"bytes,25,opt,name=told,proto3,oneof"`
+}
+
 func (*QueryResponse_Resolve) isQueryResponse_Answer() {}
 
 func (*QueryResponse_Claim) isQueryResponse_Answer() {}
@@ -1138,6 +1168,8 @@ func (*QueryResponse_Leaves) isQueryResponse_Answer() {}
 func (*QueryResponse_Cosigned) isQueryResponse_Answer() {}
 
 func (*QueryResponse_Revocations) isQueryResponse_Answer() {}
+
+func (*QueryResponse_Told) isQueryResponse_Answer() {}
 
 // AmendQuery is about other terms for the agreement (docs/protocol.md 5.8): a proposal, an
 // acceptance, or that a proposal is withdrawn.
@@ -2732,6 +2764,104 @@ func (x *RevocationsAnswer) GetLast() []byte {
 	return nil
 }
 
+// ToldQuery asks for what the answering node tells the network of heads, for one that has
+// come late (docs/protocol.md 5.12), from a place on: a tag and a kind.
+type ToldQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	After         []byte                 `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToldQuery) Reset() {
+	*x = ToldQuery{}
+	mi := &file_entente_v1_federation_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToldQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToldQuery) ProtoMessage() {}
+
+func (x *ToldQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToldQuery.ProtoReflect.Descriptor instead.
+func (*ToldQuery) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ToldQuery) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+type ToldAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Messages      [][]byte               `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	Last          []byte                 `protobuf:"bytes,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToldAnswer) Reset() {
+	*x = ToldAnswer{}
+	mi := &file_entente_v1_federation_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToldAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToldAnswer) ProtoMessage() {}
+
+func (x *ToldAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToldAnswer.ProtoReflect.Descriptor instead.
+func (*ToldAnswer) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ToldAnswer) GetMessages() [][]byte {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *ToldAnswer) GetLast() []byte {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
 // Fork proves that a log has two pasts (docs/protocol.md 2.12).
 type Fork struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2747,7 +2877,7 @@ type Fork struct {
 
 func (x *Fork) Reset() {
 	*x = Fork{}
-	mi := &file_entente_v1_federation_proto_msgTypes[38]
+	mi := &file_entente_v1_federation_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2759,7 +2889,7 @@ func (x *Fork) String() string {
 func (*Fork) ProtoMessage() {}
 
 func (x *Fork) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[38]
+	mi := &file_entente_v1_federation_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2772,7 +2902,7 @@ func (x *Fork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fork.ProtoReflect.Descriptor instead.
 func (*Fork) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Fork) GetType() string {
@@ -2833,7 +2963,7 @@ type LobbyRequest struct {
 
 func (x *LobbyRequest) Reset() {
 	*x = LobbyRequest{}
-	mi := &file_entente_v1_federation_proto_msgTypes[39]
+	mi := &file_entente_v1_federation_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2845,7 +2975,7 @@ func (x *LobbyRequest) String() string {
 func (*LobbyRequest) ProtoMessage() {}
 
 func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[39]
+	mi := &file_entente_v1_federation_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2858,7 +2988,7 @@ func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyRequest.ProtoReflect.Descriptor instead.
 func (*LobbyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{39}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *LobbyRequest) GetVersion() uint32 {
@@ -2931,7 +3061,7 @@ type LobbyResponse struct {
 
 func (x *LobbyResponse) Reset() {
 	*x = LobbyResponse{}
-	mi := &file_entente_v1_federation_proto_msgTypes[40]
+	mi := &file_entente_v1_federation_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2943,7 +3073,7 @@ func (x *LobbyResponse) String() string {
 func (*LobbyResponse) ProtoMessage() {}
 
 func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[40]
+	mi := &file_entente_v1_federation_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2956,7 +3086,7 @@ func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyResponse.ProtoReflect.Descriptor instead.
 func (*LobbyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *LobbyResponse) GetStatus() *Status {
@@ -3045,7 +3175,7 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\n" +
 	"ItemStatus\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12*\n" +
-	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\"\xfd\x05\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\"\xaa\x06\n" +
 	"\fQueryRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\"\n" +
 	"\forganization\x18\x02 \x01(\fR\forganization\x124\n" +
@@ -3063,8 +3193,9 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x04head\x18\x14 \x01(\v2\x15.entente.v1.HeadQueryH\x00R\x04head\x121\n" +
 	"\x06leaves\x18\x15 \x01(\v2\x17.entente.v1.LeavesQueryH\x00R\x06leaves\x127\n" +
 	"\bcosigned\x18\x16 \x01(\v2\x19.entente.v1.CosignedQueryH\x00R\bcosigned\x12@\n" +
-	"\vrevocations\x18\x18 \x01(\v2\x1c.entente.v1.RevocationsQueryH\x00R\vrevocationsB\a\n" +
-	"\x05query\"\xfa\x05\n" +
+	"\vrevocations\x18\x18 \x01(\v2\x1c.entente.v1.RevocationsQueryH\x00R\vrevocations\x12+\n" +
+	"\x04told\x18\x19 \x01(\v2\x15.entente.v1.ToldQueryH\x00R\x04toldB\a\n" +
+	"\x05query\"\xa8\x06\n" +
 	"\rQueryResponse\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\x125\n" +
 	"\aresolve\x18\x02 \x01(\v2\x19.entente.v1.ResolveAnswerH\x00R\aresolve\x12/\n" +
@@ -3081,7 +3212,8 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x04head\x18\x14 \x01(\v2\x16.entente.v1.HeadAnswerH\x00R\x04head\x122\n" +
 	"\x06leaves\x18\x15 \x01(\v2\x18.entente.v1.LeavesAnswerH\x00R\x06leaves\x128\n" +
 	"\bcosigned\x18\x16 \x01(\v2\x1a.entente.v1.CosignedAnswerH\x00R\bcosigned\x12A\n" +
-	"\vrevocations\x18\x18 \x01(\v2\x1d.entente.v1.RevocationsAnswerH\x00R\vrevocationsB\b\n" +
+	"\vrevocations\x18\x18 \x01(\v2\x1d.entente.v1.RevocationsAnswerH\x00R\vrevocations\x12,\n" +
+	"\x04told\x18\x19 \x01(\v2\x16.entente.v1.ToldAnswerH\x00R\x04toldB\b\n" +
 	"\x06answer\">\n" +
 	"\n" +
 	"AmendQuery\x12\x12\n" +
@@ -3199,6 +3331,12 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x05after\x18\x01 \x01(\fR\x05after\"=\n" +
 	"\x11RevocationsAnswer\x12\x14\n" +
 	"\x05notes\x18\x01 \x03(\tR\x05notes\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\fR\x04last\"!\n" +
+	"\tToldQuery\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\fR\x05after\"<\n" +
+	"\n" +
+	"ToldAnswer\x12\x1a\n" +
+	"\bmessages\x18\x01 \x03(\fR\bmessages\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\fR\x04last\"\x9e\x01\n" +
 	"\x04Fork\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\"\n" +
@@ -3242,7 +3380,7 @@ func file_entente_v1_federation_proto_rawDescGZIP() []byte {
 }
 
 var file_entente_v1_federation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_entente_v1_federation_proto_goTypes = []any{
 	(ItemKind)(0),             // 0: entente.v1.ItemKind
 	(*Item)(nil),              // 1: entente.v1.Item
@@ -3283,30 +3421,32 @@ var file_entente_v1_federation_proto_goTypes = []any{
 	(*CosignedAnswer)(nil),    // 36: entente.v1.CosignedAnswer
 	(*RevocationsQuery)(nil),  // 37: entente.v1.RevocationsQuery
 	(*RevocationsAnswer)(nil), // 38: entente.v1.RevocationsAnswer
-	(*Fork)(nil),              // 39: entente.v1.Fork
-	(*LobbyRequest)(nil),      // 40: entente.v1.LobbyRequest
-	(*LobbyResponse)(nil),     // 41: entente.v1.LobbyResponse
-	(*Envelope)(nil),          // 42: entente.v1.Envelope
-	(*LeafChange)(nil),        // 43: entente.v1.LeafChange
-	(*DeviceRef)(nil),         // 44: entente.v1.DeviceRef
-	(*Bundle)(nil),            // 45: entente.v1.Bundle
-	(*Status)(nil),            // 46: entente.v1.Status
-	(*RoomCase)(nil),          // 47: entente.v1.RoomCase
+	(*ToldQuery)(nil),         // 39: entente.v1.ToldQuery
+	(*ToldAnswer)(nil),        // 40: entente.v1.ToldAnswer
+	(*Fork)(nil),              // 41: entente.v1.Fork
+	(*LobbyRequest)(nil),      // 42: entente.v1.LobbyRequest
+	(*LobbyResponse)(nil),     // 43: entente.v1.LobbyResponse
+	(*Envelope)(nil),          // 44: entente.v1.Envelope
+	(*LeafChange)(nil),        // 45: entente.v1.LeafChange
+	(*DeviceRef)(nil),         // 46: entente.v1.DeviceRef
+	(*Bundle)(nil),            // 47: entente.v1.Bundle
+	(*Status)(nil),            // 48: entente.v1.Status
+	(*RoomCase)(nil),          // 49: entente.v1.RoomCase
 }
 var file_entente_v1_federation_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.Item.kind:type_name -> entente.v1.ItemKind
-	42, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
-	43, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
-	44, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
-	45, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
+	44, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
+	45, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
+	46, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
+	47, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
 	3,  // 5: entente.v1.DeliverFrame.hello:type_name -> entente.v1.DeliverHello
 	4,  // 6: entente.v1.DeliverFrame.welcome:type_name -> entente.v1.DeliverWelcome
 	5,  // 7: entente.v1.DeliverFrame.batch:type_name -> entente.v1.DeliverBatch
 	6,  // 8: entente.v1.DeliverFrame.result:type_name -> entente.v1.DeliverResult
-	46, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
+	48, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
 	1,  // 10: entente.v1.DeliverBatch.items:type_name -> entente.v1.Item
 	7,  // 11: entente.v1.DeliverResult.statuses:type_name -> entente.v1.ItemStatus
-	46, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
+	48, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
 	12, // 13: entente.v1.QueryRequest.resolve:type_name -> entente.v1.ResolveQuery
 	16, // 14: entente.v1.QueryRequest.claim:type_name -> entente.v1.ClaimQuery
 	19, // 15: entente.v1.QueryRequest.tree:type_name -> entente.v1.TreeQuery
@@ -3320,34 +3460,36 @@ var file_entente_v1_federation_proto_depIdxs = []int32{
 	33, // 23: entente.v1.QueryRequest.leaves:type_name -> entente.v1.LeavesQuery
 	35, // 24: entente.v1.QueryRequest.cosigned:type_name -> entente.v1.CosignedQuery
 	37, // 25: entente.v1.QueryRequest.revocations:type_name -> entente.v1.RevocationsQuery
-	46, // 26: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
-	15, // 27: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
-	18, // 28: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
-	20, // 29: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
-	22, // 30: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
-	24, // 31: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
-	26, // 32: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
-	28, // 33: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
-	30, // 34: entente.v1.QueryResponse.blob:type_name -> entente.v1.BlobAnswer
-	11, // 35: entente.v1.QueryResponse.amend:type_name -> entente.v1.AmendAnswer
-	32, // 36: entente.v1.QueryResponse.head:type_name -> entente.v1.HeadAnswer
-	34, // 37: entente.v1.QueryResponse.leaves:type_name -> entente.v1.LeavesAnswer
-	36, // 38: entente.v1.QueryResponse.cosigned:type_name -> entente.v1.CosignedAnswer
-	38, // 39: entente.v1.QueryResponse.revocations:type_name -> entente.v1.RevocationsAnswer
-	14, // 40: entente.v1.MemberChain.currency:type_name -> entente.v1.Currency
-	13, // 41: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
-	46, // 42: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
-	17, // 43: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
-	13, // 44: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
-	47, // 45: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
-	42, // 46: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
-	13, // 47: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
-	46, // 48: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	39, // 26: entente.v1.QueryRequest.told:type_name -> entente.v1.ToldQuery
+	48, // 27: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
+	15, // 28: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
+	18, // 29: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
+	20, // 30: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
+	22, // 31: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
+	24, // 32: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
+	26, // 33: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
+	28, // 34: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
+	30, // 35: entente.v1.QueryResponse.blob:type_name -> entente.v1.BlobAnswer
+	11, // 36: entente.v1.QueryResponse.amend:type_name -> entente.v1.AmendAnswer
+	32, // 37: entente.v1.QueryResponse.head:type_name -> entente.v1.HeadAnswer
+	34, // 38: entente.v1.QueryResponse.leaves:type_name -> entente.v1.LeavesAnswer
+	36, // 39: entente.v1.QueryResponse.cosigned:type_name -> entente.v1.CosignedAnswer
+	38, // 40: entente.v1.QueryResponse.revocations:type_name -> entente.v1.RevocationsAnswer
+	40, // 41: entente.v1.QueryResponse.told:type_name -> entente.v1.ToldAnswer
+	14, // 42: entente.v1.MemberChain.currency:type_name -> entente.v1.Currency
+	13, // 43: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
+	48, // 44: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
+	17, // 45: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
+	13, // 46: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
+	49, // 47: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
+	44, // 48: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
+	13, // 49: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
+	48, // 50: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_federation_proto_init() }
@@ -3376,6 +3518,7 @@ func file_entente_v1_federation_proto_init() {
 		(*QueryRequest_Leaves)(nil),
 		(*QueryRequest_Cosigned)(nil),
 		(*QueryRequest_Revocations)(nil),
+		(*QueryRequest_Told)(nil),
 	}
 	file_entente_v1_federation_proto_msgTypes[8].OneofWrappers = []any{
 		(*QueryResponse_Resolve)(nil),
@@ -3391,6 +3534,7 @@ func file_entente_v1_federation_proto_init() {
 		(*QueryResponse_Leaves)(nil),
 		(*QueryResponse_Cosigned)(nil),
 		(*QueryResponse_Revocations)(nil),
+		(*QueryResponse_Told)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3398,7 +3542,7 @@ func file_entente_v1_federation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_federation_proto_rawDesc), len(file_entente_v1_federation_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   41,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
