@@ -48,7 +48,7 @@ func TestHonestDirectoriesThatAreRestoredAndDamagedAreNeverAccused(t *testing.T)
 		root := ramFolder(t)
 		synctest.Test(t, func(t *testing.T) {
 			templates, began := directoryTemplates(), time.Now()
-			h := &honest{logs: logs{world: newWorld(seed, root), templates: templates}, backups: make(map[*site]string), did: did}
+			h := &honest{logs: logs{world: newWorld(seed, root), templates: templates}, backups: make(map[*site]string), roots: make(map[*site]string), did: did}
 			if err := h.run(context.Background()); err != nil {
 				t.Errorf("seed %d: %v\nnodes said:\n%s", seed, err, h.world.logs.b)
 			}

@@ -11,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/entente-im/entente/node"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
@@ -22,6 +23,7 @@ const honestEvents = 14
 type honest struct {
 	logs
 	backups map[*site]string
+	roots   map[*site]string // where an organization's root keys are, off its node
 	did     map[string]int
 }
 
@@ -53,7 +55,7 @@ func (h *honest) run(ctx context.Context) (err error) {
 
 // event is one thing that happens to an organization.
 func (h *honest) event(ctx context.Context, s *site, i int) error {
-	what := []string{"enrol", "backup", "enrol", "restore", "enrol", "bit flip", "clock step"}[h.rng.IntN(7)]
+	what := []string{"enrol", "backup", "enrol", "restore", "enrol", "bit flip", "clock step", "rotate"}[h.rng.IntN(8)]
 	h.did[what]++
 	switch what {
 	case "enrol":
@@ -82,6 +84,8 @@ func (h *honest) event(ctx context.Context, s *site, i int) error {
 		return h.enrol(ctx, s, i) // at once, before anybody has told it anything
 	case "bit flip":
 		return h.flip(s)
+	case "rotate":
+		return h.rotate(s)
 	}
 	s.skew.Store(int64(time.Duration(h.rng.IntN(21)-10) * time.Minute))
 	return nil
@@ -95,6 +99,30 @@ func (h *honest) enrol(ctx context.Context, s *site, i int) error {
 		return nil
 	}
 	return err
+}
+
+// rotate brings the next root into office. The keys are not in the node's folder, so that no
+// restore brings older ones back; with those a restored folder's manifest is followed up
+// only if it is the newest.
+func (h *honest) rotate(s *site) error {
+	if err := s.halt(); err != nil {
+		return err
+	}
+	keys := h.roots[s]
+	if keys == "" {
+		keys = filepath.Join(h.templates, s.name, node.RootFile)
+	}
+	out := filepath.Join(h.root, fmt.Sprintf("%s-root-%d", s.name, h.did["rotate"]))
+	_, err := node.RotateRoot(s.dir, keys, out, passphrase, time.Now())
+	switch {
+	case err == nil:
+		h.roots[s] = out
+	case strings.Contains(err.Error(), "holds other keys"):
+		h.did["not rotated: an older manifest"]++
+	default:
+		return err
+	}
+	return s.start()
 }
 
 // flip changes one bit of a halted node's store. A node that does not open any more goes
