@@ -155,6 +155,9 @@ func (f *Federation) checkAcceptor(org *identity.Organization, wanted string) er
 	if wanted != "" && org.Manifest.Name != wanted {
 		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "the token was made for another organization")
 	}
+	if f.opts.Screen != nil {
+		return f.opts.Screen(org)
+	}
 	return nil
 }
 

@@ -116,6 +116,11 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	if err != nil {
 		return wire.StatusOf(err)
 	}
+	if core.Class == pb.Class_CLASS_MESSAGE && d.row.Members == 2 {
+		if err := c.n.refuseBlocked(memberKey{org: origin}); err != nil {
+			return wire.StatusOf(err)
+		}
+	}
 	var devices []wire.DeviceID
 	sender := c.n.senderOf(core.ReturnHandle, origin)
 	for _, device := range d.row.Devices {

@@ -199,6 +199,9 @@ func (n *Node) claim(ctx context.Context, m *pb.ClaimKeyPackagesRequest) (*pb.Cl
 	if err := n.mayDeal(requester, org); err != nil {
 		return nil, err
 	}
+	if err := n.reachesBlocked(memberKey{org, member}); err != nil {
+		return nil, err
+	}
 	if err := n.writesFirst(ctx, requester, memberKey{org, member}); err != nil {
 		return nil, err
 	}
@@ -220,7 +223,7 @@ func (a deviceAPI) ListContacts(ctx context.Context, _ *connect.Request[pb.ListC
 		return answer[pb.ListContactsResponse](nil, err)
 	}
 	list, err := a.n.listContacts(a.n.memberOf(device))
-	return answer(&pb.ListContactsResponse{Contacts: list}, err)
+	return answer(&pb.ListContactsResponse{Contacts: append(list, a.n.blockedFor()...)}, err)
 }
 
 // SetContact writes the member's decision about another or an organization.

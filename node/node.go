@@ -96,6 +96,7 @@ type Node struct {
 	complains *rates // complaints of each device of ours
 	contacts  *contacts
 	groups    *groups
+	blocks    *blocks
 	linking   linking
 	chains    *chains
 	heads     heads
@@ -246,6 +247,9 @@ func (n *Node) openStore(ctx context.Context, o Options, keys *identity.NodeKeys
 	if n.groups, err = openGroups(n.store); err != nil {
 		return err
 	}
+	if n.blocks, err = openBlocks(n.store); err != nil {
+		return err
+	}
 	if n.told, err = openTold(n.store); err != nil {
 		return err
 	}
@@ -281,7 +285,7 @@ func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *promet
 	l := n.config.Limits
 	n.fed, err = federation.New(federation.Options{
 		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
-		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Linked: n.replicas.due, Amended: n.amended, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
+		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Screen: n.screen, Linked: n.replicas.due, Amended: n.amended, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
 		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost, HostGossips: o.HostGossips, Hearing: n.heard,
 		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes, Files: l.PartnerFiles},
 	})

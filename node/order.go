@@ -113,6 +113,9 @@ func (c *change) orderMessage(d *draft, s submission) *pb.Status {
 	if err := checkPrivateMessage(s.parsed); err != nil {
 		return wire.StatusOf(err)
 	}
+	if err := c.pairBlocked(d, s); err != nil {
+		return wire.StatusOf(err)
+	}
 	local, partners := c.recipients(d, s)
 	if s.from.IsZero() {
 		for _, p := range partners {

@@ -46,6 +46,9 @@ func (c *change) orderCommit(d *draft, s submission) error {
 		if err := c.checkTerms(d.group, next, effects); err != nil {
 			return err
 		}
+		if err := c.checkBlocked(next, effects); err != nil {
+			return err
+		}
 	}
 	if err := next.CheckBundle(b.GroupInfo, b.Tree); err != nil {
 		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "GroupInfo or tree do not belong to the Commit")

@@ -88,6 +88,9 @@ func (n *Node) chainFor(ctx context.Context, from wire.OrganizationID, q *pb.Cha
 
 // resolveFor answers a partner's look-up, as far as the agreement goes.
 func (n *Node) resolveFor(from wire.OrganizationID, q *pb.ResolveQuery) (*pb.MemberChain, error) {
+	if err := n.refuseBlocked(memberKey{org: from}); err != nil {
+		return nil, err
+	}
 	if q.Name != "" {
 		a, err := n.mayLookUp(from)
 		if err != nil {
@@ -142,6 +145,9 @@ func (n *Node) claimLocal(ctx context.Context, from wire.OrganizationID, q *pb.C
 	}
 	if from != n.org.ID && !n.groups.may(id, from) {
 		return nil, wire.Refuse(pb.Code_CODE_NO_CONSENT, "")
+	}
+	if err := n.refuseBlocked(memberKey{from, requester}); err != nil {
+		return nil, err
 	}
 	if err := n.consent(ctx, id, memberKey{from, requester}); err != nil {
 		return nil, err

@@ -198,6 +198,11 @@ func (c *change) forward(d *draft, s submission) *pb.Status {
 	if err := c.n.mayDeal(c.n.memberOf(s.sender), d.row.Hub); err != nil && s.parsed.Class == pb.Class_CLASS_MESSAGE {
 		return wire.StatusOf(err)
 	}
+	if s.parsed.Class == pb.Class_CLASS_MESSAGE && d.row.Members == 2 {
+		if err := c.n.reachesBlocked(memberKey{org: d.row.Hub}); err != nil {
+			return wire.StatusOf(err)
+		}
+	}
 	item := &pb.Item{Kind: pb.ItemKind_ITEM_KIND_SUBMIT, Envelope: &pb.Envelope{Core: s.core}, Bundle: s.bundle}
 	staged, err := c.stage(mailbox.Delivery{Item: item, Sender: s.quotaKey(), Partners: []wire.OrganizationID{d.row.Hub},
 		Deadline: c.n.retentionWith(d.row.Hub)})

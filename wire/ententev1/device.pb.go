@@ -1057,8 +1057,9 @@ type Contact struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Organization  []byte                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"`
 	Member        []byte                 `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`
-	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"` // pending, accepted, blocked
 	SinceUnix     int64                  `protobuf:"varint,4,opt,name=since_unix,json=sinceUnix,proto3" json:"since_unix,omitempty"`
+	By            string                 `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"` // who decided: empty: the member; else the name of an organization, this one's or a block list's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1119,6 +1120,13 @@ func (x *Contact) GetSinceUnix() int64 {
 		return x.SinceUnix
 	}
 	return 0
+}
+
+func (x *Contact) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
 }
 
 type ListContactsRequest struct {
@@ -4111,13 +4119,14 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\x13OpenSessionResponse\x12\x16\n" +
 	"\x06ticket\x18\x01 \x01(\fR\x06ticket\x12!\n" +
 	"\fexpires_unix\x18\x02 \x01(\x03R\vexpiresUnix\x12\x12\n" +
-	"\x04path\x18\x03 \x01(\tR\x04path\"z\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\"\x8a\x01\n" +
 	"\aContact\x12\"\n" +
 	"\forganization\x18\x01 \x01(\fR\forganization\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\fR\x06member\x12\x14\n" +
 	"\x05state\x18\x03 \x01(\tR\x05state\x12\x1d\n" +
 	"\n" +
-	"since_unix\x18\x04 \x01(\x03R\tsinceUnix\"\x15\n" +
+	"since_unix\x18\x04 \x01(\x03R\tsinceUnix\x12\x0e\n" +
+	"\x02by\x18\x05 \x01(\tR\x02by\"\x15\n" +
 	"\x13ListContactsRequest\"G\n" +
 	"\x14ListContactsResponse\x12/\n" +
 	"\bcontacts\x18\x01 \x03(\v2\x13.entente.v1.ContactR\bcontacts\"e\n" +

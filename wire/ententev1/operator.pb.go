@@ -3532,6 +3532,356 @@ func (x *ChangePartnerResponse) GetKept() uint64 {
 	return 0
 }
 
+// Whom the administrator has blocked for everybody here: docs/protocol.md 5.14.
+type ChangeBlockRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Who           string                 `protobuf:"bytes,1,opt,name=who,proto3" json:"who,omitempty"` // alice@acme.example, an organization's name or ID, or IDs as organization/member
+	Remove        bool                   `protobuf:"varint,2,opt,name=remove,proto3" json:"remove,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`                         // for colleagues; it is not sent
+	UntilUnix     int64                  `protobuf:"varint,4,opt,name=until_unix,json=untilUnix,proto3" json:"until_unix,omitempty"` // 0: until it is removed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeBlockRequest) Reset() {
+	*x = ChangeBlockRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeBlockRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeBlockRequest) ProtoMessage() {}
+
+func (x *ChangeBlockRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeBlockRequest.ProtoReflect.Descriptor instead.
+func (*ChangeBlockRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ChangeBlockRequest) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+func (x *ChangeBlockRequest) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
+func (x *ChangeBlockRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ChangeBlockRequest) GetUntilUnix() int64 {
+	if x != nil {
+		return x.UntilUnix
+	}
+	return 0
+}
+
+type Block struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // as it was typed
+	OrganizationId string                 `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	MemberId       string                 `protobuf:"bytes,3,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"` // empty: the whole organization
+	Reason         string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	SinceUnix      int64                  `protobuf:"varint,5,opt,name=since_unix,json=sinceUnix,proto3" json:"since_unix,omitempty"`
+	UntilUnix      int64                  `protobuf:"varint,6,opt,name=until_unix,json=untilUnix,proto3" json:"until_unix,omitempty"`
+	Source         string                 `protobuf:"bytes,7,opt,name=source,proto3" json:"source,omitempty"` // empty: the administrator; else the organization whose list says it
+	Enforced       bool                   `protobuf:"varint,8,opt,name=enforced,proto3" json:"enforced,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Block) Reset() {
+	*x = Block{}
+	mi := &file_entente_v1_operator_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Block) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Block) ProtoMessage() {}
+
+func (x *Block) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Block.ProtoReflect.Descriptor instead.
+func (*Block) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *Block) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Block) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+func (x *Block) GetMemberId() string {
+	if x != nil {
+		return x.MemberId
+	}
+	return ""
+}
+
+func (x *Block) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Block) GetSinceUnix() int64 {
+	if x != nil {
+		return x.SinceUnix
+	}
+	return 0
+}
+
+func (x *Block) GetUntilUnix() int64 {
+	if x != nil {
+		return x.UntilUnix
+	}
+	return 0
+}
+
+func (x *Block) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Block) GetEnforced() bool {
+	if x != nil {
+		return x.Enforced
+	}
+	return false
+}
+
+// BlockChange is an entry of the log of changes, of which the last 1,000 are kept.
+type BlockChange struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	What           string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"` // added, removed, list published, subscribed, unsubscribed, list taken
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	OrganizationId string                 `protobuf:"bytes,3,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	MemberId       string                 `protobuf:"bytes,4,opt,name=member_id,json=memberId,proto3" json:"member_id,omitempty"`
+	Reason         string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	AtUnix         int64                  `protobuf:"varint,6,opt,name=at_unix,json=atUnix,proto3" json:"at_unix,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *BlockChange) Reset() {
+	*x = BlockChange{}
+	mi := &file_entente_v1_operator_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockChange) ProtoMessage() {}
+
+func (x *BlockChange) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockChange.ProtoReflect.Descriptor instead.
+func (*BlockChange) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *BlockChange) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *BlockChange) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BlockChange) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+func (x *BlockChange) GetMemberId() string {
+	if x != nil {
+		return x.MemberId
+	}
+	return ""
+}
+
+func (x *BlockChange) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *BlockChange) GetAtUnix() int64 {
+	if x != nil {
+		return x.AtUnix
+	}
+	return 0
+}
+
+type ListBlocksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Log           bool                   `protobuf:"varint,1,opt,name=log,proto3" json:"log,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBlocksRequest) Reset() {
+	*x = ListBlocksRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBlocksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBlocksRequest) ProtoMessage() {}
+
+func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
+func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ListBlocksRequest) GetLog() bool {
+	if x != nil {
+		return x.Log
+	}
+	return false
+}
+
+type ListBlocksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Blocks        []*Block               `protobuf:"bytes,1,rep,name=blocks,proto3" json:"blocks,omitempty"`
+	Log           []*BlockChange         `protobuf:"bytes,2,rep,name=log,proto3" json:"log,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBlocksResponse) Reset() {
+	*x = ListBlocksResponse{}
+	mi := &file_entente_v1_operator_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBlocksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBlocksResponse) ProtoMessage() {}
+
+func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBlocksResponse.ProtoReflect.Descriptor instead.
+func (*ListBlocksResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ListBlocksResponse) GetBlocks() []*Block {
+	if x != nil {
+		return x.Blocks
+	}
+	return nil
+}
+
+func (x *ListBlocksResponse) GetLog() []*BlockChange {
+	if x != nil {
+		return x.Log
+	}
+	return nil
+}
+
 var File_entente_v1_operator_proto protoreflect.FileDescriptor
 
 const file_entente_v1_operator_proto_rawDesc = "" +
@@ -3820,7 +4170,36 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x15ChangePartnerResponse\x123\n" +
 	"\apartner\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\apartner\x12\x18\n" +
 	"\adropped\x18\x02 \x01(\x04R\adropped\x12\x12\n" +
-	"\x04kept\x18\x03 \x01(\x04R\x04kept2\x85\x12\n" +
+	"\x04kept\x18\x03 \x01(\x04R\x04kept\"u\n" +
+	"\x12ChangeBlockRequest\x12\x10\n" +
+	"\x03who\x18\x01 \x01(\tR\x03who\x12\x16\n" +
+	"\x06remove\x18\x02 \x01(\bR\x06remove\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"until_unix\x18\x04 \x01(\x03R\tuntilUnix\"\xeb\x01\n" +
+	"\x05Block\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
+	"\x0forganization_id\x18\x02 \x01(\tR\x0eorganizationId\x12\x1b\n" +
+	"\tmember_id\x18\x03 \x01(\tR\bmemberId\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"since_unix\x18\x05 \x01(\x03R\tsinceUnix\x12\x1d\n" +
+	"\n" +
+	"until_unix\x18\x06 \x01(\x03R\tuntilUnix\x12\x16\n" +
+	"\x06source\x18\a \x01(\tR\x06source\x12\x1a\n" +
+	"\benforced\x18\b \x01(\bR\benforced\"\xac\x01\n" +
+	"\vBlockChange\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\tR\x04what\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
+	"\x0forganization_id\x18\x03 \x01(\tR\x0eorganizationId\x12\x1b\n" +
+	"\tmember_id\x18\x04 \x01(\tR\bmemberId\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x17\n" +
+	"\aat_unix\x18\x06 \x01(\x03R\x06atUnix\"%\n" +
+	"\x11ListBlocksRequest\x12\x10\n" +
+	"\x03log\x18\x01 \x01(\bR\x03log\"j\n" +
+	"\x12ListBlocksResponse\x12)\n" +
+	"\x06blocks\x18\x01 \x03(\v2\x11.entente.v1.BlockR\x06blocks\x12)\n" +
+	"\x03log\x18\x02 \x03(\v2\x17.entente.v1.BlockChangeR\x03log2\x94\x13\n" +
 	"\x0fOperatorService\x12?\n" +
 	"\x06Status\x12\x1d.entente.v1.NodeStatusRequest\x1a\x16.entente.v1.NodeStatus\x12H\n" +
 	"\tAddMember\x12\x1c.entente.v1.AddMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12N\n" +
@@ -3853,7 +4232,10 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x0eAuditDirectory\x12!.entente.v1.AuditDirectoryRequest\x1a\x1a.entente.v1.DirectoryAudit\x12I\n" +
 	"\vProveMember\x12\x1e.entente.v1.ProveMemberRequest\x1a\x1a.entente.v1.DirectoryProof\x12E\n" +
 	"\bListLogs\x12\x1b.entente.v1.ListLogsRequest\x1a\x1c.entente.v1.ListLogsResponse\x129\n" +
-	"\bShowFork\x12\x1b.entente.v1.ShowForkRequest\x1a\x10.entente.v1.ForkB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
+	"\bShowFork\x12\x1b.entente.v1.ShowForkRequest\x1a\x10.entente.v1.Fork\x12@\n" +
+	"\vChangeBlock\x12\x1e.entente.v1.ChangeBlockRequest\x1a\x11.entente.v1.Block\x12K\n" +
+	"\n" +
+	"ListBlocks\x12\x1d.entente.v1.ListBlocksRequest\x1a\x1e.entente.v1.ListBlocksResponseB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
 
 var (
 	file_entente_v1_operator_proto_rawDescOnce sync.Once
@@ -3867,7 +4249,7 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
 var file_entente_v1_operator_proto_goTypes = []any{
 	(*PartnerLog)(nil),             // 0: entente.v1.PartnerLog
 	(*ListLogsRequest)(nil),        // 1: entente.v1.ListLogsRequest
@@ -3924,14 +4306,19 @@ var file_entente_v1_operator_proto_goTypes = []any{
 	(*ModeResponse)(nil),           // 52: entente.v1.ModeResponse
 	(*ChangePartnerRequest)(nil),   // 53: entente.v1.ChangePartnerRequest
 	(*ChangePartnerResponse)(nil),  // 54: entente.v1.ChangePartnerResponse
-	(*MemberChain)(nil),            // 55: entente.v1.MemberChain
-	(*Currency)(nil),               // 56: entente.v1.Currency
-	(*Fork)(nil),                   // 57: entente.v1.Fork
+	(*ChangeBlockRequest)(nil),     // 55: entente.v1.ChangeBlockRequest
+	(*Block)(nil),                  // 56: entente.v1.Block
+	(*BlockChange)(nil),            // 57: entente.v1.BlockChange
+	(*ListBlocksRequest)(nil),      // 58: entente.v1.ListBlocksRequest
+	(*ListBlocksResponse)(nil),     // 59: entente.v1.ListBlocksResponse
+	(*MemberChain)(nil),            // 60: entente.v1.MemberChain
+	(*Currency)(nil),               // 61: entente.v1.Currency
+	(*Fork)(nil),                   // 62: entente.v1.Fork
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.ListLogsResponse.logs:type_name -> entente.v1.PartnerLog
-	55, // 1: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
-	56, // 2: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
+	60, // 1: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
+	61, // 2: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
 	12, // 3: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
 	13, // 4: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
 	17, // 5: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
@@ -3947,69 +4334,75 @@ var file_entente_v1_operator_proto_depIdxs = []int32{
 	13, // 15: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
 	46, // 16: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
 	13, // 17: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
-	10, // 18: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
-	14, // 19: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
-	16, // 20: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
-	19, // 21: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
-	22, // 22: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
-	24, // 23: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
-	27, // 24: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
-	29, // 25: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
-	31, // 26: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
-	33, // 27: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
-	35, // 28: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
-	53, // 29: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
-	53, // 30: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
-	53, // 31: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	53, // 32: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
-	41, // 33: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
-	43, // 34: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
-	51, // 35: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
-	45, // 36: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
-	47, // 37: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
-	49, // 38: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
-	38, // 39: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
-	39, // 40: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
-	53, // 41: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
-	4,  // 42: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
-	6,  // 43: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
-	8,  // 44: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
-	1,  // 45: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
-	3,  // 46: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
-	11, // 47: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	15, // 48: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	18, // 49: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	21, // 50: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	23, // 51: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	26, // 52: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	28, // 53: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	30, // 54: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	32, // 55: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	34, // 56: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	36, // 57: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	54, // 58: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	54, // 59: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	54, // 60: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	54, // 61: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
-	42, // 62: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
-	44, // 63: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
-	52, // 64: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
-	46, // 65: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
-	48, // 66: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
-	50, // 67: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
-	36, // 68: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
-	36, // 69: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
-	54, // 70: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
-	5,  // 71: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	7,  // 72: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	9,  // 73: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	2,  // 74: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
-	57, // 75: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
-	47, // [47:76] is the sub-list for method output_type
-	18, // [18:47] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	56, // 18: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
+	57, // 19: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
+	10, // 20: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
+	14, // 21: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
+	16, // 22: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
+	19, // 23: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
+	22, // 24: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
+	24, // 25: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
+	27, // 26: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
+	29, // 27: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
+	31, // 28: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
+	33, // 29: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
+	35, // 30: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
+	53, // 31: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	53, // 32: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	53, // 33: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	53, // 34: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
+	41, // 35: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
+	43, // 36: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
+	51, // 37: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
+	45, // 38: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
+	47, // 39: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
+	49, // 40: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
+	38, // 41: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
+	39, // 42: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
+	53, // 43: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
+	4,  // 44: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	6,  // 45: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	8,  // 46: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	1,  // 47: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
+	3,  // 48: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
+	55, // 49: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
+	58, // 50: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
+	11, // 51: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	15, // 52: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	18, // 53: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	21, // 54: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	23, // 55: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	26, // 56: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	28, // 57: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	30, // 58: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	32, // 59: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	34, // 60: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	36, // 61: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	54, // 62: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	54, // 63: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	54, // 64: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	54, // 65: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	42, // 66: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
+	44, // 67: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
+	52, // 68: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
+	46, // 69: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
+	48, // 70: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
+	50, // 71: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
+	36, // 72: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
+	36, // 73: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
+	54, // 74: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	5,  // 75: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	7,  // 76: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	9,  // 77: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	2,  // 78: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
+	62, // 79: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
+	56, // 80: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
+	59, // 81: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
+	51, // [51:82] is the sub-list for method output_type
+	20, // [20:51] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_operator_proto_init() }
@@ -4025,7 +4418,7 @@ func file_entente_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   55,
+			NumMessages:   60,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -121,6 +121,12 @@ const (
 	// OperatorServiceShowForkProcedure is the fully-qualified name of the OperatorService's ShowFork
 	// RPC.
 	OperatorServiceShowForkProcedure = "/entente.v1.OperatorService/ShowFork"
+	// OperatorServiceChangeBlockProcedure is the fully-qualified name of the OperatorService's
+	// ChangeBlock RPC.
+	OperatorServiceChangeBlockProcedure = "/entente.v1.OperatorService/ChangeBlock"
+	// OperatorServiceListBlocksProcedure is the fully-qualified name of the OperatorService's
+	// ListBlocks RPC.
+	OperatorServiceListBlocksProcedure = "/entente.v1.OperatorService/ListBlocks"
 )
 
 // OperatorServiceClient is a client for the entente.v1.OperatorService service.
@@ -154,6 +160,8 @@ type OperatorServiceClient interface {
 	ProveMember(context.Context, *connect.Request[ententev1.ProveMemberRequest]) (*connect.Response[ententev1.DirectoryProof], error)
 	ListLogs(context.Context, *connect.Request[ententev1.ListLogsRequest]) (*connect.Response[ententev1.ListLogsResponse], error)
 	ShowFork(context.Context, *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.Fork], error)
+	ChangeBlock(context.Context, *connect.Request[ententev1.ChangeBlockRequest]) (*connect.Response[ententev1.Block], error)
+	ListBlocks(context.Context, *connect.Request[ententev1.ListBlocksRequest]) (*connect.Response[ententev1.ListBlocksResponse], error)
 }
 
 // NewOperatorServiceClient constructs a client for the entente.v1.OperatorService service. By
@@ -341,6 +349,18 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("ShowFork")),
 			connect.WithClientOptions(opts...),
 		),
+		changeBlock: connect.NewClient[ententev1.ChangeBlockRequest, ententev1.Block](
+			httpClient,
+			baseURL+OperatorServiceChangeBlockProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ChangeBlock")),
+			connect.WithClientOptions(opts...),
+		),
+		listBlocks: connect.NewClient[ententev1.ListBlocksRequest, ententev1.ListBlocksResponse](
+			httpClient,
+			baseURL+OperatorServiceListBlocksProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListBlocks")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -375,6 +395,8 @@ type operatorServiceClient struct {
 	proveMember       *connect.Client[ententev1.ProveMemberRequest, ententev1.DirectoryProof]
 	listLogs          *connect.Client[ententev1.ListLogsRequest, ententev1.ListLogsResponse]
 	showFork          *connect.Client[ententev1.ShowForkRequest, ententev1.Fork]
+	changeBlock       *connect.Client[ententev1.ChangeBlockRequest, ententev1.Block]
+	listBlocks        *connect.Client[ententev1.ListBlocksRequest, ententev1.ListBlocksResponse]
 }
 
 // Status calls entente.v1.OperatorService.Status.
@@ -522,6 +544,16 @@ func (c *operatorServiceClient) ShowFork(ctx context.Context, req *connect.Reque
 	return c.showFork.CallUnary(ctx, req)
 }
 
+// ChangeBlock calls entente.v1.OperatorService.ChangeBlock.
+func (c *operatorServiceClient) ChangeBlock(ctx context.Context, req *connect.Request[ententev1.ChangeBlockRequest]) (*connect.Response[ententev1.Block], error) {
+	return c.changeBlock.CallUnary(ctx, req)
+}
+
+// ListBlocks calls entente.v1.OperatorService.ListBlocks.
+func (c *operatorServiceClient) ListBlocks(ctx context.Context, req *connect.Request[ententev1.ListBlocksRequest]) (*connect.Response[ententev1.ListBlocksResponse], error) {
+	return c.listBlocks.CallUnary(ctx, req)
+}
+
 // OperatorServiceHandler is an implementation of the entente.v1.OperatorService service.
 type OperatorServiceHandler interface {
 	Status(context.Context, *connect.Request[ententev1.NodeStatusRequest]) (*connect.Response[ententev1.NodeStatus], error)
@@ -553,6 +585,8 @@ type OperatorServiceHandler interface {
 	ProveMember(context.Context, *connect.Request[ententev1.ProveMemberRequest]) (*connect.Response[ententev1.DirectoryProof], error)
 	ListLogs(context.Context, *connect.Request[ententev1.ListLogsRequest]) (*connect.Response[ententev1.ListLogsResponse], error)
 	ShowFork(context.Context, *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.Fork], error)
+	ChangeBlock(context.Context, *connect.Request[ententev1.ChangeBlockRequest]) (*connect.Response[ententev1.Block], error)
+	ListBlocks(context.Context, *connect.Request[ententev1.ListBlocksRequest]) (*connect.Response[ententev1.ListBlocksResponse], error)
 }
 
 // NewOperatorServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -736,6 +770,18 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("ShowFork")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceChangeBlockHandler := connect.NewUnaryHandler(
+		OperatorServiceChangeBlockProcedure,
+		svc.ChangeBlock,
+		connect.WithSchema(operatorServiceMethods.ByName("ChangeBlock")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceListBlocksHandler := connect.NewUnaryHandler(
+		OperatorServiceListBlocksProcedure,
+		svc.ListBlocks,
+		connect.WithSchema(operatorServiceMethods.ByName("ListBlocks")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/entente.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorServiceStatusProcedure:
@@ -796,6 +842,10 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceListLogsHandler.ServeHTTP(w, r)
 		case OperatorServiceShowForkProcedure:
 			operatorServiceShowForkHandler.ServeHTTP(w, r)
+		case OperatorServiceChangeBlockProcedure:
+			operatorServiceChangeBlockHandler.ServeHTTP(w, r)
+		case OperatorServiceListBlocksProcedure:
+			operatorServiceListBlocksHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -919,4 +969,12 @@ func (UnimplementedOperatorServiceHandler) ListLogs(context.Context, *connect.Re
 
 func (UnimplementedOperatorServiceHandler) ShowFork(context.Context, *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.Fork], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ShowFork is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ChangeBlock(context.Context, *connect.Request[ententev1.ChangeBlockRequest]) (*connect.Response[ententev1.Block], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ChangeBlock is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListBlocks(context.Context, *connect.Request[ententev1.ListBlocksRequest]) (*connect.Response[ententev1.ListBlocksResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ListBlocks is not implemented"))
 }
