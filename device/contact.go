@@ -192,6 +192,8 @@ type Contact struct {
 	Address string    `json:"address"`
 	State   string    `json:"state"` // pending, accepted, blocked
 	Since   time.Time `json:"since"`
+	By      string    `json:"by,omitempty"`     // the organization that has blocked, this one or a list's; empty: this member
+	Hidden  int       `json:"hidden,omitempty"` // messages of them that this device has not shown
 
 	Directory *Directory `json:"directory,omitempty"` // of a member
 }
@@ -204,9 +206,12 @@ func (d *Device) Contacts(ctx context.Context) ([]Contact, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := d.takeBlocked(a.Contacts); err != nil {
+		return nil, err
+	}
 	var out []Contact
 	for _, c := range a.Contacts {
-		entry := Contact{State: c.State, Since: time.Unix(c.SinceUnix, 0)}
+		entry := Contact{State: c.State, Since: time.Unix(c.SinceUnix, 0), By: c.By}
 		org, err := wire.Bytes32(c.Organization)
 		if err != nil {
 			return nil, err
@@ -221,6 +226,15 @@ func (d *Device) Contacts(ctx context.Context) ([]Contact, error) {
 			entry.Directory = &g
 		} else {
 			entry.Address = d.pinnedName(org)
+		}
+		if c.State == "blocked" {
+			who := memberKey{Org: org}
+			if member, err := wire.Bytes32(c.Member); err == nil {
+				who.Member = member
+			}
+			if err := d.vault.view(func(t *txn) (err error) { entry.Hidden, err = t.hiddenOf(who); return err }); err != nil {
+				return nil, err
+			}
 		}
 		out = append(out, entry)
 	}
@@ -265,5 +279,6 @@ func (d *Device) SetContact(ctx context.Context, who, state string) error {
 		request.Organization = id[:]
 	}
 	_, err := call(ctx, d.home.Device.SetContact, request)
+	d.blocked.asked = time.Time{} // and is asked for again before the next message
 	return err
 }

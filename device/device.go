@@ -69,6 +69,7 @@ type Device struct {
 	looked    time.Time // when complaints were looked after: undecided
 
 	agreements watch
+	blocked    blocked
 }
 
 // Option of Open and Enroll.
@@ -95,7 +96,7 @@ func Open(dir string, passphrase []byte, options ...Option) (*Device, error) {
 		d.Close()
 		return nil, err
 	}
-	if err := d.sweep(); err != nil {
+	if err := errors.Join(d.sweep(), d.loadBlocked()); err != nil {
 		d.Close()
 		return nil, err
 	}

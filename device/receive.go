@@ -20,7 +20,7 @@ import (
 // Shown is one thing for people: a message, what became of a sent one, or something
 // about a room.
 type Shown struct {
-	Event string `json:"event"` // message, edited, deleted, reaction, notice, request, room, unreadable, session
+	Event string `json:"event"` // message, edited, deleted, reaction, notice, request, room, blocked, unreadable, session
 	ID    string `json:"id,omitempty"`
 	From  string `json:"from,omitempty"`
 	To    string `json:"to,omitempty"`
@@ -43,6 +43,7 @@ type Shown struct {
 	Burns    string    `json:"burns,omitempty"`
 	Ends     time.Time `json:"ends,omitzero"`
 	Gone     bool      `json:"gone,omitempty"`
+	Count    int       `json:"count,omitempty"` // messages of a blocked member that are not shown
 	Seq      uint64    `json:"seq,omitempty"`
 	At       time.Time `json:"at"`
 }
@@ -57,10 +58,11 @@ type batch struct {
 	writes  []func(*txn) error
 	renew   bool // an epoch ended: the state key is replaced
 	joined  bool
+	left    map[wire.RoomID]bool // whose invitations came from who is blocked
 }
 
 func (d *Device) newBatch(ctx context.Context) *batch {
-	return &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool)}
+	return &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool), left: make(map[wire.RoomID]bool)}
 }
 
 // handle is session.Handler: it stores all that a batch of deliveries means in one
@@ -68,6 +70,9 @@ func (d *Device) newBatch(ctx context.Context) *batch {
 func (d *Device) handle(ctx context.Context, ds []*pb.Deliver) (unreadable []uint64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.askBlocked(ctx); err != nil {
+		return nil, err
+	}
 	b, mark := d.newBatch(ctx), d.mark()
 	for _, x := range ds {
 		if x.Seq <= mark {
@@ -286,10 +291,14 @@ func (b *batch) welcome(core *pb.EnvelopeCore) error {
 	if err != nil {
 		return err
 	}
+	by := memberKey{inviter.Organization, inviter.Member}
+	if _, yes := b.d.blocked.of(by); yes && by != b.d.ownKey() {
+		b.refuseInvitation(r, by)
+		return nil
+	}
 	if err := b.d.mayJoin(r, rules); err != nil {
 		return err
 	}
-	by := memberKey{inviter.Organization, inviter.Member}
 	if rules.Roles == nil {
 		r.Peer = r.otherThan(b.d.ownKey())
 	}
@@ -528,6 +537,9 @@ func (b *batch) showMember(r *room, state string, m mls.Member) {
 // message decrypts an application message.
 func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	r := b.room(wire.RoomID(core.Room))
+	if r == nil && b.refused(wire.RoomID(core.Room)) {
+		return nil
+	}
 	if r == nil || r.state == nil {
 		return errors.New("device: a message of a room that this device is not in")
 	}
@@ -557,6 +569,10 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 		return err
 	}
 	from := memberKey{sender.Organization, sender.Member}
+	if b.d.hides(r, from) {
+		b.hide(r, from)
+		return nil
+	}
 	m, err := parseContent(wire.MemberURI(from.Org, from.Member), wire.RoomURI(r.Hub, r.ID), got.Data)
 	if err != nil {
 		return err

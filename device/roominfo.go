@@ -40,6 +40,7 @@ type RoomMember struct {
 	Role    string   `json:"role"`
 	Devices []string `json:"devices"`
 	Self    bool     `json:"self,omitempty"`
+	Blocked bool     `json:"blocked,omitempty"` // by this member or its organization
 
 	Directory Directory `json:"directory"` // how the member's organization vouches for it
 }
@@ -144,7 +145,8 @@ func (d *Device) RoomMembers(id wire.RoomID) ([]RoomMember, error) {
 		if !ok {
 			i = len(out)
 			at[k] = i
-			out = append(out, RoomMember{Address: d.nameOf(k), Role: rules.Role(policy.PersonOf(c)).String(),
+			_, blocked := d.blocked.of(k)
+			out = append(out, RoomMember{Address: d.nameOf(k), Blocked: blocked, Role: rules.Role(policy.PersonOf(c)).String(),
 				Self: k == memberKey{d.account.Organization, d.account.Member}, Directory: d.directoryOf(k)})
 		}
 		out[i].Devices = append(out[i].Devices, c.Device.String())

@@ -40,6 +40,9 @@ const (
 // connectSession starts a session. One that stays waits for its node as long as it
 // takes.
 func (d *Device) connectSession(ctx context.Context, stays bool) (*link, error) {
+	d.mu.Lock()
+	d.blocked.asked = time.Time{}
+	d.mu.Unlock()
 	ctx, stop := context.WithCancel(ctx)
 	l := &link{d: d, stays: stays, drained: make(chan struct{}, 1), trouble: make(chan error, 1), settled: make(chan struct{}, 1),
 		welcomed: make(chan struct{}), read: make(chan struct{}), ended: make(chan error, 1), stop: stop,

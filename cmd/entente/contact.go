@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/entente-im/entente/device"
@@ -15,7 +16,7 @@ func contactCommand() *cobra.Command {
 			"what they wrote comes with their next visit"),
 		contactDecide("block", "blocked", "Take nothing new from a member, or from anybody of an organization",
 			"  entente contact block mallory@acme.example --device bob\n  entente contact block acme.example --device bob",
-			"your node refuses their requests and invitations; rooms that you are in with them go on: entente room leave"),
+			"your node refuses their requests and invitations, your devices show nothing that they say; rooms that you are in with them go on: entente room leave"),
 		contactDecide("unblock", "none", "Take a block back", "  entente contact unblock acme.example --device bob",
 			"the agreement's rule holds again"))
 	return c
@@ -44,12 +45,16 @@ func contactList() *cobra.Command {
 				if x.Directory != nil {
 					grade = x.Directory.Text()
 				}
-				rows = append(rows, []string{x.Address, x.State, x.Since.Format(time.DateTime), grade})
+				state := x.State
+				if x.By != "" {
+					state += " by " + oneLine(x.By, 80)
+				}
+				rows = append(rows, []string{x.Address, state, strconv.Itoa(x.Hidden), x.Since.Format(time.DateTime), grade})
 			}
 			if *asJSON {
 				return nil
 			}
-			return table(c.OutOrStdout(), "CONTACT STATE SINCE DIRECTORY", rows)
+			return table(c.OutOrStdout(), "CONTACT STATE HIDDEN SINCE DIRECTORY", rows)
 		})
 	}
 	return c
@@ -81,6 +86,30 @@ func contactDecide(verb, state, short, example, effect string) *cobra.Command {
 		})
 	}
 	return c
+}
+
+// blockedText says what somebody who is blocked has sent, and not what it was.
+func blockedText(s device.Shown) string {
+	if s.State == "invitation" {
+		return "blocked: an invitation of " + s.From + " into a room was not followed"
+	}
+	out := fmt.Sprintf("blocked: %d messages of %s", s.Count, s.From)
+	if s.Count == 1 {
+		out = "blocked: 1 message of " + s.From
+	}
+	if s.RoomName != "" {
+		out += " in " + oneLine(s.RoomName, 40)
+	}
+	return out
+}
+
+// blockedHereText says that somebody in a room of several is blocked by an organization.
+func blockedHereText(s device.Shown, room string) string {
+	out := s.From + ", in " + room + ", is blocked by " + oneLine(s.To, 80)
+	if s.Reason != "" {
+		out += ": " + safe(s.Reason)
+	}
+	return out
 }
 
 // requestText is a request for contact, or the end of one of ours, for a person.

@@ -477,6 +477,8 @@ func shownText(s device.Shown) string {
 		return fmt.Sprintf("%s  to %s: %s (%s)", at, s.To, noticeText(s), oneLine(s.Text, 40))
 	case "request":
 		return at + "  " + requestText(s)
+	case "blocked":
+		return at + "  " + blockedText(s)
 	case "unreadable":
 		return fmt.Sprintf("%s  a message could not be opened: %s", at, safe(s.Reason))
 	}
@@ -561,6 +563,8 @@ func roomText(s device.Shown) string {
 		return room + " could not be reset from here: " + safe(s.Reason)
 	case "terms":
 		return safe(s.Reason) + ", in " + room
+	case "blocked":
+		return blockedHereText(s, room)
 	case "stopped":
 		return "stopped in " + room + ": " + safe(s.Reason)
 	case "restored":

@@ -240,7 +240,11 @@ func roomMembers() *cobra.Command {
 				return err
 			}
 			return printList(c, list, *asJSON, "ADDRESS ROLE DIRECTORY DEVICES", func(m device.RoomMember) []string {
-				return []string{m.Address, m.Role, m.Directory.Text(), strings.Join(m.Devices, " ")}
+				role := m.Role
+				if m.Blocked {
+					role += " (blocked)"
+				}
+				return []string{m.Address, role, m.Directory.Text(), strings.Join(m.Devices, " ")}
 			})
 		})
 	}
