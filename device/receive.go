@@ -56,7 +56,8 @@ type batch struct {
 	rooms   map[wire.RoomID]*room
 	changed map[wire.RoomID]bool
 	writes  []func(*txn) error
-	renew   bool // an epoch ended: the state key is replaced
+	unread  []uint64 // mailbox numbers of what cannot be opened
+	renew   bool     // an epoch ended: the state key is replaced
 	joined  bool
 	left    map[wire.RoomID]bool // whose invitations came from who is blocked
 }
@@ -92,6 +93,7 @@ func (d *Device) handle(ctx context.Context, ds []*pb.Deliver) (unreadable []uin
 				return nil, err // nothing was stored; it is delivered again
 			}
 			unreadable = append(unreadable, x.Seq)
+			b.unread = append(b.unread, x.Seq)
 			b.unreadable(x, err)
 		}
 		mark = x.Seq
@@ -164,7 +166,7 @@ func (b *batch) commit(mark uint64) error {
 				return err
 			}
 		}
-		return t.putNumber(markName, mark)
+		return errors.Join(t.addUnreported(b.unread), t.putNumber(markName, mark))
 	})
 	if err != nil {
 		return fmt.Errorf("device: storing what was delivered: %w", err)

@@ -28,6 +28,7 @@ type link struct {
 	downed    atomic.Int64             // when the connection was lost, Unix ns; 0: it is there
 	proposals map[wire.RoomID][]uint64 // counters of our last ones to leave
 	held      map[wire.RoomID]error    // why a Commit that messages wait for was not made
+	reporting []uint64                 // what the last Hello said to be unreadable; of the session's goroutine
 }
 
 // How long a visit waits for a node that does not answer: at first, and for one that
@@ -49,7 +50,7 @@ func (d *Device) connectSession(ctx context.Context, stays bool) (*link, error) 
 		proposals: make(map[wire.RoomID][]uint64), held: make(map[wire.RoomID]error)}
 	var err error
 	l.client, err = d.home.Session(session.ClientOptions{
-		Mark: d.mark, Handler: l.handle, Welcomed: l.greeted,
+		Mark: d.mark, Unreadable: l.unreported, Handler: l.handle, Welcomed: l.greeted,
 		Drained: func() { closeOnce(l.read); poke(l.drained) },
 		State:   l.state,
 	})
@@ -95,6 +96,9 @@ func (l *link) close() {
 // greeted is called for each connection; only before the first can the device have been
 // set back.
 func (l *link) greeted(submitMark uint64) error {
+	if err := l.reported(); err != nil {
+		return err
+	}
 	select {
 	case <-l.welcomed:
 		return nil

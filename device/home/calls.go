@@ -117,7 +117,7 @@ func (c *calls) frame(ctx context.Context, f *pb.Frame) error {
 // hello acknowledges what the device has, which is the first thing that can fail, and
 // starts to work.
 func (c *calls) hello(ctx context.Context, m *pb.Hello) error {
-	r, err := c.h.Device.Ack(ctx, connect.NewRequest(&pb.AckRequest{Through: m.AckedThrough}))
+	r, err := c.h.Device.Ack(ctx, connect.NewRequest(&pb.AckRequest{Through: m.AckedThrough, Unreadable: m.Unreadable}))
 	if err != nil {
 		return session.FromConnect(err)
 	}

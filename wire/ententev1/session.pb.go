@@ -303,6 +303,7 @@ type Hello struct {
 	AckedThrough    uint64                 `protobuf:"varint,3,opt,name=acked_through,json=ackedThrough,proto3" json:"acked_through,omitempty"`          // highest mailbox seq that the device has stored
 	WindowEnvelopes uint32                 `protobuf:"varint,4,opt,name=window_envelopes,json=windowEnvelopes,proto3" json:"window_envelopes,omitempty"` // deliveries it takes unacknowledged
 	WindowBytes     uint32                 `protobuf:"varint,5,opt,name=window_bytes,json=windowBytes,proto3" json:"window_bytes,omitempty"`
+	Unreadable      []uint64               `protobuf:"varint,6,rep,packed,name=unreadable,proto3" json:"unreadable,omitempty"` // up to acked_through: what it could not open, as far as the node may not know
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -370,6 +371,13 @@ func (x *Hello) GetWindowBytes() uint32 {
 		return x.WindowBytes
 	}
 	return 0
+}
+
+func (x *Hello) GetUnreadable() []uint64 {
+	if x != nil {
+		return x.Unreadable
+	}
+	return nil
 }
 
 type Submit struct {
@@ -961,13 +969,16 @@ const file_entente_v1_session_proto_rawDesc = "" +
 	"\adrained\x18\x13 \x01(\v2\x13.entente.v1.DrainedH\x00R\adrained\x12&\n" +
 	"\x04pong\x18\x14 \x01(\v2\x10.entente.v1.PongH\x00R\x04pong\x12)\n" +
 	"\x05close\x18\x15 \x01(\v2\x11.entente.v1.CloseH\x00R\x05closeB\a\n" +
-	"\x05frame\"\xac\x01\n" +
+	"\x05frame\"\xcc\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
 	"\x06ticket\x18\x02 \x01(\fR\x06ticket\x12#\n" +
 	"\racked_through\x18\x03 \x01(\x04R\fackedThrough\x12)\n" +
 	"\x10window_envelopes\x18\x04 \x01(\rR\x0fwindowEnvelopes\x12!\n" +
-	"\fwindow_bytes\x18\x05 \x01(\rR\vwindowBytes\"L\n" +
+	"\fwindow_bytes\x18\x05 \x01(\rR\vwindowBytes\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\x06 \x03(\x04R\n" +
+	"unreadable\"L\n" +
 	"\x06Submit\x12\f\n" +
 	"\x01n\x18\x01 \x01(\x04R\x01n\x12\x18\n" +
 	"\acounter\x18\x02 \x01(\x04R\acounter\x12\x1a\n" +

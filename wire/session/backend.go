@@ -89,6 +89,8 @@ func checkHello(batch *pb.Batch) (*pb.Hello, error) {
 		return nil, malformed("a ticket has 32 bytes")
 	case h.WindowEnvelopes == 0 || h.WindowBytes == 0:
 		return nil, malformed("an empty window")
+	case !unreadableStands(h.Unreadable, h.AckedThrough):
+		return nil, malformed("unreadable out of order, above what is acknowledged or too many")
 	}
 	return h, nil
 }

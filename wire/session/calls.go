@@ -98,20 +98,26 @@ func within(ds []*pb.Deliver, n, bytes int) []*pb.Deliver {
 // CallAck drops everything up to q.Through, on stable storage when it returns nil,
 // and answers with the mark that a Welcome would say.
 func CallAck(ctx context.Context, b Backend, q *pb.AckRequest) (*pb.AckResponse, error) {
-	if len(q.Unreadable) > wire.DeliverWindow {
-		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "%d unreadable in a call", len(q.Unreadable))
-	}
-	last := uint64(0)
-	for _, u := range q.Unreadable {
-		if u <= last || u > q.Through {
-			return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "unreadable out of order or above what is acknowledged")
-		}
-		last = u
+	if !unreadableStands(q.Unreadable, q.Through) {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "unreadable out of order, above what is acknowledged or too many")
 	}
 	if err := b.Ack(ctx, q.Through, q.Unreadable); err != nil {
 		return nil, err
 	}
 	return &pb.AckResponse{SubmitMark: b.SubmitMark()}, nil
+}
+
+// unreadableStands reports whether what a device could not open is a window's worth of
+// rising numbers, none above what it acknowledges.
+func unreadableStands(unreadable []uint64, through uint64) bool {
+	last := uint64(0)
+	for _, u := range unreadable {
+		if u <= last || u > through {
+			return false
+		}
+		last = u
+	}
+	return len(unreadable) <= wire.DeliverWindow
 }
 
 // StatusOfClose is what a call answers when a session would be closed.

@@ -25,8 +25,12 @@ type ClientOptions struct {
 	// Ticket fetches one that rests on a fresh sign-in, to stay when the old ends.
 	Ticket func(ctx context.Context) ([]byte, error)
 	// Mark is the highest seq that the device has stored.
-	Mark    func() uint64
-	Handler Handler
+	Mark func() uint64
+	// Unreadable, if set, lists, rising, what it has stored the numbers of and could not
+	// open, as far as the node may not have heard it: wire.DeliverWindow at most. Welcomed
+	// says that the node has.
+	Unreadable func() []uint64
+	Handler    Handler
 	// Welcomed, if set, is called with the highest counter that the node has a result
 	// for, before anything else of a connection is sent or handled. An error ends Run.
 	Welcomed func(submitMark uint64) error

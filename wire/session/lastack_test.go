@@ -116,3 +116,31 @@ func TestADeliveryThatTheNodeCannotReadIsAcknowledgedAsUnreadable(t *testing.T) 
 		<-end
 	})
 }
+
+// The number of what could not be opened was lost with an Ack: it is said again with Hello,
+// and the node hands it on before it welcomes the device.
+func TestWhatADeviceCouldNotOpenIsSaidAgainWithHello(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHome()
+		o := h.options()
+		o.Unreadable = func() []uint64 { return []uint64{4, 7} }
+		_, cancel, end := runClient(t, o)
+		_, hello := h.accept(t, 64, 1<<20)
+		if !slices.Equal(hello.Unreadable, []uint64{4, 7}) {
+			t.Errorf("said %v", hello.Unreadable)
+		}
+		cancel()
+		<-end
+	})
+	for name, h := range map[string]*pb.Hello{
+		"above what is acknowledged": {AckedThrough: 6, Unreadable: []uint64{4, 7}},
+		"not rising":                 {AckedThrough: 9, Unreadable: []uint64{7, 4}},
+		"twice":                      {AckedThrough: 9, Unreadable: []uint64{4, 4}},
+		"zero":                       {AckedThrough: 9, Unreadable: []uint64{0}},
+	} {
+		h.Version, h.Ticket, h.WindowEnvelopes, h.WindowBytes = 1, make([]byte, TicketLen), 1, 1
+		if _, err := checkHello(&pb.Batch{Frames: []*pb.Frame{{Frame: &pb.Frame_Hello{Hello: h}}}}); err == nil {
+			t.Errorf("a Hello was taken with unreadable %s", name)
+		}
+	}
+}

@@ -49,6 +49,9 @@ func (l *link) greet(ctx context.Context, ticket []byte) error {
 	mark := o.Mark()
 	l.lastSeq, l.through = mark, mark
 	hello := &pb.Hello{Version: 1, Ticket: ticket, AckedThrough: mark, WindowEnvelopes: uint32(o.WindowEnvelopes), WindowBytes: uint32(o.WindowBytes)}
+	if o.Unreadable != nil {
+		hello.Unreadable = o.Unreadable()
+	}
 	if err := write(ctx, l.conn, []*pb.Frame{{Frame: &pb.Frame_Hello{Hello: hello}}}, o.Timing.Write); err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func Serve(ctx context.Context, c Conn, hello *pb.Hello, b Backend, o ServeOptio
 	defer cut()
 	defer context.AfterFunc(live, func() { time.AfterFunc(closeWait, cut) })()
 
-	err := b.Ack(live, hello.AckedThrough, nil)
+	err := b.Ack(live, hello.AckedThrough, hello.Unreadable)
 	if err == nil {
 		err = write(s.writing, c, []*pb.Frame{s.welcome()}, o.Timing.Write)
 	}
