@@ -145,16 +145,8 @@ func TestAMessageBurnsOnEveryDeviceAfterItWasRead(t *testing.T) {
 		t.Fatal("the hunt does not find what is there")
 	}
 	// The sealed record as the file has it, which bbolt may keep in a free page.
-	var sealed, key []byte
-	v, err := openVault(filepath.Join(copies, "before"), testPass, time.Now)
-	must(t, err)
-	must(t, v.view(func(x *txn) error {
-		return x.eachState(expiringPrefix, func(k, _ []byte) error {
-			key, sealed = slices.Clone(k), slices.Clone(x.tx.Bucket(stateBucket).Get(k))
-			return nil
-		})
-	}))
-	v.close()
+	key, sealed := expiringRow(t, filepath.Join(copies, "before"))
+	var err error
 	if !opens(t, filepath.Join(copies, "before"), stateBucket, string(key), sealed) {
 		t.Fatal("the record does not open before it burns")
 	}

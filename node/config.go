@@ -12,11 +12,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/multiformats/go-multiaddr"
+	"gopkg.in/yaml.v3"
+
 	"github.com/entente-im/entente/federation"
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
-	"github.com/multiformats/go-multiaddr"
-	"gopkg.in/yaml.v3"
 )
 
 // ConfigFile is the name of the configuration in the data folder.
@@ -54,6 +55,7 @@ type Config struct {
 type FileConfig struct {
 	MaxSize uint64   `yaml:"max-size"`
 	Quota   uint64   `yaml:"quota"`
+	Ceiling uint64   `yaml:"ceiling"`
 	Types   []string `yaml:"types"`
 }
 
@@ -225,7 +227,7 @@ func (c Config) ConfigText() string {
 	line("How long a room, of which a device has complained that it cannot follow, may stand still before it is reset.", "reset-after", c.ResetAfter.String())
 	line("Public witnesses (C2SP verifier keys) whose cosignatures count beside those of partners.", "witnesses", c.Witnesses)
 	line("debug, info, warn or error.", "log", c.LogLevel)
-	line("Files: bytes of one at most (0: none), bytes of all of a member's; types that devices may send and take, as .pdf, image/png, image/* (none: all).", "files", c.Files)
+	line("Files: bytes of one at most (0: none), bytes of all of a member's, of all members' together (ceiling; 0: what the disk has beside twice the room that mail keeps); types that devices may send and take, as .pdf, image/png, image/* (none: all).", "files", c.Files)
 	line("Rates: submissions per second and device; items and bytes per second and partner, and bytes of files that it may fetch. Devices in a room that is ordered here.", "limits", c.Limits)
 	return b.String()
 }

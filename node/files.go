@@ -2,10 +2,12 @@ package node
 
 import (
 	"context"
+	"math"
 	"path/filepath"
 	"time"
 
 	"connectrpc.com/connect"
+
 	"github.com/entente-im/entente/mailbox/blob"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
@@ -36,8 +38,18 @@ func take(ctx context.Context, places chan struct{}) (release func(), err error)
 func (n *Node) openBlobs(dir string, seal [32]byte) (err error) {
 	n.chunks = &chunkPlaces{make(chan struct{}, deviceChunks), make(chan struct{}, partnerChunks)}
 	n.blobs, err = blob.Open(blob.Options{Dir: filepath.Join(dir, BlobFolder), Seal: seal, Now: n.clock.Now, Logger: n.log,
-		Held: func() bool { return n.store.Status().ClockHeld }})
+		Held: func() bool { return n.store.Status().ClockHeld }, Ceiling: n.config.Files.Ceiling, Spare: n.spareForFiles})
 	return err
+}
+
+// spareForFiles is what files may still take of the disk: all but twice the room in which
+// the store takes nothing any more, so that mail goes on when files do not.
+func (n *Node) spareForFiles() int64 {
+	st := n.store.Status()
+	if st.Reserve < 0 || st.FreeBytes == 0 {
+		return math.MaxInt64
+	}
+	return st.FreeBytes - 2*st.Reserve
 }
 
 // fileLimit is how large a file's ciphertext may be between us and a partner, by our

@@ -18,6 +18,7 @@ type Status struct {
 	Rows      int   // lasting records
 	LSN       LSN   // the highest number given out
 	FreeBytes int64 // of the disk; 0: not known yet
+	Reserve   int64 // free bytes below which nothing that grows is taken; negative: none
 
 	Damaged      []Finding // damages found at Open, 1,000 at most
 	DamagedCount uint64
@@ -30,7 +31,7 @@ type Status struct {
 
 // Status returns the present state.
 func (s *Store) Status() Status {
-	st := Status{FreeBytes: s.free.Load(), Full: s.full.Load() > 0, ClockHeld: s.clock.isHeld(), Err: s.failed(), LSN: LSN(s.written.Load())}
+	st := Status{FreeBytes: s.free.Load(), Reserve: s.o.Reserve, Full: s.full.Load() > 0, ClockHeld: s.clock.isHeld(), Err: s.failed(), LSN: LSN(s.written.Load())}
 	s.marks.mu.Lock()
 	st.Lost = s.marks.state.lost
 	s.marks.mu.Unlock()

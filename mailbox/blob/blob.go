@@ -66,6 +66,13 @@ type Options struct {
 	Now    func() time.Time
 	Held   func() bool  // the clock is not to be trusted: nothing expires; nil: never
 	Logger *slog.Logger // nil: none
+
+	// Ceiling bounds what all members' blobs take together, in bytes; 0: the disk does.
+	Ceiling uint64
+	// Spare says how many bytes blobs may still take of the disk, so that they leave the
+	// room that mail needs; nil: not bounded. A chunk that finds none is refused as full,
+	// and its upload goes on when there is room again.
+	Spare func() int64
 }
 
 // Store is an open folder of blobs. Its methods may be called at once. Refusals are
@@ -77,6 +84,7 @@ type Store struct {
 	now  func() time.Time
 	held func() bool
 	log  *slog.Logger
+	o    Options
 
 	mu      sync.Mutex // after an entry's
 	uploads map[UploadID]*entry
@@ -131,7 +139,7 @@ func Open(o Options) (*Store, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("blob: making the folder: %w", err)
 	}
-	s := &Store{dir: o.Dir, seal: o.Seal, now: o.Now, held: o.Held, log: o.Logger,
+	s := &Store{o: o, dir: o.Dir, seal: o.Seal, now: o.Now, held: o.Held, log: o.Logger,
 		uploads: make(map[UploadID]*entry), blobs: make(map[ID][]*entry), used: make(map[wire.MemberID]usage)}
 	if s.held == nil {
 		s.held = func() bool { return false }
@@ -169,10 +177,25 @@ func (s *Store) Used(member wire.MemberID) uint64 {
 func (s *Store) Total() (bytes uint64, count int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.totalLocked()
+}
+
+func (s *Store) totalLocked() (bytes uint64, count int) {
 	for _, e := range s.uploads {
 		bytes += e.record.Size
 	}
 	return bytes, len(s.uploads)
+}
+
+// spare refuses what the disk has no room for beside mail.
+func (s *Store) spare(size uint64) error {
+	if s.o.Spare == nil {
+		return nil
+	}
+	if left := s.o.Spare(); left < 0 || uint64(left) < size {
+		return wire.Refuse(pb.Code_CODE_FULL, "the node's disk has room for %d bytes of files", max(left, 0))
+	}
+	return nil
 }
 
 // add and remove keep the tables; Store.mu is held.

@@ -45,8 +45,14 @@ func (s *Store) Start(member wire.MemberID, size uint64, deadline time.Time, quo
 func (s *Store) reserve(e *entry, quota uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.spare(e.record.Size); err != nil {
+		return err
+	}
 	u := s.used[e.record.Member]
+	total, _ := s.totalLocked()
 	switch {
+	case s.o.Ceiling > 0 && total+e.record.Size > s.o.Ceiling:
+		return wire.Refuse(pb.Code_CODE_FULL, "all members' files take %d of %d bytes", total, s.o.Ceiling)
 	case u.unfinished >= wire.MemberUploads:
 		return wire.Refuse(pb.Code_CODE_FULL, "%d uploads are unfinished: finish them or wait a day", u.unfinished)
 	case u.count >= MaxPerMember:
@@ -123,6 +129,9 @@ func (s *Store) Put(ctx context.Context, member wire.MemberID, id UploadID, inde
 		return e.have, nil
 	case index > e.have:
 		return e.have, wire.Refuse(pb.Code_CODE_MALFORMED, "chunk %d after %d chunks", index, e.have)
+	}
+	if err := s.spare(uint64(len(chunk))); err != nil {
+		return e.have, err
 	}
 	if err := s.writeChunk(e, index, chunk); err != nil {
 		return e.have, disk("writing a chunk", err)
