@@ -70,6 +70,9 @@ func (n *Node) changeBlock(ctx context.Context, m *pb.ChangeBlockRequest) (*pb.B
 	if len(row.Reason) > maxBlockReason || len(m.Who) > 512 {
 		return nil, wire.Refuse(pb.Code_CODE_TOO_LARGE, "a reason has %d bytes at most", maxBlockReason)
 	}
+	if row.Code = m.Code; row.Code != "" && !slices.Contains(identity.BlockReasons, row.Code) {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a code is one of %s", strings.Join(identity.BlockReasons, ", "))
+	}
 	if m.UntilUnix != 0 {
 		if row.Until = time.Unix(m.UntilUnix, 0).UTC(); !now.Before(row.Until) {
 			return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a block that has ended already")
@@ -244,28 +247,47 @@ func (b *blocks) list(now time.Time) (out []*pb.Block) {
 }
 
 func blockOf(k memberKey, row blockRow) *pb.Block {
-	x := &pb.Block{Name: row.Name, OrganizationId: k.org.String(), Reason: row.Reason, SinceUnix: unix(row.Since), UntilUnix: unix(row.Until), Enforced: true}
+	x := &pb.Block{Name: row.Name, OrganizationId: k.org.String(), Reason: row.Reason, Code: row.Code, SinceUnix: unix(row.Since), UntilUnix: unix(row.Until), Enforced: true}
 	if k.member != (wire.MemberID{}) {
 		x.MemberId = k.member.String()
 	}
 	return x
 }
 
-// blockedFor lists, for devices, whom the organization has blocked for its members.
+// blockedFor lists, for devices, whom the organization has blocked for its members: by the
+// administrator, and of enforced lists those whose organizations are partners.
 func (n *Node) blockedFor() (out []*pb.Contact) {
 	now := n.clock.Now()
-	b := n.blocks
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	for k, row := range b.own {
-		if !row.in(now) {
+	n.blocks.mu.RLock()
+	defer n.blocks.mu.RUnlock()
+	for k, row := range n.blocks.own {
+		if row.in(now) {
+			out = append(out, blockedContact(k, row.Since, n.org.Manifest.Name))
+		}
+	}
+	n.lists.mu.RLock()
+	defer n.lists.mu.RUnlock()
+	partners := make(map[wire.OrganizationID]bool)
+	for _, p := range n.fed.Partners() {
+		partners[p.ID] = true
+	}
+	for _, l := range n.lists.of {
+		if !l.holds(now) {
 			continue
 		}
-		c := &pb.Contact{Organization: bytes.Clone(k.org[:]), State: contactBlocked, SinceUnix: row.Since.Unix(), By: n.org.Manifest.Name}
-		if k.member != (wire.MemberID{}) {
-			c.Member = bytes.Clone(k.member[:])
+		for k, e := range l.entries {
+			if partners[k.org] && len(out) < maxBlocks && (e.Until.IsZero() || now.Before(e.Until)) {
+				out = append(out, blockedContact(k, l.issued, l.row.Name))
+			}
 		}
-		out = append(out, c)
 	}
 	return out
+}
+
+func blockedContact(k memberKey, since time.Time, by string) *pb.Contact {
+	c := &pb.Contact{Organization: bytes.Clone(k.org[:]), State: contactBlocked, SinceUnix: since.Unix(), By: by}
+	if k.member != (wire.MemberID{}) {
+		c.Member = bytes.Clone(k.member[:])
+	}
+	return c
 }

@@ -29,6 +29,7 @@ const (
 
 type blockRow struct {
 	Reason string    `json:"reason,omitempty"`
+	Code   string    `json:"code,omitempty"` // as in a published list; empty: it is in none
 	Name   string    `json:"name,omitempty"` // as it was typed, for people
 	Since  time.Time `json:"since"`
 	Until  time.Time `json:"until,omitzero"`
@@ -84,7 +85,11 @@ func (n *Node) blocked(k memberKey) bool {
 	if k.org == n.org.ID {
 		return false
 	}
-	_, _, ok := n.blocks.find(k, n.clock.Now())
+	now := n.clock.Now()
+	if _, _, ok := n.blocks.find(k, now); ok {
+		return true
+	}
+	_, ok := n.lists.find(k, now)
 	return ok
 }
 

@@ -97,6 +97,7 @@ type Node struct {
 	contacts  *contacts
 	groups    *groups
 	blocks    *blocks
+	lists     *blockLists
 	linking   linking
 	chains    *chains
 	heads     heads
@@ -285,10 +286,14 @@ func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *promet
 	l := n.config.Limits
 	n.fed, err = federation.New(federation.Options{
 		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
-		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Screen: n.screen, Linked: n.replicas.due, Amended: n.amended, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
+		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Screen: n.screen, Linked: n.linked, Amended: n.amended, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
 		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost, HostGossips: o.HostGossips, Hearing: n.heard,
 		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes, Files: l.PartnerFiles},
 	})
+	if err != nil {
+		return err
+	}
+	n.lists, err = openBlockLists(n.store, n.org, n.fed.Organization)
 	return err
 }
 
@@ -312,6 +317,7 @@ func (n *Node) Run(ctx context.Context) error {
 	start("partners", n.sweepPartners)
 	start("directories", n.followPartners)
 	start("heads", n.hearHeads)
+	start("block lists", n.followLists)
 	start("roll call", n.callPartners)
 	start("notices", n.tellLater)
 	start("revocations", n.retryRevocations)

@@ -71,6 +71,8 @@ func (n *Node) Query(ctx context.Context, from wire.OrganizationID, q *pb.QueryR
 		if kept, err = n.revocationsFor(from, q.Revocations); err == nil {
 			a.Answer = &pb.QueryResponse_Revocations{Revocations: kept}
 		}
+	case *pb.QueryRequest_BlockList:
+		a.Answer = &pb.QueryResponse_BlockList{BlockList: n.blockListFor(q.BlockList)}
 	default:
 		err = wire.Refuse(pb.Code_CODE_UNSUPPORTED, "a question that this node does not know")
 	}

@@ -12,6 +12,10 @@ const (
 	MaxNote          = 256 << 10 // a signed note; manifests and member records included
 	MaxEnvelopeExtra = 4 << 10   // what an envelope may add to its body
 
+	MaxBlockList        = 1 << 20 // a signed block list
+	MaxBlockListEntries = 10_000
+	BlockLists          = 16 // of other organizations that a node keeps
+
 	MaxDeliverFrame = 16 << 20
 	MaxDeliverItems = 256
 	MaxQueryFrame   = 12 << 20

@@ -45,7 +45,7 @@ func (r Record) Text() (string, error) {
 // ParseRecord reads a record of the given type. It is strict: what it accepts
 // re-encodes to the same bytes.
 func ParseRecord(text, typ string) (Record, error) {
-	if len(text) > MaxNote || !utf8.ValidString(text) || !strings.HasSuffix(text, "\n") {
+	if len(text) > maxNote(text) || !utf8.ValidString(text) || !strings.HasSuffix(text, "\n") {
 		return Record{}, malformed("a record that is too long, not UTF-8 or without its last newline")
 	}
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
@@ -61,6 +61,17 @@ func ParseRecord(text, typ string) (Record, error) {
 		r.Fields = append(r.Fields, Field{key, value})
 	}
 	return r, nil
+}
+
+// BlockListType is the one type of note that may be longer than others.
+const BlockListType = "entente.im/blocklist/v1"
+
+// maxNote bounds a note, or its text, by its first line.
+func maxNote(s string) int {
+	if strings.HasPrefix(s, BlockListType+"\n") {
+		return MaxBlockList
+	}
+	return MaxNote
 }
 
 func fieldKey(s string) bool {
@@ -295,7 +306,7 @@ func OpenNote(signed string, keys ...NoteKey) (string, error) {
 }
 
 func openNote(signed string, keys []NoteKey) (*note.Note, error) {
-	if len(signed) > MaxNote {
+	if len(signed) > maxNote(signed) {
 		return nil, malformed("a note of %d bytes", len(signed))
 	}
 	verifiers := make([]note.Verifier, len(keys))
@@ -349,7 +360,7 @@ func names(keys []NoteKey) string {
 // whose keys to check it with.
 func NoteText(signed string) (string, error) {
 	text, _, ok := strings.Cut(signed, "\n\n")
-	if !ok || len(signed) > MaxNote {
+	if !ok || len(signed) > maxNote(signed) {
 		return "", malformed("a note without signatures")
 	}
 	return text + "\n", nil

@@ -25,14 +25,15 @@ invitations from there, new rooms with them and messages in rooms of two people 
 they are told no more than that they are not wanted. Rooms of several go on: members see
 that somebody in them is blocked, administrators of the room may remove them.
 ` + blockWho,
-		Example: "  entente block add mallory@globex.example --reason 'phishing, ticket 4711' --for 720h --data acme\n  entente block add globex.example --data acme",
+		Example: "  entente block add mallory@globex.example --code phishing --reason 'ticket 4711' --for 720h --data acme\n  entente block add globex.example --data acme",
 		Args:    exactArgs("WHO"), ValidArgsFunction: completePartner,
 	}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	reason := c.Flags().String("reason", "", "why, for your colleagues; it is not sent")
+	code := c.Flags().String("code", "", "what your published list says of it: spam, phishing, harassment, malware, impersonation or other (default: not in the list)")
 	lasts := c.Flags().Duration("for", 0, "how long (default: until it is removed)")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		q := &pb.ChangeBlockRequest{Who: args[0], Reason: *reason}
+		q := &pb.ChangeBlockRequest{Who: args[0], Reason: *reason, Code: *code}
 		if *lasts != 0 {
 			q.UntilUnix = time.Now().Add(*lasts).Unix()
 		}

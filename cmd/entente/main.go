@@ -48,7 +48,7 @@ Try it all on one machine: entente testnet walk`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w\nSee `%s --help`", err, c.CommandPath())}
 	})
-	root.AddCommand(nodeCommand(), memberCommand(), deviceCommand(), roomCommand(), contactCommand(), partnerCommand(), blockCommand(),
+	root.AddCommand(nodeCommand(), memberCommand(), deviceCommand(), roomCommand(), contactCommand(), partnerCommand(), blockCommand(), blockListCommand(),
 		sendCommand(), receiveCommand(), sentCommand(), messageCommand(), fileCommand(), testnetCommand(), benchCommand(), doctorCommand(), configCommand(), directoryCommand(), organizationCommand())
 	return root
 }

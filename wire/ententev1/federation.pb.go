@@ -619,6 +619,7 @@ type QueryRequest struct {
 	//	*QueryRequest_Cosigned
 	//	*QueryRequest_Revocations
 	//	*QueryRequest_Told
+	//	*QueryRequest_BlockList
 	Query         isQueryRequest_Query `protobuf_oneof:"query"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -801,6 +802,15 @@ func (x *QueryRequest) GetTold() *ToldQuery {
 	return nil
 }
 
+func (x *QueryRequest) GetBlockList() *BlockListQuery {
+	if x != nil {
+		if x, ok := x.Query.(*QueryRequest_BlockList); ok {
+			return x.BlockList
+		}
+	}
+	return nil
+}
+
 type isQueryRequest_Query interface {
 	isQueryRequest_Query()
 }
@@ -861,6 +871,10 @@ type QueryRequest_Told struct {
 	Told *ToldQuery `protobuf:"bytes,25,opt,name=told,proto3,oneof"`
 }
 
+type QueryRequest_BlockList struct {
+	BlockList *BlockListQuery `protobuf:"bytes,30,opt,name=block_list,json=blockList,proto3,oneof"`
+}
+
 func (*QueryRequest_Resolve) isQueryRequest_Query() {}
 
 func (*QueryRequest_Claim) isQueryRequest_Query() {}
@@ -889,6 +903,8 @@ func (*QueryRequest_Revocations) isQueryRequest_Query() {}
 
 func (*QueryRequest_Told) isQueryRequest_Query() {}
 
+func (*QueryRequest_BlockList) isQueryRequest_Query() {}
+
 type QueryResponse struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Status *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -908,6 +924,7 @@ type QueryResponse struct {
 	//	*QueryResponse_Cosigned
 	//	*QueryResponse_Revocations
 	//	*QueryResponse_Told
+	//	*QueryResponse_BlockList
 	Answer        isQueryResponse_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1083,6 +1100,15 @@ func (x *QueryResponse) GetTold() *ToldAnswer {
 	return nil
 }
 
+func (x *QueryResponse) GetBlockList() *BlockListAnswer {
+	if x != nil {
+		if x, ok := x.Answer.(*QueryResponse_BlockList); ok {
+			return x.BlockList
+		}
+	}
+	return nil
+}
+
 type isQueryResponse_Answer interface {
 	isQueryResponse_Answer()
 }
@@ -1143,6 +1169,10 @@ type QueryResponse_Told struct {
 	Told *ToldAnswer `protobuf:"bytes,25,opt,name=told,proto3,oneof"`
 }
 
+type QueryResponse_BlockList struct {
+	BlockList *BlockListAnswer `protobuf:"bytes,30,opt,name=block_list,json=blockList,proto3,oneof"`
+}
+
 func (*QueryResponse_Resolve) isQueryResponse_Answer() {}
 
 func (*QueryResponse_Claim) isQueryResponse_Answer() {}
@@ -1171,6 +1201,106 @@ func (*QueryResponse_Revocations) isQueryResponse_Answer() {}
 
 func (*QueryResponse_Told) isQueryResponse_Answer() {}
 
+func (*QueryResponse_BlockList) isQueryResponse_Answer() {}
+
+// BlockListQuery asks for the block list that the partner publishes, when its sequence is
+// above a number (docs/protocol.md 5.15).
+type BlockListQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Above         uint64                 `protobuf:"varint,1,opt,name=above,proto3" json:"above,omitempty"`
+	Have          []byte                 `protobuf:"bytes,2,opt,name=have,proto3" json:"have,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockListQuery) Reset() {
+	*x = BlockListQuery{}
+	mi := &file_entente_v1_federation_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockListQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockListQuery) ProtoMessage() {}
+
+func (x *BlockListQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockListQuery.ProtoReflect.Descriptor instead.
+func (*BlockListQuery) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *BlockListQuery) GetAbove() uint64 {
+	if x != nil {
+		return x.Above
+	}
+	return 0
+}
+
+func (x *BlockListQuery) GetHave() []byte {
+	if x != nil {
+		return x.Have
+	}
+	return nil
+}
+
+type BlockListAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Note          string                 `protobuf:"bytes,1,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockListAnswer) Reset() {
+	*x = BlockListAnswer{}
+	mi := &file_entente_v1_federation_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockListAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockListAnswer) ProtoMessage() {}
+
+func (x *BlockListAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockListAnswer.ProtoReflect.Descriptor instead.
+func (*BlockListAnswer) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *BlockListAnswer) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
 // AmendQuery is about other terms for the agreement (docs/protocol.md 5.8): a proposal, an
 // acceptance, or that a proposal is withdrawn.
 type AmendQuery struct {
@@ -1183,7 +1313,7 @@ type AmendQuery struct {
 
 func (x *AmendQuery) Reset() {
 	*x = AmendQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[9]
+	mi := &file_entente_v1_federation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1325,7 @@ func (x *AmendQuery) String() string {
 func (*AmendQuery) ProtoMessage() {}
 
 func (x *AmendQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[9]
+	mi := &file_entente_v1_federation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1338,7 @@ func (x *AmendQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AmendQuery.ProtoReflect.Descriptor instead.
 func (*AmendQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{9}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AmendQuery) GetNote() string {
@@ -1235,7 +1365,7 @@ type AmendAnswer struct {
 
 func (x *AmendAnswer) Reset() {
 	*x = AmendAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[10]
+	mi := &file_entente_v1_federation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1247,7 +1377,7 @@ func (x *AmendAnswer) String() string {
 func (*AmendAnswer) ProtoMessage() {}
 
 func (x *AmendAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[10]
+	mi := &file_entente_v1_federation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1260,7 +1390,7 @@ func (x *AmendAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AmendAnswer.ProtoReflect.Descriptor instead.
 func (*AmendAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{10}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AmendAnswer) GetAgreement() string {
@@ -1280,7 +1410,7 @@ type ResolveQuery struct {
 
 func (x *ResolveQuery) Reset() {
 	*x = ResolveQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[11]
+	mi := &file_entente_v1_federation_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1422,7 @@ func (x *ResolveQuery) String() string {
 func (*ResolveQuery) ProtoMessage() {}
 
 func (x *ResolveQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[11]
+	mi := &file_entente_v1_federation_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1435,7 @@ func (x *ResolveQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveQuery.ProtoReflect.Descriptor instead.
 func (*ResolveQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{11}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ResolveQuery) GetName() string {
@@ -1338,7 +1468,7 @@ type MemberChain struct {
 
 func (x *MemberChain) Reset() {
 	*x = MemberChain{}
-	mi := &file_entente_v1_federation_proto_msgTypes[12]
+	mi := &file_entente_v1_federation_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1480,7 @@ func (x *MemberChain) String() string {
 func (*MemberChain) ProtoMessage() {}
 
 func (x *MemberChain) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[12]
+	mi := &file_entente_v1_federation_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1493,7 @@ func (x *MemberChain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberChain.ProtoReflect.Descriptor instead.
 func (*MemberChain) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{12}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MemberChain) GetManifests() []string {
@@ -1425,7 +1555,7 @@ type Currency struct {
 
 func (x *Currency) Reset() {
 	*x = Currency{}
-	mi := &file_entente_v1_federation_proto_msgTypes[13]
+	mi := &file_entente_v1_federation_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1437,7 +1567,7 @@ func (x *Currency) String() string {
 func (*Currency) ProtoMessage() {}
 
 func (x *Currency) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[13]
+	mi := &file_entente_v1_federation_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1450,7 +1580,7 @@ func (x *Currency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Currency.ProtoReflect.Descriptor instead.
 func (*Currency) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{13}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Currency) GetCheckpoint() string {
@@ -1511,7 +1641,7 @@ type ResolveAnswer struct {
 
 func (x *ResolveAnswer) Reset() {
 	*x = ResolveAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[14]
+	mi := &file_entente_v1_federation_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1653,7 @@ func (x *ResolveAnswer) String() string {
 func (*ResolveAnswer) ProtoMessage() {}
 
 func (x *ResolveAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[14]
+	mi := &file_entente_v1_federation_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1666,7 @@ func (x *ResolveAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveAnswer.ProtoReflect.Descriptor instead.
 func (*ResolveAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{14}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ResolveAnswer) GetChain() *MemberChain {
@@ -1559,7 +1689,7 @@ type ClaimQuery struct {
 
 func (x *ClaimQuery) Reset() {
 	*x = ClaimQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[15]
+	mi := &file_entente_v1_federation_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1701,7 @@ func (x *ClaimQuery) String() string {
 func (*ClaimQuery) ProtoMessage() {}
 
 func (x *ClaimQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[15]
+	mi := &file_entente_v1_federation_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1714,7 @@ func (x *ClaimQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimQuery.ProtoReflect.Descriptor instead.
 func (*ClaimQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{15}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ClaimQuery) GetMember() []byte {
@@ -1627,7 +1757,7 @@ type ClaimedKeyPackage struct {
 
 func (x *ClaimedKeyPackage) Reset() {
 	*x = ClaimedKeyPackage{}
-	mi := &file_entente_v1_federation_proto_msgTypes[16]
+	mi := &file_entente_v1_federation_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1769,7 @@ func (x *ClaimedKeyPackage) String() string {
 func (*ClaimedKeyPackage) ProtoMessage() {}
 
 func (x *ClaimedKeyPackage) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[16]
+	mi := &file_entente_v1_federation_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1782,7 @@ func (x *ClaimedKeyPackage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimedKeyPackage.ProtoReflect.Descriptor instead.
 func (*ClaimedKeyPackage) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{16}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ClaimedKeyPackage) GetDevice() []byte {
@@ -1693,7 +1823,7 @@ type ClaimAnswer struct {
 
 func (x *ClaimAnswer) Reset() {
 	*x = ClaimAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[17]
+	mi := &file_entente_v1_federation_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1705,7 +1835,7 @@ func (x *ClaimAnswer) String() string {
 func (*ClaimAnswer) ProtoMessage() {}
 
 func (x *ClaimAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[17]
+	mi := &file_entente_v1_federation_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1718,7 +1848,7 @@ func (x *ClaimAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimAnswer.ProtoReflect.Descriptor instead.
 func (*ClaimAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{17}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ClaimAnswer) GetPackages() []*ClaimedKeyPackage {
@@ -1745,7 +1875,7 @@ type TreeQuery struct {
 
 func (x *TreeQuery) Reset() {
 	*x = TreeQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[18]
+	mi := &file_entente_v1_federation_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1887,7 @@ func (x *TreeQuery) String() string {
 func (*TreeQuery) ProtoMessage() {}
 
 func (x *TreeQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[18]
+	mi := &file_entente_v1_federation_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1900,7 @@ func (x *TreeQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TreeQuery.ProtoReflect.Descriptor instead.
 func (*TreeQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{18}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TreeQuery) GetRoom() []byte {
@@ -1796,7 +1926,7 @@ type TreeAnswer struct {
 
 func (x *TreeAnswer) Reset() {
 	*x = TreeAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[19]
+	mi := &file_entente_v1_federation_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +1938,7 @@ func (x *TreeAnswer) String() string {
 func (*TreeAnswer) ProtoMessage() {}
 
 func (x *TreeAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[19]
+	mi := &file_entente_v1_federation_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +1951,7 @@ func (x *TreeAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TreeAnswer.ProtoReflect.Descriptor instead.
 func (*TreeAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{19}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *TreeAnswer) GetTree() []byte {
@@ -1842,7 +1972,7 @@ type GroupInfoQuery struct {
 
 func (x *GroupInfoQuery) Reset() {
 	*x = GroupInfoQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[20]
+	mi := &file_entente_v1_federation_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1854,7 +1984,7 @@ func (x *GroupInfoQuery) String() string {
 func (*GroupInfoQuery) ProtoMessage() {}
 
 func (x *GroupInfoQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[20]
+	mi := &file_entente_v1_federation_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1867,7 +1997,7 @@ func (x *GroupInfoQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfoQuery.ProtoReflect.Descriptor instead.
 func (*GroupInfoQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{20}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GroupInfoQuery) GetRoom() []byte {
@@ -1899,7 +2029,7 @@ type GroupInfoAnswer struct {
 
 func (x *GroupInfoAnswer) Reset() {
 	*x = GroupInfoAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[21]
+	mi := &file_entente_v1_federation_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +2041,7 @@ func (x *GroupInfoAnswer) String() string {
 func (*GroupInfoAnswer) ProtoMessage() {}
 
 func (x *GroupInfoAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[21]
+	mi := &file_entente_v1_federation_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +2054,7 @@ func (x *GroupInfoAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupInfoAnswer.ProtoReflect.Descriptor instead.
 func (*GroupInfoAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{21}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GroupInfoAnswer) GetGroupInfo() []byte {
@@ -1982,7 +2112,7 @@ type RoomLogQuery struct {
 
 func (x *RoomLogQuery) Reset() {
 	*x = RoomLogQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[22]
+	mi := &file_entente_v1_federation_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2124,7 @@ func (x *RoomLogQuery) String() string {
 func (*RoomLogQuery) ProtoMessage() {}
 
 func (x *RoomLogQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[22]
+	mi := &file_entente_v1_federation_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2137,7 @@ func (x *RoomLogQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomLogQuery.ProtoReflect.Descriptor instead.
 func (*RoomLogQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{22}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RoomLogQuery) GetRoom() []byte {
@@ -2048,7 +2178,7 @@ type RoomLogAnswer struct {
 
 func (x *RoomLogAnswer) Reset() {
 	*x = RoomLogAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[23]
+	mi := &file_entente_v1_federation_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2190,7 @@ func (x *RoomLogAnswer) String() string {
 func (*RoomLogAnswer) ProtoMessage() {}
 
 func (x *RoomLogAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[23]
+	mi := &file_entente_v1_federation_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2203,7 @@ func (x *RoomLogAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomLogAnswer.ProtoReflect.Descriptor instead.
 func (*RoomLogAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{23}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RoomLogAnswer) GetHandshakes() []*Envelope {
@@ -2102,7 +2232,7 @@ type ChainQuery struct {
 
 func (x *ChainQuery) Reset() {
 	*x = ChainQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[24]
+	mi := &file_entente_v1_federation_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2114,7 +2244,7 @@ func (x *ChainQuery) String() string {
 func (*ChainQuery) ProtoMessage() {}
 
 func (x *ChainQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[24]
+	mi := &file_entente_v1_federation_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2127,7 +2257,7 @@ func (x *ChainQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainQuery.ProtoReflect.Descriptor instead.
 func (*ChainQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{24}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ChainQuery) GetMember() []byte {
@@ -2153,7 +2283,7 @@ type ChainAnswer struct {
 
 func (x *ChainAnswer) Reset() {
 	*x = ChainAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[25]
+	mi := &file_entente_v1_federation_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2295,7 @@ func (x *ChainAnswer) String() string {
 func (*ChainAnswer) ProtoMessage() {}
 
 func (x *ChainAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[25]
+	mi := &file_entente_v1_federation_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2308,7 @@ func (x *ChainAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainAnswer.ProtoReflect.Descriptor instead.
 func (*ChainAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{25}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ChainAnswer) GetChain() *MemberChain {
@@ -2196,7 +2326,7 @@ type ManifestQuery struct {
 
 func (x *ManifestQuery) Reset() {
 	*x = ManifestQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[26]
+	mi := &file_entente_v1_federation_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2208,7 +2338,7 @@ func (x *ManifestQuery) String() string {
 func (*ManifestQuery) ProtoMessage() {}
 
 func (x *ManifestQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[26]
+	mi := &file_entente_v1_federation_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2221,7 +2351,7 @@ func (x *ManifestQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestQuery.ProtoReflect.Descriptor instead.
 func (*ManifestQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{28}
 }
 
 type ManifestAnswer struct {
@@ -2234,7 +2364,7 @@ type ManifestAnswer struct {
 
 func (x *ManifestAnswer) Reset() {
 	*x = ManifestAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[27]
+	mi := &file_entente_v1_federation_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2246,7 +2376,7 @@ func (x *ManifestAnswer) String() string {
 func (*ManifestAnswer) ProtoMessage() {}
 
 func (x *ManifestAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[27]
+	mi := &file_entente_v1_federation_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2259,7 +2389,7 @@ func (x *ManifestAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ManifestAnswer.ProtoReflect.Descriptor instead.
 func (*ManifestAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{27}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ManifestAnswer) GetManifests() []string {
@@ -2287,7 +2417,7 @@ type BlobQuery struct {
 
 func (x *BlobQuery) Reset() {
 	*x = BlobQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[28]
+	mi := &file_entente_v1_federation_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2429,7 @@ func (x *BlobQuery) String() string {
 func (*BlobQuery) ProtoMessage() {}
 
 func (x *BlobQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[28]
+	mi := &file_entente_v1_federation_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2442,7 @@ func (x *BlobQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobQuery.ProtoReflect.Descriptor instead.
 func (*BlobQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *BlobQuery) GetBlob() []byte {
@@ -2339,7 +2469,7 @@ type BlobAnswer struct {
 
 func (x *BlobAnswer) Reset() {
 	*x = BlobAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[29]
+	mi := &file_entente_v1_federation_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2351,7 +2481,7 @@ func (x *BlobAnswer) String() string {
 func (*BlobAnswer) ProtoMessage() {}
 
 func (x *BlobAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[29]
+	mi := &file_entente_v1_federation_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2364,7 +2494,7 @@ func (x *BlobAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlobAnswer.ProtoReflect.Descriptor instead.
 func (*BlobAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BlobAnswer) GetSize() uint64 {
@@ -2394,7 +2524,7 @@ type HeadQuery struct {
 
 func (x *HeadQuery) Reset() {
 	*x = HeadQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[30]
+	mi := &file_entente_v1_federation_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2406,7 +2536,7 @@ func (x *HeadQuery) String() string {
 func (*HeadQuery) ProtoMessage() {}
 
 func (x *HeadQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[30]
+	mi := &file_entente_v1_federation_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2419,7 +2549,7 @@ func (x *HeadQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadQuery.ProtoReflect.Descriptor instead.
 func (*HeadQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{30}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HeadQuery) GetOrganization() []byte {
@@ -2445,7 +2575,7 @@ type HeadAnswer struct {
 
 func (x *HeadAnswer) Reset() {
 	*x = HeadAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[31]
+	mi := &file_entente_v1_federation_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2457,7 +2587,7 @@ func (x *HeadAnswer) String() string {
 func (*HeadAnswer) ProtoMessage() {}
 
 func (x *HeadAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[31]
+	mi := &file_entente_v1_federation_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2470,7 +2600,7 @@ func (x *HeadAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeadAnswer.ProtoReflect.Descriptor instead.
 func (*HeadAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{31}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *HeadAnswer) GetCheckpoint() string {
@@ -2492,7 +2622,7 @@ type LeavesQuery struct {
 
 func (x *LeavesQuery) Reset() {
 	*x = LeavesQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[32]
+	mi := &file_entente_v1_federation_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +2634,7 @@ func (x *LeavesQuery) String() string {
 func (*LeavesQuery) ProtoMessage() {}
 
 func (x *LeavesQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[32]
+	mi := &file_entente_v1_federation_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +2647,7 @@ func (x *LeavesQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeavesQuery.ProtoReflect.Descriptor instead.
 func (*LeavesQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{32}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *LeavesQuery) GetOrganization() []byte {
@@ -2550,7 +2680,7 @@ type LeavesAnswer struct {
 
 func (x *LeavesAnswer) Reset() {
 	*x = LeavesAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[33]
+	mi := &file_entente_v1_federation_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2562,7 +2692,7 @@ func (x *LeavesAnswer) String() string {
 func (*LeavesAnswer) ProtoMessage() {}
 
 func (x *LeavesAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[33]
+	mi := &file_entente_v1_federation_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2575,7 +2705,7 @@ func (x *LeavesAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeavesAnswer.ProtoReflect.Descriptor instead.
 func (*LeavesAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *LeavesAnswer) GetLeaves() []byte {
@@ -2595,7 +2725,7 @@ type CosignedQuery struct {
 
 func (x *CosignedQuery) Reset() {
 	*x = CosignedQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[34]
+	mi := &file_entente_v1_federation_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2607,7 +2737,7 @@ func (x *CosignedQuery) String() string {
 func (*CosignedQuery) ProtoMessage() {}
 
 func (x *CosignedQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[34]
+	mi := &file_entente_v1_federation_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2620,7 +2750,7 @@ func (x *CosignedQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CosignedQuery.ProtoReflect.Descriptor instead.
 func (*CosignedQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CosignedQuery) GetCheckpoint() string {
@@ -2638,7 +2768,7 @@ type CosignedAnswer struct {
 
 func (x *CosignedAnswer) Reset() {
 	*x = CosignedAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[35]
+	mi := &file_entente_v1_federation_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2650,7 +2780,7 @@ func (x *CosignedAnswer) String() string {
 func (*CosignedAnswer) ProtoMessage() {}
 
 func (x *CosignedAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[35]
+	mi := &file_entente_v1_federation_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2663,7 +2793,7 @@ func (x *CosignedAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CosignedAnswer.ProtoReflect.Descriptor instead.
 func (*CosignedAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{35}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{37}
 }
 
 // RevocationsQuery asks for the revocations that the answering organization was told of by
@@ -2677,7 +2807,7 @@ type RevocationsQuery struct {
 
 func (x *RevocationsQuery) Reset() {
 	*x = RevocationsQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[36]
+	mi := &file_entente_v1_federation_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +2819,7 @@ func (x *RevocationsQuery) String() string {
 func (*RevocationsQuery) ProtoMessage() {}
 
 func (x *RevocationsQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[36]
+	mi := &file_entente_v1_federation_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +2832,7 @@ func (x *RevocationsQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevocationsQuery.ProtoReflect.Descriptor instead.
 func (*RevocationsQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RevocationsQuery) GetAfter() []byte {
@@ -2722,7 +2852,7 @@ type RevocationsAnswer struct {
 
 func (x *RevocationsAnswer) Reset() {
 	*x = RevocationsAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[37]
+	mi := &file_entente_v1_federation_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2734,7 +2864,7 @@ func (x *RevocationsAnswer) String() string {
 func (*RevocationsAnswer) ProtoMessage() {}
 
 func (x *RevocationsAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[37]
+	mi := &file_entente_v1_federation_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2747,7 +2877,7 @@ func (x *RevocationsAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevocationsAnswer.ProtoReflect.Descriptor instead.
 func (*RevocationsAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RevocationsAnswer) GetNotes() []string {
@@ -2775,7 +2905,7 @@ type ToldQuery struct {
 
 func (x *ToldQuery) Reset() {
 	*x = ToldQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[38]
+	mi := &file_entente_v1_federation_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +2917,7 @@ func (x *ToldQuery) String() string {
 func (*ToldQuery) ProtoMessage() {}
 
 func (x *ToldQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[38]
+	mi := &file_entente_v1_federation_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +2930,7 @@ func (x *ToldQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToldQuery.ProtoReflect.Descriptor instead.
 func (*ToldQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ToldQuery) GetAfter() []byte {
@@ -2820,7 +2950,7 @@ type ToldAnswer struct {
 
 func (x *ToldAnswer) Reset() {
 	*x = ToldAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[39]
+	mi := &file_entente_v1_federation_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2832,7 +2962,7 @@ func (x *ToldAnswer) String() string {
 func (*ToldAnswer) ProtoMessage() {}
 
 func (x *ToldAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[39]
+	mi := &file_entente_v1_federation_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2845,7 +2975,7 @@ func (x *ToldAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToldAnswer.ProtoReflect.Descriptor instead.
 func (*ToldAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{39}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ToldAnswer) GetMessages() [][]byte {
@@ -2877,7 +3007,7 @@ type Fork struct {
 
 func (x *Fork) Reset() {
 	*x = Fork{}
-	mi := &file_entente_v1_federation_proto_msgTypes[40]
+	mi := &file_entente_v1_federation_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +3019,7 @@ func (x *Fork) String() string {
 func (*Fork) ProtoMessage() {}
 
 func (x *Fork) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[40]
+	mi := &file_entente_v1_federation_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +3032,7 @@ func (x *Fork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fork.ProtoReflect.Descriptor instead.
 func (*Fork) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Fork) GetType() string {
@@ -2963,7 +3093,7 @@ type LobbyRequest struct {
 
 func (x *LobbyRequest) Reset() {
 	*x = LobbyRequest{}
-	mi := &file_entente_v1_federation_proto_msgTypes[41]
+	mi := &file_entente_v1_federation_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2975,7 +3105,7 @@ func (x *LobbyRequest) String() string {
 func (*LobbyRequest) ProtoMessage() {}
 
 func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[41]
+	mi := &file_entente_v1_federation_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2988,7 +3118,7 @@ func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyRequest.ProtoReflect.Descriptor instead.
 func (*LobbyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *LobbyRequest) GetVersion() uint32 {
@@ -3061,7 +3191,7 @@ type LobbyResponse struct {
 
 func (x *LobbyResponse) Reset() {
 	*x = LobbyResponse{}
-	mi := &file_entente_v1_federation_proto_msgTypes[42]
+	mi := &file_entente_v1_federation_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3073,7 +3203,7 @@ func (x *LobbyResponse) String() string {
 func (*LobbyResponse) ProtoMessage() {}
 
 func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[42]
+	mi := &file_entente_v1_federation_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3086,7 +3216,7 @@ func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyResponse.ProtoReflect.Descriptor instead.
 func (*LobbyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LobbyResponse) GetStatus() *Status {
@@ -3175,7 +3305,7 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\n" +
 	"ItemStatus\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12*\n" +
-	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\"\xaa\x06\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\"\xe7\x06\n" +
 	"\fQueryRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\"\n" +
 	"\forganization\x18\x02 \x01(\fR\forganization\x124\n" +
@@ -3194,8 +3324,10 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x06leaves\x18\x15 \x01(\v2\x17.entente.v1.LeavesQueryH\x00R\x06leaves\x127\n" +
 	"\bcosigned\x18\x16 \x01(\v2\x19.entente.v1.CosignedQueryH\x00R\bcosigned\x12@\n" +
 	"\vrevocations\x18\x18 \x01(\v2\x1c.entente.v1.RevocationsQueryH\x00R\vrevocations\x12+\n" +
-	"\x04told\x18\x19 \x01(\v2\x15.entente.v1.ToldQueryH\x00R\x04toldB\a\n" +
-	"\x05query\"\xa8\x06\n" +
+	"\x04told\x18\x19 \x01(\v2\x15.entente.v1.ToldQueryH\x00R\x04told\x12;\n" +
+	"\n" +
+	"block_list\x18\x1e \x01(\v2\x1a.entente.v1.BlockListQueryH\x00R\tblockListB\a\n" +
+	"\x05query\"\xe6\x06\n" +
 	"\rQueryResponse\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\x125\n" +
 	"\aresolve\x18\x02 \x01(\v2\x19.entente.v1.ResolveAnswerH\x00R\aresolve\x12/\n" +
@@ -3213,8 +3345,15 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x06leaves\x18\x15 \x01(\v2\x18.entente.v1.LeavesAnswerH\x00R\x06leaves\x128\n" +
 	"\bcosigned\x18\x16 \x01(\v2\x1a.entente.v1.CosignedAnswerH\x00R\bcosigned\x12A\n" +
 	"\vrevocations\x18\x18 \x01(\v2\x1d.entente.v1.RevocationsAnswerH\x00R\vrevocations\x12,\n" +
-	"\x04told\x18\x19 \x01(\v2\x16.entente.v1.ToldAnswerH\x00R\x04toldB\b\n" +
-	"\x06answer\">\n" +
+	"\x04told\x18\x19 \x01(\v2\x16.entente.v1.ToldAnswerH\x00R\x04told\x12<\n" +
+	"\n" +
+	"block_list\x18\x1e \x01(\v2\x1b.entente.v1.BlockListAnswerH\x00R\tblockListB\b\n" +
+	"\x06answer\":\n" +
+	"\x0eBlockListQuery\x12\x14\n" +
+	"\x05above\x18\x01 \x01(\x04R\x05above\x12\x12\n" +
+	"\x04have\x18\x02 \x01(\fR\x04have\"%\n" +
+	"\x0fBlockListAnswer\x12\x12\n" +
+	"\x04note\x18\x01 \x01(\tR\x04note\">\n" +
 	"\n" +
 	"AmendQuery\x12\x12\n" +
 	"\x04note\x18\x01 \x01(\tR\x04note\x12\x1c\n" +
@@ -3380,7 +3519,7 @@ func file_entente_v1_federation_proto_rawDescGZIP() []byte {
 }
 
 var file_entente_v1_federation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_entente_v1_federation_proto_goTypes = []any{
 	(ItemKind)(0),             // 0: entente.v1.ItemKind
 	(*Item)(nil),              // 1: entente.v1.Item
@@ -3392,104 +3531,108 @@ var file_entente_v1_federation_proto_goTypes = []any{
 	(*ItemStatus)(nil),        // 7: entente.v1.ItemStatus
 	(*QueryRequest)(nil),      // 8: entente.v1.QueryRequest
 	(*QueryResponse)(nil),     // 9: entente.v1.QueryResponse
-	(*AmendQuery)(nil),        // 10: entente.v1.AmendQuery
-	(*AmendAnswer)(nil),       // 11: entente.v1.AmendAnswer
-	(*ResolveQuery)(nil),      // 12: entente.v1.ResolveQuery
-	(*MemberChain)(nil),       // 13: entente.v1.MemberChain
-	(*Currency)(nil),          // 14: entente.v1.Currency
-	(*ResolveAnswer)(nil),     // 15: entente.v1.ResolveAnswer
-	(*ClaimQuery)(nil),        // 16: entente.v1.ClaimQuery
-	(*ClaimedKeyPackage)(nil), // 17: entente.v1.ClaimedKeyPackage
-	(*ClaimAnswer)(nil),       // 18: entente.v1.ClaimAnswer
-	(*TreeQuery)(nil),         // 19: entente.v1.TreeQuery
-	(*TreeAnswer)(nil),        // 20: entente.v1.TreeAnswer
-	(*GroupInfoQuery)(nil),    // 21: entente.v1.GroupInfoQuery
-	(*GroupInfoAnswer)(nil),   // 22: entente.v1.GroupInfoAnswer
-	(*RoomLogQuery)(nil),      // 23: entente.v1.RoomLogQuery
-	(*RoomLogAnswer)(nil),     // 24: entente.v1.RoomLogAnswer
-	(*ChainQuery)(nil),        // 25: entente.v1.ChainQuery
-	(*ChainAnswer)(nil),       // 26: entente.v1.ChainAnswer
-	(*ManifestQuery)(nil),     // 27: entente.v1.ManifestQuery
-	(*ManifestAnswer)(nil),    // 28: entente.v1.ManifestAnswer
-	(*BlobQuery)(nil),         // 29: entente.v1.BlobQuery
-	(*BlobAnswer)(nil),        // 30: entente.v1.BlobAnswer
-	(*HeadQuery)(nil),         // 31: entente.v1.HeadQuery
-	(*HeadAnswer)(nil),        // 32: entente.v1.HeadAnswer
-	(*LeavesQuery)(nil),       // 33: entente.v1.LeavesQuery
-	(*LeavesAnswer)(nil),      // 34: entente.v1.LeavesAnswer
-	(*CosignedQuery)(nil),     // 35: entente.v1.CosignedQuery
-	(*CosignedAnswer)(nil),    // 36: entente.v1.CosignedAnswer
-	(*RevocationsQuery)(nil),  // 37: entente.v1.RevocationsQuery
-	(*RevocationsAnswer)(nil), // 38: entente.v1.RevocationsAnswer
-	(*ToldQuery)(nil),         // 39: entente.v1.ToldQuery
-	(*ToldAnswer)(nil),        // 40: entente.v1.ToldAnswer
-	(*Fork)(nil),              // 41: entente.v1.Fork
-	(*LobbyRequest)(nil),      // 42: entente.v1.LobbyRequest
-	(*LobbyResponse)(nil),     // 43: entente.v1.LobbyResponse
-	(*Envelope)(nil),          // 44: entente.v1.Envelope
-	(*LeafChange)(nil),        // 45: entente.v1.LeafChange
-	(*DeviceRef)(nil),         // 46: entente.v1.DeviceRef
-	(*Bundle)(nil),            // 47: entente.v1.Bundle
-	(*Status)(nil),            // 48: entente.v1.Status
-	(*RoomCase)(nil),          // 49: entente.v1.RoomCase
+	(*BlockListQuery)(nil),    // 10: entente.v1.BlockListQuery
+	(*BlockListAnswer)(nil),   // 11: entente.v1.BlockListAnswer
+	(*AmendQuery)(nil),        // 12: entente.v1.AmendQuery
+	(*AmendAnswer)(nil),       // 13: entente.v1.AmendAnswer
+	(*ResolveQuery)(nil),      // 14: entente.v1.ResolveQuery
+	(*MemberChain)(nil),       // 15: entente.v1.MemberChain
+	(*Currency)(nil),          // 16: entente.v1.Currency
+	(*ResolveAnswer)(nil),     // 17: entente.v1.ResolveAnswer
+	(*ClaimQuery)(nil),        // 18: entente.v1.ClaimQuery
+	(*ClaimedKeyPackage)(nil), // 19: entente.v1.ClaimedKeyPackage
+	(*ClaimAnswer)(nil),       // 20: entente.v1.ClaimAnswer
+	(*TreeQuery)(nil),         // 21: entente.v1.TreeQuery
+	(*TreeAnswer)(nil),        // 22: entente.v1.TreeAnswer
+	(*GroupInfoQuery)(nil),    // 23: entente.v1.GroupInfoQuery
+	(*GroupInfoAnswer)(nil),   // 24: entente.v1.GroupInfoAnswer
+	(*RoomLogQuery)(nil),      // 25: entente.v1.RoomLogQuery
+	(*RoomLogAnswer)(nil),     // 26: entente.v1.RoomLogAnswer
+	(*ChainQuery)(nil),        // 27: entente.v1.ChainQuery
+	(*ChainAnswer)(nil),       // 28: entente.v1.ChainAnswer
+	(*ManifestQuery)(nil),     // 29: entente.v1.ManifestQuery
+	(*ManifestAnswer)(nil),    // 30: entente.v1.ManifestAnswer
+	(*BlobQuery)(nil),         // 31: entente.v1.BlobQuery
+	(*BlobAnswer)(nil),        // 32: entente.v1.BlobAnswer
+	(*HeadQuery)(nil),         // 33: entente.v1.HeadQuery
+	(*HeadAnswer)(nil),        // 34: entente.v1.HeadAnswer
+	(*LeavesQuery)(nil),       // 35: entente.v1.LeavesQuery
+	(*LeavesAnswer)(nil),      // 36: entente.v1.LeavesAnswer
+	(*CosignedQuery)(nil),     // 37: entente.v1.CosignedQuery
+	(*CosignedAnswer)(nil),    // 38: entente.v1.CosignedAnswer
+	(*RevocationsQuery)(nil),  // 39: entente.v1.RevocationsQuery
+	(*RevocationsAnswer)(nil), // 40: entente.v1.RevocationsAnswer
+	(*ToldQuery)(nil),         // 41: entente.v1.ToldQuery
+	(*ToldAnswer)(nil),        // 42: entente.v1.ToldAnswer
+	(*Fork)(nil),              // 43: entente.v1.Fork
+	(*LobbyRequest)(nil),      // 44: entente.v1.LobbyRequest
+	(*LobbyResponse)(nil),     // 45: entente.v1.LobbyResponse
+	(*Envelope)(nil),          // 46: entente.v1.Envelope
+	(*LeafChange)(nil),        // 47: entente.v1.LeafChange
+	(*DeviceRef)(nil),         // 48: entente.v1.DeviceRef
+	(*Bundle)(nil),            // 49: entente.v1.Bundle
+	(*Status)(nil),            // 50: entente.v1.Status
+	(*RoomCase)(nil),          // 51: entente.v1.RoomCase
 }
 var file_entente_v1_federation_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.Item.kind:type_name -> entente.v1.ItemKind
-	44, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
-	45, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
-	46, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
-	47, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
+	46, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
+	47, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
+	48, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
+	49, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
 	3,  // 5: entente.v1.DeliverFrame.hello:type_name -> entente.v1.DeliverHello
 	4,  // 6: entente.v1.DeliverFrame.welcome:type_name -> entente.v1.DeliverWelcome
 	5,  // 7: entente.v1.DeliverFrame.batch:type_name -> entente.v1.DeliverBatch
 	6,  // 8: entente.v1.DeliverFrame.result:type_name -> entente.v1.DeliverResult
-	48, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
+	50, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
 	1,  // 10: entente.v1.DeliverBatch.items:type_name -> entente.v1.Item
 	7,  // 11: entente.v1.DeliverResult.statuses:type_name -> entente.v1.ItemStatus
-	48, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
-	12, // 13: entente.v1.QueryRequest.resolve:type_name -> entente.v1.ResolveQuery
-	16, // 14: entente.v1.QueryRequest.claim:type_name -> entente.v1.ClaimQuery
-	19, // 15: entente.v1.QueryRequest.tree:type_name -> entente.v1.TreeQuery
-	21, // 16: entente.v1.QueryRequest.group_info:type_name -> entente.v1.GroupInfoQuery
-	23, // 17: entente.v1.QueryRequest.room_log:type_name -> entente.v1.RoomLogQuery
-	25, // 18: entente.v1.QueryRequest.chain:type_name -> entente.v1.ChainQuery
-	27, // 19: entente.v1.QueryRequest.manifest:type_name -> entente.v1.ManifestQuery
-	29, // 20: entente.v1.QueryRequest.blob:type_name -> entente.v1.BlobQuery
-	10, // 21: entente.v1.QueryRequest.amend:type_name -> entente.v1.AmendQuery
-	31, // 22: entente.v1.QueryRequest.head:type_name -> entente.v1.HeadQuery
-	33, // 23: entente.v1.QueryRequest.leaves:type_name -> entente.v1.LeavesQuery
-	35, // 24: entente.v1.QueryRequest.cosigned:type_name -> entente.v1.CosignedQuery
-	37, // 25: entente.v1.QueryRequest.revocations:type_name -> entente.v1.RevocationsQuery
-	39, // 26: entente.v1.QueryRequest.told:type_name -> entente.v1.ToldQuery
-	48, // 27: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
-	15, // 28: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
-	18, // 29: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
-	20, // 30: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
-	22, // 31: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
-	24, // 32: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
-	26, // 33: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
-	28, // 34: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
-	30, // 35: entente.v1.QueryResponse.blob:type_name -> entente.v1.BlobAnswer
-	11, // 36: entente.v1.QueryResponse.amend:type_name -> entente.v1.AmendAnswer
-	32, // 37: entente.v1.QueryResponse.head:type_name -> entente.v1.HeadAnswer
-	34, // 38: entente.v1.QueryResponse.leaves:type_name -> entente.v1.LeavesAnswer
-	36, // 39: entente.v1.QueryResponse.cosigned:type_name -> entente.v1.CosignedAnswer
-	38, // 40: entente.v1.QueryResponse.revocations:type_name -> entente.v1.RevocationsAnswer
-	40, // 41: entente.v1.QueryResponse.told:type_name -> entente.v1.ToldAnswer
-	14, // 42: entente.v1.MemberChain.currency:type_name -> entente.v1.Currency
-	13, // 43: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
-	48, // 44: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
-	17, // 45: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
-	13, // 46: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
-	49, // 47: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
-	44, // 48: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
-	13, // 49: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
-	48, // 50: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
-	51, // [51:51] is the sub-list for method output_type
-	51, // [51:51] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	50, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
+	14, // 13: entente.v1.QueryRequest.resolve:type_name -> entente.v1.ResolveQuery
+	18, // 14: entente.v1.QueryRequest.claim:type_name -> entente.v1.ClaimQuery
+	21, // 15: entente.v1.QueryRequest.tree:type_name -> entente.v1.TreeQuery
+	23, // 16: entente.v1.QueryRequest.group_info:type_name -> entente.v1.GroupInfoQuery
+	25, // 17: entente.v1.QueryRequest.room_log:type_name -> entente.v1.RoomLogQuery
+	27, // 18: entente.v1.QueryRequest.chain:type_name -> entente.v1.ChainQuery
+	29, // 19: entente.v1.QueryRequest.manifest:type_name -> entente.v1.ManifestQuery
+	31, // 20: entente.v1.QueryRequest.blob:type_name -> entente.v1.BlobQuery
+	12, // 21: entente.v1.QueryRequest.amend:type_name -> entente.v1.AmendQuery
+	33, // 22: entente.v1.QueryRequest.head:type_name -> entente.v1.HeadQuery
+	35, // 23: entente.v1.QueryRequest.leaves:type_name -> entente.v1.LeavesQuery
+	37, // 24: entente.v1.QueryRequest.cosigned:type_name -> entente.v1.CosignedQuery
+	39, // 25: entente.v1.QueryRequest.revocations:type_name -> entente.v1.RevocationsQuery
+	41, // 26: entente.v1.QueryRequest.told:type_name -> entente.v1.ToldQuery
+	10, // 27: entente.v1.QueryRequest.block_list:type_name -> entente.v1.BlockListQuery
+	50, // 28: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
+	17, // 29: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
+	20, // 30: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
+	22, // 31: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
+	24, // 32: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
+	26, // 33: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
+	28, // 34: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
+	30, // 35: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
+	32, // 36: entente.v1.QueryResponse.blob:type_name -> entente.v1.BlobAnswer
+	13, // 37: entente.v1.QueryResponse.amend:type_name -> entente.v1.AmendAnswer
+	34, // 38: entente.v1.QueryResponse.head:type_name -> entente.v1.HeadAnswer
+	36, // 39: entente.v1.QueryResponse.leaves:type_name -> entente.v1.LeavesAnswer
+	38, // 40: entente.v1.QueryResponse.cosigned:type_name -> entente.v1.CosignedAnswer
+	40, // 41: entente.v1.QueryResponse.revocations:type_name -> entente.v1.RevocationsAnswer
+	42, // 42: entente.v1.QueryResponse.told:type_name -> entente.v1.ToldAnswer
+	11, // 43: entente.v1.QueryResponse.block_list:type_name -> entente.v1.BlockListAnswer
+	16, // 44: entente.v1.MemberChain.currency:type_name -> entente.v1.Currency
+	15, // 45: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
+	50, // 46: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
+	19, // 47: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
+	15, // 48: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
+	51, // 49: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
+	46, // 50: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
+	15, // 51: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
+	50, // 52: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
+	53, // [53:53] is the sub-list for method output_type
+	53, // [53:53] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_federation_proto_init() }
@@ -3519,6 +3662,7 @@ func file_entente_v1_federation_proto_init() {
 		(*QueryRequest_Cosigned)(nil),
 		(*QueryRequest_Revocations)(nil),
 		(*QueryRequest_Told)(nil),
+		(*QueryRequest_BlockList)(nil),
 	}
 	file_entente_v1_federation_proto_msgTypes[8].OneofWrappers = []any{
 		(*QueryResponse_Resolve)(nil),
@@ -3535,6 +3679,7 @@ func file_entente_v1_federation_proto_init() {
 		(*QueryResponse_Cosigned)(nil),
 		(*QueryResponse_Revocations)(nil),
 		(*QueryResponse_Told)(nil),
+		(*QueryResponse_BlockList)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3542,7 +3687,7 @@ func file_entente_v1_federation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_federation_proto_rawDesc), len(file_entente_v1_federation_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   43,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -3539,6 +3539,7 @@ type ChangeBlockRequest struct {
 	Remove        bool                   `protobuf:"varint,2,opt,name=remove,proto3" json:"remove,omitempty"`
 	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`                         // for colleagues; it is not sent
 	UntilUnix     int64                  `protobuf:"varint,4,opt,name=until_unix,json=untilUnix,proto3" json:"until_unix,omitempty"` // 0: until it is removed
+	Code          string                 `protobuf:"bytes,5,opt,name=code,proto3" json:"code,omitempty"`                             // what a published list says: spam, phishing, ...; empty: it is in no list
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3601,6 +3602,13 @@ func (x *ChangeBlockRequest) GetUntilUnix() int64 {
 	return 0
 }
 
+func (x *ChangeBlockRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
 type Block struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // as it was typed
@@ -3611,6 +3619,7 @@ type Block struct {
 	UntilUnix      int64                  `protobuf:"varint,6,opt,name=until_unix,json=untilUnix,proto3" json:"until_unix,omitempty"`
 	Source         string                 `protobuf:"bytes,7,opt,name=source,proto3" json:"source,omitempty"` // empty: the administrator; else the organization whose list says it
 	Enforced       bool                   `protobuf:"varint,8,opt,name=enforced,proto3" json:"enforced,omitempty"`
+	Code           string                 `protobuf:"bytes,9,opt,name=code,proto3" json:"code,omitempty"` // as in a published list; empty: it is in none
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -3699,6 +3708,13 @@ func (x *Block) GetEnforced() bool {
 		return x.Enforced
 	}
 	return false
+}
+
+func (x *Block) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
 }
 
 // BlockChange is an entry of the log of changes, of which the last 1,000 are kept.
@@ -3878,6 +3894,443 @@ func (x *ListBlocksResponse) GetBlocks() []*Block {
 func (x *ListBlocksResponse) GetLog() []*BlockChange {
 	if x != nil {
 		return x.Log
+	}
+	return nil
+}
+
+// Block lists that organizations sign for their partners: docs/protocol.md 2.17, 5.15.
+type PublishBlockListRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ValidSeconds  int64                  `protobuf:"varint,1,opt,name=valid_seconds,json=validSeconds,proto3" json:"valid_seconds,omitempty"` // 0: 30 days
+	Withdraw      bool                   `protobuf:"varint,2,opt,name=withdraw,proto3" json:"withdraw,omitempty"`                             // an empty list takes the last one's place
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishBlockListRequest) Reset() {
+	*x = PublishBlockListRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishBlockListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishBlockListRequest) ProtoMessage() {}
+
+func (x *PublishBlockListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishBlockListRequest.ProtoReflect.Descriptor instead.
+func (*PublishBlockListRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *PublishBlockListRequest) GetValidSeconds() int64 {
+	if x != nil {
+		return x.ValidSeconds
+	}
+	return 0
+}
+
+func (x *PublishBlockListRequest) GetWithdraw() bool {
+	if x != nil {
+		return x.Withdraw
+	}
+	return false
+}
+
+type SubscribeBlockListRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Organization  string                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"` // name or ID
+	Mode          string                 `protobuf:"bytes,2,opt,name=mode,proto3" json:"mode,omitempty"`                 // enforce, show
+	Remove        bool                   `protobuf:"varint,3,opt,name=remove,proto3" json:"remove,omitempty"`
+	Note          string                 `protobuf:"bytes,4,opt,name=note,proto3" json:"note,omitempty"` // a list from a file; else it is fetched
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubscribeBlockListRequest) Reset() {
+	*x = SubscribeBlockListRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubscribeBlockListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubscribeBlockListRequest) ProtoMessage() {}
+
+func (x *SubscribeBlockListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubscribeBlockListRequest.ProtoReflect.Descriptor instead.
+func (*SubscribeBlockListRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *SubscribeBlockListRequest) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
+func (x *SubscribeBlockListRequest) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *SubscribeBlockListRequest) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
+func (x *SubscribeBlockListRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+type ListBlockListsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBlockListsRequest) Reset() {
+	*x = ListBlockListsRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBlockListsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBlockListsRequest) ProtoMessage() {}
+
+func (x *ListBlockListsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBlockListsRequest.ProtoReflect.Descriptor instead.
+func (*ListBlockListsRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{62}
+}
+
+type BlockListStatus struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Organization   string                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"` // name
+	OrganizationId string                 `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	Mode           string                 `protobuf:"bytes,3,opt,name=mode,proto3" json:"mode,omitempty"` // published, enforce, show, or empty for one that is only looked at
+	Sequence       uint64                 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	IssuedUnix     int64                  `protobuf:"varint,5,opt,name=issued_unix,json=issuedUnix,proto3" json:"issued_unix,omitempty"`
+	ValidUntilUnix int64                  `protobuf:"varint,6,opt,name=valid_until_unix,json=validUntilUnix,proto3" json:"valid_until_unix,omitempty"`
+	Entries        uint64                 `protobuf:"varint,7,opt,name=entries,proto3" json:"entries,omitempty"`
+	Enforced       bool                   `protobuf:"varint,8,opt,name=enforced,proto3" json:"enforced,omitempty"`          // now
+	Problem        string                 `protobuf:"bytes,9,opt,name=problem,proto3" json:"problem,omitempty"`             // why a later list was not taken; empty: none
+	Equivocation   bool                   `protobuf:"varint,10,opt,name=equivocation,proto3" json:"equivocation,omitempty"` // two lists with one sequence: show has both
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *BlockListStatus) Reset() {
+	*x = BlockListStatus{}
+	mi := &file_entente_v1_operator_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockListStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockListStatus) ProtoMessage() {}
+
+func (x *BlockListStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockListStatus.ProtoReflect.Descriptor instead.
+func (*BlockListStatus) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *BlockListStatus) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
+func (x *BlockListStatus) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+func (x *BlockListStatus) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *BlockListStatus) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *BlockListStatus) GetIssuedUnix() int64 {
+	if x != nil {
+		return x.IssuedUnix
+	}
+	return 0
+}
+
+func (x *BlockListStatus) GetValidUntilUnix() int64 {
+	if x != nil {
+		return x.ValidUntilUnix
+	}
+	return 0
+}
+
+func (x *BlockListStatus) GetEntries() uint64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *BlockListStatus) GetEnforced() bool {
+	if x != nil {
+		return x.Enforced
+	}
+	return false
+}
+
+func (x *BlockListStatus) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *BlockListStatus) GetEquivocation() bool {
+	if x != nil {
+		return x.Equivocation
+	}
+	return false
+}
+
+type ListBlockListsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lists         []*BlockListStatus     `protobuf:"bytes,1,rep,name=lists,proto3" json:"lists,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListBlockListsResponse) Reset() {
+	*x = ListBlockListsResponse{}
+	mi := &file_entente_v1_operator_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListBlockListsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListBlockListsResponse) ProtoMessage() {}
+
+func (x *ListBlockListsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListBlockListsResponse.ProtoReflect.Descriptor instead.
+func (*ListBlockListsResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *ListBlockListsResponse) GetLists() []*BlockListStatus {
+	if x != nil {
+		return x.Lists
+	}
+	return nil
+}
+
+type ShowBlockListRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Organization  string                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"` // name or ID; empty with a note
+	Note          string                 `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`                 // verify this one and keep nothing
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowBlockListRequest) Reset() {
+	*x = ShowBlockListRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowBlockListRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowBlockListRequest) ProtoMessage() {}
+
+func (x *ShowBlockListRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowBlockListRequest.ProtoReflect.Descriptor instead.
+func (*ShowBlockListRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ShowBlockListRequest) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
+func (x *ShowBlockListRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+type BlockListDetails struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        *BlockListStatus       `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	Note          string                 `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
+	Other         string                 `protobuf:"bytes,3,opt,name=other,proto3" json:"other,omitempty"`
+	Entries       []*Block               `protobuf:"bytes,4,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockListDetails) Reset() {
+	*x = BlockListDetails{}
+	mi := &file_entente_v1_operator_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockListDetails) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockListDetails) ProtoMessage() {}
+
+func (x *BlockListDetails) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockListDetails.ProtoReflect.Descriptor instead.
+func (*BlockListDetails) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *BlockListDetails) GetStatus() *BlockListStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *BlockListDetails) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *BlockListDetails) GetOther() string {
+	if x != nil {
+		return x.Other
+	}
+	return ""
+}
+
+func (x *BlockListDetails) GetEntries() []*Block {
+	if x != nil {
+		return x.Entries
 	}
 	return nil
 }
@@ -4170,13 +4623,14 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x15ChangePartnerResponse\x123\n" +
 	"\apartner\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\apartner\x12\x18\n" +
 	"\adropped\x18\x02 \x01(\x04R\adropped\x12\x12\n" +
-	"\x04kept\x18\x03 \x01(\x04R\x04kept\"u\n" +
+	"\x04kept\x18\x03 \x01(\x04R\x04kept\"\x89\x01\n" +
 	"\x12ChangeBlockRequest\x12\x10\n" +
 	"\x03who\x18\x01 \x01(\tR\x03who\x12\x16\n" +
 	"\x06remove\x18\x02 \x01(\bR\x06remove\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1d\n" +
 	"\n" +
-	"until_unix\x18\x04 \x01(\x03R\tuntilUnix\"\xeb\x01\n" +
+	"until_unix\x18\x04 \x01(\x03R\tuntilUnix\x12\x12\n" +
+	"\x04code\x18\x05 \x01(\tR\x04code\"\xff\x01\n" +
 	"\x05Block\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x0forganization_id\x18\x02 \x01(\tR\x0eorganizationId\x12\x1b\n" +
@@ -4187,7 +4641,8 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"until_unix\x18\x06 \x01(\x03R\tuntilUnix\x12\x16\n" +
 	"\x06source\x18\a \x01(\tR\x06source\x12\x1a\n" +
-	"\benforced\x18\b \x01(\bR\benforced\"\xac\x01\n" +
+	"\benforced\x18\b \x01(\bR\benforced\x12\x12\n" +
+	"\x04code\x18\t \x01(\tR\x04code\"\xac\x01\n" +
 	"\vBlockChange\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
@@ -4199,7 +4654,39 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x03log\x18\x01 \x01(\bR\x03log\"j\n" +
 	"\x12ListBlocksResponse\x12)\n" +
 	"\x06blocks\x18\x01 \x03(\v2\x11.entente.v1.BlockR\x06blocks\x12)\n" +
-	"\x03log\x18\x02 \x03(\v2\x17.entente.v1.BlockChangeR\x03log2\x94\x13\n" +
+	"\x03log\x18\x02 \x03(\v2\x17.entente.v1.BlockChangeR\x03log\"Z\n" +
+	"\x17PublishBlockListRequest\x12#\n" +
+	"\rvalid_seconds\x18\x01 \x01(\x03R\fvalidSeconds\x12\x1a\n" +
+	"\bwithdraw\x18\x02 \x01(\bR\bwithdraw\"\x7f\n" +
+	"\x19SubscribeBlockListRequest\x12\"\n" +
+	"\forganization\x18\x01 \x01(\tR\forganization\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x16\n" +
+	"\x06remove\x18\x03 \x01(\bR\x06remove\x12\x12\n" +
+	"\x04note\x18\x04 \x01(\tR\x04note\"\x17\n" +
+	"\x15ListBlockListsRequest\"\xcd\x02\n" +
+	"\x0fBlockListStatus\x12\"\n" +
+	"\forganization\x18\x01 \x01(\tR\forganization\x12'\n" +
+	"\x0forganization_id\x18\x02 \x01(\tR\x0eorganizationId\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\tR\x04mode\x12\x1a\n" +
+	"\bsequence\x18\x04 \x01(\x04R\bsequence\x12\x1f\n" +
+	"\vissued_unix\x18\x05 \x01(\x03R\n" +
+	"issuedUnix\x12(\n" +
+	"\x10valid_until_unix\x18\x06 \x01(\x03R\x0evalidUntilUnix\x12\x18\n" +
+	"\aentries\x18\a \x01(\x04R\aentries\x12\x1a\n" +
+	"\benforced\x18\b \x01(\bR\benforced\x12\x18\n" +
+	"\aproblem\x18\t \x01(\tR\aproblem\x12\"\n" +
+	"\fequivocation\x18\n" +
+	" \x01(\bR\fequivocation\"K\n" +
+	"\x16ListBlockListsResponse\x121\n" +
+	"\x05lists\x18\x01 \x03(\v2\x1b.entente.v1.BlockListStatusR\x05lists\"N\n" +
+	"\x14ShowBlockListRequest\x12\"\n" +
+	"\forganization\x18\x01 \x01(\tR\forganization\x12\x12\n" +
+	"\x04note\x18\x02 \x01(\tR\x04note\"\x9e\x01\n" +
+	"\x10BlockListDetails\x123\n" +
+	"\x06status\x18\x01 \x01(\v2\x1b.entente.v1.BlockListStatusR\x06status\x12\x12\n" +
+	"\x04note\x18\x02 \x01(\tR\x04note\x12\x14\n" +
+	"\x05other\x18\x03 \x01(\tR\x05other\x12+\n" +
+	"\aentries\x18\x04 \x03(\v2\x11.entente.v1.BlockR\aentries2\xf0\x15\n" +
 	"\x0fOperatorService\x12?\n" +
 	"\x06Status\x12\x1d.entente.v1.NodeStatusRequest\x1a\x16.entente.v1.NodeStatus\x12H\n" +
 	"\tAddMember\x12\x1c.entente.v1.AddMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12N\n" +
@@ -4235,7 +4722,11 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\bShowFork\x12\x1b.entente.v1.ShowForkRequest\x1a\x10.entente.v1.Fork\x12@\n" +
 	"\vChangeBlock\x12\x1e.entente.v1.ChangeBlockRequest\x1a\x11.entente.v1.Block\x12K\n" +
 	"\n" +
-	"ListBlocks\x12\x1d.entente.v1.ListBlocksRequest\x1a\x1e.entente.v1.ListBlocksResponseB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
+	"ListBlocks\x12\x1d.entente.v1.ListBlocksRequest\x1a\x1e.entente.v1.ListBlocksResponse\x12U\n" +
+	"\x10PublishBlockList\x12#.entente.v1.PublishBlockListRequest\x1a\x1c.entente.v1.BlockListDetails\x12Y\n" +
+	"\x12SubscribeBlockList\x12%.entente.v1.SubscribeBlockListRequest\x1a\x1c.entente.v1.BlockListDetails\x12W\n" +
+	"\x0eListBlockLists\x12!.entente.v1.ListBlockListsRequest\x1a\".entente.v1.ListBlockListsResponse\x12O\n" +
+	"\rShowBlockList\x12 .entente.v1.ShowBlockListRequest\x1a\x1c.entente.v1.BlockListDetailsB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
 
 var (
 	file_entente_v1_operator_proto_rawDescOnce sync.Once
@@ -4249,76 +4740,83 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 60)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_entente_v1_operator_proto_goTypes = []any{
-	(*PartnerLog)(nil),             // 0: entente.v1.PartnerLog
-	(*ListLogsRequest)(nil),        // 1: entente.v1.ListLogsRequest
-	(*ListLogsResponse)(nil),       // 2: entente.v1.ListLogsResponse
-	(*ShowForkRequest)(nil),        // 3: entente.v1.ShowForkRequest
-	(*ShowDirectoryRequest)(nil),   // 4: entente.v1.ShowDirectoryRequest
-	(*DirectoryHead)(nil),          // 5: entente.v1.DirectoryHead
-	(*AuditDirectoryRequest)(nil),  // 6: entente.v1.AuditDirectoryRequest
-	(*DirectoryAudit)(nil),         // 7: entente.v1.DirectoryAudit
-	(*ProveMemberRequest)(nil),     // 8: entente.v1.ProveMemberRequest
-	(*DirectoryProof)(nil),         // 9: entente.v1.DirectoryProof
-	(*NodeStatusRequest)(nil),      // 10: entente.v1.NodeStatusRequest
-	(*NodeStatus)(nil),             // 11: entente.v1.NodeStatus
-	(*MailboxStatus)(nil),          // 12: entente.v1.MailboxStatus
-	(*PartnerStatus)(nil),          // 13: entente.v1.PartnerStatus
-	(*AddMemberRequest)(nil),       // 14: entente.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),      // 15: entente.v1.AddMemberResponse
-	(*ListMembersRequest)(nil),     // 16: entente.v1.ListMembersRequest
-	(*MemberStatus)(nil),           // 17: entente.v1.MemberStatus
-	(*ListMembersResponse)(nil),    // 18: entente.v1.ListMembersResponse
-	(*ListDevicesRequest)(nil),     // 19: entente.v1.ListDevicesRequest
-	(*DeviceStatus)(nil),           // 20: entente.v1.DeviceStatus
-	(*ListDevicesResponse)(nil),    // 21: entente.v1.ListDevicesResponse
-	(*DisableDeviceRequest)(nil),   // 22: entente.v1.DisableDeviceRequest
-	(*DisableDeviceResponse)(nil),  // 23: entente.v1.DisableDeviceResponse
-	(*ListLinksRequest)(nil),       // 24: entente.v1.ListLinksRequest
-	(*LinkStatus)(nil),             // 25: entente.v1.LinkStatus
-	(*ListLinksResponse)(nil),      // 26: entente.v1.ListLinksResponse
-	(*RevokeLinkRequest)(nil),      // 27: entente.v1.RevokeLinkRequest
-	(*RevokeLinkResponse)(nil),     // 28: entente.v1.RevokeLinkResponse
-	(*InvitePartnerRequest)(nil),   // 29: entente.v1.InvitePartnerRequest
-	(*InvitePartnerResponse)(nil),  // 30: entente.v1.InvitePartnerResponse
-	(*AcceptPartnerRequest)(nil),   // 31: entente.v1.AcceptPartnerRequest
-	(*AcceptPartnerResponse)(nil),  // 32: entente.v1.AcceptPartnerResponse
-	(*ListPartnersRequest)(nil),    // 33: entente.v1.ListPartnersRequest
-	(*ListPartnersResponse)(nil),   // 34: entente.v1.ListPartnersResponse
-	(*ShowPartnerRequest)(nil),     // 35: entente.v1.ShowPartnerRequest
-	(*PartnerDetails)(nil),         // 36: entente.v1.PartnerDetails
-	(*TermsChange)(nil),            // 37: entente.v1.TermsChange
-	(*AmendPartnerRequest)(nil),    // 38: entente.v1.AmendPartnerRequest
-	(*AcceptAmendmentRequest)(nil), // 39: entente.v1.AcceptAmendmentRequest
-	(*ProposedTerms)(nil),          // 40: entente.v1.ProposedTerms
-	(*RequestPartnerRequest)(nil),  // 41: entente.v1.RequestPartnerRequest
-	(*RequestPartnerResponse)(nil), // 42: entente.v1.RequestPartnerResponse
-	(*AnswerRequestRequest)(nil),   // 43: entente.v1.AnswerRequestRequest
-	(*AnswerRequestResponse)(nil),  // 44: entente.v1.AnswerRequestResponse
-	(*ChangeGroupRequest)(nil),     // 45: entente.v1.ChangeGroupRequest
-	(*GroupStatus)(nil),            // 46: entente.v1.GroupStatus
-	(*ListGroupsRequest)(nil),      // 47: entente.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),     // 48: entente.v1.ListGroupsResponse
-	(*PartnerGroupsRequest)(nil),   // 49: entente.v1.PartnerGroupsRequest
-	(*PartnerGroupsResponse)(nil),  // 50: entente.v1.PartnerGroupsResponse
-	(*ModeRequest)(nil),            // 51: entente.v1.ModeRequest
-	(*ModeResponse)(nil),           // 52: entente.v1.ModeResponse
-	(*ChangePartnerRequest)(nil),   // 53: entente.v1.ChangePartnerRequest
-	(*ChangePartnerResponse)(nil),  // 54: entente.v1.ChangePartnerResponse
-	(*ChangeBlockRequest)(nil),     // 55: entente.v1.ChangeBlockRequest
-	(*Block)(nil),                  // 56: entente.v1.Block
-	(*BlockChange)(nil),            // 57: entente.v1.BlockChange
-	(*ListBlocksRequest)(nil),      // 58: entente.v1.ListBlocksRequest
-	(*ListBlocksResponse)(nil),     // 59: entente.v1.ListBlocksResponse
-	(*MemberChain)(nil),            // 60: entente.v1.MemberChain
-	(*Currency)(nil),               // 61: entente.v1.Currency
-	(*Fork)(nil),                   // 62: entente.v1.Fork
+	(*PartnerLog)(nil),                // 0: entente.v1.PartnerLog
+	(*ListLogsRequest)(nil),           // 1: entente.v1.ListLogsRequest
+	(*ListLogsResponse)(nil),          // 2: entente.v1.ListLogsResponse
+	(*ShowForkRequest)(nil),           // 3: entente.v1.ShowForkRequest
+	(*ShowDirectoryRequest)(nil),      // 4: entente.v1.ShowDirectoryRequest
+	(*DirectoryHead)(nil),             // 5: entente.v1.DirectoryHead
+	(*AuditDirectoryRequest)(nil),     // 6: entente.v1.AuditDirectoryRequest
+	(*DirectoryAudit)(nil),            // 7: entente.v1.DirectoryAudit
+	(*ProveMemberRequest)(nil),        // 8: entente.v1.ProveMemberRequest
+	(*DirectoryProof)(nil),            // 9: entente.v1.DirectoryProof
+	(*NodeStatusRequest)(nil),         // 10: entente.v1.NodeStatusRequest
+	(*NodeStatus)(nil),                // 11: entente.v1.NodeStatus
+	(*MailboxStatus)(nil),             // 12: entente.v1.MailboxStatus
+	(*PartnerStatus)(nil),             // 13: entente.v1.PartnerStatus
+	(*AddMemberRequest)(nil),          // 14: entente.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),         // 15: entente.v1.AddMemberResponse
+	(*ListMembersRequest)(nil),        // 16: entente.v1.ListMembersRequest
+	(*MemberStatus)(nil),              // 17: entente.v1.MemberStatus
+	(*ListMembersResponse)(nil),       // 18: entente.v1.ListMembersResponse
+	(*ListDevicesRequest)(nil),        // 19: entente.v1.ListDevicesRequest
+	(*DeviceStatus)(nil),              // 20: entente.v1.DeviceStatus
+	(*ListDevicesResponse)(nil),       // 21: entente.v1.ListDevicesResponse
+	(*DisableDeviceRequest)(nil),      // 22: entente.v1.DisableDeviceRequest
+	(*DisableDeviceResponse)(nil),     // 23: entente.v1.DisableDeviceResponse
+	(*ListLinksRequest)(nil),          // 24: entente.v1.ListLinksRequest
+	(*LinkStatus)(nil),                // 25: entente.v1.LinkStatus
+	(*ListLinksResponse)(nil),         // 26: entente.v1.ListLinksResponse
+	(*RevokeLinkRequest)(nil),         // 27: entente.v1.RevokeLinkRequest
+	(*RevokeLinkResponse)(nil),        // 28: entente.v1.RevokeLinkResponse
+	(*InvitePartnerRequest)(nil),      // 29: entente.v1.InvitePartnerRequest
+	(*InvitePartnerResponse)(nil),     // 30: entente.v1.InvitePartnerResponse
+	(*AcceptPartnerRequest)(nil),      // 31: entente.v1.AcceptPartnerRequest
+	(*AcceptPartnerResponse)(nil),     // 32: entente.v1.AcceptPartnerResponse
+	(*ListPartnersRequest)(nil),       // 33: entente.v1.ListPartnersRequest
+	(*ListPartnersResponse)(nil),      // 34: entente.v1.ListPartnersResponse
+	(*ShowPartnerRequest)(nil),        // 35: entente.v1.ShowPartnerRequest
+	(*PartnerDetails)(nil),            // 36: entente.v1.PartnerDetails
+	(*TermsChange)(nil),               // 37: entente.v1.TermsChange
+	(*AmendPartnerRequest)(nil),       // 38: entente.v1.AmendPartnerRequest
+	(*AcceptAmendmentRequest)(nil),    // 39: entente.v1.AcceptAmendmentRequest
+	(*ProposedTerms)(nil),             // 40: entente.v1.ProposedTerms
+	(*RequestPartnerRequest)(nil),     // 41: entente.v1.RequestPartnerRequest
+	(*RequestPartnerResponse)(nil),    // 42: entente.v1.RequestPartnerResponse
+	(*AnswerRequestRequest)(nil),      // 43: entente.v1.AnswerRequestRequest
+	(*AnswerRequestResponse)(nil),     // 44: entente.v1.AnswerRequestResponse
+	(*ChangeGroupRequest)(nil),        // 45: entente.v1.ChangeGroupRequest
+	(*GroupStatus)(nil),               // 46: entente.v1.GroupStatus
+	(*ListGroupsRequest)(nil),         // 47: entente.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),        // 48: entente.v1.ListGroupsResponse
+	(*PartnerGroupsRequest)(nil),      // 49: entente.v1.PartnerGroupsRequest
+	(*PartnerGroupsResponse)(nil),     // 50: entente.v1.PartnerGroupsResponse
+	(*ModeRequest)(nil),               // 51: entente.v1.ModeRequest
+	(*ModeResponse)(nil),              // 52: entente.v1.ModeResponse
+	(*ChangePartnerRequest)(nil),      // 53: entente.v1.ChangePartnerRequest
+	(*ChangePartnerResponse)(nil),     // 54: entente.v1.ChangePartnerResponse
+	(*ChangeBlockRequest)(nil),        // 55: entente.v1.ChangeBlockRequest
+	(*Block)(nil),                     // 56: entente.v1.Block
+	(*BlockChange)(nil),               // 57: entente.v1.BlockChange
+	(*ListBlocksRequest)(nil),         // 58: entente.v1.ListBlocksRequest
+	(*ListBlocksResponse)(nil),        // 59: entente.v1.ListBlocksResponse
+	(*PublishBlockListRequest)(nil),   // 60: entente.v1.PublishBlockListRequest
+	(*SubscribeBlockListRequest)(nil), // 61: entente.v1.SubscribeBlockListRequest
+	(*ListBlockListsRequest)(nil),     // 62: entente.v1.ListBlockListsRequest
+	(*BlockListStatus)(nil),           // 63: entente.v1.BlockListStatus
+	(*ListBlockListsResponse)(nil),    // 64: entente.v1.ListBlockListsResponse
+	(*ShowBlockListRequest)(nil),      // 65: entente.v1.ShowBlockListRequest
+	(*BlockListDetails)(nil),          // 66: entente.v1.BlockListDetails
+	(*MemberChain)(nil),               // 67: entente.v1.MemberChain
+	(*Currency)(nil),                  // 68: entente.v1.Currency
+	(*Fork)(nil),                      // 69: entente.v1.Fork
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.ListLogsResponse.logs:type_name -> entente.v1.PartnerLog
-	60, // 1: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
-	61, // 2: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
+	67, // 1: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
+	68, // 2: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
 	12, // 3: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
 	13, // 4: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
 	17, // 5: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
@@ -4336,73 +4834,84 @@ var file_entente_v1_operator_proto_depIdxs = []int32{
 	13, // 17: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
 	56, // 18: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
 	57, // 19: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
-	10, // 20: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
-	14, // 21: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
-	16, // 22: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
-	19, // 23: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
-	22, // 24: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
-	24, // 25: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
-	27, // 26: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
-	29, // 27: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
-	31, // 28: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
-	33, // 29: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
-	35, // 30: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
-	53, // 31: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
-	53, // 32: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
-	53, // 33: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	53, // 34: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
-	41, // 35: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
-	43, // 36: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
-	51, // 37: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
-	45, // 38: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
-	47, // 39: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
-	49, // 40: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
-	38, // 41: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
-	39, // 42: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
-	53, // 43: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
-	4,  // 44: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
-	6,  // 45: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
-	8,  // 46: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
-	1,  // 47: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
-	3,  // 48: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
-	55, // 49: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
-	58, // 50: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
-	11, // 51: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	15, // 52: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	18, // 53: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	21, // 54: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	23, // 55: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	26, // 56: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	28, // 57: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	30, // 58: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	32, // 59: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	34, // 60: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	36, // 61: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	54, // 62: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	54, // 63: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	54, // 64: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	54, // 65: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
-	42, // 66: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
-	44, // 67: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
-	52, // 68: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
-	46, // 69: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
-	48, // 70: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
-	50, // 71: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
-	36, // 72: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
-	36, // 73: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
-	54, // 74: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
-	5,  // 75: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	7,  // 76: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	9,  // 77: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	2,  // 78: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
-	62, // 79: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
-	56, // 80: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
-	59, // 81: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
-	51, // [51:82] is the sub-list for method output_type
-	20, // [20:51] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	63, // 20: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
+	63, // 21: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
+	56, // 22: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
+	10, // 23: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
+	14, // 24: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
+	16, // 25: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
+	19, // 26: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
+	22, // 27: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
+	24, // 28: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
+	27, // 29: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
+	29, // 30: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
+	31, // 31: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
+	33, // 32: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
+	35, // 33: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
+	53, // 34: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	53, // 35: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	53, // 36: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	53, // 37: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
+	41, // 38: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
+	43, // 39: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
+	51, // 40: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
+	45, // 41: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
+	47, // 42: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
+	49, // 43: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
+	38, // 44: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
+	39, // 45: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
+	53, // 46: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
+	4,  // 47: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	6,  // 48: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	8,  // 49: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	1,  // 50: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
+	3,  // 51: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
+	55, // 52: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
+	58, // 53: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
+	60, // 54: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
+	61, // 55: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
+	62, // 56: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
+	65, // 57: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
+	11, // 58: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	15, // 59: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	18, // 60: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	21, // 61: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	23, // 62: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	26, // 63: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	28, // 64: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	30, // 65: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	32, // 66: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	34, // 67: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	36, // 68: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	54, // 69: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	54, // 70: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	54, // 71: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	54, // 72: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	42, // 73: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
+	44, // 74: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
+	52, // 75: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
+	46, // 76: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
+	48, // 77: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
+	50, // 78: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
+	36, // 79: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
+	36, // 80: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
+	54, // 81: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	5,  // 82: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	7,  // 83: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	9,  // 84: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	2,  // 85: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
+	69, // 86: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
+	56, // 87: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
+	59, // 88: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
+	66, // 89: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
+	66, // 90: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
+	64, // 91: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
+	66, // 92: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
+	58, // [58:93] is the sub-list for method output_type
+	23, // [23:58] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_operator_proto_init() }
@@ -4418,7 +4927,7 @@ func file_entente_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   60,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -127,6 +127,18 @@ const (
 	// OperatorServiceListBlocksProcedure is the fully-qualified name of the OperatorService's
 	// ListBlocks RPC.
 	OperatorServiceListBlocksProcedure = "/entente.v1.OperatorService/ListBlocks"
+	// OperatorServicePublishBlockListProcedure is the fully-qualified name of the OperatorService's
+	// PublishBlockList RPC.
+	OperatorServicePublishBlockListProcedure = "/entente.v1.OperatorService/PublishBlockList"
+	// OperatorServiceSubscribeBlockListProcedure is the fully-qualified name of the OperatorService's
+	// SubscribeBlockList RPC.
+	OperatorServiceSubscribeBlockListProcedure = "/entente.v1.OperatorService/SubscribeBlockList"
+	// OperatorServiceListBlockListsProcedure is the fully-qualified name of the OperatorService's
+	// ListBlockLists RPC.
+	OperatorServiceListBlockListsProcedure = "/entente.v1.OperatorService/ListBlockLists"
+	// OperatorServiceShowBlockListProcedure is the fully-qualified name of the OperatorService's
+	// ShowBlockList RPC.
+	OperatorServiceShowBlockListProcedure = "/entente.v1.OperatorService/ShowBlockList"
 )
 
 // OperatorServiceClient is a client for the entente.v1.OperatorService service.
@@ -162,6 +174,10 @@ type OperatorServiceClient interface {
 	ShowFork(context.Context, *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.Fork], error)
 	ChangeBlock(context.Context, *connect.Request[ententev1.ChangeBlockRequest]) (*connect.Response[ententev1.Block], error)
 	ListBlocks(context.Context, *connect.Request[ententev1.ListBlocksRequest]) (*connect.Response[ententev1.ListBlocksResponse], error)
+	PublishBlockList(context.Context, *connect.Request[ententev1.PublishBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error)
+	SubscribeBlockList(context.Context, *connect.Request[ententev1.SubscribeBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error)
+	ListBlockLists(context.Context, *connect.Request[ententev1.ListBlockListsRequest]) (*connect.Response[ententev1.ListBlockListsResponse], error)
+	ShowBlockList(context.Context, *connect.Request[ententev1.ShowBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error)
 }
 
 // NewOperatorServiceClient constructs a client for the entente.v1.OperatorService service. By
@@ -361,42 +377,70 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("ListBlocks")),
 			connect.WithClientOptions(opts...),
 		),
+		publishBlockList: connect.NewClient[ententev1.PublishBlockListRequest, ententev1.BlockListDetails](
+			httpClient,
+			baseURL+OperatorServicePublishBlockListProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("PublishBlockList")),
+			connect.WithClientOptions(opts...),
+		),
+		subscribeBlockList: connect.NewClient[ententev1.SubscribeBlockListRequest, ententev1.BlockListDetails](
+			httpClient,
+			baseURL+OperatorServiceSubscribeBlockListProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("SubscribeBlockList")),
+			connect.WithClientOptions(opts...),
+		),
+		listBlockLists: connect.NewClient[ententev1.ListBlockListsRequest, ententev1.ListBlockListsResponse](
+			httpClient,
+			baseURL+OperatorServiceListBlockListsProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListBlockLists")),
+			connect.WithClientOptions(opts...),
+		),
+		showBlockList: connect.NewClient[ententev1.ShowBlockListRequest, ententev1.BlockListDetails](
+			httpClient,
+			baseURL+OperatorServiceShowBlockListProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ShowBlockList")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // operatorServiceClient implements OperatorServiceClient.
 type operatorServiceClient struct {
-	status            *connect.Client[ententev1.NodeStatusRequest, ententev1.NodeStatus]
-	addMember         *connect.Client[ententev1.AddMemberRequest, ententev1.AddMemberResponse]
-	listMembers       *connect.Client[ententev1.ListMembersRequest, ententev1.ListMembersResponse]
-	listDevices       *connect.Client[ententev1.ListDevicesRequest, ententev1.ListDevicesResponse]
-	disableDevice     *connect.Client[ententev1.DisableDeviceRequest, ententev1.DisableDeviceResponse]
-	listLinks         *connect.Client[ententev1.ListLinksRequest, ententev1.ListLinksResponse]
-	revokeLink        *connect.Client[ententev1.RevokeLinkRequest, ententev1.RevokeLinkResponse]
-	invitePartner     *connect.Client[ententev1.InvitePartnerRequest, ententev1.InvitePartnerResponse]
-	acceptPartner     *connect.Client[ententev1.AcceptPartnerRequest, ententev1.AcceptPartnerResponse]
-	listPartners      *connect.Client[ententev1.ListPartnersRequest, ententev1.ListPartnersResponse]
-	showPartner       *connect.Client[ententev1.ShowPartnerRequest, ententev1.PartnerDetails]
-	suspendPartner    *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
-	resumePartner     *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
-	endPartner        *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
-	quarantinePartner *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
-	requestPartner    *connect.Client[ententev1.RequestPartnerRequest, ententev1.RequestPartnerResponse]
-	answerRequest     *connect.Client[ententev1.AnswerRequestRequest, ententev1.AnswerRequestResponse]
-	mode              *connect.Client[ententev1.ModeRequest, ententev1.ModeResponse]
-	changeGroup       *connect.Client[ententev1.ChangeGroupRequest, ententev1.GroupStatus]
-	listGroups        *connect.Client[ententev1.ListGroupsRequest, ententev1.ListGroupsResponse]
-	partnerGroups     *connect.Client[ententev1.PartnerGroupsRequest, ententev1.PartnerGroupsResponse]
-	amendPartner      *connect.Client[ententev1.AmendPartnerRequest, ententev1.PartnerDetails]
-	acceptAmendment   *connect.Client[ententev1.AcceptAmendmentRequest, ententev1.PartnerDetails]
-	releasePartner    *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
-	showDirectory     *connect.Client[ententev1.ShowDirectoryRequest, ententev1.DirectoryHead]
-	auditDirectory    *connect.Client[ententev1.AuditDirectoryRequest, ententev1.DirectoryAudit]
-	proveMember       *connect.Client[ententev1.ProveMemberRequest, ententev1.DirectoryProof]
-	listLogs          *connect.Client[ententev1.ListLogsRequest, ententev1.ListLogsResponse]
-	showFork          *connect.Client[ententev1.ShowForkRequest, ententev1.Fork]
-	changeBlock       *connect.Client[ententev1.ChangeBlockRequest, ententev1.Block]
-	listBlocks        *connect.Client[ententev1.ListBlocksRequest, ententev1.ListBlocksResponse]
+	status             *connect.Client[ententev1.NodeStatusRequest, ententev1.NodeStatus]
+	addMember          *connect.Client[ententev1.AddMemberRequest, ententev1.AddMemberResponse]
+	listMembers        *connect.Client[ententev1.ListMembersRequest, ententev1.ListMembersResponse]
+	listDevices        *connect.Client[ententev1.ListDevicesRequest, ententev1.ListDevicesResponse]
+	disableDevice      *connect.Client[ententev1.DisableDeviceRequest, ententev1.DisableDeviceResponse]
+	listLinks          *connect.Client[ententev1.ListLinksRequest, ententev1.ListLinksResponse]
+	revokeLink         *connect.Client[ententev1.RevokeLinkRequest, ententev1.RevokeLinkResponse]
+	invitePartner      *connect.Client[ententev1.InvitePartnerRequest, ententev1.InvitePartnerResponse]
+	acceptPartner      *connect.Client[ententev1.AcceptPartnerRequest, ententev1.AcceptPartnerResponse]
+	listPartners       *connect.Client[ententev1.ListPartnersRequest, ententev1.ListPartnersResponse]
+	showPartner        *connect.Client[ententev1.ShowPartnerRequest, ententev1.PartnerDetails]
+	suspendPartner     *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	resumePartner      *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	endPartner         *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	quarantinePartner  *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	requestPartner     *connect.Client[ententev1.RequestPartnerRequest, ententev1.RequestPartnerResponse]
+	answerRequest      *connect.Client[ententev1.AnswerRequestRequest, ententev1.AnswerRequestResponse]
+	mode               *connect.Client[ententev1.ModeRequest, ententev1.ModeResponse]
+	changeGroup        *connect.Client[ententev1.ChangeGroupRequest, ententev1.GroupStatus]
+	listGroups         *connect.Client[ententev1.ListGroupsRequest, ententev1.ListGroupsResponse]
+	partnerGroups      *connect.Client[ententev1.PartnerGroupsRequest, ententev1.PartnerGroupsResponse]
+	amendPartner       *connect.Client[ententev1.AmendPartnerRequest, ententev1.PartnerDetails]
+	acceptAmendment    *connect.Client[ententev1.AcceptAmendmentRequest, ententev1.PartnerDetails]
+	releasePartner     *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
+	showDirectory      *connect.Client[ententev1.ShowDirectoryRequest, ententev1.DirectoryHead]
+	auditDirectory     *connect.Client[ententev1.AuditDirectoryRequest, ententev1.DirectoryAudit]
+	proveMember        *connect.Client[ententev1.ProveMemberRequest, ententev1.DirectoryProof]
+	listLogs           *connect.Client[ententev1.ListLogsRequest, ententev1.ListLogsResponse]
+	showFork           *connect.Client[ententev1.ShowForkRequest, ententev1.Fork]
+	changeBlock        *connect.Client[ententev1.ChangeBlockRequest, ententev1.Block]
+	listBlocks         *connect.Client[ententev1.ListBlocksRequest, ententev1.ListBlocksResponse]
+	publishBlockList   *connect.Client[ententev1.PublishBlockListRequest, ententev1.BlockListDetails]
+	subscribeBlockList *connect.Client[ententev1.SubscribeBlockListRequest, ententev1.BlockListDetails]
+	listBlockLists     *connect.Client[ententev1.ListBlockListsRequest, ententev1.ListBlockListsResponse]
+	showBlockList      *connect.Client[ententev1.ShowBlockListRequest, ententev1.BlockListDetails]
 }
 
 // Status calls entente.v1.OperatorService.Status.
@@ -554,6 +598,26 @@ func (c *operatorServiceClient) ListBlocks(ctx context.Context, req *connect.Req
 	return c.listBlocks.CallUnary(ctx, req)
 }
 
+// PublishBlockList calls entente.v1.OperatorService.PublishBlockList.
+func (c *operatorServiceClient) PublishBlockList(ctx context.Context, req *connect.Request[ententev1.PublishBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error) {
+	return c.publishBlockList.CallUnary(ctx, req)
+}
+
+// SubscribeBlockList calls entente.v1.OperatorService.SubscribeBlockList.
+func (c *operatorServiceClient) SubscribeBlockList(ctx context.Context, req *connect.Request[ententev1.SubscribeBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error) {
+	return c.subscribeBlockList.CallUnary(ctx, req)
+}
+
+// ListBlockLists calls entente.v1.OperatorService.ListBlockLists.
+func (c *operatorServiceClient) ListBlockLists(ctx context.Context, req *connect.Request[ententev1.ListBlockListsRequest]) (*connect.Response[ententev1.ListBlockListsResponse], error) {
+	return c.listBlockLists.CallUnary(ctx, req)
+}
+
+// ShowBlockList calls entente.v1.OperatorService.ShowBlockList.
+func (c *operatorServiceClient) ShowBlockList(ctx context.Context, req *connect.Request[ententev1.ShowBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error) {
+	return c.showBlockList.CallUnary(ctx, req)
+}
+
 // OperatorServiceHandler is an implementation of the entente.v1.OperatorService service.
 type OperatorServiceHandler interface {
 	Status(context.Context, *connect.Request[ententev1.NodeStatusRequest]) (*connect.Response[ententev1.NodeStatus], error)
@@ -587,6 +651,10 @@ type OperatorServiceHandler interface {
 	ShowFork(context.Context, *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.Fork], error)
 	ChangeBlock(context.Context, *connect.Request[ententev1.ChangeBlockRequest]) (*connect.Response[ententev1.Block], error)
 	ListBlocks(context.Context, *connect.Request[ententev1.ListBlocksRequest]) (*connect.Response[ententev1.ListBlocksResponse], error)
+	PublishBlockList(context.Context, *connect.Request[ententev1.PublishBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error)
+	SubscribeBlockList(context.Context, *connect.Request[ententev1.SubscribeBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error)
+	ListBlockLists(context.Context, *connect.Request[ententev1.ListBlockListsRequest]) (*connect.Response[ententev1.ListBlockListsResponse], error)
+	ShowBlockList(context.Context, *connect.Request[ententev1.ShowBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error)
 }
 
 // NewOperatorServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -782,6 +850,30 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("ListBlocks")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServicePublishBlockListHandler := connect.NewUnaryHandler(
+		OperatorServicePublishBlockListProcedure,
+		svc.PublishBlockList,
+		connect.WithSchema(operatorServiceMethods.ByName("PublishBlockList")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceSubscribeBlockListHandler := connect.NewUnaryHandler(
+		OperatorServiceSubscribeBlockListProcedure,
+		svc.SubscribeBlockList,
+		connect.WithSchema(operatorServiceMethods.ByName("SubscribeBlockList")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceListBlockListsHandler := connect.NewUnaryHandler(
+		OperatorServiceListBlockListsProcedure,
+		svc.ListBlockLists,
+		connect.WithSchema(operatorServiceMethods.ByName("ListBlockLists")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceShowBlockListHandler := connect.NewUnaryHandler(
+		OperatorServiceShowBlockListProcedure,
+		svc.ShowBlockList,
+		connect.WithSchema(operatorServiceMethods.ByName("ShowBlockList")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/entente.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case OperatorServiceStatusProcedure:
@@ -846,6 +938,14 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceChangeBlockHandler.ServeHTTP(w, r)
 		case OperatorServiceListBlocksProcedure:
 			operatorServiceListBlocksHandler.ServeHTTP(w, r)
+		case OperatorServicePublishBlockListProcedure:
+			operatorServicePublishBlockListHandler.ServeHTTP(w, r)
+		case OperatorServiceSubscribeBlockListProcedure:
+			operatorServiceSubscribeBlockListHandler.ServeHTTP(w, r)
+		case OperatorServiceListBlockListsProcedure:
+			operatorServiceListBlockListsHandler.ServeHTTP(w, r)
+		case OperatorServiceShowBlockListProcedure:
+			operatorServiceShowBlockListHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -977,4 +1077,20 @@ func (UnimplementedOperatorServiceHandler) ChangeBlock(context.Context, *connect
 
 func (UnimplementedOperatorServiceHandler) ListBlocks(context.Context, *connect.Request[ententev1.ListBlocksRequest]) (*connect.Response[ententev1.ListBlocksResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ListBlocks is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) PublishBlockList(context.Context, *connect.Request[ententev1.PublishBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.PublishBlockList is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) SubscribeBlockList(context.Context, *connect.Request[ententev1.SubscribeBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.SubscribeBlockList is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListBlockLists(context.Context, *connect.Request[ententev1.ListBlockListsRequest]) (*connect.Response[ententev1.ListBlockListsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ListBlockLists is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ShowBlockList(context.Context, *connect.Request[ententev1.ShowBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ShowBlockList is not implemented"))
 }
