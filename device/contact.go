@@ -29,6 +29,9 @@ const maxAsked = 200
 
 const askPrefix = "ask/"
 
+// maxRequestBody bounds the body of a request: two IDs.
+const maxRequestBody = 80
+
 // asks reports whether an error says that the recipient has not accepted yet.
 func asks(err error) bool {
 	var st *wire.StatusError
@@ -170,6 +173,9 @@ func (b *batch) request(core *pb.EnvelopeCore) error {
 	var body pb.RequestBody
 	if err := proto.Unmarshal(core.Body, &body); err != nil {
 		return err
+	}
+	if len(body.ProtoReflect().GetUnknown()) > 0 || len(core.Body) > maxRequestBody { // who asks, and nothing else: no text, no picture
+		return errors.New("device: a request for contact that says more than who asks")
 	}
 	org, e1 := wire.Bytes32(body.Organization)
 	member, e2 := wire.Bytes32(body.Member)

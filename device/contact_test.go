@@ -9,6 +9,8 @@ import (
 	"github.com/entente-im/entente/node"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 )
 
 // newAskingPair is a pair whose agreement says contact: request.
@@ -104,5 +106,27 @@ func TestWhoIsBlockedReachesNobody(t *testing.T) {
 		if got := send(t, p.alice, p.bob.Address(), "sorry", SendOptions{}); !slices.Equal(got, []string{"asked"}) {
 			t.Fatalf("after unblocking %s: %v", who, got)
 		}
+	}
+}
+
+func TestARequestThatSaysMoreThanWhoAsksIsNotShown(t *testing.T) {
+	p := newAskingPair(t)
+	good := &pb.RequestBody{Organization: p.alice.account.Organization[:], Member: p.alice.account.Member[:]}
+	raw, err := proto.Marshal(good)
+	must(t, err)
+	for name, body := range map[string][]byte{
+		"a text":        protowire.AppendString(protowire.AppendTag(slices.Clone(raw), 3, protowire.BytesType), "buy"),
+		"a picture":     protowire.AppendBytes(protowire.AppendTag(slices.Clone(raw), 9, protowire.BytesType), make([]byte, 64<<10)),
+		"a long name":   protowire.AppendBytes(protowire.AppendTag(slices.Clone(raw), 2, protowire.BytesType), make([]byte, 300)),
+		"IDs at length": append(slices.Clone(raw), raw...),
+	} {
+		b := p.bob.newBatch(t.Context())
+		if err := b.request(&pb.EnvelopeCore{Body: body}); err == nil || len(b.writes) != 0 {
+			t.Errorf("%s: %v, %d rows", name, err, len(b.writes))
+		}
+	}
+	b := p.bob.newBatch(t.Context())
+	if err := b.request(&pb.EnvelopeCore{Body: raw}); err != nil || len(b.writes) != 1 {
+		t.Errorf("who asks: %v, %d rows", err, len(b.writes))
 	}
 }

@@ -37,7 +37,8 @@ type contactRow struct {
 	Since time.Time `json:"since"`
 }
 
-// contacts guards decisions and bounds requests; the counts start anew with the process.
+// contacts guards decisions and bounds requests. The counts of the last hour are those of the
+// requests that are kept (recount), so that no restart gives an asker more.
 type contacts struct {
 	mu    sync.Mutex // held over a decision and its commit
 	hours map[memberKey]hour
@@ -49,6 +50,49 @@ type hour struct {
 }
 
 func newContacts() *contacts { return &contacts{hours: make(map[memberKey]hour)} }
+
+// recount reads how many requests came in the last hour, after a start.
+func (c *contacts) recount(s *store.Store, now time.Time) error {
+	var after []byte
+	for {
+		rows, err := s.Scan([]byte(contactPrefix), after, contactPage)
+		if err != nil {
+			return fmt.Errorf("node: contacts: %w", err)
+		}
+		for _, kv := range rows {
+			var row contactRow
+			rest := kv.Key[len(contactPrefix):]
+			if err := json.Unmarshal(kv.Value, &row); err != nil || len(rest) != 96 {
+				return errors.Join(errors.New("node: a contact that does not parse"), err)
+			}
+			if age := now.Sub(row.Since); row.State == contactPending && age >= 0 && age < time.Hour {
+				with := memberKey{wire.OrganizationID(rest[32:64]), wire.MemberID(rest[64:])}
+				c.again(with, row.Since)
+				c.again(memberKey{org: with.org}, row.Since)
+			}
+		}
+		if len(rows) < contactPage {
+			return nil
+		}
+		after = rows[len(rows)-1].Key
+	}
+}
+
+// contactPage bounds the rows that are read at once.
+const contactPage = 10_000
+
+// again counts a request of before the start.
+func (c *contacts) again(k memberKey, at time.Time) {
+	h, known := c.hours[k]
+	if !known && len(c.hours) >= maxContacts {
+		return
+	}
+	if !known || at.Before(h.since) {
+		h.since = at
+	}
+	h.count++
+	c.hours[k] = h
+}
 
 func contactKey(of wire.MemberID, with memberKey) []byte {
 	k := append([]byte(contactPrefix), of[:]...)

@@ -245,6 +245,9 @@ func (n *Node) openStore(ctx context.Context, o Options, keys *identity.NodeKeys
 	if n.numbers, err = openNumbers(n.store); err != nil {
 		return err
 	}
+	if err := n.contacts.recount(n.store, n.clock.Now()); err != nil {
+		return err
+	}
 	if n.groups, err = openGroups(n.store); err != nil {
 		return err
 	}

@@ -141,6 +141,9 @@ func (n *Node) claimLocal(ctx context.Context, from wire.OrganizationID, q *pb.C
 		}
 		suite = uint16(q.Suites[0])
 	}
+	if len(q.ProtoReflect().GetUnknown()) > 0 { // who asks first says who it is and nothing else
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a claim with more than a claim has")
+	}
 	requester, err := wire.Bytes32(q.Requester)
 	if err != nil || requester == [32]byte{} {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a claim without a requester")
