@@ -45,6 +45,7 @@ type Config struct {
 	TrustClock bool          `yaml:"trust-clock"`
 	ResetAfter time.Duration `yaml:"reset-after"`
 	Witnesses  []string      `yaml:"witnesses"`
+	DNS        string        `yaml:"dns"`
 	LogLevel   string        `yaml:"log"`
 	Files      FileConfig    `yaml:"files"`
 	Limits     LimitConfig   `yaml:"limits"`
@@ -178,6 +179,8 @@ func (c Config) problems() []string {
 	}
 	_, err := federation.ParseMode(c.Mode)
 	add(err != nil, "mode: %q is none of closed, agreement, open", c.Mode)
+	_, _, err = net.SplitHostPort(c.DNS)
+	add(err != nil && c.DNS != "" && c.DNS != "off", "dns: %q is neither HOST:PORT nor off", c.DNS)
 	_, err = c.level()
 	add(err != nil, "log: %q is none of debug, info, warn, error", c.LogLevel)
 	return p
@@ -226,6 +229,7 @@ func (c Config) ConfigText() string {
 	line("Trust this machine's clock after a start without asking partners.", "trust-clock", c.TrustClock)
 	line("How long a room, of which a device has complained that it cannot follow, may stand still before it is reset.", "reset-after", c.ResetAfter.String())
 	line("Public witnesses (C2SP verifier keys) whose cosignatures count beside those of partners.", "witnesses", c.Witnesses)
+	line("The resolver (HOST:PORT) that partners' names are looked up with; empty: this machine's; off: none is asked.", "dns", c.DNS)
 	line("debug, info, warn or error.", "log", c.LogLevel)
 	line("Files: bytes of one at most (0: none), bytes of all of a member's, of all members' together (ceiling; 0: what the disk has beside twice the room that mail keeps); types that devices may send and take, as .pdf, image/png, image/* (none: all).", "files", c.Files)
 	line("Rates: submissions per second and device; items and bytes per second and partner, and bytes of files that it may fetch. Devices in a room that is ordered here.", "limits", c.Limits)

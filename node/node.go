@@ -98,6 +98,7 @@ type Node struct {
 	groups    *groups
 	blocks    *blocks
 	lists     *blockLists
+	proofs    *proofs
 	linking   linking
 	chains    *chains
 	heads     heads
@@ -296,6 +297,9 @@ func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *promet
 	if err != nil {
 		return err
 	}
+	if n.proofs, err = openProofs(n.store, n.config.DNS); err != nil {
+		return err
+	}
 	n.lists, err = openBlockLists(n.store, n.org, n.fed.Organization)
 	return err
 }
@@ -321,6 +325,7 @@ func (n *Node) Run(ctx context.Context) error {
 	start("directories", n.followPartners)
 	start("heads", n.hearHeads)
 	start("block lists", n.followLists)
+	start("names", n.followNames)
 	start("roll call", n.callPartners)
 	start("notices", n.tellLater)
 	start("revocations", n.retryRevocations)

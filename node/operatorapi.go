@@ -130,6 +130,9 @@ func (n *Node) invitePartner(ctx context.Context, m *pb.InvitePartnerRequest) (*
 	if m.Name == n.org.Manifest.Name {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "an organization needs no agreement with itself")
 	}
+	if err := n.mayInvite(m.Name, m.AcceptSimilarName); err != nil {
+		return nil, err
+	}
 	ttl, term := orDefault(m.ValidSeconds, wire.LinkLifetime), orDefault(m.AgreementSeconds, wire.AgreementLifetime)
 	now := n.clock.Now()
 	terms := identity.DefaultTerms(now, now.Add(term))
@@ -152,19 +155,27 @@ func orDefault(seconds int64, d time.Duration) time.Duration {
 }
 
 func (a operatorAPI) AcceptPartner(ctx context.Context, r *connect.Request[pb.AcceptPartnerRequest]) (*connect.Response[pb.AcceptPartnerResponse], error) {
-	if r.Msg.DryRun {
-		preview, err := a.n.fed.Preview(r.Msg.Token)
-		if err != nil {
-			return answer[pb.AcceptPartnerResponse](nil, err)
-		}
-		return answer(&pb.AcceptPartnerResponse{Partner: preview.Name, OrganizationId: preview.Organization.String(),
-			Terms: "agreement with " + preview.Name + " (" + preview.Organization.String() + ")\n" + preview.Terms.Text()}, nil)
-	}
-	p, err := a.n.fed.Accept(ctx, r.Msg.Token)
+	return answer(a.n.acceptPartner(ctx, r.Msg))
+}
+
+func (n *Node) acceptPartner(ctx context.Context, m *pb.AcceptPartnerRequest) (*pb.AcceptPartnerResponse, error) {
+	token, err := n.fed.Preview(m.Token)
 	if err != nil {
-		return answer[pb.AcceptPartnerResponse](nil, err)
+		return nil, err
 	}
-	return answer(&pb.AcceptPartnerResponse{Partner: p.Name, OrganizationId: p.ID.String(), Agreement: fmt.Sprintf("%x", p.Agreement)}, nil)
+	check, err := n.mayAccept(ctx, token.Name, token.Organization, m.AcceptSimilarName, m.AcceptUnprovedName)
+	if m.DryRun {
+		return &pb.AcceptPartnerResponse{Partner: token.Name, OrganizationId: token.Organization.String(),
+			Terms: "agreement with " + token.Name + " (" + token.Organization.String() + ")\n" + token.Terms.Text(), Check: check}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	p, err := n.fed.Accept(ctx, m.Token)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AcceptPartnerResponse{Partner: p.Name, OrganizationId: p.ID.String(), Agreement: fmt.Sprintf("%x", p.Agreement), Check: check}, nil
 }
 
 func (a operatorAPI) Status(context.Context, *connect.Request[pb.NodeStatusRequest]) (*connect.Response[pb.NodeStatus], error) {

@@ -20,8 +20,11 @@ func (a operatorAPI) ListPartners(context.Context, *connect.Request[pb.ListPartn
 
 func (n *Node) partnerStatuses() []*pb.PartnerStatus {
 	var out []*pb.PartnerStatus
+	all := n.nameIndex()
 	for _, p := range n.fed.Partners() {
-		out = append(out, n.partnerStatus(p))
+		s := n.partnerStatus(p)
+		s.Check = n.checkName(all, p.Name, p.ID)
+		out = append(out, s)
 	}
 	return out
 }
@@ -49,9 +52,11 @@ func (n *Node) showPartner(name string) (*pb.PartnerDetails, error) {
 		return nil, err
 	}
 	u := n.mail.Outbox(p.ID).Usage()
+	status := n.partnerStatus(p)
+	status.Check = n.checkName(n.nameIndex(), p.Name, p.ID)
 	return &pb.PartnerDetails{
 		Proposed: proposedTerms(p.Terms, p.Proposed), Offered: proposedTerms(p.Terms, p.Offered), Groups: n.groups.rule(p.ID), Version: p.Version, RejectedUnix: unix(p.Rejected),
-		Status: n.partnerStatus(p), PeerId: p.Peer, Terms: p.Terms.Text(), Effect: effectOf(p),
+		Status: status, PeerId: p.Peer, Terms: p.Terms.Text(), Effect: effectOf(p),
 		SinceUnix: unix(p.Since), ValidFromUnix: unix(p.ValidFrom), Why: p.Why, ChangedUnix: unix(p.Changed),
 		Messages: uint64(u.Messages), Handshakes: uint64(u.Handshakes), Control: uint64(u.Control), EarliestDeadlineUnix: unix(u.Earliest),
 		Attempts: uint64(p.Attempts), LastAttemptUnix: unix(p.LastAttempt),

@@ -37,7 +37,12 @@ func (n *Node) answerRequest(ctx context.Context, m *pb.AnswerRequestRequest) (*
 	switch m.Answer {
 	case "show":
 		r, err := n.fed.Request(m.Name)
-		return requestDetails(r), err
+		if err != nil {
+			return nil, err
+		}
+		d := requestDetails(r)
+		d.Partner.Check, _ = n.mayAccept(ctx, r.Name, r.Organization, true, true)
+		return d, nil
 	case "block":
 		r, err := n.fed.BlockRequest(ctx, m.Name)
 		return requestDetails(r), err
@@ -46,6 +51,13 @@ func (n *Node) answerRequest(ctx context.Context, m *pb.AnswerRequestRequest) (*
 	case "accept":
 		if len(m.Shown) != 32 {
 			return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a request is named by 32 bytes")
+		}
+		r, err := n.fed.Request(m.Name)
+		if err == nil {
+			_, err = n.mayAccept(ctx, r.Name, r.Organization, m.AcceptSimilarName, m.AcceptUnprovedName)
+		}
+		if err != nil {
+			return nil, err
 		}
 		p, err := n.fed.AcceptRequest(ctx, m.Name, [32]byte(m.Shown))
 		if err != nil {
@@ -67,9 +79,10 @@ func requestStatus(r federation.Request) *pb.PartnerStatus {
 
 func (n *Node) requestStatuses() ([]*pb.PartnerStatus, error) {
 	list, err := n.fed.Requests()
-	out := make([]*pb.PartnerStatus, len(list))
+	out, all := make([]*pb.PartnerStatus, len(list)), n.nameIndex()
 	for i, r := range list {
 		out[i] = requestStatus(r)
+		out[i].Check = n.checkName(all, r.Name, r.Organization)
 	}
 	return out, err
 }

@@ -44,7 +44,8 @@ func CheckMemberName(s string) error {
 }
 
 // CheckOrganizationName accepts a DNS-like name: two or more labels of a-z, 0-9
-// and hyphen, 253 characters at most (RFC 1035 §2.3.1, in lower case).
+// and hyphen, 253 characters at most (RFC 1035 §2.3.1, in lower case). Other scripts are
+// written in Punycode (RFC 3492), which is read and must stand (unicodeLabel).
 func CheckOrganizationName(s string) error {
 	if len(s) == 0 || len(s) > 253 {
 		return malformed("an organization name of %d characters: 1 to 253 are allowed", len(s))
@@ -61,6 +62,9 @@ func CheckOrganizationName(s string) error {
 			if !alphanumeric(l[i]) && l[i] != '-' {
 				return malformed("organization name %q: use a-z, 0-9, hyphen and dot", s)
 			}
+		}
+		if _, ok := unicodeLabel(l); !ok {
+			return malformed("organization name %q: the label %q is no Punycode that stands", s, l)
 		}
 	}
 	return nil

@@ -148,7 +148,7 @@ func printStatus(w io.Writer, s *pb.NodeStatus) error {
 		return nil
 	}
 	fmt.Fprintln(w)
-	return table(w, "PARTNER STATE CONTACT WAITING BYTES HEARD NEXT UNTIL ERROR", partnerRows(s.Partners))
+	return table(w, "PARTNER STATE CONTACT WAITING BYTES HEARD NEXT UNTIL TERMS DNS ERROR", partnerRows(s.Partners))
 }
 
 func nodeWait() *cobra.Command {

@@ -29,6 +29,7 @@ func partnerInvite() *cobra.Command {
 	terms := termFlags(c)
 	valid := c.Flags().Duration("valid", 0, "how long the token is good for (default 72h)")
 	term := c.Flags().Duration("term", 0, "how long the agreement stands (default 1 year)")
+	similar := c.Flags().Bool("accept-similar-name", false, "invite under a name that looks like another one that is known here")
 	tokenOnly := c.Flags().Bool("token-only", false, "print the token and nothing else")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		t, err := terms()
@@ -36,7 +37,7 @@ func partnerInvite() *cobra.Command {
 			return err
 		}
 		a, err := operate(c.Context(), *data, operatorClient.InvitePartner, &pb.InvitePartnerRequest{
-			Name: args[0], Contact: t.GetContact(), Terms: t, ValidSeconds: seconds(*valid), AgreementSeconds: seconds(*term)})
+			Name: args[0], Contact: t.GetContact(), Terms: t, ValidSeconds: seconds(*valid), AgreementSeconds: seconds(*term), AcceptSimilarName: *similar})
 		if err != nil {
 			return err
 		}
@@ -57,32 +58,34 @@ func partnerAccept() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "accept [TOKEN|NAME]",
 		Short:   "Accept a proposed agreement, or a partner's proposal to amend one: both nodes sign it",
-		Long:    "Accept a proposed agreement. The token is read from --token-file, the argument, or standard input; the terms are shown before anything is signed.\nWith a partner's NAME: sign the other terms that it proposes (partner show).",
+		Long:    "Accept a proposed agreement. The token is read from --token-file, the argument, or standard input; the terms are shown before anything is signed.\nThe name is looked up in DNS (_entente TXT) and held against those that are known here: one that looks like another, or that DNS says is\nsomebody else's, is refused until you confirm it.\nWith a partner's NAME: sign the other terms that it proposes (partner show).",
 		Example: "  entente partner accept --data globex\n  entente partner accept acme.example --data globex\n  entente partner accept --token-file token --yes --data globex",
 		Args:    optionalArg("TOKEN"),
 	}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	file := c.Flags().String("token-file", "", "file with the token")
 	yes := c.Flags().Bool("yes", false, "sign without asking")
+	similar, unproved := nameFlags(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 1 && *file == "" && wire.CheckOrganizationName(args[0]) == nil {
-			return acceptAmendment(c, *data, args[0], *yes, *asJSON)
+			return acceptAmendment(c, *data, args[0], *yes, *asJSON, named{*similar, *unproved})
 		}
 		token, err := readSecretArgument(c, args, *file, "Token: ")
 		if err != nil {
 			return err
 		}
+		preview, err := operate(c.Context(), *data, operatorClient.AcceptPartner, &pb.AcceptPartnerRequest{Token: token, DryRun: true})
+		if err != nil {
+			return err
+		}
+		printNameCheck(c.ErrOrStderr(), preview.Check)
 		if !*yes {
-			preview, err := operate(c.Context(), *data, operatorClient.AcceptPartner, &pb.AcceptPartnerRequest{Token: token, DryRun: true})
-			if err != nil {
-				return err
-			}
 			fmt.Fprint(c.ErrOrStderr(), preview.Terms)
 			if ok, err := confirm(c, "Sign this agreement?"); err != nil || !ok {
 				return err
 			}
 		}
-		a, err := operate(c.Context(), *data, operatorClient.AcceptPartner, &pb.AcceptPartnerRequest{Token: token})
+		a, err := operate(c.Context(), *data, operatorClient.AcceptPartner, &pb.AcceptPartnerRequest{Token: token, AcceptSimilarName: *similar, AcceptUnprovedName: *unproved})
 		if err != nil {
 			return err
 		}
@@ -111,7 +114,7 @@ func partnerList() *cobra.Command {
 			}
 			return nil
 		}
-		return table(c.OutOrStdout(), "PARTNER STATE CONTACT WAITING BYTES HEARD NEXT UNTIL TERMS ERROR", partnerRows(a.Partners))
+		return table(c.OutOrStdout(), "PARTNER STATE CONTACT WAITING BYTES HEARD NEXT UNTIL TERMS DNS ERROR", partnerRows(a.Partners))
 	}
 	return c
 }
@@ -127,8 +130,8 @@ func partnerRows(partners []*pb.PartnerStatus) [][]string {
 		if amendment == "" {
 			amendment = "-"
 		}
-		rows = append(rows, []string{p.Name, p.State, p.Contact, strconv.FormatUint(p.OutboxCount, 10), bytesText(p.OutboxBytes),
-			when(p.LastContactUnix), when(p.NextAttemptUnix), when(p.ValidUntilUnix), amendment, trouble})
+		rows = append(rows, []string{nameMarks(p.Name, p.Check), p.State, p.Contact, strconv.FormatUint(p.OutboxCount, 10), bytesText(p.OutboxBytes),
+			when(p.LastContactUnix), when(p.NextAttemptUnix), when(p.ValidUntilUnix), amendment, dash(p.GetCheck().GetDns()), trouble})
 	}
 	return rows
 }

@@ -116,9 +116,9 @@ func amendText(p *pb.PartnerDetails, withdraw, decline bool) string {
 }
 
 // acceptAmendment signs the terms that a partner proposes, once they have been shown.
-func acceptAmendment(c *cobra.Command, data, name string, yes, asJSON bool) error {
+func acceptAmendment(c *cobra.Command, data, name string, yes, asJSON bool, confirmed named) error {
 	if r, err := operate(c.Context(), data, operatorClient.AnswerRequest, &pb.AnswerRequestRequest{Name: name, Answer: "show"}); err == nil {
-		return acceptRequest(c, data, r, yes, asJSON)
+		return acceptRequest(c, data, r, yes, asJSON, confirmed)
 	}
 	p, err := operate(c.Context(), data, operatorClient.ShowPartner, &pb.ShowPartnerRequest{Name: name})
 	if err != nil {

@@ -126,6 +126,15 @@ func printPartner(w io.Writer, p *pb.PartnerDetails) error {
 	line := func(k, format string, args ...any) { fmt.Fprintf(&b, "%-14s %s\n", k, fmt.Sprintf(format, args...)) }
 	line("partner", "%s", s.Name)
 	line("organization", "%s", s.OrganizationId)
+	if k := s.Check; k != nil {
+		line("name in DNS", "%s", dnsText(k))
+		for _, x := range k.Similar {
+			line("looks like", "%s%s", x.Name, similarText(x))
+		}
+		if k.Shown != s.Name || len(k.Scripts) > 0 {
+			line("shown as", "%s %s", oneLine(k.Shown, 253), strings.Join(k.Scripts, "+"))
+		}
+	}
 	line("peer", "%s", p.PeerId)
 	line("state", "%s: %s", s.State, p.Effect)
 	if p.ChangedUnix != 0 {

@@ -59,8 +59,12 @@ func partnerBlock() *cobra.Command {
 	return c
 }
 
+// named is what an operator has confirmed of a name.
+type named struct{ similar, unproved bool }
+
 // acceptRequest makes an agreement of a stranger's request, once its terms have been shown.
-func acceptRequest(c *cobra.Command, data string, r *pb.AnswerRequestResponse, yes, asJSON bool) error {
+func acceptRequest(c *cobra.Command, data string, r *pb.AnswerRequestResponse, yes, asJSON bool, name named) error {
+	printNameCheck(c.ErrOrStderr(), r.Partner.Check)
 	fmt.Fprintf(c.ErrOrStderr(), "%s (%s), peer %s, asks since %s for an agreement.\nWho is behind the name, nobody but you has checked.\n%s",
 		r.Partner.Name, r.Partner.OrganizationId, r.PeerId, when(r.AtUnix), r.Terms)
 	if !yes {
@@ -68,7 +72,7 @@ func acceptRequest(c *cobra.Command, data string, r *pb.AnswerRequestResponse, y
 			return err
 		}
 	}
-	a, err := operate(c.Context(), data, operatorClient.AnswerRequest, &pb.AnswerRequestRequest{Name: r.Partner.OrganizationId, Answer: "accept", Shown: r.Hash})
+	a, err := operate(c.Context(), data, operatorClient.AnswerRequest, &pb.AnswerRequestRequest{Name: r.Partner.OrganizationId, Answer: "accept", Shown: r.Hash, AcceptSimilarName: name.similar, AcceptUnprovedName: name.unproved})
 	if err != nil {
 		return err
 	}

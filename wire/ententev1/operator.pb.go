@@ -955,6 +955,7 @@ type PartnerStatus struct {
 	Agreement       string                 `protobuf:"bytes,10,opt,name=agreement,proto3" json:"agreement,omitempty"` // hash of its text
 	ValidUntilUnix  int64                  `protobuf:"varint,11,opt,name=valid_until_unix,json=validUntilUnix,proto3" json:"valid_until_unix,omitempty"`
 	Amendment       string                 `protobuf:"bytes,12,opt,name=amendment,proto3" json:"amendment,omitempty"` // proposed (by us), offered (by the partner), both, or empty
+	Check           *NameCheck             `protobuf:"bytes,30,opt,name=check,proto3" json:"check,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1071,6 +1072,13 @@ func (x *PartnerStatus) GetAmendment() string {
 		return x.Amendment
 	}
 	return ""
+}
+
+func (x *PartnerStatus) GetCheck() *NameCheck {
+	if x != nil {
+		return x.Check
+	}
+	return nil
 }
 
 type AddMemberRequest struct {
@@ -1870,14 +1878,15 @@ func (*RevokeLinkResponse) Descriptor() ([]byte, []int) {
 }
 
 type InvitePartnerRequest struct {
-	state            protoimpl.MessageState `protogen:"open.v1"`
-	Name             string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Contact          string                 `protobuf:"bytes,2,opt,name=contact,proto3" json:"contact,omitempty"`
-	ValidSeconds     int64                  `protobuf:"varint,3,opt,name=valid_seconds,json=validSeconds,proto3" json:"valid_seconds,omitempty"`
-	AgreementSeconds int64                  `protobuf:"varint,4,opt,name=agreement_seconds,json=agreementSeconds,proto3" json:"agreement_seconds,omitempty"`
-	Terms            *TermsChange           `protobuf:"bytes,5,opt,name=terms,proto3" json:"terms,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Contact           string                 `protobuf:"bytes,2,opt,name=contact,proto3" json:"contact,omitempty"`
+	ValidSeconds      int64                  `protobuf:"varint,3,opt,name=valid_seconds,json=validSeconds,proto3" json:"valid_seconds,omitempty"`
+	AgreementSeconds  int64                  `protobuf:"varint,4,opt,name=agreement_seconds,json=agreementSeconds,proto3" json:"agreement_seconds,omitempty"`
+	Terms             *TermsChange           `protobuf:"bytes,5,opt,name=terms,proto3" json:"terms,omitempty"`
+	AcceptSimilarName bool                   `protobuf:"varint,30,opt,name=accept_similar_name,json=acceptSimilarName,proto3" json:"accept_similar_name,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *InvitePartnerRequest) Reset() {
@@ -1945,6 +1954,13 @@ func (x *InvitePartnerRequest) GetTerms() *TermsChange {
 	return nil
 }
 
+func (x *InvitePartnerRequest) GetAcceptSimilarName() bool {
+	if x != nil {
+		return x.AcceptSimilarName
+	}
+	return false
+}
+
 type InvitePartnerResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
@@ -1998,11 +2014,13 @@ func (x *InvitePartnerResponse) GetExpiresUnix() int64 {
 }
 
 type AcceptPartnerRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
-	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Token              string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	DryRun             bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	AcceptSimilarName  bool                   `protobuf:"varint,30,opt,name=accept_similar_name,json=acceptSimilarName,proto3" json:"accept_similar_name,omitempty"`
+	AcceptUnprovedName bool                   `protobuf:"varint,31,opt,name=accept_unproved_name,json=acceptUnprovedName,proto3" json:"accept_unproved_name,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *AcceptPartnerRequest) Reset() {
@@ -2049,12 +2067,27 @@ func (x *AcceptPartnerRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *AcceptPartnerRequest) GetAcceptSimilarName() bool {
+	if x != nil {
+		return x.AcceptSimilarName
+	}
+	return false
+}
+
+func (x *AcceptPartnerRequest) GetAcceptUnprovedName() bool {
+	if x != nil {
+		return x.AcceptUnprovedName
+	}
+	return false
+}
+
 type AcceptPartnerResponse struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Partner        string                 `protobuf:"bytes,1,opt,name=partner,proto3" json:"partner,omitempty"`
 	OrganizationId string                 `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
 	Agreement      string                 `protobuf:"bytes,3,opt,name=agreement,proto3" json:"agreement,omitempty"`
 	Terms          string                 `protobuf:"bytes,4,opt,name=terms,proto3" json:"terms,omitempty"`
+	Check          *NameCheck             `protobuf:"bytes,30,opt,name=check,proto3" json:"check,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2115,6 +2148,13 @@ func (x *AcceptPartnerResponse) GetTerms() string {
 		return x.Terms
 	}
 	return ""
+}
+
+func (x *AcceptPartnerResponse) GetCheck() *NameCheck {
+	if x != nil {
+		return x.Check
+	}
+	return nil
 }
 
 type ListPartnersRequest struct {
@@ -2875,12 +2915,14 @@ func (x *RequestPartnerResponse) GetExpiresUnix() int64 {
 
 // AnswerRequestRequest answers a request that was left here.
 type AnswerRequestRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`     // or the organization's ID
-	Answer        string                 `protobuf:"bytes,2,opt,name=answer,proto3" json:"answer,omitempty"` // show, accept, block, lift
-	Shown         []byte                 `protobuf:"bytes,3,opt,name=shown,proto3" json:"shown,omitempty"`   // accept: the hash that was shown
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`     // or the organization's ID
+	Answer             string                 `protobuf:"bytes,2,opt,name=answer,proto3" json:"answer,omitempty"` // show, accept, block, lift
+	Shown              []byte                 `protobuf:"bytes,3,opt,name=shown,proto3" json:"shown,omitempty"`   // accept: the hash that was shown
+	AcceptSimilarName  bool                   `protobuf:"varint,30,opt,name=accept_similar_name,json=acceptSimilarName,proto3" json:"accept_similar_name,omitempty"`
+	AcceptUnprovedName bool                   `protobuf:"varint,31,opt,name=accept_unproved_name,json=acceptUnprovedName,proto3" json:"accept_unproved_name,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *AnswerRequestRequest) Reset() {
@@ -2932,6 +2974,20 @@ func (x *AnswerRequestRequest) GetShown() []byte {
 		return x.Shown
 	}
 	return nil
+}
+
+func (x *AnswerRequestRequest) GetAcceptSimilarName() bool {
+	if x != nil {
+		return x.AcceptSimilarName
+	}
+	return false
+}
+
+func (x *AnswerRequestRequest) GetAcceptUnprovedName() bool {
+	if x != nil {
+		return x.AcceptUnprovedName
+	}
+	return false
 }
 
 type AnswerRequestResponse struct {
@@ -4335,6 +4391,271 @@ func (x *BlockListDetails) GetEntries() []*Block {
 	return nil
 }
 
+// NameCheck is what speaks for and against an organization's name: docs/protocol.md 1.4, 1.5.
+type NameCheck struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Shown         string                 `protobuf:"bytes,2,opt,name=shown,proto3" json:"shown,omitempty"`                     // as it looks, where its Punycode is shown
+	Dns           string                 `protobuf:"bytes,3,opt,name=dns,proto3" json:"dns,omitempty"`                         // proved, contradicted, none, unknown; empty: not looked up
+	DnsUnix       int64                  `protobuf:"varint,4,opt,name=dns_unix,json=dnsUnix,proto3" json:"dns_unix,omitempty"` // when it was looked up
+	Similar       []*SimilarName         `protobuf:"bytes,5,rep,name=similar,proto3" json:"similar,omitempty"`                 // those that DNS proves first
+	Scripts       []string               `protobuf:"bytes,6,rep,name=scripts,proto3" json:"scripts,omitempty"`                 // of a label with letters of several
+	DnsSays       string                 `protobuf:"bytes,7,opt,name=dns_says,json=dnsSays,proto3" json:"dns_says,omitempty"`  // contradicted: the organization ID that DNS has
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NameCheck) Reset() {
+	*x = NameCheck{}
+	mi := &file_entente_v1_operator_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NameCheck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NameCheck) ProtoMessage() {}
+
+func (x *NameCheck) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NameCheck.ProtoReflect.Descriptor instead.
+func (*NameCheck) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *NameCheck) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NameCheck) GetShown() string {
+	if x != nil {
+		return x.Shown
+	}
+	return ""
+}
+
+func (x *NameCheck) GetDns() string {
+	if x != nil {
+		return x.Dns
+	}
+	return ""
+}
+
+func (x *NameCheck) GetDnsUnix() int64 {
+	if x != nil {
+		return x.DnsUnix
+	}
+	return 0
+}
+
+func (x *NameCheck) GetSimilar() []*SimilarName {
+	if x != nil {
+		return x.Similar
+	}
+	return nil
+}
+
+func (x *NameCheck) GetScripts() []string {
+	if x != nil {
+		return x.Scripts
+	}
+	return nil
+}
+
+func (x *NameCheck) GetDnsSays() string {
+	if x != nil {
+		return x.DnsSays
+	}
+	return ""
+}
+
+type SimilarName struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	OrganizationId string                 `protobuf:"bytes,2,opt,name=organization_id,json=organizationId,proto3" json:"organization_id,omitempty"`
+	Who            string                 `protobuf:"bytes,3,opt,name=who,proto3" json:"who,omitempty"` // this organization, partner, former name, request
+	Now            string                 `protobuf:"bytes,4,opt,name=now,proto3" json:"now,omitempty"` // former name: what it is called now
+	Dns            string                 `protobuf:"bytes,5,opt,name=dns,proto3" json:"dns,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *SimilarName) Reset() {
+	*x = SimilarName{}
+	mi := &file_entente_v1_operator_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SimilarName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SimilarName) ProtoMessage() {}
+
+func (x *SimilarName) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SimilarName.ProtoReflect.Descriptor instead.
+func (*SimilarName) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *SimilarName) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SimilarName) GetOrganizationId() string {
+	if x != nil {
+		return x.OrganizationId
+	}
+	return ""
+}
+
+func (x *SimilarName) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+func (x *SimilarName) GetNow() string {
+	if x != nil {
+		return x.Now
+	}
+	return ""
+}
+
+func (x *SimilarName) GetDns() string {
+	if x != nil {
+		return x.Dns
+	}
+	return ""
+}
+
+type OrganizationDNSRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrganizationDNSRequest) Reset() {
+	*x = OrganizationDNSRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrganizationDNSRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrganizationDNSRequest) ProtoMessage() {}
+
+func (x *OrganizationDNSRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrganizationDNSRequest.ProtoReflect.Descriptor instead.
+func (*OrganizationDNSRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{69}
+}
+
+type OrganizationDNSResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`   // of the record: _entente.acme.example
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`   // of the record
+	Check         *NameCheck             `protobuf:"bytes,3,opt,name=check,proto3" json:"check,omitempty"` // what is there now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrganizationDNSResponse) Reset() {
+	*x = OrganizationDNSResponse{}
+	mi := &file_entente_v1_operator_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrganizationDNSResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrganizationDNSResponse) ProtoMessage() {}
+
+func (x *OrganizationDNSResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrganizationDNSResponse.ProtoReflect.Descriptor instead.
+func (*OrganizationDNSResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *OrganizationDNSResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OrganizationDNSResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *OrganizationDNSResponse) GetCheck() *NameCheck {
+	if x != nil {
+		return x.Check
+	}
+	return nil
+}
+
 var File_entente_v1_operator_proto protoreflect.FileDescriptor
 
 const file_entente_v1_operator_proto_rawDesc = "" +
@@ -4421,7 +4742,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x05count\x18\x03 \x01(\x04R\x05count\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x124\n" +
 	"\x16earliest_deadline_unix\x18\x05 \x01(\x03R\x14earliestDeadlineUnix\x12)\n" +
-	"\x10acknowledged_lsn\x18\x06 \x01(\x04R\x0facknowledgedLsn\"\x9f\x03\n" +
+	"\x10acknowledged_lsn\x18\x06 \x01(\x04R\x0facknowledgedLsn\"\xcc\x03\n" +
 	"\rPartnerStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x0forganization_id\x18\x02 \x01(\tR\x0eorganizationId\x12\x18\n" +
@@ -4436,7 +4757,8 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\tagreement\x18\n" +
 	" \x01(\tR\tagreement\x12(\n" +
 	"\x10valid_until_unix\x18\v \x01(\x03R\x0evalidUntilUnix\x12\x1c\n" +
-	"\tamendment\x18\f \x01(\tR\tamendment\"K\n" +
+	"\tamendment\x18\f \x01(\tR\tamendment\x12+\n" +
+	"\x05check\x18\x1e \x01(\v2\x15.entente.v1.NameCheckR\x05check\"K\n" +
 	"\x10AddMemberRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
 	"\rvalid_seconds\x18\x02 \x01(\x03R\fvalidSeconds\"}\n" +
@@ -4485,24 +4807,28 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x05links\x18\x01 \x03(\v2\x16.entente.v1.LinkStatusR\x05links\",\n" +
 	"\x11RevokeLinkRequest\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\"\x14\n" +
-	"\x12RevokeLinkResponse\"\xc5\x01\n" +
+	"\x12RevokeLinkResponse\"\xf5\x01\n" +
 	"\x14InvitePartnerRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontact\x18\x02 \x01(\tR\acontact\x12#\n" +
 	"\rvalid_seconds\x18\x03 \x01(\x03R\fvalidSeconds\x12+\n" +
 	"\x11agreement_seconds\x18\x04 \x01(\x03R\x10agreementSeconds\x12-\n" +
-	"\x05terms\x18\x05 \x01(\v2\x17.entente.v1.TermsChangeR\x05terms\"P\n" +
+	"\x05terms\x18\x05 \x01(\v2\x17.entente.v1.TermsChangeR\x05terms\x12.\n" +
+	"\x13accept_similar_name\x18\x1e \x01(\bR\x11acceptSimilarName\"P\n" +
 	"\x15InvitePartnerResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12!\n" +
-	"\fexpires_unix\x18\x02 \x01(\x03R\vexpiresUnix\"E\n" +
+	"\fexpires_unix\x18\x02 \x01(\x03R\vexpiresUnix\"\xa7\x01\n" +
 	"\x14AcceptPartnerRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x17\n" +
-	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"\x8e\x01\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12.\n" +
+	"\x13accept_similar_name\x18\x1e \x01(\bR\x11acceptSimilarName\x120\n" +
+	"\x14accept_unproved_name\x18\x1f \x01(\bR\x12acceptUnprovedName\"\xbb\x01\n" +
 	"\x15AcceptPartnerResponse\x12\x18\n" +
 	"\apartner\x18\x01 \x01(\tR\apartner\x12'\n" +
 	"\x0forganization_id\x18\x02 \x01(\tR\x0eorganizationId\x12\x1c\n" +
 	"\tagreement\x18\x03 \x01(\tR\tagreement\x12\x14\n" +
-	"\x05terms\x18\x04 \x01(\tR\x05terms\"\x15\n" +
+	"\x05terms\x18\x04 \x01(\tR\x05terms\x12+\n" +
+	"\x05check\x18\x1e \x01(\v2\x15.entente.v1.NameCheckR\x05check\"\x15\n" +
 	"\x13ListPartnersRequest\"M\n" +
 	"\x14ListPartnersResponse\x125\n" +
 	"\bpartners\x18\x01 \x03(\v2\x19.entente.v1.PartnerStatusR\bpartners\"(\n" +
@@ -4583,11 +4909,13 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12-\n" +
 	"\x05terms\x18\x03 \x01(\v2\x17.entente.v1.TermsChangeR\x05terms\";\n" +
 	"\x16RequestPartnerResponse\x12!\n" +
-	"\fexpires_unix\x18\x01 \x01(\x03R\vexpiresUnix\"X\n" +
+	"\fexpires_unix\x18\x01 \x01(\x03R\vexpiresUnix\"\xba\x01\n" +
 	"\x14AnswerRequestRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06answer\x18\x02 \x01(\tR\x06answer\x12\x14\n" +
-	"\x05shown\x18\x03 \x01(\fR\x05shown\"\xa8\x01\n" +
+	"\x05shown\x18\x03 \x01(\fR\x05shown\x12.\n" +
+	"\x13accept_similar_name\x18\x1e \x01(\bR\x11acceptSimilarName\x120\n" +
+	"\x14accept_unproved_name\x18\x1f \x01(\bR\x12acceptUnprovedName\"\xa8\x01\n" +
 	"\x15AnswerRequestResponse\x123\n" +
 	"\apartner\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\apartner\x12\x14\n" +
 	"\x05terms\x18\x02 \x01(\tR\x05terms\x12\x17\n" +
@@ -4686,7 +5014,26 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x06status\x18\x01 \x01(\v2\x1b.entente.v1.BlockListStatusR\x06status\x12\x12\n" +
 	"\x04note\x18\x02 \x01(\tR\x04note\x12\x14\n" +
 	"\x05other\x18\x03 \x01(\tR\x05other\x12+\n" +
-	"\aentries\x18\x04 \x03(\v2\x11.entente.v1.BlockR\aentries2\xf0\x15\n" +
+	"\aentries\x18\x04 \x03(\v2\x11.entente.v1.BlockR\aentries\"\xca\x01\n" +
+	"\tNameCheck\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05shown\x18\x02 \x01(\tR\x05shown\x12\x10\n" +
+	"\x03dns\x18\x03 \x01(\tR\x03dns\x12\x19\n" +
+	"\bdns_unix\x18\x04 \x01(\x03R\adnsUnix\x121\n" +
+	"\asimilar\x18\x05 \x03(\v2\x17.entente.v1.SimilarNameR\asimilar\x12\x18\n" +
+	"\ascripts\x18\x06 \x03(\tR\ascripts\x12\x19\n" +
+	"\bdns_says\x18\a \x01(\tR\adnsSays\"\x80\x01\n" +
+	"\vSimilarName\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
+	"\x0forganization_id\x18\x02 \x01(\tR\x0eorganizationId\x12\x10\n" +
+	"\x03who\x18\x03 \x01(\tR\x03who\x12\x10\n" +
+	"\x03now\x18\x04 \x01(\tR\x03now\x12\x10\n" +
+	"\x03dns\x18\x05 \x01(\tR\x03dns\"\x18\n" +
+	"\x16OrganizationDNSRequest\"n\n" +
+	"\x17OrganizationDNSResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12+\n" +
+	"\x05check\x18\x03 \x01(\v2\x15.entente.v1.NameCheckR\x05check2\xcc\x16\n" +
 	"\x0fOperatorService\x12?\n" +
 	"\x06Status\x12\x1d.entente.v1.NodeStatusRequest\x1a\x16.entente.v1.NodeStatus\x12H\n" +
 	"\tAddMember\x12\x1c.entente.v1.AddMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12N\n" +
@@ -4724,7 +5071,8 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"ListBlocks\x12\x1d.entente.v1.ListBlocksRequest\x1a\x1e.entente.v1.ListBlocksResponse\x12U\n" +
 	"\x10PublishBlockList\x12#.entente.v1.PublishBlockListRequest\x1a\x1c.entente.v1.BlockListDetails\x12Y\n" +
-	"\x12SubscribeBlockList\x12%.entente.v1.SubscribeBlockListRequest\x1a\x1c.entente.v1.BlockListDetails\x12W\n" +
+	"\x12SubscribeBlockList\x12%.entente.v1.SubscribeBlockListRequest\x1a\x1c.entente.v1.BlockListDetails\x12Z\n" +
+	"\x0fOrganizationDNS\x12\".entente.v1.OrganizationDNSRequest\x1a#.entente.v1.OrganizationDNSResponse\x12W\n" +
 	"\x0eListBlockLists\x12!.entente.v1.ListBlockListsRequest\x1a\".entente.v1.ListBlockListsResponse\x12O\n" +
 	"\rShowBlockList\x12 .entente.v1.ShowBlockListRequest\x1a\x1c.entente.v1.BlockListDetailsB8Z6github.com/entente-im/entente/wire/ententev1;ententev1b\x06proto3"
 
@@ -4740,7 +5088,7 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
 var file_entente_v1_operator_proto_goTypes = []any{
 	(*PartnerLog)(nil),                // 0: entente.v1.PartnerLog
 	(*ListLogsRequest)(nil),           // 1: entente.v1.ListLogsRequest
@@ -4809,109 +5157,119 @@ var file_entente_v1_operator_proto_goTypes = []any{
 	(*ListBlockListsResponse)(nil),    // 64: entente.v1.ListBlockListsResponse
 	(*ShowBlockListRequest)(nil),      // 65: entente.v1.ShowBlockListRequest
 	(*BlockListDetails)(nil),          // 66: entente.v1.BlockListDetails
-	(*MemberChain)(nil),               // 67: entente.v1.MemberChain
-	(*Currency)(nil),                  // 68: entente.v1.Currency
-	(*Fork)(nil),                      // 69: entente.v1.Fork
+	(*NameCheck)(nil),                 // 67: entente.v1.NameCheck
+	(*SimilarName)(nil),               // 68: entente.v1.SimilarName
+	(*OrganizationDNSRequest)(nil),    // 69: entente.v1.OrganizationDNSRequest
+	(*OrganizationDNSResponse)(nil),   // 70: entente.v1.OrganizationDNSResponse
+	(*MemberChain)(nil),               // 71: entente.v1.MemberChain
+	(*Currency)(nil),                  // 72: entente.v1.Currency
+	(*Fork)(nil),                      // 73: entente.v1.Fork
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.ListLogsResponse.logs:type_name -> entente.v1.PartnerLog
-	67, // 1: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
-	68, // 2: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
+	71, // 1: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
+	72, // 2: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
 	12, // 3: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
 	13, // 4: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
-	17, // 5: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
-	20, // 6: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
-	25, // 7: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
-	37, // 8: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
-	13, // 9: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
-	13, // 10: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
-	40, // 11: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
-	40, // 12: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
-	37, // 13: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
-	37, // 14: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
-	13, // 15: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
-	46, // 16: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
-	13, // 17: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
-	56, // 18: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
-	57, // 19: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
-	63, // 20: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
-	63, // 21: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
-	56, // 22: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
-	10, // 23: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
-	14, // 24: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
-	16, // 25: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
-	19, // 26: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
-	22, // 27: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
-	24, // 28: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
-	27, // 29: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
-	29, // 30: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
-	31, // 31: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
-	33, // 32: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
-	35, // 33: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
-	53, // 34: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
-	53, // 35: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
-	53, // 36: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	53, // 37: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
-	41, // 38: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
-	43, // 39: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
-	51, // 40: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
-	45, // 41: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
-	47, // 42: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
-	49, // 43: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
-	38, // 44: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
-	39, // 45: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
-	53, // 46: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
-	4,  // 47: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
-	6,  // 48: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
-	8,  // 49: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
-	1,  // 50: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
-	3,  // 51: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
-	55, // 52: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
-	58, // 53: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
-	60, // 54: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
-	61, // 55: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
-	62, // 56: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
-	65, // 57: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
-	11, // 58: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	15, // 59: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	18, // 60: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	21, // 61: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	23, // 62: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	26, // 63: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	28, // 64: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	30, // 65: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	32, // 66: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	34, // 67: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	36, // 68: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	54, // 69: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	54, // 70: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	54, // 71: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	54, // 72: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
-	42, // 73: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
-	44, // 74: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
-	52, // 75: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
-	46, // 76: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
-	48, // 77: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
-	50, // 78: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
-	36, // 79: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
-	36, // 80: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
-	54, // 81: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
-	5,  // 82: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	7,  // 83: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	9,  // 84: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	2,  // 85: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
-	69, // 86: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
-	56, // 87: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
-	59, // 88: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
-	66, // 89: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
-	66, // 90: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
-	64, // 91: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
-	66, // 92: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
-	58, // [58:93] is the sub-list for method output_type
-	23, // [23:58] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	67, // 5: entente.v1.PartnerStatus.check:type_name -> entente.v1.NameCheck
+	17, // 6: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
+	20, // 7: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
+	25, // 8: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
+	37, // 9: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
+	67, // 10: entente.v1.AcceptPartnerResponse.check:type_name -> entente.v1.NameCheck
+	13, // 11: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
+	13, // 12: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
+	40, // 13: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
+	40, // 14: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
+	37, // 15: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	37, // 16: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	13, // 17: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
+	46, // 18: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
+	13, // 19: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
+	56, // 20: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
+	57, // 21: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
+	63, // 22: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
+	63, // 23: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
+	56, // 24: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
+	68, // 25: entente.v1.NameCheck.similar:type_name -> entente.v1.SimilarName
+	67, // 26: entente.v1.OrganizationDNSResponse.check:type_name -> entente.v1.NameCheck
+	10, // 27: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
+	14, // 28: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
+	16, // 29: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
+	19, // 30: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
+	22, // 31: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
+	24, // 32: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
+	27, // 33: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
+	29, // 34: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
+	31, // 35: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
+	33, // 36: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
+	35, // 37: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
+	53, // 38: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	53, // 39: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	53, // 40: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	53, // 41: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
+	41, // 42: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
+	43, // 43: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
+	51, // 44: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
+	45, // 45: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
+	47, // 46: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
+	49, // 47: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
+	38, // 48: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
+	39, // 49: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
+	53, // 50: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
+	4,  // 51: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	6,  // 52: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	8,  // 53: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	1,  // 54: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
+	3,  // 55: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
+	55, // 56: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
+	58, // 57: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
+	60, // 58: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
+	61, // 59: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
+	69, // 60: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
+	62, // 61: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
+	65, // 62: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
+	11, // 63: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	15, // 64: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	18, // 65: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	21, // 66: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	23, // 67: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	26, // 68: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	28, // 69: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	30, // 70: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	32, // 71: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	34, // 72: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	36, // 73: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	54, // 74: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	54, // 75: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	54, // 76: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	54, // 77: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	42, // 78: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
+	44, // 79: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
+	52, // 80: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
+	46, // 81: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
+	48, // 82: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
+	50, // 83: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
+	36, // 84: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
+	36, // 85: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
+	54, // 86: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	5,  // 87: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	7,  // 88: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	9,  // 89: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	2,  // 90: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
+	73, // 91: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
+	56, // 92: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
+	59, // 93: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
+	66, // 94: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
+	66, // 95: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
+	70, // 96: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
+	64, // 97: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
+	66, // 98: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
+	63, // [63:99] is the sub-list for method output_type
+	27, // [27:63] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_operator_proto_init() }
@@ -4927,7 +5285,7 @@ func file_entente_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   67,
+			NumMessages:   71,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -133,6 +133,9 @@ const (
 	// OperatorServiceSubscribeBlockListProcedure is the fully-qualified name of the OperatorService's
 	// SubscribeBlockList RPC.
 	OperatorServiceSubscribeBlockListProcedure = "/entente.v1.OperatorService/SubscribeBlockList"
+	// OperatorServiceOrganizationDNSProcedure is the fully-qualified name of the OperatorService's
+	// OrganizationDNS RPC.
+	OperatorServiceOrganizationDNSProcedure = "/entente.v1.OperatorService/OrganizationDNS"
 	// OperatorServiceListBlockListsProcedure is the fully-qualified name of the OperatorService's
 	// ListBlockLists RPC.
 	OperatorServiceListBlockListsProcedure = "/entente.v1.OperatorService/ListBlockLists"
@@ -176,6 +179,7 @@ type OperatorServiceClient interface {
 	ListBlocks(context.Context, *connect.Request[ententev1.ListBlocksRequest]) (*connect.Response[ententev1.ListBlocksResponse], error)
 	PublishBlockList(context.Context, *connect.Request[ententev1.PublishBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error)
 	SubscribeBlockList(context.Context, *connect.Request[ententev1.SubscribeBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error)
+	OrganizationDNS(context.Context, *connect.Request[ententev1.OrganizationDNSRequest]) (*connect.Response[ententev1.OrganizationDNSResponse], error)
 	ListBlockLists(context.Context, *connect.Request[ententev1.ListBlockListsRequest]) (*connect.Response[ententev1.ListBlockListsResponse], error)
 	ShowBlockList(context.Context, *connect.Request[ententev1.ShowBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error)
 }
@@ -389,6 +393,12 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("SubscribeBlockList")),
 			connect.WithClientOptions(opts...),
 		),
+		organizationDNS: connect.NewClient[ententev1.OrganizationDNSRequest, ententev1.OrganizationDNSResponse](
+			httpClient,
+			baseURL+OperatorServiceOrganizationDNSProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("OrganizationDNS")),
+			connect.WithClientOptions(opts...),
+		),
 		listBlockLists: connect.NewClient[ententev1.ListBlockListsRequest, ententev1.ListBlockListsResponse](
 			httpClient,
 			baseURL+OperatorServiceListBlockListsProcedure,
@@ -439,6 +449,7 @@ type operatorServiceClient struct {
 	listBlocks         *connect.Client[ententev1.ListBlocksRequest, ententev1.ListBlocksResponse]
 	publishBlockList   *connect.Client[ententev1.PublishBlockListRequest, ententev1.BlockListDetails]
 	subscribeBlockList *connect.Client[ententev1.SubscribeBlockListRequest, ententev1.BlockListDetails]
+	organizationDNS    *connect.Client[ententev1.OrganizationDNSRequest, ententev1.OrganizationDNSResponse]
 	listBlockLists     *connect.Client[ententev1.ListBlockListsRequest, ententev1.ListBlockListsResponse]
 	showBlockList      *connect.Client[ententev1.ShowBlockListRequest, ententev1.BlockListDetails]
 }
@@ -608,6 +619,11 @@ func (c *operatorServiceClient) SubscribeBlockList(ctx context.Context, req *con
 	return c.subscribeBlockList.CallUnary(ctx, req)
 }
 
+// OrganizationDNS calls entente.v1.OperatorService.OrganizationDNS.
+func (c *operatorServiceClient) OrganizationDNS(ctx context.Context, req *connect.Request[ententev1.OrganizationDNSRequest]) (*connect.Response[ententev1.OrganizationDNSResponse], error) {
+	return c.organizationDNS.CallUnary(ctx, req)
+}
+
 // ListBlockLists calls entente.v1.OperatorService.ListBlockLists.
 func (c *operatorServiceClient) ListBlockLists(ctx context.Context, req *connect.Request[ententev1.ListBlockListsRequest]) (*connect.Response[ententev1.ListBlockListsResponse], error) {
 	return c.listBlockLists.CallUnary(ctx, req)
@@ -653,6 +669,7 @@ type OperatorServiceHandler interface {
 	ListBlocks(context.Context, *connect.Request[ententev1.ListBlocksRequest]) (*connect.Response[ententev1.ListBlocksResponse], error)
 	PublishBlockList(context.Context, *connect.Request[ententev1.PublishBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error)
 	SubscribeBlockList(context.Context, *connect.Request[ententev1.SubscribeBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error)
+	OrganizationDNS(context.Context, *connect.Request[ententev1.OrganizationDNSRequest]) (*connect.Response[ententev1.OrganizationDNSResponse], error)
 	ListBlockLists(context.Context, *connect.Request[ententev1.ListBlockListsRequest]) (*connect.Response[ententev1.ListBlockListsResponse], error)
 	ShowBlockList(context.Context, *connect.Request[ententev1.ShowBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error)
 }
@@ -862,6 +879,12 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("SubscribeBlockList")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceOrganizationDNSHandler := connect.NewUnaryHandler(
+		OperatorServiceOrganizationDNSProcedure,
+		svc.OrganizationDNS,
+		connect.WithSchema(operatorServiceMethods.ByName("OrganizationDNS")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceListBlockListsHandler := connect.NewUnaryHandler(
 		OperatorServiceListBlockListsProcedure,
 		svc.ListBlockLists,
@@ -942,6 +965,8 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServicePublishBlockListHandler.ServeHTTP(w, r)
 		case OperatorServiceSubscribeBlockListProcedure:
 			operatorServiceSubscribeBlockListHandler.ServeHTTP(w, r)
+		case OperatorServiceOrganizationDNSProcedure:
+			operatorServiceOrganizationDNSHandler.ServeHTTP(w, r)
 		case OperatorServiceListBlockListsProcedure:
 			operatorServiceListBlockListsHandler.ServeHTTP(w, r)
 		case OperatorServiceShowBlockListProcedure:
@@ -1085,6 +1110,10 @@ func (UnimplementedOperatorServiceHandler) PublishBlockList(context.Context, *co
 
 func (UnimplementedOperatorServiceHandler) SubscribeBlockList(context.Context, *connect.Request[ententev1.SubscribeBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.SubscribeBlockList is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) OrganizationDNS(context.Context, *connect.Request[ententev1.OrganizationDNSRequest]) (*connect.Response[ententev1.OrganizationDNSResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.OrganizationDNS is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) ListBlockLists(context.Context, *connect.Request[ententev1.ListBlockListsRequest]) (*connect.Response[ententev1.ListBlockListsResponse], error) {

@@ -1,0 +1,128 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"connectrpc.com/connect"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// named is a name that is known here, and whose.
+type named struct {
+	name, now, who string
+	id             wire.OrganizationID
+}
+
+// names lists all names that are known here: ours, partners' (also of agreements that have
+// ended), those that either had before, and of organizations that ask.
+func (n *Node) names() (out []named) {
+	add := func(id wire.OrganizationID, who string, all []string) {
+		for i, name := range all {
+			x := named{name: name, who: who, id: id}
+			if i < len(all)-1 {
+				x.who, x.now = "former name", all[len(all)-1]
+			}
+			out = append(out, x)
+		}
+	}
+	add(n.org.ID, "this organization", n.org.Names())
+	for _, p := range n.fed.Partners() {
+		all := []string{p.Name}
+		if o, err := n.fed.Organization(p.ID); err == nil {
+			all = o.Names()
+		}
+		add(p.ID, "partner", all)
+	}
+	if requests, err := n.fed.Requests(); err == nil {
+		for _, r := range requests {
+			add(r.Organization, "request", []string{r.Name})
+		}
+	}
+	return out
+}
+
+// nameIndex is the names that are known here by what they look like.
+type nameIndex map[string][]named
+
+func (n *Node) nameIndex() nameIndex {
+	out := make(nameIndex)
+	for _, x := range n.names() {
+		skeleton := wire.Skeleton(x.name)
+		out[skeleton] = append(out[skeleton], x)
+	}
+	return out
+}
+
+// similar lists the names of others that look like one: those that DNS proves first.
+func (n *Node) similar(all nameIndex, name string, id wire.OrganizationID) (out []*pb.SimilarName) {
+	for _, x := range all[wire.Skeleton(name)] {
+		if x.id != id {
+			out = append(out, &pb.SimilarName{Name: x.name, OrganizationId: x.id.String(), Who: x.who, Now: x.now, Dns: string(n.proofs.known(x.id, x.name).Grade)})
+		}
+	}
+	proved := func(s *pb.SimilarName) int {
+		if s.Dns == string(dnsProved) {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(out, func(a, b *pb.SimilarName) int {
+		return cmp.Or(proved(a)-proved(b), strings.Compare(a.Name, b.Name))
+	})
+	return out
+}
+
+// checkName says what speaks for and against a name, by what is known.
+func (n *Node) checkName(all nameIndex, name string, id wire.OrganizationID) *pb.NameCheck {
+	proof := n.proofs.known(id, name)
+	out := &pb.NameCheck{Name: name, Shown: wire.DisplayName(name), Dns: string(proof.Grade), DnsUnix: unix(proof.At), DnsSays: proof.Says, Similar: n.similar(all, name, id)}
+	_, out.Scripts = wire.MixedScripts(name)
+	return out
+}
+
+// mayAccept looks a name up in DNS, and refuses an agreement under a name that looks like
+// another one here, or that DNS says is somebody else's, until the operator has confirmed it.
+// A proof by DNS confirms no similar name: who owns a name that looks like another one can
+// prove it. An agreement with the organization that there is, or was, is asked about no more.
+func (n *Node) mayAccept(ctx context.Context, name string, id wire.OrganizationID, similar, unproved bool) (*pb.NameCheck, error) {
+	n.lookUp(ctx, id, name)
+	check := n.checkName(n.nameIndex(), name, id)
+	switch {
+	case check.Dns == string(dnsContradicted) && !unproved:
+		return check, wire.Refuse(pb.Code_CODE_FORBIDDEN, "DNS says that %s is another organization: ask them, then --accept-unproved-name", name)
+	case len(check.Similar) > 0 && !similar:
+		return check, wire.Refuse(pb.Code_CODE_NAME_TAKEN, "%s looks like %s (%s): if it is another one, --accept-similar-name", name, check.Similar[0].Name, check.Similar[0].Who)
+	case len(check.Scripts) > 0 && !similar:
+		return check, wire.Refuse(pb.Code_CODE_NAME_TAKEN, "%s has letters of several scripts (%s): if it is meant so, --accept-similar-name", name, strings.Join(check.Scripts, ", "))
+	}
+	return check, nil
+}
+
+func (a operatorAPI) OrganizationDNS(ctx context.Context, _ *connect.Request[pb.OrganizationDNSRequest]) (*connect.Response[pb.OrganizationDNSResponse], error) {
+	n := a.n
+	name := n.org.Manifest.Name
+	n.lookUp(ctx, n.org.ID, name)
+	return answer(&pb.OrganizationDNSResponse{Name: dnsLabel + name, Text: dnsRecord(n.org.ID), Check: n.checkName(n.nameIndex(), name, n.org.ID)}, nil)
+}
+
+// dnsRecord is the text that an organization publishes.
+func dnsRecord(id wire.OrganizationID) string { return fmt.Sprintf("entente=1; org=%s", id) }
+
+// mayInvite refuses to invite under a name that looks like another one here, until the
+// operator has confirmed it: whoever accepts has that name, and its ID is not known yet.
+func (n *Node) mayInvite(name string, similar bool) error {
+	if similar {
+		return nil
+	}
+	for _, x := range n.nameIndex()[wire.Skeleton(name)] {
+		if x.name != name {
+			return wire.Refuse(pb.Code_CODE_NAME_TAKEN, "%s looks like %s (%s): if it is another one, --accept-similar-name", name, x.name, x.who)
+		}
+	}
+	return nil
+}
