@@ -27,7 +27,34 @@ func (f *Federation) Query(ctx context.Context, id wire.OrganizationID, q *pb.Qu
 	if _, err := f.Takes(id, f.clock.Now()); err != nil {
 		return nil, err
 	}
-	answer, err := f.ask(ctx, p, q)
+	return f.counted(f.ask(ctx, p, q))
+}
+
+// Recall is Query for what a partner holds of this organization itself. It is asked
+// whatever this node thinks of the agreement: one that was set back, or whose clock was,
+// thinks wrongly, and has the more to ask (docs/protocol.md 2.14).
+func (f *Federation) Recall(ctx context.Context, id wire.OrganizationID, q *pb.QueryRequest) (*pb.QueryResponse, error) {
+	p := f.find(id)
+	if p == nil {
+		return nil, wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "")
+	}
+	return f.counted(f.ask(ctx, p, q))
+}
+
+// recalls reports whether a question is about the asker's own log.
+func recalls(q *pb.QueryRequest, from wire.OrganizationID) bool {
+	switch q := q.Query.(type) {
+	case *pb.QueryRequest_Head:
+		return string(q.Head.GetOrganization()) == string(from[:])
+	case *pb.QueryRequest_Leaves:
+		return string(q.Leaves.GetOrganization()) == string(from[:])
+	case *pb.QueryRequest_Revocations:
+		return true
+	}
+	return false
+}
+
+func (f *Federation) counted(answer *pb.QueryResponse, err error) (*pb.QueryResponse, error) {
 	f.metrics.queries.WithLabelValues("out", wire.CodeName(wire.StatusOf(err).Code)).Inc()
 	return answer, err
 }
@@ -113,7 +140,7 @@ func (f *Federation) answer(ctx context.Context, s network.Stream, q *pb.QueryRe
 	if amend, ok := q.Query.(*pb.QueryRequest_Amend); ok && (refusal == nil || p.amendable(now)) {
 		return f.amendAnswer(ctx, p, amend.Amend)
 	}
-	if refusal != nil {
+	if refusal != nil && !recalls(q, p.id) {
 		return nil, refusal
 	}
 	if told, ok := q.Query.(*pb.QueryRequest_Told); ok {

@@ -107,7 +107,7 @@ func (n *Node) checkOwn(ctx context.Context, id wire.OrganizationID) error {
 func (n *Node) ownAt(ctx context.Context, id wire.OrganizationID) (*identity.Checkpoint, error) {
 	ctx, cancel := context.WithTimeout(ctx, askOwnTime)
 	defer cancel()
-	a, err := n.ask(ctx, id, &pb.QueryRequest{Query: &pb.QueryRequest_Head{Head: &pb.HeadQuery{Organization: n.org.ID[:]}}})
+	a, err := n.recall(ctx, id, &pb.QueryRequest{Query: &pb.QueryRequest_Head{Head: &pb.HeadQuery{Organization: n.org.ID[:]}}})
 	if err != nil || a.GetHead().GetCheckpoint() == "" {
 		return nil, err
 	}

@@ -103,6 +103,10 @@ func (n *Node) takeCosigned(ctx context.Context, from wire.OrganizationID, q *pb
 		return err
 	}
 	n.heads.note = merged
+	select {
+	case n.replicas.kick <- struct{}{}: // it may be told now
+	default:
+	}
 	return nil
 }
 

@@ -158,15 +158,25 @@ func (n *Node) believes(id wire.OrganizationID, q *pb.QueryRequest) error {
 	return err
 }
 
-// tellOwn tells the network of our own head, if there is one to show.
-func (n *Node) tellOwn() {
+// tellOwn tells the network of our own head, and reports whether it did: once a partner has
+// cosigned it, for then somebody has its leaves. A head that many have heard of and whose
+// leaves are lost with this node's disk could never be continued.
+func (n *Node) tellOwn() bool {
 	head, err := n.ownHead()
-	if err == nil && head != nil {
+	if err == nil && head == nil {
+		return false
+	}
+	if err == nil {
+		got, _ := identity.Cosignatures(head.Note, n.cosigners())
+		if len(got) == 0 {
+			return false
+		}
 		err = n.fed.TellHead(head)
 	}
 	if err != nil && wire.StatusOf(err).Code != pb.Code_CODE_RECOVERING {
 		n.log.Warn("our directory's head is not told", "error", err)
 	}
+	return err == nil
 }
 
 // tellCopies tells the network, after a start, of the heads that this node holds of partners'

@@ -97,6 +97,7 @@ func TestASplitViewIsProvedToAllWhoCompareHeads(t *testing.T) {
 			}
 			hidden := c.isShown(evil, leaves)
 			evil.client("bob")
+			b.follows(evil) // before the liar hears what is said of it, and falls silent
 			must(t, c.fed.TellHead(hidden))
 			for _, s := range []*site{b, c} {
 				eventually(t, "the fork is proved", func() bool {

@@ -150,7 +150,7 @@ func (n *Node) revokeAgain(ctx context.Context) error {
 func (n *Node) revokeAgainFrom(ctx context.Context, id wire.OrganizationID) (count int, err error) {
 	var after []byte
 	for range maxKeptRevocations/revocationPage + 1 {
-		a, err := n.ask(ctx, id, &pb.QueryRequest{Query: &pb.QueryRequest_Revocations{Revocations: &pb.RevocationsQuery{After: after}}})
+		a, err := n.recall(ctx, id, &pb.QueryRequest{Query: &pb.QueryRequest_Revocations{Revocations: &pb.RevocationsQuery{After: after}}})
 		if err != nil {
 			return count, err
 		}

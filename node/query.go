@@ -295,6 +295,15 @@ func (n *Node) ask(ctx context.Context, to wire.OrganizationID, q *pb.QueryReque
 	return a, wire.Err(a.Status)
 }
 
+// recall asks a partner for what it holds of us.
+func (n *Node) recall(ctx context.Context, from wire.OrganizationID, q *pb.QueryRequest) (*pb.QueryResponse, error) {
+	a, err := n.fed.Recall(ctx, from, q)
+	if err != nil {
+		return nil, err
+	}
+	return a, wire.Err(a.Status)
+}
+
 // prefetchTree gets the tree that a Welcome points to, once for all our devices.
 func (n *Node) prefetchTree(ctx context.Context, hub wire.OrganizationID, room wire.RoomID, hash [32]byte) {
 	if _, err := n.treeFrom(ctx, hub, room, hash); err != nil {

@@ -176,16 +176,19 @@ func (n *Node) followPartners(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	places := make(chan struct{}, followers)
-	told, at := uint64(0), time.Time{}
+	asked, told, at := uint64(0), uint64(0), time.Time{}
 	n.tellCopies()
 	for {
 		if time.Since(at) > followEvery {
 			at = time.Now()
 			n.tellOwn()
 		}
-		if size, _, err := n.dir.Head(); err == nil && size != told {
-			told = size // follow says it to every partner
-			n.tellOwn()
+		size, _, err := n.dir.Head()
+		if err == nil && size != told && n.tellOwn() {
+			told = size
+		}
+		if err == nil && size != asked {
+			asked = size // follow says it to every partner
 			for _, p := range n.fed.Partners() {
 				n.replicas.due(p.ID)
 			}
@@ -339,8 +342,11 @@ func (n *Node) contradict(ctx context.Context, r *replica.Replica, org *identity
 func (n *Node) fetchLeaves(ctx context.Context, at wire.OrganizationID, of []byte, from, to uint64) ([]byte, error) {
 	var out []byte
 	for from < to {
-		want := min(to-from, maxLeafPage)
-		a, err := n.ask(ctx, at, &pb.QueryRequest{Query: &pb.QueryRequest_Leaves{Leaves: &pb.LeavesQuery{Organization: of, From: from, To: from + want}}})
+		want, ask := min(to-from, maxLeafPage), n.ask
+		if of != nil {
+			ask = n.recall
+		}
+		a, err := ask(ctx, at, &pb.QueryRequest{Query: &pb.QueryRequest_Leaves{Leaves: &pb.LeavesQuery{Organization: of, From: from, To: from + want}}})
 		if err != nil {
 			return nil, err
 		}
