@@ -251,6 +251,9 @@ func (t *txn) putChain(l *learned) error {
 			return fmt.Errorf("%w: %s", ErrIdentityChanged, name)
 		}
 	}
+	if err := t.noteChanges(l); err != nil {
+		return err
+	}
 	if err := t.putMetaJSON(nameKey(l.member.Address()), l.memberKey); err != nil {
 		return err
 	}

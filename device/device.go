@@ -70,6 +70,7 @@ type Device struct {
 
 	agreements watch
 	blocked    blocked
+	verified   map[string]*verifiedRow // by address
 }
 
 // Option of Open and Enroll.
@@ -128,6 +129,10 @@ func openFolder(dir string, passphrase []byte, options []Option) (*Device, error
 	}
 	err = v.view(func(t *txn) error { return t.metaJSON(accountKey, &d.account) })
 	if err != nil && !errors.Is(err, errNoRecord) {
+		v.close()
+		return nil, err
+	}
+	if err := d.loadVerified(); err != nil {
 		v.close()
 		return nil, err
 	}

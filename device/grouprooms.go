@@ -97,6 +97,9 @@ func (d *Device) resolveAll(ctx context.Context, list []wire.Address) ([]*identi
 	var out []*identity.Member
 	for _, a := range list {
 		m, err := d.resolve(ctx, a)
+		if err == nil {
+			err = d.checkPinned(m)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", a, err)
 		}
@@ -112,6 +115,9 @@ func (s *Sender) Invite(ctx context.Context, id wire.RoomID, to wire.Address, ro
 	d := s.l.d
 	return s.change(ctx, id, func(r *room) (p group.CommitParams, err error) {
 		m, err := d.resolve(ctx, to)
+		if err == nil {
+			err = d.checkPinned(m)
+		}
 		if err != nil {
 			return p, err
 		}

@@ -108,6 +108,11 @@ func (l *Linking) Confirm(ctx context.Context) (wire.DeviceID, error) {
 	if s.Pins, err = d.pins(); err != nil {
 		return wire.DeviceID{}, err
 	}
+	verified, err := l.sealVerified()
+	if err != nil {
+		return wire.DeviceID{}, err
+	}
+	s.Parts = len(verified)
 	sealed, err := s.seal(l.offer.KEM, l.transcript)
 	if err != nil {
 		return wire.DeviceID{}, err
@@ -117,7 +122,13 @@ func (l *Linking) Confirm(ctx context.Context) (wire.DeviceID, error) {
 		return wire.DeviceID{}, err
 	}
 	failpoint("link-added")
-	if err := l.channel.say(ctx, linkAnswer{Sealed: sealed}); err != nil {
+	err = l.channel.say(ctx, linkAnswer{Sealed: sealed})
+	for _, v := range verified {
+		if err == nil {
+			err = l.channel.say(ctx, v)
+		}
+	}
+	if err != nil {
 		return l.offer.Device, fmt.Errorf("the device was added and could not be told: revoke it (entente device revoke %s) and link it again: %w", l.offer.Device, err)
 	}
 	d.mu.Lock()
@@ -198,9 +209,17 @@ func (d *Device) join(ctx context.Context, link identity.Link, text string) erro
 				return err
 			}
 		}
+		for address, row := range s.verified {
+			if err := t.putMetaJSON(verifiedPrefix+address, row); err != nil {
+				return err
+			}
+		}
 		return t.putMetaJSON(accountKey, a)
 	})
 	if err != nil {
+		return err
+	}
+	if err := d.loadVerified(); err != nil {
 		return err
 	}
 	failpoint("link-stored")
@@ -255,6 +274,9 @@ func (d *Device) converse(ctx context.Context, c *linkChannel) (*linkSecrets, ed
 	}
 	if s != nil && s.Pins == nil {
 		s.Pins = make(map[string]wire.OrganizationID)
+	}
+	if err == nil {
+		err = s.hearVerified(ctx, c, private, transcript)
 	}
 	return s, key, err
 }

@@ -128,7 +128,7 @@ func (c *linkChannel) hear(ctx context.Context, v any) error {
 var errLinkAltered = errors.New("device: what came over the link was not written by the other device: stop, and make a new link")
 
 // What the sides say, in their order: linkOffer (joining), linkNonce (old), linkReveal
-// (joining), linkAnswer (old), linkDone (joining).
+// (joining), linkAnswer and linkVerified (old), linkDone (joining).
 type (
 	linkOffer struct {
 		Device wire.DeviceID `json:"device"`
@@ -154,6 +154,9 @@ type (
 		Genesis      string
 		Certificate  string
 		Pins         map[string]wire.OrganizationID
+		Parts        int `json:",omitempty"` // linkVerified that follow
+
+		verified map[string]*verifiedRow // of those, at the joining device
 	}
 )
 

@@ -20,7 +20,7 @@ import (
 // Shown is one thing for people: a message, what became of a sent one, or something
 // about a room.
 type Shown struct {
-	Event string `json:"event"` // message, edited, deleted, reaction, notice, request, room, blocked, unreadable, session
+	Event string `json:"event"` // message, edited, deleted, reaction, notice, request, room, identity, blocked, unreadable, session
 	ID    string `json:"id,omitempty"`
 	From  string `json:"from,omitempty"`
 	To    string `json:"to,omitempty"`
@@ -103,6 +103,9 @@ func (d *Device) handle(ctx context.Context, ds []*pb.Deliver) (unreadable []uin
 		return nil, err
 	}
 	failpoint("after-store")
+	if err := d.tellChanges(); err != nil {
+		return nil, err
+	}
 	return unreadable, nil
 }
 

@@ -43,6 +43,9 @@ type RoomMember struct {
 	Blocked bool     `json:"blocked,omitempty"` // by this member or its organization
 
 	Directory Directory `json:"directory"` // how the member's organization vouches for it
+	// Verified is "verified" (by this device's person), "changed" (the address was, and is
+	// another member's now) or empty.
+	Verified string `json:"verified,omitempty"`
 }
 
 // Rooms lists the rooms of this device, those with names first.
@@ -147,7 +150,7 @@ func (d *Device) RoomMembers(id wire.RoomID) ([]RoomMember, error) {
 			at[k] = i
 			_, blocked := d.blocked.of(k)
 			out = append(out, RoomMember{Address: d.nameOf(k), Blocked: blocked, Role: rules.Role(policy.PersonOf(c)).String(),
-				Self: k == memberKey{d.account.Organization, d.account.Member}, Directory: d.directoryOf(k)})
+				Self: k == memberKey{d.account.Organization, d.account.Member}, Directory: d.directoryOf(k), Verified: d.gradeOf(k)})
 		}
 		out[i].Devices = append(out[i].Devices, c.Device.String())
 	}

@@ -174,6 +174,9 @@ func (d *Device) queueIn(r *room, to, text string, o SendOptions, also ...func(*
 	if r.Leaving {
 		return id, wire.Refuse(pb.Code_CODE_FORBIDDEN, "you are leaving this room")
 	}
+	if err := d.checkRoomPinned(r); err != nil {
+		return id, err
+	}
 	m, err := d.compose(r, text, o)
 	if err != nil {
 		return id, err
@@ -472,6 +475,9 @@ func (d *Device) afterReceive(ctx context.Context) error {
 	err := d.mend(ctx)
 	if err == nil {
 		err = d.checkAgreements(ctx)
+	}
+	if err == nil {
+		err = d.tellChanges()
 	}
 	d.mu.Unlock()
 	if err != nil {

@@ -156,6 +156,9 @@ func (l *link) submitWaiting(ctx context.Context) error {
 	if err := l.d.checkAgreements(ctx); err != nil {
 		return err
 	}
+	if err := l.d.tellChanges(); err != nil {
+		return err
+	}
 	if err := l.d.announce(); err != nil {
 		return err
 	}
@@ -251,6 +254,9 @@ func (d *Device) encryptWith(o *outgoing, also func(*txn) error) error {
 	}
 	if r.Stopped != "" && r.Accuse == nil {
 		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s", r.Stopped)
+	}
+	if err := d.checkRoomPinned(r); err != nil {
+		return err // who came while the message waited
 	}
 	if r.stalled() || r.mustCommit() || d.holdsFormer(r) {
 		return d.vault.update(func(t *txn) error { return errors.Join(o.save(t), also(t)) })

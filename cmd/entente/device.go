@@ -86,6 +86,8 @@ func deviceError(dir string, err error) error {
 		return &hintError{err, "end the other command, or name another folder with --device", exitTemporary}
 	case errors.Is(err, home.ErrPin):
 		return &hintError{err, "do not go on: this is not the node that you enrolled with; ask its operator", exitRefused}
+	case errors.Is(err, device.ErrChangedIdentity):
+		return &hintError{err, "compare numbers again (entente verify ADDRESS), or write to the new key unverified: entente verify ADDRESS --accept-new-key", exitUnverified}
 	case errors.Is(err, device.ErrIdentityChanged):
 		return &hintError{err, "ask both administrators before you write there", exitRefused}
 	}
@@ -467,6 +469,8 @@ func shownText(s device.Shown) string {
 	switch s.Event {
 	case "message":
 		return at + "  " + messageText(s)
+	case "identity":
+		return at + "  " + identityText(s)
 	case "edited":
 		return fmt.Sprintf("%s  %s edited %s: %s%s", at, whoText(s), short(s.ID), safe(s.Text), endText(s))
 	case "deleted":

@@ -24,6 +24,7 @@ const (
 	exitTemporary   = 5 // may succeed later: unreachable, full, rate limited
 	exitNotRunning  = 6 // the node is not running, or its folder is in use
 	exitPassphrase  = 7 // wrong passphrase
+	exitUnverified  = 8 // safety numbers differ, or somebody is not the member that was verified
 	exitInterrupted = 130
 )
 

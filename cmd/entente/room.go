@@ -14,7 +14,7 @@ import (
 
 func roomCommand() *cobra.Command {
 	c := group("room", "Rooms for more than two: make them, invite, leave, end")
-	c.AddCommand(roomCreate(), roomInvite(), roomRemove(), roomRole(), roomLeave(), roomEnd(), roomList(), roomMembers(), roomShow())
+	c.AddCommand(roomCreate(), roomInvite(), roomRemove(), roomRole(), roomLeave(), roomEnd(), roomList(), roomMembers(), roomShow(), roomCode())
 	return c
 }
 
@@ -243,6 +243,9 @@ func roomMembers() *cobra.Command {
 				role := m.Role
 				if m.Blocked {
 					role += " (blocked)"
+				}
+				if m.Verified != "" {
+					role += " (" + m.Verified + ")"
 				}
 				return []string{m.Address, role, m.Directory.Text(), strings.Join(m.Devices, " ")}
 			})

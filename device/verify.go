@@ -1,0 +1,242 @@
+package device
+
+import (
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// Whom the person has verified, outside of the network, is pinned by address: a member of
+// that address with another ID, or whose keys do not come from the one that was
+// compared, is not the one, and nothing is said to it (docs/protocol.md 7.16).
+
+// Errors a caller acts on.
+var (
+	// ErrChangedIdentity says that somebody in the way of a message has the address of a
+	// verified member and is not that member.
+	ErrChangedIdentity = errors.New("device: not the member that you have verified")
+	// ErrNotVerified says that nothing is known to be verified of an address.
+	ErrNotVerified = errors.New("device: not verified")
+)
+
+// verifiedRow is a member that was verified; meta record "verified/" ‖ address.
+type verifiedRow struct {
+	Organization wire.OrganizationID `json:"org"`
+	Member       wire.MemberID       `json:"member"`
+	Key          []byte              `json:"key"` // Ed25519, that was compared
+	At           time.Time           `json:"at"`
+	How          string              `json:"how"` // digits or qr
+}
+
+const (
+	verifiedPrefix = "verified/"
+	// maxVerified bounds the members that one device has verified, and with them what
+	// another device of the member has to take over.
+	maxVerified = 150
+
+	howDigits = "digits"
+	howQR     = "qr"
+)
+
+func (v *verifiedRow) memberKey() memberKey { return memberKey{v.Organization, v.Member} }
+
+// holds reports whether a member is the verified one: the same ID, and the key that was
+// compared among those that it has had.
+func (v *verifiedRow) holds(m *identity.Member) bool {
+	if v.Organization != m.Organization.ID || v.Member != m.ID {
+		return false
+	}
+	key := ed25519.PublicKey(v.Key)
+	return key.Equal(m.Key) || slices.ContainsFunc(m.Rotations, func(r *identity.Rotation) bool { return key.Equal(r.Previous) })
+}
+
+// Verified is what the person knows of a member's key.
+type Verified struct {
+	Address string    `json:"address"`
+	State   string    `json:"state"` // verified, changed (somebody else has the address now), unknown (not asked yet)
+	At      time.Time `json:"at"`
+	How     string    `json:"how"` // digits or qr
+	// Renewed: the key has changed since; the one that was compared has signed that.
+	Renewed bool `json:"renewed,omitempty"`
+}
+
+// loadVerified reads the pins; d.verified is guarded by d.mu from then on.
+func (d *Device) loadVerified() error {
+	d.verified = make(map[string]*verifiedRow)
+	return d.vault.view(func(t *txn) error {
+		return t.eachMeta(verifiedPrefix, func(k, v []byte) error {
+			row := &verifiedRow{}
+			if err := json.Unmarshal(v, row); err != nil {
+				return fmt.Errorf("device: whom you have verified: %w", err)
+			}
+			d.verified[strings.TrimPrefix(string(k), verifiedPrefix)] = row
+			return nil
+		})
+	})
+}
+
+// checkPinned refuses a member that has the address of a verified one and is another.
+func (d *Device) checkPinned(m *identity.Member) error {
+	row := d.verified[m.Address().String()]
+	if row == nil || row.holds(m) {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrChangedIdentity, wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s has a new key that the old one did not sign; caused by %s", m.Address(), m.Organization.Manifest.Name))
+}
+
+// checkRoomPinned is checkPinned of everybody in a room.
+func (d *Device) checkRoomPinned(r *room) error {
+	if len(d.verified) == 0 || r.state == nil {
+		return nil
+	}
+	for _, k := range r.people() {
+		if k == d.ownKey() {
+			continue
+		}
+		if m, err := d.chains.get(k); err == nil {
+			if err := d.checkPinned(m); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// SafetyNumber is what this device's person and a member compare. It asks the home node who
+// the member is, and takes the keys that stand. A changed member has one, too.
+func (d *Device) SafetyNumber(ctx context.Context, to wire.Address) (identity.SafetyNumber, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, _, err := d.safetyNumber(ctx, to)
+	return n, err
+}
+
+func (d *Device) safetyNumber(ctx context.Context, to wire.Address) (n identity.SafetyNumber, m *identity.Member, err error) {
+	if m, err = d.resolve(ctx, to); err != nil {
+		return n, nil, err
+	}
+	own, err := d.self(ctx)
+	if err != nil {
+		return n, nil, err
+	}
+	n.Own = identity.SafetyFingerprint(own.Organization.ID, own.ID, own.Key)
+	n.Theirs = identity.SafetyFingerprint(m.Organization.ID, m.ID, m.Key)
+	return n, m, nil
+}
+
+// VerifyDigits marks a member as verified when the digits are those that its person sees;
+// identity.ErrSafetyForm or identity.ErrSafetyDiffers says why not, and changes nothing.
+func (d *Device) VerifyDigits(ctx context.Context, to wire.Address, digits string) error {
+	return d.verify(ctx, to, howDigits, func(n identity.SafetyNumber) error { return n.CheckDigits(digits) })
+}
+
+// VerifyQR is VerifyDigits by the text of the code that the other screen shows.
+func (d *Device) VerifyQR(ctx context.Context, to wire.Address, text string) error {
+	return d.verify(ctx, to, howQR, func(n identity.SafetyNumber) error { return n.CheckQR(text) })
+}
+
+func (d *Device) verify(ctx context.Context, to wire.Address, how string, check func(identity.SafetyNumber) error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, m, err := d.safetyNumber(ctx, to)
+	if err != nil {
+		return err
+	}
+	if err := check(n); err != nil {
+		return err
+	}
+	row := &verifiedRow{Organization: m.Organization.ID, Member: m.ID, Key: m.Key, At: d.now().UTC().Truncate(time.Second), How: how}
+	return d.putVerified(to.String(), row)
+}
+
+func (d *Device) putVerified(address string, row *verifiedRow) error {
+	if d.verified[address] == nil && len(d.verified) >= maxVerified {
+		return wire.Refuse(pb.Code_CODE_FULL, "this device keeps %d verified members: take one out (entente verify ADDRESS --unverify)", maxVerified)
+	}
+	if err := d.vault.update(func(t *txn) error { return t.putMetaJSON(verifiedPrefix+address, row) }); err != nil {
+		return err
+	}
+	d.verified[address] = row
+	return nil
+}
+
+// Unverify forgets that a member was verified; after it whoever has the address is written
+// to, as before any verification. ErrNotVerified says that nothing was known.
+func (d *Device) Unverify(to wire.Address) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.verified[to.String()] == nil {
+		return fmt.Errorf("%w: %s", ErrNotVerified, to)
+	}
+	if err := d.vault.update(func(t *txn) error { return t.deleteMeta([]byte(verifiedPrefix + to.String())) }); err != nil {
+		return err
+	}
+	delete(d.verified, to.String())
+	return nil
+}
+
+// VerifiedMembers lists whom the person has verified, by address.
+func (d *Device) VerifiedMembers() ([]Verified, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []Verified
+	for address, row := range d.verified {
+		v, err := d.verifiedState(address, row)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b Verified) int { return cmp.Compare(a.Address, b.Address) })
+	return out, nil
+}
+
+// verifiedState holds a pin against who has the address by what this device knows.
+func (d *Device) verifiedState(address string, row *verifiedRow) (Verified, error) {
+	v := Verified{Address: address, State: "unknown", At: row.At, How: row.How}
+	to, err := wire.ParseAddress(address)
+	if err != nil {
+		return v, err
+	}
+	var k memberKey
+	switch err := d.vault.view(func(t *txn) error { return t.metaJSON(nameKey(to), &k) }); {
+	case errors.Is(err, errNoRecord):
+		return v, nil
+	case err != nil:
+		return v, err
+	}
+	m, err := d.chains.get(k)
+	if err != nil {
+		return v, nil
+	}
+	if v.State = "changed"; row.holds(m) {
+		v.State, v.Renewed = "verified", !ed25519.PublicKey(row.Key).Equal(m.Key)
+	}
+	return v, nil
+}
+
+// gradeOf is a member's state in lists: "verified", "changed" or nothing.
+func (d *Device) gradeOf(k memberKey) string {
+	m, err := d.chains.get(k)
+	if err != nil {
+		return ""
+	}
+	row := d.verified[m.Address().String()]
+	switch {
+	case row == nil:
+		return ""
+	case row.holds(m):
+		return "verified"
+	}
+	return "changed"
+}
