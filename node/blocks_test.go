@@ -139,3 +139,20 @@ func TestTheLogOfBlocksKeepsTheLastChanges(t *testing.T) {
 		t.Errorf("after a start the log goes on from %d, want %d", s.blocks.logged, want)
 	}
 }
+
+func TestABlockedHubBringsNobodyIntoARoomThatIsNewHere(t *testing.T) {
+	f := newFollowing(t)
+	f.acme.block("globex.example")
+	w := f.welcome(&pb.Bundle{Tree: []byte("tree"), Welcome: []byte("welcome")}, f.bob)
+	core, err := wire.ParseCore(w.Envelope.Core)
+	must(t, err)
+	core.Room[0] ^= 1
+	w.Envelope.Core = encoded(t, core)
+	if st := f.deliver(f.globex, w); st.Code != pb.Code_CODE_NO_CONSENT {
+		t.Errorf("a Welcome of a new room: %s %s", wire.CodeName(st.Code), st.Detail)
+	}
+	f.acme.unblock("globex.example")
+	if st := f.deliver(f.globex, w); st.Code != pb.Code_CODE_ACCEPTED {
+		t.Errorf("after the block: %s %s", wire.CodeName(st.Code), st.Detail)
+	}
+}

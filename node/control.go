@@ -29,8 +29,10 @@ func (c *change) acceptWelcome(from wire.OrganizationID, item *pb.Item, core *pb
 	} else if item.Members > 2 && !a.Terms.Rooms {
 		return wire.StatusOf(against(c.n.nameOf(from), "allows rooms of two people only"))
 	}
-	if err := c.n.refuseBlocked(memberKey{org: from}); err != nil {
-		return wire.StatusOf(err)
+	if !d.known { // into rooms that ours are in it may bring their further devices, and reset them
+		if err := c.n.refuseBlocked(memberKey{org: from}); err != nil {
+			return wire.StatusOf(err)
+		}
 	}
 	var devices []wire.DeviceID
 	for _, device := range ourDevices(item.Recipients, c.n.org.ID) {

@@ -200,8 +200,8 @@ func (n *Node) lookUp(ctx context.Context, id wire.OrganizationID, name string) 
 	if before.Grade != "" && before.Grade != proof.Grade {
 		n.log.Warn("DNS says otherwise of a name", "organization", id, "before", before.Grade, "now", proof.Grade)
 	}
-	if _, partner := n.partner(id); !partner {
-		return proof
+	if _, partner := n.partner(id); !partner || proof.Grade == dnsNone && (before.Grade == dnsNone || before.Grade == "") {
+		return proof // of a name without a record nothing is kept
 	}
 	v, err := json.Marshal(proof)
 	if err == nil {
