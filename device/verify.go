@@ -22,9 +22,9 @@ import (
 
 // Errors a caller acts on.
 var (
-	// ErrChangedIdentity says that somebody in the way of a message has the address of a
+	// ErrNotTheVerified says that somebody in the way of a message has the address of a
 	// verified member and is not that member.
-	ErrChangedIdentity = errors.New("device: not the member that you have verified")
+	ErrNotTheVerified = errors.New("device: not the member that you have verified")
 	// ErrNotVerified says that nothing is known to be verified of an address.
 	ErrNotVerified = errors.New("device: not verified")
 )
@@ -91,7 +91,7 @@ func (d *Device) checkPinned(m *identity.Member) error {
 	if row == nil || row.holds(m) {
 		return nil
 	}
-	return fmt.Errorf("%w: %w", ErrChangedIdentity, wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s has a new key that the old one did not sign; caused by %s", m.Address(), m.Organization.Manifest.Name))
+	return fmt.Errorf("%w: %w", ErrNotTheVerified, wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s has a new key that the old one did not sign; caused by %s", m.Address(), m.Organization.Manifest.Name))
 }
 
 // checkRoomPinned is checkPinned of everybody in a room.

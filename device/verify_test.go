@@ -185,7 +185,7 @@ func TestAVerifiedMemberWhoIsReplacedInSilenceIsSeenAndWrittenToNoMore(t *testin
 	p.alice.home.Device = &liar{DeviceServiceClient: honest, resolve: func(a *pb.ResolveResponse) { a.Chain = fake }}
 	for range 3 { // it is no matter of the first time
 		err := p.alice.Send(t.Context(), p.bob.Address(), "for bob alone", SendOptions{}, func(Progress) {})
-		if !errors.Is(err, ErrChangedIdentity) || !strings.Contains(err.Error(), "bob@globex.example has a new key that the old one did not sign; caused by globex.example") {
+		if !errors.Is(err, ErrNotTheVerified) || !strings.Contains(err.Error(), "bob@globex.example has a new key that the old one did not sign; caused by globex.example") {
 			t.Fatalf("sending to the impostor: %v", err)
 		}
 	}
@@ -227,7 +227,7 @@ func TestALinkedDeviceKnowsWhomItsPersonHasVerified(t *testing.T) {
 	}
 	fake := impostor(t, p.globex, p.bob)
 	tablet.home.Device = &liar{DeviceServiceClient: tablet.home.Device, resolve: func(a *pb.ResolveResponse) { a.Chain = fake }}
-	if err := tablet.Send(t.Context(), p.bob.Address(), "for bob", SendOptions{}, func(Progress) {}); !errors.Is(err, ErrChangedIdentity) {
+	if err := tablet.Send(t.Context(), p.bob.Address(), "for bob", SendOptions{}, func(Progress) {}); !errors.Is(err, ErrNotTheVerified) {
 		t.Errorf("the tablet sends to the impostor: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,8 +11,9 @@ import (
 func TestADeviceThatStaysAwayIsProposedForRemoval(t *testing.T) {
 	acme := newSite(t, "acme.example")
 	alice := acme.client("alice")
-	clock := &movedClock{}
-	acme.clock = clock
+	acme.halt()
+	clock := &movedClock{began: time.Now()}
+	acme.startWith(Options{Clock: clock}, func(*Config) {})
 	visit := func() (seen time.Time, idle bool) {
 		t.Helper()
 		list, err := acme.visits(alice.member)
@@ -25,7 +27,7 @@ func TestADeviceThatStaysAwayIsProposedForRemoval(t *testing.T) {
 	if seen, idle := visit(); idle || !seen.Equal(day(time.Now())) {
 		t.Errorf("before its first visit: %s, %v", seen, idle)
 	}
-	clock.ahead = wire.DeviceIdle + 24*time.Hour
+	clock.move(wire.DeviceIdle + 24*time.Hour)
 	if _, idle := visit(); !idle || acme.idleDevices() != 1 {
 		t.Errorf("31 days after its certificate: idle %v, %d in all", idle, acme.idleDevices())
 	}
@@ -34,17 +36,22 @@ func TestADeviceThatStaysAwayIsProposedForRemoval(t *testing.T) {
 	if seen, idle := visit(); idle || !seen.Equal(day(clock.Now())) {
 		t.Errorf("after a visit: %s, %v", seen, idle)
 	}
-	clock.ahead += wire.DeviceIdle + 24*time.Hour
+	clock.move(wire.DeviceIdle + 24*time.Hour)
 	if _, idle := visit(); !idle {
 		t.Error("31 days after its visit it is not idle")
 	}
-	clock.ahead -= 2 * 24 * time.Hour
+	clock.move(-2 * 24 * time.Hour)
 	if _, idle := visit(); idle {
 		t.Error("29 days after its visit it is idle")
 	}
 }
 
 // movedClock is a node's clock that a test moves.
-type movedClock struct{ ahead time.Duration }
+type movedClock struct {
+	began time.Time
+	ahead atomic.Int64 // time.Duration
+}
 
-func (c *movedClock) Now() time.Time { return time.Now().Add(c.ahead) }
+func (c *movedClock) Now() time.Time       { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *movedClock) Boot() time.Duration  { return time.Since(c.began) }
+func (c *movedClock) move(d time.Duration) { c.ahead.Add(int64(d)) }

@@ -86,7 +86,7 @@ func deviceError(dir string, err error) error {
 		return &hintError{err, "end the other command, or name another folder with --device", exitTemporary}
 	case errors.Is(err, home.ErrPin):
 		return &hintError{err, "do not go on: this is not the node that you enrolled with; ask its operator", exitRefused}
-	case errors.Is(err, device.ErrChangedIdentity):
+	case errors.Is(err, device.ErrNotTheVerified):
 		return &hintError{err, "compare numbers again (entente verify ADDRESS), or write to the new key unverified: entente verify ADDRESS --accept-new-key", exitUnverified}
 	case errors.Is(err, device.ErrIdentityChanged):
 		return &hintError{err, "ask both administrators before you write there", exitRefused}
