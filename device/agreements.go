@@ -10,10 +10,11 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
-	"google.golang.org/protobuf/proto"
 )
 
 // agreed is what this device knows of the agreement between its organization and another:
@@ -202,12 +203,7 @@ type watch struct {
 }
 
 func (w *watch) due(d *Device) bool {
-	sum := uint64(len(d.rooms))
-	for _, r := range d.rooms {
-		if r.state != nil {
-			sum += r.state.Epoch()
-		}
-	}
+	sum := d.epochs()
 	now := d.now()
 	if sum == w.rooms && now.Sub(w.at) < agreementEvery && !w.at.After(now) {
 		return false

@@ -71,6 +71,7 @@ type Device struct {
 	agreements watch
 	blocked    blocked
 	verified   map[string]*verifiedRow // by address
+	looks      looks
 }
 
 // Option of Open and Enroll.

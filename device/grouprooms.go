@@ -192,9 +192,11 @@ func (d *Device) inRoom(r *room, a wire.Address) (memberKey, error) {
 // people lists the members of a room, each once, in the order of their first leaf.
 func (r *room) people() []memberKey {
 	var out []memberKey
+	seen := make(map[memberKey]bool)
 	for _, m := range r.state.Members() {
 		if c, err := policy.CredentialOf(m.Node); err == nil {
-			if k := (memberKey{c.Organization, c.Member}); !slices.Contains(out, k) {
+			if k := (memberKey{c.Organization, c.Member}); !seen[k] {
+				seen[k] = true
 				out = append(out, k)
 			}
 		}

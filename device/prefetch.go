@@ -2,12 +2,10 @@ package device
 
 import (
 	"context"
-	"sync"
 
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
-	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
 // prefetchers is how many chains are asked for at the same time.
@@ -34,25 +32,7 @@ func (d *Device) prefetch(ctx context.Context, leaves []*mls.LeafNode) {
 	if len(missing) < 2 || len(missing) > wire.MaxRoomDevices {
 		return
 	}
-	fetched := make([]*pb.MemberChain, len(missing))
-	next := make(chan int)
-	var wg sync.WaitGroup
-	for range min(prefetchers, len(missing)) {
-		wg.Go(func() {
-			for i := range next {
-				a, err := call(ctx, d.home.Device.Chain, &pb.ChainRequest{Organization: missing[i].Org[:], Member: missing[i].Member[:]})
-				if err == nil {
-					fetched[i] = a.Chain
-				}
-			}
-		})
-	}
-	for i := range missing {
-		next <- i
-	}
-	close(next)
-	wg.Wait()
-	d.learnAll(missing, fetched)
+	d.learnAll(missing, d.fetchAll(ctx, missing))
 }
 
 // suiteOf is the suite of a Welcome; 0 where it does not parse.

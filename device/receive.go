@@ -8,13 +8,14 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/mls/group"
 	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
-	"google.golang.org/protobuf/proto"
 )
 
 // Shown is one thing for people: a message, what became of a sent one, or something
@@ -444,6 +445,7 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	if err := b.d.checkProposal(r, effects); err != nil {
 		return err
 	}
+	b.d.lookAfter(r.state.Public(), effects)
 	if err := policy.Check(r.state.Public(), effects); err != nil {
 		return &policyError{err}
 	}

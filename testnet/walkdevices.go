@@ -60,7 +60,11 @@ func (w *walk) linksTablet(ctx context.Context) (_ string, err error) {
 			return "", err
 		}
 	}
-	return fmt.Sprintf("bob writes to one person, both devices have it after %.1f s", time.Since(began).Seconds()), nil
+	took := time.Since(began).Seconds()
+	if err := w.awaits(ctx, w.bob, "identity", "device"); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("bob writes to one person, both devices have it after %.1f s", took), nil
 }
 
 // resyncs sets bob's device back to a copy that it has outlived: it comes back into the

@@ -180,7 +180,7 @@ member's, signed by this device.`,
 		Example: "  entente device revoke 12D3KooW… --data acme\n  entente device revoke 12D3KooW… --device alice",
 		Args:    exactArgs("DEVICE"),
 	}
-	dir, pass := deviceFlag(c), passphraseFlag(c)
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	data := c.Flags().String("data", "", "the node's data folder: revoke as its operator")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		id, err := wire.ParseDeviceID(args[0])
@@ -192,18 +192,35 @@ member's, signed by this device.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.OutOrStdout(), "revoked; %d rooms are told\n", a.Rooms)
-			return nil
+			return revoked(c, id, &a.Rooms, *asJSON)
 		}
 		return withDevice(c, *dir, *pass, func(d *device.Device) error {
 			if err := d.Revoke(c.Context(), id); err != nil {
 				return err
 			}
-			fmt.Fprintln(c.OutOrStdout(), "revoked")
-			return nil
+			return revoked(c, id, nil, *asJSON)
 		})
 	}
 	return c
+}
+
+// revoked says that a device is out; rooms is how many the organization has told, which
+// only its operator learns at once.
+func revoked(c *cobra.Command, id wire.DeviceID, rooms *uint32, asJSON bool) error {
+	out := c.OutOrStdout()
+	if asJSON {
+		v := map[string]any{"event": "revoked", "device_id": id.String()}
+		if rooms != nil {
+			v["rooms"] = *rooms
+		}
+		return printJSON(out, v)
+	}
+	text := "revoked"
+	if rooms != nil {
+		text += fmt.Sprintf("; %d rooms are told", *rooms)
+	}
+	_, err := fmt.Fprintln(out, text)
+	return err
 }
 
 func sentCommand() *cobra.Command {
