@@ -24,6 +24,8 @@ type WalkOptions struct {
 	Out    io.Writer
 	Keep   bool          // leave the folders behind
 	Bucket time.Duration // deadline bucket of the nodes
+
+	Pictures string // folder to draw pictures of the walk into; "": none
 }
 
 // walk holds what the steps share.
@@ -40,6 +42,7 @@ type walk struct {
 	secret  string  // text of the first message
 	before  string  // copy of globex's folder from before the delivery
 	raised  bool    // limits out of the way
+	album   album
 	step    int
 	steps   int
 }
@@ -66,6 +69,9 @@ func Walk(ctx context.Context, o WalkOptions) error {
 		if err := w.do(ctx, s); err != nil {
 			return err
 		}
+	}
+	if err := w.draw(); err != nil {
+		return err
 	}
 	fmt.Fprintf(o.Out, "all %d steps held in %.1f s\n", w.steps, time.Since(began).Seconds())
 	return nil

@@ -47,6 +47,9 @@ func (w *walk) termsRefused(ctx context.Context) (string, error) {
 	if err := w.awaits(ctx, w.alice, "room", "terms"); err != nil { // the device has verified both signatures
 		return "", err
 	}
+	if err := w.remember(ctx, "both have signed stricter terms"); err != nil {
+		return "", err
+	}
 	return refusedBy(ctx, w.alice, "room", "create", "Pier", w.bob.Address)
 }
 
@@ -59,6 +62,9 @@ func (w *walk) suspends(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := w.remember(ctx, "globex suspends acme"); err != nil {
+		return "", err
+	}
 	if _, err := w.globex.command(ctx, "partner", "resume", w.acme.Name); err != nil {
 		return "", err
 	}
@@ -66,7 +72,7 @@ func (w *walk) suspends(ctx context.Context) (string, error) {
 	if _, err := w.bob.command(ctx, "send", w.alice.Address, text); err != nil {
 		return "", err
 	}
-	return why, w.reads(ctx, w.alice, w.bob.Address, text)
+	return why, errors.Join(w.reads(ctx, w.alice, w.bob.Address, text), w.remember(ctx, "globex resumes"))
 }
 
 // quarantines holds messages back, and lets them pass.
@@ -75,6 +81,9 @@ func (w *walk) quarantines(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if _, err := w.globex.until(ctx, 20*time.Second, func(v map[string]any) bool { return partnerState(v, w.acme.Name) == "quarantinedThere" }); err != nil {
+		return "", err
+	}
+	if err := w.remember(ctx, "acme puts globex in quarantine"); err != nil {
 		return "", err
 	}
 	text := "held " + randomText(8)
@@ -92,6 +101,6 @@ func (w *walk) quarantines(ctx context.Context) (string, error) {
 	if _, err := w.acme.command(ctx, "partner", "release", w.globex.Name); err != nil {
 		return "", err
 	}
-	err = w.reads(ctx, w.alice, w.bob.Address, text)
+	err = errors.Join(w.reads(ctx, w.alice, w.bob.Address, text), w.remember(ctx, "acme releases it"))
 	return fmt.Sprintf("shown %.1f s after the release", time.Since(began).Seconds()), err
 }

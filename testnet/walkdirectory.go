@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,16 +43,30 @@ func (o *Organization) holds(ctx context.Context, of *Organization, right func(p
 	})
 }
 
-// logSize is how long an organization's own log is.
-func (o *Organization) logSize(ctx context.Context) (string, error) {
+// ownLog is a line of `directory show --json`.
+type ownLog struct {
+	Size string `json:"size"`
+	Root string `json:"root"` // base64
+}
+
+func (o *Organization) ownLog(ctx context.Context) (v ownLog, err error) {
 	out, err := o.command(ctx, "directory", "show", "--json")
-	var v struct {
-		Size string `json:"size"`
-	}
 	if err == nil {
 		err = json.Unmarshal(out, &v)
 	}
+	return v, err
+}
+
+// logSize is how long an organization's own log is.
+func (o *Organization) logSize(ctx context.Context) (string, error) {
+	v, err := o.ownLog(ctx)
 	return v.Size, err
+}
+
+// logRoot is what it hashes to, in base64.
+func (o *Organization) logRoot(ctx context.Context) (string, error) {
+	v, err := o.ownLog(ctx)
+	return v.Root, err
 }
 
 // seenBy waits until others hold an organization's log as it is now.
@@ -110,11 +125,17 @@ func (w *walk) restoresDirectory(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s entries, then %s: taken back", before, after), w.acme.seenBy(ctx, w.globex)
+	err = errors.Join(w.acme.seenBy(ctx, w.globex), w.rememberLogs(ctx))
+	return fmt.Sprintf("%s entries, then %s: taken back", before, after), err
 }
 
 // splitView has initech show acme one past and globex another; both prove it.
 func (w *walk) splitView(ctx context.Context) (string, error) {
+	size, err := w.initech.logSize(ctx)
+	if err != nil {
+		return "", err
+	}
+	w.album.past = twoPasts{liar: w.initech.Name, common: int(number(size)), shown: make(map[string]string)}
 	w.initech.Stop()
 	other := *w.initech
 	other.Dir += "-other"
@@ -150,6 +171,10 @@ func (w *walk) splitView(ctx context.Context) (string, error) {
 	if err := os.WriteFile(file, proof, 0o600); err != nil {
 		return "", err
 	}
+	err = errors.Join(w.rememberFork(proof, fmt.Sprintf("%.1f", took.Seconds())), w.remember(ctx, "initech shows two pasts"))
+	if err != nil {
+		return "", err
+	}
 	said, err := runCommand(ctx, w.Binary, "directory", "verify", file)
 	if err == nil && !strings.Contains(string(said), "two pasts") {
 		err = fmt.Errorf("the proof shows:\n%s", said)
@@ -167,5 +192,10 @@ func (w *walk) face(ctx context.Context, liar *Organization, member string, show
 	if _, err := liar.NewDevice(ctx, w.root, member); err != nil {
 		return err
 	}
-	return liar.seenBy(ctx, shown)
+	if err := liar.seenBy(ctx, shown); err != nil {
+		return err
+	}
+	root, err := liar.logRoot(ctx)
+	w.album.past.shown[root] = shown.Name
+	return err
 }
