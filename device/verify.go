@@ -48,8 +48,6 @@ const (
 	howQR     = "qr"
 )
 
-func (v *verifiedRow) memberKey() memberKey { return memberKey{v.Organization, v.Member} }
-
 // holds reports whether a member is the verified one: the same ID, and the key that was
 // compared among those that it has had.
 func (v *verifiedRow) holds(m *identity.Member) bool {
