@@ -175,9 +175,11 @@ func TestAListIsPublishedAnewBeforeItEnds(t *testing.T) {
 
 func TestNoMoreListsAreSubscribedToThanMayBe(t *testing.T) {
 	acme, globex := twoPartners(t)
+	acme.lists.mu.Lock()
 	for i := range wire.BlockLists {
 		acme.lists.of[wire.OrganizationID{byte(i), 1}] = &list{row: listRow{Mode: listShown}}
 	}
+	acme.lists.mu.Unlock()
 	if _, err := acme.subscribes(globex, listShown, ""); wire.StatusOf(err).Code != pb.Code_CODE_FULL {
 		t.Errorf("one more: %v", err)
 	}

@@ -96,8 +96,10 @@ func TestASplitViewIsProvedToAllWhoCompareHeads(t *testing.T) {
 				leaves = with(leaves, "ghost "+string(rune('a'+i)))
 			}
 			hidden := c.isShown(evil, leaves)
+			c.halt() // or the liar hears what is said of it, and falls silent
 			evil.client("bob")
-			b.follows(evil) // before the liar hears what is said of it, and falls silent
+			b.follows(evil)
+			c.start()
 			must(t, c.fed.TellHead(hidden))
 			for _, s := range []*site{b, c} {
 				eventually(t, "the fork is proved", func() bool {
