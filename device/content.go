@@ -82,6 +82,10 @@ type message struct {
 	Reaction bool // Text is a reaction to ReplyTo
 	Expires  expiry
 	File     *attachment // Text is its caption
+
+	salt     []byte
+	evidence *evidence // nil: own, or not to be proved
+	context  []byte    // GroupContext that evidence refers to
 }
 
 // expiry is until when a message may be read (§4.2.4 of the draft); zero: as long as
@@ -153,7 +157,7 @@ func parseContent(sender, room string, b []byte) (m message, err error) {
 	if len(b) > maxContent+4<<10 || contentDecoder.Unmarshal(b, &c) != nil || len(c.Salt) != saltLen {
 		return m, errContent
 	}
-	m.ID = messageID(sender, room, b, c.Salt)
+	m.ID, m.salt = messageID(sender, room, b, c.Salt), c.Salt
 	if m.Replaces, err = reference(c.Replaces); err != nil {
 		return message{ID: m.ID}, err
 	}

@@ -20,6 +20,8 @@ type expiring struct {
 	End     int64       // Unix; 0: not read yet
 	File    *attachment `json:",omitempty"`
 	Last    int64       `json:",omitempty"` // Unix: End is no later; 0: of its own
+
+	Evidence *evidence `json:",omitempty"` // for a report; of what others have said
 }
 
 const expiringPrefix = "x/"

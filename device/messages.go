@@ -26,9 +26,14 @@ func (b *batch) take(r *room, from memberKey, m message, s Shown) {
 	if m.Expires.Seconds > 0 && !m.Expires.Relative && m.Expires.Seconds <= now.Unix() {
 		return // it ended before it came
 	}
-	b.writes = append(b.writes, func(t *txn) error {
+	b.writes = append(b.writes, func(t *txn) (err error) {
 		if _, err := t.history(seenKey(m.ID)); err == nil {
 			return nil
+		}
+		if m.evidence != nil {
+			if m.evidence, err = t.keep(m.evidence, m.context, from); err != nil {
+				return err
+			}
 		}
 		if m.Replaces != nil {
 			if err := t.remember(m.ID, from, r.ID, 0); err != nil {
@@ -55,12 +60,15 @@ func (b *batch) take(r *room, from memberKey, m message, s Shown) {
 			s.Event = "reaction"
 		}
 		if m.expires() {
-			if err := t.putExpiring(m.ID, m.record(now, false)); err != nil {
+			x := m.record(now, false)
+			x.Evidence = m.evidence
+			if err := t.putExpiring(m.ID, x); err != nil {
 				return err
 			}
 			s.Text, s.Expiring = "", true
+			return t.show(s)
 		}
-		return t.show(s)
+		return errors.Join(t.putEvidence(m.ID, m.evidence), t.show(s))
 	})
 }
 
@@ -90,7 +98,7 @@ func (t *txn) replace(from memberKey, room wire.RoomID, m message, s Shown) erro
 			return err
 		}
 		ended = !ok
-		if x.Text = m.Text; m.Deleted || !ok {
+		if x.Text, x.Evidence = m.Text, m.evidence; m.Deleted || !ok {
 			err = t.deleteState(expiringKey(*m.Replaces))
 		} else {
 			err = t.putExpiring(*m.Replaces, x)
@@ -107,6 +115,15 @@ func (t *txn) replace(from memberKey, room wire.RoomID, m message, s Shown) erro
 		row.Text = m.Text
 	}
 	row.Expiring = row.Expiring && !m.Deleted
+	switch {
+	case m.Deleted:
+		err = t.tx.Bucket(historyBucket).Delete(evidenceKey(*m.Replaces))
+	case !row.Expiring:
+		err = t.putEvidence(*m.Replaces, m.evidence) // of what it says now
+	}
+	if err != nil {
+		return err
+	}
 	v, err := json.Marshal(row)
 	if err != nil {
 		return err

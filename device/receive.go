@@ -584,9 +584,15 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	if err != nil {
 		return err
 	}
+	if err := checkTag(got.AAD, got.Data, m.salt); err != nil {
+		return err
+	}
 	if m.Name != "" {
 		b.named(r, from, m.Name)
 		return nil
+	}
+	if from != b.d.ownKey() {
+		m.evidence, m.context = evidenceOf(env, got, sender), got.Context
 	}
 	b.take(r, from, m, Shown{Event: "message", ID: m.ID.String(), From: b.d.nameOf(from), Own: from == b.d.ownKey(), To: b.toOf(r, from), Text: m.Text, Room: r.ID.String(), RoomName: r.Name,
 		Seq: env.Seq, At: time.UnixMilli(env.AcceptedMs)})

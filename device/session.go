@@ -261,7 +261,11 @@ func (d *Device) encryptWith(o *outgoing, also func(*txn) error) error {
 	if r.stalled() || r.mustCommit() || d.holdsFormer(r) {
 		return d.vault.update(func(t *txn) error { return errors.Join(o.save(t), also(t)) })
 	}
-	next, body, err := r.state.Encrypt(nil, o.Content, padTo(len(o.Content)))
+	tag, err := tagOf(o.Content)
+	if err != nil {
+		return err
+	}
+	next, body, err := r.state.Encrypt(tag, o.Content, padTo(len(o.Content)))
 	if err != nil {
 		return err
 	}

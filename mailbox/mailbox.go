@@ -58,7 +58,8 @@ type Mailbox struct {
 
 	// sweep keeps expiry apart from every other removal: what the sweeper saw as
 	// expired nobody else can report meanwhile.
-	sweep sync.RWMutex
+	sweep   sync.RWMutex
+	reports sync.Mutex // one report is taken at a time
 
 	mu     sync.RWMutex
 	boxes  map[boxKey]*box

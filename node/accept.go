@@ -98,7 +98,7 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 		return wire.Status(pb.Code_CODE_UNKNOWN_ROOM, "")
 	}
 	env := item.Envelope
-	if env.Seq == 0 || len(env.Previous) != 32 || core.Class == pb.Class_CLASS_CONTROL {
+	if env.Seq == 0 || len(env.Previous) != 32 || core.Class == pb.Class_CLASS_CONTROL || len(env.Frank) != 0 && len(env.Frank) != 32 {
 		return wire.Status(pb.Code_CODE_MALFORMED, "a fanned-out envelope without its place")
 	}
 	left, late, err := d.late(env, core.Class)

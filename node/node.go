@@ -76,6 +76,7 @@ type Node struct {
 	peer         wire.DeviceID
 	statementKey wire.NoteKey
 	hubKey       ed25519.PrivateKey
+	frankKey     []byte // frank
 	cosignerKey  ed25519.PrivateKey
 	handles      handles
 
@@ -216,6 +217,9 @@ func (n *Node) openIdentity(o Options) (*identity.NodeKeys, error) {
 	}
 	n.statementKey = wire.NoteKey{Owner: n.org.Manifest.Name + "/node", Public: n.org.Manifest.Node, Private: keys.Node}
 	n.hubKey, n.cosignerKey = keys.Hub, keys.Cosigner
+	if n.frankKey, err = frankKey(keys.Hub.Seed()); err != nil {
+		return nil, err
+	}
 	n.handles, err = newHandles(keys.Handles)
 	return keys, err
 }

@@ -19,6 +19,7 @@ type submission struct {
 	core   []byte
 	parsed *pb.EnvelopeCore
 	bundle *pb.Bundle // of a Commit
+	tag    []byte     // of a message, to be franked; nil: it has none
 }
 
 // order checks a submission against its room and gives it its place: the next
@@ -110,9 +111,11 @@ func (c *change) orderMessage(d *draft, s submission) *pb.Status {
 	if terms.ended {
 		return wire.Status(pb.Code_CODE_FORBIDDEN, "the room has ended")
 	}
-	if err := checkPrivateMessage(s.parsed); err != nil {
+	tag, err := checkPrivateMessage(s.parsed)
+	if err != nil {
 		return wire.StatusOf(err)
 	}
+	s.tag = tag
 	if err := c.pairBlocked(d, s); err != nil {
 		return wire.StatusOf(err)
 	}
@@ -161,17 +164,17 @@ func eventOf(d *draft, s submission, item *pb.Item) mailbox.Event {
 }
 
 // checkPrivateMessage: application messages are PrivateMessages of the group and
-// epoch that the envelope says.
-func checkPrivateMessage(core *pb.EnvelopeCore) error {
+// epoch that their envelope names. It returns the tag that the sender wants franked.
+func checkPrivateMessage(core *pb.EnvelopeCore) (tag []byte, err error) {
 	m, err := mls.ParseMessage(core.Body)
 	if err != nil || m.PrivateMessage == nil {
-		return wire.Refuse(pb.Code_CODE_MALFORMED, "a message that is no MLS PrivateMessage")
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a message that is no MLS PrivateMessage")
 	}
 	group := wire.GroupID(wire.RoomID(core.Room), core.Generation)
 	if !bytes.Equal(m.PrivateMessage.GroupID, group) || m.PrivateMessage.Epoch != core.Epoch || m.PrivateMessage.Type != mls.ContentApplication {
-		return wire.Refuse(pb.Code_CODE_MALFORMED, "a message whose group, epoch or content is another than its envelope says")
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a message whose group, epoch or content is another than its envelope says")
 	}
-	return nil
+	return wire.FrankTag(m.PrivateMessage.AAD), nil
 }
 
 // entry gives the next place to a core and returns the item that fans it out.
@@ -180,6 +183,9 @@ func (c *change) entry(d *draft, s submission, core []byte) *pb.Item {
 	env := &pb.Envelope{Core: core, Seq: d.place.seq + 1, Previous: bytes.Clone(d.place.hash[:]), AcceptedMs: now}
 	d.place.hash = wire.SequenceHash(d.id, env.Seq, d.place.hash, wire.IDOf(core), now)
 	d.place.seq, d.place.accepted = env.Seq, now
+	if s.tag != nil {
+		env.Frank = c.n.frank(wire.Franked{Room: d.id, Generation: s.parsed.Generation, Epoch: s.parsed.Epoch, Seq: env.Seq, AcceptedMs: now, Tag: s.tag})
+	}
 	origin := s.from
 	if origin.IsZero() {
 		origin = c.n.org.ID

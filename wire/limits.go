@@ -53,6 +53,9 @@ const (
 	RequestsPerPartner   = 100 // per hour and organization
 	PendingRequests      = 200 // of one member; further ones are not kept
 	MaxDetail            = 256
+	MaxReport            = 1 << 20 // a report of abuse, in bytes
+	ReportsPerMember     = 16      // that wait for the administrator
+	ReportsPerNode       = 256
 	MaxUnHelloedPerAddr  = 64
 	DefaultLinkSecretLen = 32
 
@@ -84,6 +87,7 @@ const (
 	KeyPackageLifetime  = 30 * 24 * time.Hour
 	LastResortLifetime  = 90 * 24 * time.Hour
 	LinkLifetime        = 72 * time.Hour
+	ReportLife          = 30 * 24 * time.Hour
 	DeviceLinkLife      = 10 * time.Minute // of a link from one device to the next
 	TokenLifetime       = 10 * time.Minute
 	TicketLifetime      = time.Minute

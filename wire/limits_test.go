@@ -127,7 +127,7 @@ var isBytes = func() map[string]bool {
 	out := make(map[string]bool)
 	for _, name := range strings.Fields(`MaxMessageBody MaxHandshakeBody MaxTree MaxWelcome MaxControlBody MaxNote MaxEnvelopeExtra
 		MaxDeliverFrame MaxQueryFrame MaxLobbyFrame MaxSessionBatch MailboxBytes KeyPackageMax MaxLinkMessage SubmitWindowBytes
-		DeliverWindowBytes PartnerBytesRate MaxComplaint MaxFile MaxBlockList FileChunk FileQuota PartnerFiles`) {
+		DeliverWindowBytes PartnerBytesRate MaxComplaint MaxFile MaxBlockList MaxReport FileChunk FileQuota PartnerFiles`) {
 		out[name] = true
 	}
 	return out

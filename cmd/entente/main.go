@@ -39,7 +39,7 @@ func rootCommand() *cobra.Command {
 		Long: `Each organization runs its own node. People's devices hold the keys; nodes hold
 ciphertext, for as long as the organization allows and no longer.
 
-Operators: node, organization, member, partner. Members: device, room, contact, verify, send, receive, sent, message.
+Operators: node, organization, member, partner, abuse. Members: device, room, contact, verify, send, receive, sent, message, report.
 Try it all on one machine: entente testnet walk`,
 		Version:       Version,
 		SilenceUsage:  true,
@@ -49,6 +49,6 @@ Try it all on one machine: entente testnet walk`,
 		return &usageError{fmt.Errorf("%w\nSee `%s --help`", err, c.CommandPath())}
 	})
 	root.AddCommand(nodeCommand(), memberCommand(), deviceCommand(), roomCommand(), contactCommand(), partnerCommand(), blockCommand(), blockListCommand(),
-		sendCommand(), receiveCommand(), sentCommand(), messageCommand(), verifyCommand(), fileCommand(), testnetCommand(), benchCommand(), doctorCommand(), configCommand(), directoryCommand(), organizationCommand())
+		sendCommand(), receiveCommand(), sentCommand(), messageCommand(), verifyCommand(), reportCommand(), abuseCommand(), fileCommand(), testnetCommand(), benchCommand(), doctorCommand(), configCommand(), directoryCommand(), organizationCommand())
 	return root
 }

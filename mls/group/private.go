@@ -205,6 +205,8 @@ type Received struct {
 	Generation   uint32
 	AAD          []byte
 	Data         []byte
+	Signature    []byte // of the sender; with Context, mls.Evidence
+	Context      []byte // encoded GroupContext that it covers; not to be changed
 }
 
 // Decrypt opens an application message (an MLSMessage) of this epoch or of a
@@ -239,7 +241,7 @@ func (s *State) Decrypt(msg []byte) (*State, *Received, error) {
 	n.tree = t
 	n.used(false)
 	leaf := s.pub.Member(mls.LeafIndex(c.Sender.Index))
-	return &n, received(c, generation, leaf.Credential, leaf.SignatureKey), nil
+	return &n, received(c, generation, leaf.Credential, leaf.SignatureKey, s.pub.Context()), nil
 }
 
 func (s *State) decryptPast(p *mls.PrivateMessage) (*State, *Received, error) {
@@ -268,7 +270,7 @@ func (s *State) decryptPast(p *mls.PrivateMessage) (*State, *Received, error) {
 	q.tree = t
 	n.past = slices.Clone(s.past)
 	n.past[at] = &q
-	return &n, received(c, generation, sender.credential, sender.key), nil
+	return &n, received(c, generation, sender.credential, sender.key, e.context), nil
 }
 
 func (p *pastEpoch) checkAAD(aad []byte) error {
@@ -279,9 +281,9 @@ func (p *pastEpoch) checkAAD(aad []byte) error {
 	return mls.CheckAAD(c.Extensions, aad)
 }
 
-func received(c *mls.Content, generation uint32, cred mls.Credential, key []byte) *Received {
+func received(c *mls.Content, generation uint32, cred mls.Credential, key, context []byte) *Received {
 	return &Received{
 		Leaf: mls.LeafIndex(c.Sender.Index), Credential: cred, SignatureKey: key, Epoch: c.Epoch,
-		Generation: generation, AAD: c.AAD, Data: c.Application,
+		Generation: generation, AAD: c.AAD, Data: c.Application, Signature: c.Signature, Context: context,
 	}
 }

@@ -23,6 +23,102 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ReportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Report        []byte                 `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportRequest) Reset() {
+	*x = ReportRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportRequest) ProtoMessage() {}
+
+func (x *ReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
+func (*ReportRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ReportRequest) GetReport() []byte {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+type ReportResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	ExpiresUnix   int64                  `protobuf:"varint,2,opt,name=expires_unix,json=expiresUnix,proto3" json:"expires_unix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportResponse) Reset() {
+	*x = ReportResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportResponse) ProtoMessage() {}
+
+func (x *ReportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
+func (*ReportResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ReportResponse) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ReportResponse) GetExpiresUnix() int64 {
+	if x != nil {
+		return x.ExpiresUnix
+	}
+	return 0
+}
+
 // PutLinkMessage leaves a sealed message of one side in a slot that a device has opened.
 type PutLinkMessageRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -36,7 +132,7 @@ type PutLinkMessageRequest struct {
 
 func (x *PutLinkMessageRequest) Reset() {
 	*x = PutLinkMessageRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[0]
+	mi := &file_entente_v1_device_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -48,7 +144,7 @@ func (x *PutLinkMessageRequest) String() string {
 func (*PutLinkMessageRequest) ProtoMessage() {}
 
 func (x *PutLinkMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[0]
+	mi := &file_entente_v1_device_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -61,7 +157,7 @@ func (x *PutLinkMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutLinkMessageRequest.ProtoReflect.Descriptor instead.
 func (*PutLinkMessageRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{0}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *PutLinkMessageRequest) GetSlot() []byte {
@@ -100,7 +196,7 @@ type PutLinkMessageResponse struct {
 
 func (x *PutLinkMessageResponse) Reset() {
 	*x = PutLinkMessageResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[1]
+	mi := &file_entente_v1_device_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -112,7 +208,7 @@ func (x *PutLinkMessageResponse) String() string {
 func (*PutLinkMessageResponse) ProtoMessage() {}
 
 func (x *PutLinkMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[1]
+	mi := &file_entente_v1_device_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -125,7 +221,7 @@ func (x *PutLinkMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutLinkMessageResponse.ProtoReflect.Descriptor instead.
 func (*PutLinkMessageResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{1}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{3}
 }
 
 // GetLinkMessage waits for a message of one side.
@@ -141,7 +237,7 @@ type GetLinkMessageRequest struct {
 
 func (x *GetLinkMessageRequest) Reset() {
 	*x = GetLinkMessageRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[2]
+	mi := &file_entente_v1_device_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -153,7 +249,7 @@ func (x *GetLinkMessageRequest) String() string {
 func (*GetLinkMessageRequest) ProtoMessage() {}
 
 func (x *GetLinkMessageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[2]
+	mi := &file_entente_v1_device_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -166,7 +262,7 @@ func (x *GetLinkMessageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLinkMessageRequest.ProtoReflect.Descriptor instead.
 func (*GetLinkMessageRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{2}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetLinkMessageRequest) GetSlot() []byte {
@@ -206,7 +302,7 @@ type GetLinkMessageResponse struct {
 
 func (x *GetLinkMessageResponse) Reset() {
 	*x = GetLinkMessageResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[3]
+	mi := &file_entente_v1_device_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -218,7 +314,7 @@ func (x *GetLinkMessageResponse) String() string {
 func (*GetLinkMessageResponse) ProtoMessage() {}
 
 func (x *GetLinkMessageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[3]
+	mi := &file_entente_v1_device_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -231,7 +327,7 @@ func (x *GetLinkMessageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetLinkMessageResponse.ProtoReflect.Descriptor instead.
 func (*GetLinkMessageResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{3}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetLinkMessageResponse) GetMessage() []byte {
@@ -250,7 +346,7 @@ type DescribeRequest struct {
 
 func (x *DescribeRequest) Reset() {
 	*x = DescribeRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[4]
+	mi := &file_entente_v1_device_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -262,7 +358,7 @@ func (x *DescribeRequest) String() string {
 func (*DescribeRequest) ProtoMessage() {}
 
 func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[4]
+	mi := &file_entente_v1_device_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -275,7 +371,7 @@ func (x *DescribeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeRequest.ProtoReflect.Descriptor instead.
 func (*DescribeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{4}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DescribeRequest) GetLinkId() []byte {
@@ -297,7 +393,7 @@ type DescribeResponse struct {
 
 func (x *DescribeResponse) Reset() {
 	*x = DescribeResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[5]
+	mi := &file_entente_v1_device_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -309,7 +405,7 @@ func (x *DescribeResponse) String() string {
 func (*DescribeResponse) ProtoMessage() {}
 
 func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[5]
+	mi := &file_entente_v1_device_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -322,7 +418,7 @@ func (x *DescribeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeResponse.ProtoReflect.Descriptor instead.
 func (*DescribeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{5}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DescribeResponse) GetName() string {
@@ -366,7 +462,7 @@ type EnrollRequest struct {
 
 func (x *EnrollRequest) Reset() {
 	*x = EnrollRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[6]
+	mi := &file_entente_v1_device_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -378,7 +474,7 @@ func (x *EnrollRequest) String() string {
 func (*EnrollRequest) ProtoMessage() {}
 
 func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[6]
+	mi := &file_entente_v1_device_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -391,7 +487,7 @@ func (x *EnrollRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollRequest.ProtoReflect.Descriptor instead.
 func (*EnrollRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{6}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *EnrollRequest) GetLinkId() []byte {
@@ -439,7 +535,7 @@ type EnrollResponse struct {
 
 func (x *EnrollResponse) Reset() {
 	*x = EnrollResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[7]
+	mi := &file_entente_v1_device_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +547,7 @@ func (x *EnrollResponse) String() string {
 func (*EnrollResponse) ProtoMessage() {}
 
 func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[7]
+	mi := &file_entente_v1_device_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -464,7 +560,7 @@ func (x *EnrollResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollResponse.ProtoReflect.Descriptor instead.
 func (*EnrollResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{7}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *EnrollResponse) GetChain() *MemberChain {
@@ -493,7 +589,7 @@ type RotateMemberKeyRequest struct {
 
 func (x *RotateMemberKeyRequest) Reset() {
 	*x = RotateMemberKeyRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[8]
+	mi := &file_entente_v1_device_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +601,7 @@ func (x *RotateMemberKeyRequest) String() string {
 func (*RotateMemberKeyRequest) ProtoMessage() {}
 
 func (x *RotateMemberKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[8]
+	mi := &file_entente_v1_device_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +614,7 @@ func (x *RotateMemberKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateMemberKeyRequest.ProtoReflect.Descriptor instead.
 func (*RotateMemberKeyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{8}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RotateMemberKeyRequest) GetRotation() string {
@@ -545,7 +641,7 @@ type SealedMemberKey struct {
 
 func (x *SealedMemberKey) Reset() {
 	*x = SealedMemberKey{}
-	mi := &file_entente_v1_device_proto_msgTypes[9]
+	mi := &file_entente_v1_device_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +653,7 @@ func (x *SealedMemberKey) String() string {
 func (*SealedMemberKey) ProtoMessage() {}
 
 func (x *SealedMemberKey) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[9]
+	mi := &file_entente_v1_device_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +666,7 @@ func (x *SealedMemberKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SealedMemberKey.ProtoReflect.Descriptor instead.
 func (*SealedMemberKey) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{9}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SealedMemberKey) GetDevice() []byte {
@@ -596,7 +692,7 @@ type RotateMemberKeyResponse struct {
 
 func (x *RotateMemberKeyResponse) Reset() {
 	*x = RotateMemberKeyResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[10]
+	mi := &file_entente_v1_device_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -608,7 +704,7 @@ func (x *RotateMemberKeyResponse) String() string {
 func (*RotateMemberKeyResponse) ProtoMessage() {}
 
 func (x *RotateMemberKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[10]
+	mi := &file_entente_v1_device_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -621,7 +717,7 @@ func (x *RotateMemberKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateMemberKeyResponse.ProtoReflect.Descriptor instead.
 func (*RotateMemberKeyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{10}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RotateMemberKeyResponse) GetChain() *MemberChain {
@@ -641,7 +737,7 @@ type ComplainRequest struct {
 
 func (x *ComplainRequest) Reset() {
 	*x = ComplainRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[11]
+	mi := &file_entente_v1_device_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +749,7 @@ func (x *ComplainRequest) String() string {
 func (*ComplainRequest) ProtoMessage() {}
 
 func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[11]
+	mi := &file_entente_v1_device_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +762,7 @@ func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainRequest.ProtoReflect.Descriptor instead.
 func (*ComplainRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{11}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ComplainRequest) GetRoom() []byte {
@@ -692,7 +788,7 @@ type ComplainResponse struct {
 
 func (x *ComplainResponse) Reset() {
 	*x = ComplainResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[12]
+	mi := &file_entente_v1_device_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -704,7 +800,7 @@ func (x *ComplainResponse) String() string {
 func (*ComplainResponse) ProtoMessage() {}
 
 func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[12]
+	mi := &file_entente_v1_device_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -717,7 +813,7 @@ func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainResponse.ProtoReflect.Descriptor instead.
 func (*ComplainResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{12}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ComplainResponse) GetStatus() *Status {
@@ -740,7 +836,7 @@ type GetAgreementRequest struct {
 
 func (x *GetAgreementRequest) Reset() {
 	*x = GetAgreementRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[13]
+	mi := &file_entente_v1_device_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -752,7 +848,7 @@ func (x *GetAgreementRequest) String() string {
 func (*GetAgreementRequest) ProtoMessage() {}
 
 func (x *GetAgreementRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[13]
+	mi := &file_entente_v1_device_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -765,7 +861,7 @@ func (x *GetAgreementRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAgreementRequest.ProtoReflect.Descriptor instead.
 func (*GetAgreementRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{13}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetAgreementRequest) GetOrganization() []byte {
@@ -786,7 +882,7 @@ type GetAgreementResponse struct {
 
 func (x *GetAgreementResponse) Reset() {
 	*x = GetAgreementResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[14]
+	mi := &file_entente_v1_device_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +894,7 @@ func (x *GetAgreementResponse) String() string {
 func (*GetAgreementResponse) ProtoMessage() {}
 
 func (x *GetAgreementResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[14]
+	mi := &file_entente_v1_device_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +907,7 @@ func (x *GetAgreementResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetAgreementResponse.ProtoReflect.Descriptor instead.
 func (*GetAgreementResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{14}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetAgreementResponse) GetAgreement() *AgreementBody {
@@ -847,7 +943,7 @@ type PublishGroupInfoRequest struct {
 
 func (x *PublishGroupInfoRequest) Reset() {
 	*x = PublishGroupInfoRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[15]
+	mi := &file_entente_v1_device_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -859,7 +955,7 @@ func (x *PublishGroupInfoRequest) String() string {
 func (*PublishGroupInfoRequest) ProtoMessage() {}
 
 func (x *PublishGroupInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[15]
+	mi := &file_entente_v1_device_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -872,7 +968,7 @@ func (x *PublishGroupInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishGroupInfoRequest.ProtoReflect.Descriptor instead.
 func (*PublishGroupInfoRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{15}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PublishGroupInfoRequest) GetRoom() []byte {
@@ -912,7 +1008,7 @@ type PublishGroupInfoResponse struct {
 
 func (x *PublishGroupInfoResponse) Reset() {
 	*x = PublishGroupInfoResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[16]
+	mi := &file_entente_v1_device_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1020,7 @@ func (x *PublishGroupInfoResponse) String() string {
 func (*PublishGroupInfoResponse) ProtoMessage() {}
 
 func (x *PublishGroupInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[16]
+	mi := &file_entente_v1_device_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1033,7 @@ func (x *PublishGroupInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishGroupInfoResponse.ProtoReflect.Descriptor instead.
 func (*PublishGroupInfoResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{16}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PublishGroupInfoResponse) GetStatus() *Status {
@@ -956,7 +1052,7 @@ type OpenSessionRequest struct {
 
 func (x *OpenSessionRequest) Reset() {
 	*x = OpenSessionRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[17]
+	mi := &file_entente_v1_device_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1064,7 @@ func (x *OpenSessionRequest) String() string {
 func (*OpenSessionRequest) ProtoMessage() {}
 
 func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[17]
+	mi := &file_entente_v1_device_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1077,7 @@ func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
 func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{17}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *OpenSessionRequest) GetOrigin() string {
@@ -1002,7 +1098,7 @@ type OpenSessionResponse struct {
 
 func (x *OpenSessionResponse) Reset() {
 	*x = OpenSessionResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[18]
+	mi := &file_entente_v1_device_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1110,7 @@ func (x *OpenSessionResponse) String() string {
 func (*OpenSessionResponse) ProtoMessage() {}
 
 func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[18]
+	mi := &file_entente_v1_device_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1123,7 @@ func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
 func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{18}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *OpenSessionResponse) GetTicket() []byte {
@@ -1066,7 +1162,7 @@ type Contact struct {
 
 func (x *Contact) Reset() {
 	*x = Contact{}
-	mi := &file_entente_v1_device_proto_msgTypes[19]
+	mi := &file_entente_v1_device_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1174,7 @@ func (x *Contact) String() string {
 func (*Contact) ProtoMessage() {}
 
 func (x *Contact) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[19]
+	mi := &file_entente_v1_device_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1187,7 @@ func (x *Contact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contact.ProtoReflect.Descriptor instead.
 func (*Contact) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{19}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Contact) GetOrganization() []byte {
@@ -1137,7 +1233,7 @@ type ListContactsRequest struct {
 
 func (x *ListContactsRequest) Reset() {
 	*x = ListContactsRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[20]
+	mi := &file_entente_v1_device_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1245,7 @@ func (x *ListContactsRequest) String() string {
 func (*ListContactsRequest) ProtoMessage() {}
 
 func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[20]
+	mi := &file_entente_v1_device_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1258,7 @@ func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsRequest.ProtoReflect.Descriptor instead.
 func (*ListContactsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{20}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{22}
 }
 
 type ListContactsResponse struct {
@@ -1174,7 +1270,7 @@ type ListContactsResponse struct {
 
 func (x *ListContactsResponse) Reset() {
 	*x = ListContactsResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[21]
+	mi := &file_entente_v1_device_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1282,7 @@ func (x *ListContactsResponse) String() string {
 func (*ListContactsResponse) ProtoMessage() {}
 
 func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[21]
+	mi := &file_entente_v1_device_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1295,7 @@ func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsResponse.ProtoReflect.Descriptor instead.
 func (*ListContactsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{21}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListContactsResponse) GetContacts() []*Contact {
@@ -1220,7 +1316,7 @@ type SetContactRequest struct {
 
 func (x *SetContactRequest) Reset() {
 	*x = SetContactRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[22]
+	mi := &file_entente_v1_device_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1328,7 @@ func (x *SetContactRequest) String() string {
 func (*SetContactRequest) ProtoMessage() {}
 
 func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[22]
+	mi := &file_entente_v1_device_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1341,7 @@ func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRequest.ProtoReflect.Descriptor instead.
 func (*SetContactRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{22}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetContactRequest) GetOrganization() []byte {
@@ -1277,7 +1373,7 @@ type SetContactResponse struct {
 
 func (x *SetContactResponse) Reset() {
 	*x = SetContactResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[23]
+	mi := &file_entente_v1_device_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1289,7 +1385,7 @@ func (x *SetContactResponse) String() string {
 func (*SetContactResponse) ProtoMessage() {}
 
 func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[23]
+	mi := &file_entente_v1_device_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1302,7 +1398,7 @@ func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactResponse.ProtoReflect.Descriptor instead.
 func (*SetContactResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{23}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{25}
 }
 
 // Witness is somebody whose cosignatures count for this organization's members: a partner,
@@ -1318,7 +1414,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_entente_v1_device_proto_msgTypes[24]
+	mi := &file_entente_v1_device_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1330,7 +1426,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[24]
+	mi := &file_entente_v1_device_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1343,7 +1439,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{24}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Witness) GetName() string {
@@ -1375,7 +1471,7 @@ type ListWitnessesRequest struct {
 
 func (x *ListWitnessesRequest) Reset() {
 	*x = ListWitnessesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[25]
+	mi := &file_entente_v1_device_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1387,7 +1483,7 @@ func (x *ListWitnessesRequest) String() string {
 func (*ListWitnessesRequest) ProtoMessage() {}
 
 func (x *ListWitnessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[25]
+	mi := &file_entente_v1_device_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1496,7 @@ func (x *ListWitnessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWitnessesRequest.ProtoReflect.Descriptor instead.
 func (*ListWitnessesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{25}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{27}
 }
 
 type ListWitnessesResponse struct {
@@ -1412,7 +1508,7 @@ type ListWitnessesResponse struct {
 
 func (x *ListWitnessesResponse) Reset() {
 	*x = ListWitnessesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[26]
+	mi := &file_entente_v1_device_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1520,7 @@ func (x *ListWitnessesResponse) String() string {
 func (*ListWitnessesResponse) ProtoMessage() {}
 
 func (x *ListWitnessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[26]
+	mi := &file_entente_v1_device_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1533,7 @@ func (x *ListWitnessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWitnessesResponse.ProtoReflect.Descriptor instead.
 func (*ListWitnessesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListWitnessesResponse) GetWitnesses() []*Witness {
@@ -1456,7 +1552,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[27]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1564,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[27]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1577,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{27}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ResolveRequest) GetAddress() string {
@@ -1501,7 +1597,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1513,7 +1609,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1526,7 +1622,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ResolveResponse) GetOrganization() []byte {
@@ -1553,7 +1649,7 @@ type ChainRequest struct {
 
 func (x *ChainRequest) Reset() {
 	*x = ChainRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1661,7 @@ func (x *ChainRequest) String() string {
 func (*ChainRequest) ProtoMessage() {}
 
 func (x *ChainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1674,7 @@ func (x *ChainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainRequest.ProtoReflect.Descriptor instead.
 func (*ChainRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ChainRequest) GetOrganization() []byte {
@@ -1604,7 +1700,7 @@ type ChainResponse struct {
 
 func (x *ChainResponse) Reset() {
 	*x = ChainResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1712,7 @@ func (x *ChainResponse) String() string {
 func (*ChainResponse) ProtoMessage() {}
 
 func (x *ChainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1725,7 @@ func (x *ChainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainResponse.ProtoReflect.Descriptor instead.
 func (*ChainResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ChainResponse) GetChain() *MemberChain {
@@ -1653,7 +1749,7 @@ type PublishKeyPackagesRequest struct {
 
 func (x *PublishKeyPackagesRequest) Reset() {
 	*x = PublishKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1761,7 @@ func (x *PublishKeyPackagesRequest) String() string {
 func (*PublishKeyPackagesRequest) ProtoMessage() {}
 
 func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +1774,7 @@ func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PublishKeyPackagesRequest) GetKeyPackages() [][]byte {
@@ -1718,7 +1814,7 @@ type PublishKeyPackagesResponse struct {
 
 func (x *PublishKeyPackagesResponse) Reset() {
 	*x = PublishKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1826,7 @@ func (x *PublishKeyPackagesResponse) String() string {
 func (*PublishKeyPackagesResponse) ProtoMessage() {}
 
 func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1839,7 @@ func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PublishKeyPackagesResponse) GetStock() uint32 {
@@ -1765,7 +1861,7 @@ type ClaimKeyPackagesRequest struct {
 
 func (x *ClaimKeyPackagesRequest) Reset() {
 	*x = ClaimKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +1873,7 @@ func (x *ClaimKeyPackagesRequest) String() string {
 func (*ClaimKeyPackagesRequest) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +1886,7 @@ func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ClaimKeyPackagesRequest) GetOrganization() []byte {
@@ -1831,7 +1927,7 @@ type ClaimKeyPackagesResponse struct {
 
 func (x *ClaimKeyPackagesResponse) Reset() {
 	*x = ClaimKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +1939,7 @@ func (x *ClaimKeyPackagesResponse) String() string {
 func (*ClaimKeyPackagesResponse) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +1952,7 @@ func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ClaimKeyPackagesResponse) GetPackages() []*ClaimedKeyPackage {
@@ -1887,7 +1983,7 @@ type CreateRoomRequest struct {
 
 func (x *CreateRoomRequest) Reset() {
 	*x = CreateRoomRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +1995,7 @@ func (x *CreateRoomRequest) String() string {
 func (*CreateRoomRequest) ProtoMessage() {}
 
 func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2008,7 @@ func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomRequest.ProtoReflect.Descriptor instead.
 func (*CreateRoomRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CreateRoomRequest) GetRoom() []byte {
@@ -1959,7 +2055,7 @@ type CreateRoomResponse struct {
 
 func (x *CreateRoomResponse) Reset() {
 	*x = CreateRoomResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +2067,7 @@ func (x *CreateRoomResponse) String() string {
 func (*CreateRoomResponse) ProtoMessage() {}
 
 func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1984,7 +2080,7 @@ func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomResponse.ProtoReflect.Descriptor instead.
 func (*CreateRoomResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CreateRoomResponse) GetStatus() *Status {
@@ -2007,7 +2103,7 @@ type SubmitCommitRequest struct {
 
 func (x *SubmitCommitRequest) Reset() {
 	*x = SubmitCommitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2115,7 @@ func (x *SubmitCommitRequest) String() string {
 func (*SubmitCommitRequest) ProtoMessage() {}
 
 func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2128,7 @@ func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitCommitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SubmitCommitRequest) GetCounter() uint64 {
@@ -2079,7 +2175,7 @@ type SubmitCommitResponse struct {
 
 func (x *SubmitCommitResponse) Reset() {
 	*x = SubmitCommitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2091,7 +2187,7 @@ func (x *SubmitCommitResponse) String() string {
 func (*SubmitCommitResponse) ProtoMessage() {}
 
 func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2104,7 +2200,7 @@ func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitCommitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SubmitCommitResponse) GetStatus() *Status {
@@ -2125,7 +2221,7 @@ type GetTreeRequest struct {
 
 func (x *GetTreeRequest) Reset() {
 	*x = GetTreeRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2233,7 @@ func (x *GetTreeRequest) String() string {
 func (*GetTreeRequest) ProtoMessage() {}
 
 func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2246,7 @@ func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeRequest.ProtoReflect.Descriptor instead.
 func (*GetTreeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetTreeRequest) GetHub() []byte {
@@ -2183,7 +2279,7 @@ type GetTreeResponse struct {
 
 func (x *GetTreeResponse) Reset() {
 	*x = GetTreeResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2195,7 +2291,7 @@ func (x *GetTreeResponse) String() string {
 func (*GetTreeResponse) ProtoMessage() {}
 
 func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2208,7 +2304,7 @@ func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeResponse.ProtoReflect.Descriptor instead.
 func (*GetTreeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetTreeResponse) GetTree() []byte {
@@ -2229,7 +2325,7 @@ type GetGroupInfoRequest struct {
 
 func (x *GetGroupInfoRequest) Reset() {
 	*x = GetGroupInfoRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2337,7 @@ func (x *GetGroupInfoRequest) String() string {
 func (*GetGroupInfoRequest) ProtoMessage() {}
 
 func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2350,7 @@ func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetGroupInfoRequest) GetHub() []byte {
@@ -2287,7 +2383,7 @@ type GetGroupInfoResponse struct {
 
 func (x *GetGroupInfoResponse) Reset() {
 	*x = GetGroupInfoResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2395,7 @@ func (x *GetGroupInfoResponse) String() string {
 func (*GetGroupInfoResponse) ProtoMessage() {}
 
 func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2408,7 @@ func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetGroupInfoResponse) GetAnswer() *GroupInfoAnswer {
@@ -2334,7 +2430,7 @@ type GetRoomLogRequest struct {
 
 func (x *GetRoomLogRequest) Reset() {
 	*x = GetRoomLogRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2346,7 +2442,7 @@ func (x *GetRoomLogRequest) String() string {
 func (*GetRoomLogRequest) ProtoMessage() {}
 
 func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2359,7 +2455,7 @@ func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogRequest.ProtoReflect.Descriptor instead.
 func (*GetRoomLogRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetRoomLogRequest) GetHub() []byte {
@@ -2400,7 +2496,7 @@ type GetRoomLogResponse struct {
 
 func (x *GetRoomLogResponse) Reset() {
 	*x = GetRoomLogResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2508,7 @@ func (x *GetRoomLogResponse) String() string {
 func (*GetRoomLogResponse) ProtoMessage() {}
 
 func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2521,7 @@ func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogResponse.ProtoReflect.Descriptor instead.
 func (*GetRoomLogResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetRoomLogResponse) GetHandshakes() []*Envelope {
@@ -2452,7 +2548,7 @@ type RevokeDeviceRequest struct {
 
 func (x *RevokeDeviceRequest) Reset() {
 	*x = RevokeDeviceRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2560,7 @@ func (x *RevokeDeviceRequest) String() string {
 func (*RevokeDeviceRequest) ProtoMessage() {}
 
 func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2573,7 @@ func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RevokeDeviceRequest) GetRevocation() string {
@@ -2495,7 +2591,7 @@ type RevokeDeviceResponse struct {
 
 func (x *RevokeDeviceResponse) Reset() {
 	*x = RevokeDeviceResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2507,7 +2603,7 @@ func (x *RevokeDeviceResponse) String() string {
 func (*RevokeDeviceResponse) ProtoMessage() {}
 
 func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2520,7 +2616,7 @@ func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
 }
 
 // OpenLink opens a slot for the messages of a device that is to be linked.
@@ -2533,7 +2629,7 @@ type OpenLinkRequest struct {
 
 func (x *OpenLinkRequest) Reset() {
 	*x = OpenLinkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2545,7 +2641,7 @@ func (x *OpenLinkRequest) String() string {
 func (*OpenLinkRequest) ProtoMessage() {}
 
 func (x *OpenLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2558,7 +2654,7 @@ func (x *OpenLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLinkRequest.ProtoReflect.Descriptor instead.
 func (*OpenLinkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *OpenLinkRequest) GetSlot() []byte {
@@ -2577,7 +2673,7 @@ type OpenLinkResponse struct {
 
 func (x *OpenLinkResponse) Reset() {
 	*x = OpenLinkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2589,7 +2685,7 @@ func (x *OpenLinkResponse) String() string {
 func (*OpenLinkResponse) ProtoMessage() {}
 
 func (x *OpenLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2602,7 +2698,7 @@ func (x *OpenLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLinkResponse.ProtoReflect.Descriptor instead.
 func (*OpenLinkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *OpenLinkResponse) GetExpiresUnix() int64 {
@@ -2622,7 +2718,7 @@ type AddDeviceRequest struct {
 
 func (x *AddDeviceRequest) Reset() {
 	*x = AddDeviceRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2730,7 @@ func (x *AddDeviceRequest) String() string {
 func (*AddDeviceRequest) ProtoMessage() {}
 
 func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2743,7 @@ func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceRequest.ProtoReflect.Descriptor instead.
 func (*AddDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AddDeviceRequest) GetCertificate() string {
@@ -2666,7 +2762,7 @@ type AddDeviceResponse struct {
 
 func (x *AddDeviceResponse) Reset() {
 	*x = AddDeviceResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2678,7 +2774,7 @@ func (x *AddDeviceResponse) String() string {
 func (*AddDeviceResponse) ProtoMessage() {}
 
 func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2691,7 +2787,7 @@ func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceResponse.ProtoReflect.Descriptor instead.
 func (*AddDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AddDeviceResponse) GetChain() *MemberChain {
@@ -2712,7 +2808,7 @@ type ClaimOwnRequest struct {
 
 func (x *ClaimOwnRequest) Reset() {
 	*x = ClaimOwnRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2724,7 +2820,7 @@ func (x *ClaimOwnRequest) String() string {
 func (*ClaimOwnRequest) ProtoMessage() {}
 
 func (x *ClaimOwnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2737,7 +2833,7 @@ func (x *ClaimOwnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimOwnRequest.ProtoReflect.Descriptor instead.
 func (*ClaimOwnRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ClaimOwnRequest) GetDevices() [][]byte {
@@ -2762,7 +2858,7 @@ type AccountRequest struct {
 
 func (x *AccountRequest) Reset() {
 	*x = AccountRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2774,7 +2870,7 @@ func (x *AccountRequest) String() string {
 func (*AccountRequest) ProtoMessage() {}
 
 func (x *AccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2787,7 +2883,7 @@ func (x *AccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountRequest.ProtoReflect.Descriptor instead.
 func (*AccountRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
 }
 
 type AccountResponse struct {
@@ -2805,7 +2901,7 @@ type AccountResponse struct {
 
 func (x *AccountResponse) Reset() {
 	*x = AccountResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2817,7 +2913,7 @@ func (x *AccountResponse) String() string {
 func (*AccountResponse) ProtoMessage() {}
 
 func (x *AccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2830,7 +2926,7 @@ func (x *AccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountResponse.ProtoReflect.Descriptor instead.
 func (*AccountResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AccountResponse) GetChain() *MemberChain {
@@ -2893,7 +2989,7 @@ type DeviceVisit struct {
 
 func (x *DeviceVisit) Reset() {
 	*x = DeviceVisit{}
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2905,7 +3001,7 @@ func (x *DeviceVisit) String() string {
 func (*DeviceVisit) ProtoMessage() {}
 
 func (x *DeviceVisit) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2918,7 +3014,7 @@ func (x *DeviceVisit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceVisit.ProtoReflect.Descriptor instead.
 func (*DeviceVisit) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *DeviceVisit) GetDevice() []byte {
@@ -2952,7 +3048,7 @@ type KeyPackageStock struct {
 
 func (x *KeyPackageStock) Reset() {
 	*x = KeyPackageStock{}
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2964,7 +3060,7 @@ func (x *KeyPackageStock) String() string {
 func (*KeyPackageStock) ProtoMessage() {}
 
 func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2977,7 +3073,7 @@ func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyPackageStock.ProtoReflect.Descriptor instead.
 func (*KeyPackageStock) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *KeyPackageStock) GetSuite() uint32 {
@@ -3004,7 +3100,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3016,7 +3112,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3029,7 +3125,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Submission) GetCounter() uint64 {
@@ -3055,7 +3151,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3067,7 +3163,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3080,7 +3176,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *SubmitRequest) GetSubmissions() []*Submission {
@@ -3099,7 +3195,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3111,7 +3207,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3124,7 +3220,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *SubmitResponse) GetStatuses() []*Status {
@@ -3146,7 +3242,7 @@ type FetchRequest struct {
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[59]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3158,7 +3254,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[59]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3171,7 +3267,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *FetchRequest) GetAfter() uint64 {
@@ -3212,7 +3308,7 @@ type FetchResponse struct {
 
 func (x *FetchResponse) Reset() {
 	*x = FetchResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[60]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3224,7 +3320,7 @@ func (x *FetchResponse) String() string {
 func (*FetchResponse) ProtoMessage() {}
 
 func (x *FetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[60]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3237,7 +3333,7 @@ func (x *FetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResponse.ProtoReflect.Descriptor instead.
 func (*FetchResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *FetchResponse) GetDeliveries() []*Deliver {
@@ -3264,7 +3360,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[61]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3276,7 +3372,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[61]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3289,7 +3385,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *AckRequest) GetThrough() uint64 {
@@ -3315,7 +3411,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[62]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3327,7 +3423,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[62]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3340,7 +3436,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *AckResponse) GetSubmitMark() uint64 {
@@ -3359,7 +3455,7 @@ type FilePolicyRequest struct {
 
 func (x *FilePolicyRequest) Reset() {
 	*x = FilePolicyRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[63]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3371,7 +3467,7 @@ func (x *FilePolicyRequest) String() string {
 func (*FilePolicyRequest) ProtoMessage() {}
 
 func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[63]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3384,7 +3480,7 @@ func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyRequest.ProtoReflect.Descriptor instead.
 func (*FilePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *FilePolicyRequest) GetPartner() []byte {
@@ -3406,7 +3502,7 @@ type FilePolicyResponse struct {
 
 func (x *FilePolicyResponse) Reset() {
 	*x = FilePolicyResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[64]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3418,7 +3514,7 @@ func (x *FilePolicyResponse) String() string {
 func (*FilePolicyResponse) ProtoMessage() {}
 
 func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[64]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3431,7 +3527,7 @@ func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyResponse.ProtoReflect.Descriptor instead.
 func (*FilePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *FilePolicyResponse) GetMaxSize() uint64 {
@@ -3472,7 +3568,7 @@ type StartUploadRequest struct {
 
 func (x *StartUploadRequest) Reset() {
 	*x = StartUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[65]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3484,7 +3580,7 @@ func (x *StartUploadRequest) String() string {
 func (*StartUploadRequest) ProtoMessage() {}
 
 func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[65]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3497,7 +3593,7 @@ func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadRequest.ProtoReflect.Descriptor instead.
 func (*StartUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *StartUploadRequest) GetSize() uint64 {
@@ -3524,7 +3620,7 @@ type StartUploadResponse struct {
 
 func (x *StartUploadResponse) Reset() {
 	*x = StartUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[66]
+	mi := &file_entente_v1_device_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3536,7 +3632,7 @@ func (x *StartUploadResponse) String() string {
 func (*StartUploadResponse) ProtoMessage() {}
 
 func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[66]
+	mi := &file_entente_v1_device_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3549,7 +3645,7 @@ func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadResponse.ProtoReflect.Descriptor instead.
 func (*StartUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *StartUploadResponse) GetUpload() []byte {
@@ -3575,7 +3671,7 @@ type UploadStatusRequest struct {
 
 func (x *UploadStatusRequest) Reset() {
 	*x = UploadStatusRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[67]
+	mi := &file_entente_v1_device_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3587,7 +3683,7 @@ func (x *UploadStatusRequest) String() string {
 func (*UploadStatusRequest) ProtoMessage() {}
 
 func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[67]
+	mi := &file_entente_v1_device_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3600,7 +3696,7 @@ func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusRequest.ProtoReflect.Descriptor instead.
 func (*UploadStatusRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *UploadStatusRequest) GetUpload() []byte {
@@ -3620,7 +3716,7 @@ type UploadStatusResponse struct {
 
 func (x *UploadStatusResponse) Reset() {
 	*x = UploadStatusResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[68]
+	mi := &file_entente_v1_device_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3632,7 +3728,7 @@ func (x *UploadStatusResponse) String() string {
 func (*UploadStatusResponse) ProtoMessage() {}
 
 func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[68]
+	mi := &file_entente_v1_device_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3645,7 +3741,7 @@ func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusResponse.ProtoReflect.Descriptor instead.
 func (*UploadStatusResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{68}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *UploadStatusResponse) GetHave() uint32 {
@@ -3675,7 +3771,7 @@ type PutChunkRequest struct {
 
 func (x *PutChunkRequest) Reset() {
 	*x = PutChunkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[69]
+	mi := &file_entente_v1_device_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3687,7 +3783,7 @@ func (x *PutChunkRequest) String() string {
 func (*PutChunkRequest) ProtoMessage() {}
 
 func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[69]
+	mi := &file_entente_v1_device_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3700,7 +3796,7 @@ func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkRequest.ProtoReflect.Descriptor instead.
 func (*PutChunkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{69}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *PutChunkRequest) GetUpload() []byte {
@@ -3733,7 +3829,7 @@ type PutChunkResponse struct {
 
 func (x *PutChunkResponse) Reset() {
 	*x = PutChunkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[70]
+	mi := &file_entente_v1_device_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3745,7 +3841,7 @@ func (x *PutChunkResponse) String() string {
 func (*PutChunkResponse) ProtoMessage() {}
 
 func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[70]
+	mi := &file_entente_v1_device_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3758,7 +3854,7 @@ func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkResponse.ProtoReflect.Descriptor instead.
 func (*PutChunkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{70}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *PutChunkResponse) GetHave() uint32 {
@@ -3779,7 +3875,7 @@ type FinishUploadRequest struct {
 
 func (x *FinishUploadRequest) Reset() {
 	*x = FinishUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[71]
+	mi := &file_entente_v1_device_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3791,7 +3887,7 @@ func (x *FinishUploadRequest) String() string {
 func (*FinishUploadRequest) ProtoMessage() {}
 
 func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[71]
+	mi := &file_entente_v1_device_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3804,7 +3900,7 @@ func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadRequest.ProtoReflect.Descriptor instead.
 func (*FinishUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{71}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *FinishUploadRequest) GetUpload() []byte {
@@ -3829,7 +3925,7 @@ type FinishUploadResponse struct {
 
 func (x *FinishUploadResponse) Reset() {
 	*x = FinishUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[72]
+	mi := &file_entente_v1_device_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3841,7 +3937,7 @@ func (x *FinishUploadResponse) String() string {
 func (*FinishUploadResponse) ProtoMessage() {}
 
 func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[72]
+	mi := &file_entente_v1_device_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3854,7 +3950,7 @@ func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadResponse.ProtoReflect.Descriptor instead.
 func (*FinishUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{72}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{74}
 }
 
 // DropUpload destroys an upload, finished or not.
@@ -3867,7 +3963,7 @@ type DropUploadRequest struct {
 
 func (x *DropUploadRequest) Reset() {
 	*x = DropUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[73]
+	mi := &file_entente_v1_device_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3879,7 +3975,7 @@ func (x *DropUploadRequest) String() string {
 func (*DropUploadRequest) ProtoMessage() {}
 
 func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[73]
+	mi := &file_entente_v1_device_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3892,7 +3988,7 @@ func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadRequest.ProtoReflect.Descriptor instead.
 func (*DropUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{73}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *DropUploadRequest) GetUpload() []byte {
@@ -3910,7 +4006,7 @@ type DropUploadResponse struct {
 
 func (x *DropUploadResponse) Reset() {
 	*x = DropUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[74]
+	mi := &file_entente_v1_device_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3922,7 +4018,7 @@ func (x *DropUploadResponse) String() string {
 func (*DropUploadResponse) ProtoMessage() {}
 
 func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[74]
+	mi := &file_entente_v1_device_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3935,7 +4031,7 @@ func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadResponse.ProtoReflect.Descriptor instead.
 func (*DropUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{74}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{76}
 }
 
 type GetBlobRequest struct {
@@ -3949,7 +4045,7 @@ type GetBlobRequest struct {
 
 func (x *GetBlobRequest) Reset() {
 	*x = GetBlobRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[75]
+	mi := &file_entente_v1_device_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3961,7 +4057,7 @@ func (x *GetBlobRequest) String() string {
 func (*GetBlobRequest) ProtoMessage() {}
 
 func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[75]
+	mi := &file_entente_v1_device_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3974,7 +4070,7 @@ func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
 func (*GetBlobRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{75}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GetBlobRequest) GetOrganization() []byte {
@@ -4008,7 +4104,7 @@ type GetBlobResponse struct {
 
 func (x *GetBlobResponse) Reset() {
 	*x = GetBlobResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[76]
+	mi := &file_entente_v1_device_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4020,7 +4116,7 @@ func (x *GetBlobResponse) String() string {
 func (*GetBlobResponse) ProtoMessage() {}
 
 func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[76]
+	mi := &file_entente_v1_device_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4033,7 +4129,7 @@ func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
 func (*GetBlobResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{76}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *GetBlobResponse) GetSize() uint64 {
@@ -4055,7 +4151,12 @@ var File_entente_v1_device_proto protoreflect.FileDescriptor
 const file_entente_v1_device_proto_rawDesc = "" +
 	"\n" +
 	"\x17entente/v1/device.proto\x12\n" +
-	"entente.v1\x1a\x19entente/v1/envelope.proto\x1a\x1bentente/v1/federation.proto\x1a\x18entente/v1/session.proto\"m\n" +
+	"entente.v1\x1a\x19entente/v1/envelope.proto\x1a\x1bentente/v1/federation.proto\x1a\x18entente/v1/session.proto\"'\n" +
+	"\rReportRequest\x12\x16\n" +
+	"\x06report\x18\x01 \x01(\fR\x06report\"C\n" +
+	"\x0eReportResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12!\n" +
+	"\fexpires_unix\x18\x02 \x01(\x03R\vexpiresUnix\"m\n" +
 	"\x15PutLinkMessageRequest\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\fR\x04slot\x12\x18\n" +
 	"\ajoining\x18\x02 \x01(\bR\ajoining\x12\f\n" +
@@ -4315,8 +4416,9 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\bDescribe\x12\x1b.entente.v1.DescribeRequest\x1a\x1c.entente.v1.DescribeResponse\x12?\n" +
 	"\x06Enroll\x12\x19.entente.v1.EnrollRequest\x1a\x1a.entente.v1.EnrollResponse\x12W\n" +
 	"\x0ePutLinkMessage\x12!.entente.v1.PutLinkMessageRequest\x1a\".entente.v1.PutLinkMessageResponse\x12W\n" +
-	"\x0eGetLinkMessage\x12!.entente.v1.GetLinkMessageRequest\x1a\".entente.v1.GetLinkMessageResponse2\xbd\x13\n" +
-	"\rDeviceService\x12N\n" +
+	"\x0eGetLinkMessage\x12!.entente.v1.GetLinkMessageRequest\x1a\".entente.v1.GetLinkMessageResponse2\xfe\x13\n" +
+	"\rDeviceService\x12?\n" +
+	"\x06Report\x12\x19.entente.v1.ReportRequest\x1a\x1a.entente.v1.ReportResponse\x12N\n" +
 	"\vOpenSession\x12\x1e.entente.v1.OpenSessionRequest\x1a\x1f.entente.v1.OpenSessionResponse\x12B\n" +
 	"\aResolve\x12\x1a.entente.v1.ResolveRequest\x1a\x1b.entente.v1.ResolveResponse\x12<\n" +
 	"\x05Chain\x12\x18.entente.v1.ChainRequest\x1a\x19.entente.v1.ChainResponse\x12c\n" +
@@ -4367,198 +4469,202 @@ func file_entente_v1_device_proto_rawDescGZIP() []byte {
 	return file_entente_v1_device_proto_rawDescData
 }
 
-var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_entente_v1_device_proto_goTypes = []any{
-	(*PutLinkMessageRequest)(nil),      // 0: entente.v1.PutLinkMessageRequest
-	(*PutLinkMessageResponse)(nil),     // 1: entente.v1.PutLinkMessageResponse
-	(*GetLinkMessageRequest)(nil),      // 2: entente.v1.GetLinkMessageRequest
-	(*GetLinkMessageResponse)(nil),     // 3: entente.v1.GetLinkMessageResponse
-	(*DescribeRequest)(nil),            // 4: entente.v1.DescribeRequest
-	(*DescribeResponse)(nil),           // 5: entente.v1.DescribeResponse
-	(*EnrollRequest)(nil),              // 6: entente.v1.EnrollRequest
-	(*EnrollResponse)(nil),             // 7: entente.v1.EnrollResponse
-	(*RotateMemberKeyRequest)(nil),     // 8: entente.v1.RotateMemberKeyRequest
-	(*SealedMemberKey)(nil),            // 9: entente.v1.SealedMemberKey
-	(*RotateMemberKeyResponse)(nil),    // 10: entente.v1.RotateMemberKeyResponse
-	(*ComplainRequest)(nil),            // 11: entente.v1.ComplainRequest
-	(*ComplainResponse)(nil),           // 12: entente.v1.ComplainResponse
-	(*GetAgreementRequest)(nil),        // 13: entente.v1.GetAgreementRequest
-	(*GetAgreementResponse)(nil),       // 14: entente.v1.GetAgreementResponse
-	(*PublishGroupInfoRequest)(nil),    // 15: entente.v1.PublishGroupInfoRequest
-	(*PublishGroupInfoResponse)(nil),   // 16: entente.v1.PublishGroupInfoResponse
-	(*OpenSessionRequest)(nil),         // 17: entente.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),        // 18: entente.v1.OpenSessionResponse
-	(*Contact)(nil),                    // 19: entente.v1.Contact
-	(*ListContactsRequest)(nil),        // 20: entente.v1.ListContactsRequest
-	(*ListContactsResponse)(nil),       // 21: entente.v1.ListContactsResponse
-	(*SetContactRequest)(nil),          // 22: entente.v1.SetContactRequest
-	(*SetContactResponse)(nil),         // 23: entente.v1.SetContactResponse
-	(*Witness)(nil),                    // 24: entente.v1.Witness
-	(*ListWitnessesRequest)(nil),       // 25: entente.v1.ListWitnessesRequest
-	(*ListWitnessesResponse)(nil),      // 26: entente.v1.ListWitnessesResponse
-	(*ResolveRequest)(nil),             // 27: entente.v1.ResolveRequest
-	(*ResolveResponse)(nil),            // 28: entente.v1.ResolveResponse
-	(*ChainRequest)(nil),               // 29: entente.v1.ChainRequest
-	(*ChainResponse)(nil),              // 30: entente.v1.ChainResponse
-	(*PublishKeyPackagesRequest)(nil),  // 31: entente.v1.PublishKeyPackagesRequest
-	(*PublishKeyPackagesResponse)(nil), // 32: entente.v1.PublishKeyPackagesResponse
-	(*ClaimKeyPackagesRequest)(nil),    // 33: entente.v1.ClaimKeyPackagesRequest
-	(*ClaimKeyPackagesResponse)(nil),   // 34: entente.v1.ClaimKeyPackagesResponse
-	(*CreateRoomRequest)(nil),          // 35: entente.v1.CreateRoomRequest
-	(*CreateRoomResponse)(nil),         // 36: entente.v1.CreateRoomResponse
-	(*SubmitCommitRequest)(nil),        // 37: entente.v1.SubmitCommitRequest
-	(*SubmitCommitResponse)(nil),       // 38: entente.v1.SubmitCommitResponse
-	(*GetTreeRequest)(nil),             // 39: entente.v1.GetTreeRequest
-	(*GetTreeResponse)(nil),            // 40: entente.v1.GetTreeResponse
-	(*GetGroupInfoRequest)(nil),        // 41: entente.v1.GetGroupInfoRequest
-	(*GetGroupInfoResponse)(nil),       // 42: entente.v1.GetGroupInfoResponse
-	(*GetRoomLogRequest)(nil),          // 43: entente.v1.GetRoomLogRequest
-	(*GetRoomLogResponse)(nil),         // 44: entente.v1.GetRoomLogResponse
-	(*RevokeDeviceRequest)(nil),        // 45: entente.v1.RevokeDeviceRequest
-	(*RevokeDeviceResponse)(nil),       // 46: entente.v1.RevokeDeviceResponse
-	(*OpenLinkRequest)(nil),            // 47: entente.v1.OpenLinkRequest
-	(*OpenLinkResponse)(nil),           // 48: entente.v1.OpenLinkResponse
-	(*AddDeviceRequest)(nil),           // 49: entente.v1.AddDeviceRequest
-	(*AddDeviceResponse)(nil),          // 50: entente.v1.AddDeviceResponse
-	(*ClaimOwnRequest)(nil),            // 51: entente.v1.ClaimOwnRequest
-	(*AccountRequest)(nil),             // 52: entente.v1.AccountRequest
-	(*AccountResponse)(nil),            // 53: entente.v1.AccountResponse
-	(*DeviceVisit)(nil),                // 54: entente.v1.DeviceVisit
-	(*KeyPackageStock)(nil),            // 55: entente.v1.KeyPackageStock
-	(*Submission)(nil),                 // 56: entente.v1.Submission
-	(*SubmitRequest)(nil),              // 57: entente.v1.SubmitRequest
-	(*SubmitResponse)(nil),             // 58: entente.v1.SubmitResponse
-	(*FetchRequest)(nil),               // 59: entente.v1.FetchRequest
-	(*FetchResponse)(nil),              // 60: entente.v1.FetchResponse
-	(*AckRequest)(nil),                 // 61: entente.v1.AckRequest
-	(*AckResponse)(nil),                // 62: entente.v1.AckResponse
-	(*FilePolicyRequest)(nil),          // 63: entente.v1.FilePolicyRequest
-	(*FilePolicyResponse)(nil),         // 64: entente.v1.FilePolicyResponse
-	(*StartUploadRequest)(nil),         // 65: entente.v1.StartUploadRequest
-	(*StartUploadResponse)(nil),        // 66: entente.v1.StartUploadResponse
-	(*UploadStatusRequest)(nil),        // 67: entente.v1.UploadStatusRequest
-	(*UploadStatusResponse)(nil),       // 68: entente.v1.UploadStatusResponse
-	(*PutChunkRequest)(nil),            // 69: entente.v1.PutChunkRequest
-	(*PutChunkResponse)(nil),           // 70: entente.v1.PutChunkResponse
-	(*FinishUploadRequest)(nil),        // 71: entente.v1.FinishUploadRequest
-	(*FinishUploadResponse)(nil),       // 72: entente.v1.FinishUploadResponse
-	(*DropUploadRequest)(nil),          // 73: entente.v1.DropUploadRequest
-	(*DropUploadResponse)(nil),         // 74: entente.v1.DropUploadResponse
-	(*GetBlobRequest)(nil),             // 75: entente.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),            // 76: entente.v1.GetBlobResponse
-	(*MemberChain)(nil),                // 77: entente.v1.MemberChain
-	(*MemberKeyBody)(nil),              // 78: entente.v1.MemberKeyBody
-	(*Status)(nil),                     // 79: entente.v1.Status
-	(*AgreementBody)(nil),              // 80: entente.v1.AgreementBody
-	(*ClaimedKeyPackage)(nil),          // 81: entente.v1.ClaimedKeyPackage
-	(*Bundle)(nil),                     // 82: entente.v1.Bundle
-	(*GroupInfoAnswer)(nil),            // 83: entente.v1.GroupInfoAnswer
-	(*Envelope)(nil),                   // 84: entente.v1.Envelope
-	(*Deliver)(nil),                    // 85: entente.v1.Deliver
-	(*Close)(nil),                      // 86: entente.v1.Close
+	(*ReportRequest)(nil),              // 0: entente.v1.ReportRequest
+	(*ReportResponse)(nil),             // 1: entente.v1.ReportResponse
+	(*PutLinkMessageRequest)(nil),      // 2: entente.v1.PutLinkMessageRequest
+	(*PutLinkMessageResponse)(nil),     // 3: entente.v1.PutLinkMessageResponse
+	(*GetLinkMessageRequest)(nil),      // 4: entente.v1.GetLinkMessageRequest
+	(*GetLinkMessageResponse)(nil),     // 5: entente.v1.GetLinkMessageResponse
+	(*DescribeRequest)(nil),            // 6: entente.v1.DescribeRequest
+	(*DescribeResponse)(nil),           // 7: entente.v1.DescribeResponse
+	(*EnrollRequest)(nil),              // 8: entente.v1.EnrollRequest
+	(*EnrollResponse)(nil),             // 9: entente.v1.EnrollResponse
+	(*RotateMemberKeyRequest)(nil),     // 10: entente.v1.RotateMemberKeyRequest
+	(*SealedMemberKey)(nil),            // 11: entente.v1.SealedMemberKey
+	(*RotateMemberKeyResponse)(nil),    // 12: entente.v1.RotateMemberKeyResponse
+	(*ComplainRequest)(nil),            // 13: entente.v1.ComplainRequest
+	(*ComplainResponse)(nil),           // 14: entente.v1.ComplainResponse
+	(*GetAgreementRequest)(nil),        // 15: entente.v1.GetAgreementRequest
+	(*GetAgreementResponse)(nil),       // 16: entente.v1.GetAgreementResponse
+	(*PublishGroupInfoRequest)(nil),    // 17: entente.v1.PublishGroupInfoRequest
+	(*PublishGroupInfoResponse)(nil),   // 18: entente.v1.PublishGroupInfoResponse
+	(*OpenSessionRequest)(nil),         // 19: entente.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),        // 20: entente.v1.OpenSessionResponse
+	(*Contact)(nil),                    // 21: entente.v1.Contact
+	(*ListContactsRequest)(nil),        // 22: entente.v1.ListContactsRequest
+	(*ListContactsResponse)(nil),       // 23: entente.v1.ListContactsResponse
+	(*SetContactRequest)(nil),          // 24: entente.v1.SetContactRequest
+	(*SetContactResponse)(nil),         // 25: entente.v1.SetContactResponse
+	(*Witness)(nil),                    // 26: entente.v1.Witness
+	(*ListWitnessesRequest)(nil),       // 27: entente.v1.ListWitnessesRequest
+	(*ListWitnessesResponse)(nil),      // 28: entente.v1.ListWitnessesResponse
+	(*ResolveRequest)(nil),             // 29: entente.v1.ResolveRequest
+	(*ResolveResponse)(nil),            // 30: entente.v1.ResolveResponse
+	(*ChainRequest)(nil),               // 31: entente.v1.ChainRequest
+	(*ChainResponse)(nil),              // 32: entente.v1.ChainResponse
+	(*PublishKeyPackagesRequest)(nil),  // 33: entente.v1.PublishKeyPackagesRequest
+	(*PublishKeyPackagesResponse)(nil), // 34: entente.v1.PublishKeyPackagesResponse
+	(*ClaimKeyPackagesRequest)(nil),    // 35: entente.v1.ClaimKeyPackagesRequest
+	(*ClaimKeyPackagesResponse)(nil),   // 36: entente.v1.ClaimKeyPackagesResponse
+	(*CreateRoomRequest)(nil),          // 37: entente.v1.CreateRoomRequest
+	(*CreateRoomResponse)(nil),         // 38: entente.v1.CreateRoomResponse
+	(*SubmitCommitRequest)(nil),        // 39: entente.v1.SubmitCommitRequest
+	(*SubmitCommitResponse)(nil),       // 40: entente.v1.SubmitCommitResponse
+	(*GetTreeRequest)(nil),             // 41: entente.v1.GetTreeRequest
+	(*GetTreeResponse)(nil),            // 42: entente.v1.GetTreeResponse
+	(*GetGroupInfoRequest)(nil),        // 43: entente.v1.GetGroupInfoRequest
+	(*GetGroupInfoResponse)(nil),       // 44: entente.v1.GetGroupInfoResponse
+	(*GetRoomLogRequest)(nil),          // 45: entente.v1.GetRoomLogRequest
+	(*GetRoomLogResponse)(nil),         // 46: entente.v1.GetRoomLogResponse
+	(*RevokeDeviceRequest)(nil),        // 47: entente.v1.RevokeDeviceRequest
+	(*RevokeDeviceResponse)(nil),       // 48: entente.v1.RevokeDeviceResponse
+	(*OpenLinkRequest)(nil),            // 49: entente.v1.OpenLinkRequest
+	(*OpenLinkResponse)(nil),           // 50: entente.v1.OpenLinkResponse
+	(*AddDeviceRequest)(nil),           // 51: entente.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),          // 52: entente.v1.AddDeviceResponse
+	(*ClaimOwnRequest)(nil),            // 53: entente.v1.ClaimOwnRequest
+	(*AccountRequest)(nil),             // 54: entente.v1.AccountRequest
+	(*AccountResponse)(nil),            // 55: entente.v1.AccountResponse
+	(*DeviceVisit)(nil),                // 56: entente.v1.DeviceVisit
+	(*KeyPackageStock)(nil),            // 57: entente.v1.KeyPackageStock
+	(*Submission)(nil),                 // 58: entente.v1.Submission
+	(*SubmitRequest)(nil),              // 59: entente.v1.SubmitRequest
+	(*SubmitResponse)(nil),             // 60: entente.v1.SubmitResponse
+	(*FetchRequest)(nil),               // 61: entente.v1.FetchRequest
+	(*FetchResponse)(nil),              // 62: entente.v1.FetchResponse
+	(*AckRequest)(nil),                 // 63: entente.v1.AckRequest
+	(*AckResponse)(nil),                // 64: entente.v1.AckResponse
+	(*FilePolicyRequest)(nil),          // 65: entente.v1.FilePolicyRequest
+	(*FilePolicyResponse)(nil),         // 66: entente.v1.FilePolicyResponse
+	(*StartUploadRequest)(nil),         // 67: entente.v1.StartUploadRequest
+	(*StartUploadResponse)(nil),        // 68: entente.v1.StartUploadResponse
+	(*UploadStatusRequest)(nil),        // 69: entente.v1.UploadStatusRequest
+	(*UploadStatusResponse)(nil),       // 70: entente.v1.UploadStatusResponse
+	(*PutChunkRequest)(nil),            // 71: entente.v1.PutChunkRequest
+	(*PutChunkResponse)(nil),           // 72: entente.v1.PutChunkResponse
+	(*FinishUploadRequest)(nil),        // 73: entente.v1.FinishUploadRequest
+	(*FinishUploadResponse)(nil),       // 74: entente.v1.FinishUploadResponse
+	(*DropUploadRequest)(nil),          // 75: entente.v1.DropUploadRequest
+	(*DropUploadResponse)(nil),         // 76: entente.v1.DropUploadResponse
+	(*GetBlobRequest)(nil),             // 77: entente.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),            // 78: entente.v1.GetBlobResponse
+	(*MemberChain)(nil),                // 79: entente.v1.MemberChain
+	(*MemberKeyBody)(nil),              // 80: entente.v1.MemberKeyBody
+	(*Status)(nil),                     // 81: entente.v1.Status
+	(*AgreementBody)(nil),              // 82: entente.v1.AgreementBody
+	(*ClaimedKeyPackage)(nil),          // 83: entente.v1.ClaimedKeyPackage
+	(*Bundle)(nil),                     // 84: entente.v1.Bundle
+	(*GroupInfoAnswer)(nil),            // 85: entente.v1.GroupInfoAnswer
+	(*Envelope)(nil),                   // 86: entente.v1.Envelope
+	(*Deliver)(nil),                    // 87: entente.v1.Deliver
+	(*Close)(nil),                      // 88: entente.v1.Close
 }
 var file_entente_v1_device_proto_depIdxs = []int32{
-	77, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
-	9,  // 1: entente.v1.RotateMemberKeyRequest.keys:type_name -> entente.v1.SealedMemberKey
-	78, // 2: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
-	77, // 3: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
-	79, // 4: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
-	80, // 5: entente.v1.GetAgreementResponse.agreement:type_name -> entente.v1.AgreementBody
-	79, // 6: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
-	19, // 7: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
-	24, // 8: entente.v1.ListWitnessesResponse.witnesses:type_name -> entente.v1.Witness
-	77, // 9: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
-	77, // 10: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
-	81, // 11: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
-	77, // 12: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
-	82, // 13: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
-	79, // 14: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
-	82, // 15: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
-	79, // 16: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
-	83, // 17: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
-	84, // 18: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
-	77, // 19: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
-	77, // 20: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
-	55, // 21: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
-	54, // 22: entente.v1.AccountResponse.visits:type_name -> entente.v1.DeviceVisit
-	56, // 23: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
-	79, // 24: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
-	85, // 25: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
-	86, // 26: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
-	4,  // 27: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
-	6,  // 28: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
-	0,  // 29: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
-	2,  // 30: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
-	17, // 31: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
-	27, // 32: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
-	29, // 33: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
-	31, // 34: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
-	33, // 35: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
-	35, // 36: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
-	37, // 37: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
-	39, // 38: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
-	41, // 39: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
-	43, // 40: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
-	45, // 41: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
-	52, // 42: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
-	47, // 43: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
-	49, // 44: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
-	51, // 45: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
-	8,  // 46: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
-	20, // 47: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
-	22, // 48: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
-	57, // 49: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
-	59, // 50: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
-	61, // 51: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
-	63, // 52: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
-	65, // 53: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
-	67, // 54: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
-	69, // 55: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
-	71, // 56: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
-	73, // 57: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
-	75, // 58: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
-	25, // 59: entente.v1.DeviceService.ListWitnesses:input_type -> entente.v1.ListWitnessesRequest
-	13, // 60: entente.v1.DeviceService.GetAgreement:input_type -> entente.v1.GetAgreementRequest
-	11, // 61: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
-	15, // 62: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
-	5,  // 63: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
-	7,  // 64: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
-	1,  // 65: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
-	3,  // 66: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
-	18, // 67: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
-	28, // 68: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
-	30, // 69: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
-	32, // 70: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
-	34, // 71: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
-	36, // 72: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
-	38, // 73: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
-	40, // 74: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
-	42, // 75: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
-	44, // 76: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
-	46, // 77: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
-	53, // 78: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
-	48, // 79: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
-	50, // 80: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
-	34, // 81: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
-	10, // 82: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
-	21, // 83: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
-	23, // 84: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
-	58, // 85: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
-	60, // 86: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
-	62, // 87: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
-	64, // 88: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
-	66, // 89: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
-	68, // 90: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
-	70, // 91: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
-	72, // 92: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
-	74, // 93: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
-	76, // 94: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
-	26, // 95: entente.v1.DeviceService.ListWitnesses:output_type -> entente.v1.ListWitnessesResponse
-	14, // 96: entente.v1.DeviceService.GetAgreement:output_type -> entente.v1.GetAgreementResponse
-	12, // 97: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
-	16, // 98: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
-	63, // [63:99] is the sub-list for method output_type
-	27, // [27:63] is the sub-list for method input_type
+	79, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
+	11, // 1: entente.v1.RotateMemberKeyRequest.keys:type_name -> entente.v1.SealedMemberKey
+	80, // 2: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
+	79, // 3: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
+	81, // 4: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
+	82, // 5: entente.v1.GetAgreementResponse.agreement:type_name -> entente.v1.AgreementBody
+	81, // 6: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
+	21, // 7: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
+	26, // 8: entente.v1.ListWitnessesResponse.witnesses:type_name -> entente.v1.Witness
+	79, // 9: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
+	79, // 10: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
+	83, // 11: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
+	79, // 12: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
+	84, // 13: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
+	81, // 14: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
+	84, // 15: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
+	81, // 16: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
+	85, // 17: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
+	86, // 18: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
+	79, // 19: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
+	79, // 20: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
+	57, // 21: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
+	56, // 22: entente.v1.AccountResponse.visits:type_name -> entente.v1.DeviceVisit
+	58, // 23: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
+	81, // 24: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
+	87, // 25: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
+	88, // 26: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
+	6,  // 27: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
+	8,  // 28: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
+	2,  // 29: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
+	4,  // 30: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
+	0,  // 31: entente.v1.DeviceService.Report:input_type -> entente.v1.ReportRequest
+	19, // 32: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
+	29, // 33: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
+	31, // 34: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
+	33, // 35: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
+	35, // 36: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
+	37, // 37: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
+	39, // 38: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
+	41, // 39: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
+	43, // 40: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
+	45, // 41: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
+	47, // 42: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
+	54, // 43: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
+	49, // 44: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
+	51, // 45: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
+	53, // 46: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
+	10, // 47: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
+	22, // 48: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
+	24, // 49: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
+	59, // 50: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
+	61, // 51: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
+	63, // 52: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
+	65, // 53: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
+	67, // 54: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
+	69, // 55: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
+	71, // 56: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
+	73, // 57: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
+	75, // 58: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
+	77, // 59: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
+	27, // 60: entente.v1.DeviceService.ListWitnesses:input_type -> entente.v1.ListWitnessesRequest
+	15, // 61: entente.v1.DeviceService.GetAgreement:input_type -> entente.v1.GetAgreementRequest
+	13, // 62: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
+	17, // 63: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
+	7,  // 64: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
+	9,  // 65: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
+	3,  // 66: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
+	5,  // 67: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
+	1,  // 68: entente.v1.DeviceService.Report:output_type -> entente.v1.ReportResponse
+	20, // 69: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
+	30, // 70: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
+	32, // 71: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
+	34, // 72: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
+	36, // 73: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
+	38, // 74: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
+	40, // 75: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
+	42, // 76: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
+	44, // 77: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
+	46, // 78: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
+	48, // 79: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
+	55, // 80: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
+	50, // 81: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
+	52, // 82: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
+	36, // 83: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
+	12, // 84: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
+	23, // 85: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
+	25, // 86: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
+	60, // 87: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
+	62, // 88: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
+	64, // 89: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
+	66, // 90: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
+	68, // 91: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
+	70, // 92: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
+	72, // 93: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
+	74, // 94: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
+	76, // 95: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
+	78, // 96: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
+	28, // 97: entente.v1.DeviceService.ListWitnesses:output_type -> entente.v1.ListWitnessesResponse
+	16, // 98: entente.v1.DeviceService.GetAgreement:output_type -> entente.v1.GetAgreementResponse
+	14, // 99: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
+	18, // 100: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
+	64, // [64:101] is the sub-list for method output_type
+	27, // [27:64] is the sub-list for method input_type
 	27, // [27:27] is the sub-list for extension type_name
 	27, // [27:27] is the sub-list for extension extendee
 	0,  // [0:27] is the sub-list for field type_name
@@ -4578,7 +4684,7 @@ func file_entente_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_device_proto_rawDesc), len(file_entente_v1_device_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   77,
+			NumMessages:   79,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -487,6 +487,7 @@ type Envelope struct {
 	Seq           uint64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`                                 // from 1, without gaps in a room
 	Previous      []byte `protobuf:"bytes,3,opt,name=previous,proto3" json:"previous,omitempty"`                        // 32 bytes: hash of the room's entry before, docs/protocol.md 3.4
 	AcceptedMs    int64  `protobuf:"varint,4,opt,name=accepted_ms,json=acceptedMs,proto3" json:"accepted_ms,omitempty"` // the hub's clock, never decreasing in a room
+	Frank         []byte `protobuf:"bytes,5,opt,name=frank,proto3" json:"frank,omitempty"`                              // 32 bytes, of a message with a tag: docs/protocol.md 7.17
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -547,6 +548,13 @@ func (x *Envelope) GetAcceptedMs() int64 {
 		return x.AcceptedMs
 	}
 	return 0
+}
+
+func (x *Envelope) GetFrank() []byte {
+	if x != nil {
+		return x.Frank
+	}
+	return nil
 }
 
 // WelcomeBody carries one MLS Welcome for every device of one home node that a
@@ -1376,13 +1384,14 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\bdeadline\x18\a \x01(\x03R\bdeadline\x12#\n" +
 	"\rreturn_handle\x18\b \x01(\fR\freturnHandle\x12\x12\n" +
-	"\x04body\x18\t \x01(\fR\x04body\"m\n" +
+	"\x04body\x18\t \x01(\fR\x04body\"\x83\x01\n" +
 	"\bEnvelope\x12\x12\n" +
 	"\x04core\x18\x01 \x01(\fR\x04core\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x1a\n" +
 	"\bprevious\x18\x03 \x01(\fR\bprevious\x12\x1f\n" +
 	"\vaccepted_ms\x18\x04 \x01(\x03R\n" +
-	"acceptedMs\"I\n" +
+	"acceptedMs\x12\x14\n" +
+	"\x05frank\x18\x05 \x01(\fR\x05frank\"I\n" +
 	"\vRequestBody\x12\"\n" +
 	"\forganization\x18\x01 \x01(\fR\forganization\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\fR\x06member\"v\n" +

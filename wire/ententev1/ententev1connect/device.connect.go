@@ -48,6 +48,8 @@ const (
 	// EnrolmentServiceGetLinkMessageProcedure is the fully-qualified name of the EnrolmentService's
 	// GetLinkMessage RPC.
 	EnrolmentServiceGetLinkMessageProcedure = "/entente.v1.EnrolmentService/GetLinkMessage"
+	// DeviceServiceReportProcedure is the fully-qualified name of the DeviceService's Report RPC.
+	DeviceServiceReportProcedure = "/entente.v1.DeviceService/Report"
 	// DeviceServiceOpenSessionProcedure is the fully-qualified name of the DeviceService's OpenSession
 	// RPC.
 	DeviceServiceOpenSessionProcedure = "/entente.v1.DeviceService/OpenSession"
@@ -285,6 +287,8 @@ func (UnimplementedEnrolmentServiceHandler) GetLinkMessage(context.Context, *con
 
 // DeviceServiceClient is a client for the entente.v1.DeviceService service.
 type DeviceServiceClient interface {
+	// Report leaves a report of abuse for the administrator: docs/protocol.md 7.17.
+	Report(context.Context, *connect.Request[ententev1.ReportRequest]) (*connect.Response[ententev1.ReportResponse], error)
 	OpenSession(context.Context, *connect.Request[ententev1.OpenSessionRequest]) (*connect.Response[ententev1.OpenSessionResponse], error)
 	Resolve(context.Context, *connect.Request[ententev1.ResolveRequest]) (*connect.Response[ententev1.ResolveResponse], error)
 	Chain(context.Context, *connect.Request[ententev1.ChainRequest]) (*connect.Response[ententev1.ChainResponse], error)
@@ -334,6 +338,12 @@ func NewDeviceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 	baseURL = strings.TrimRight(baseURL, "/")
 	deviceServiceMethods := ententev1.File_entente_v1_device_proto.Services().ByName("DeviceService").Methods()
 	return &deviceServiceClient{
+		report: connect.NewClient[ententev1.ReportRequest, ententev1.ReportResponse](
+			httpClient,
+			baseURL+DeviceServiceReportProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("Report")),
+			connect.WithClientOptions(opts...),
+		),
 		openSession: connect.NewClient[ententev1.OpenSessionRequest, ententev1.OpenSessionResponse](
 			httpClient,
 			baseURL+DeviceServiceOpenSessionProcedure,
@@ -531,6 +541,7 @@ func NewDeviceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 
 // deviceServiceClient implements DeviceServiceClient.
 type deviceServiceClient struct {
+	report             *connect.Client[ententev1.ReportRequest, ententev1.ReportResponse]
 	openSession        *connect.Client[ententev1.OpenSessionRequest, ententev1.OpenSessionResponse]
 	resolve            *connect.Client[ententev1.ResolveRequest, ententev1.ResolveResponse]
 	chain              *connect.Client[ententev1.ChainRequest, ententev1.ChainResponse]
@@ -563,6 +574,11 @@ type deviceServiceClient struct {
 	getAgreement       *connect.Client[ententev1.GetAgreementRequest, ententev1.GetAgreementResponse]
 	complain           *connect.Client[ententev1.ComplainRequest, ententev1.ComplainResponse]
 	publishGroupInfo   *connect.Client[ententev1.PublishGroupInfoRequest, ententev1.PublishGroupInfoResponse]
+}
+
+// Report calls entente.v1.DeviceService.Report.
+func (c *deviceServiceClient) Report(ctx context.Context, req *connect.Request[ententev1.ReportRequest]) (*connect.Response[ententev1.ReportResponse], error) {
+	return c.report.CallUnary(ctx, req)
 }
 
 // OpenSession calls entente.v1.DeviceService.OpenSession.
@@ -727,6 +743,8 @@ func (c *deviceServiceClient) PublishGroupInfo(ctx context.Context, req *connect
 
 // DeviceServiceHandler is an implementation of the entente.v1.DeviceService service.
 type DeviceServiceHandler interface {
+	// Report leaves a report of abuse for the administrator: docs/protocol.md 7.17.
+	Report(context.Context, *connect.Request[ententev1.ReportRequest]) (*connect.Response[ententev1.ReportResponse], error)
 	OpenSession(context.Context, *connect.Request[ententev1.OpenSessionRequest]) (*connect.Response[ententev1.OpenSessionResponse], error)
 	Resolve(context.Context, *connect.Request[ententev1.ResolveRequest]) (*connect.Response[ententev1.ResolveResponse], error)
 	Chain(context.Context, *connect.Request[ententev1.ChainRequest]) (*connect.Response[ententev1.ChainResponse], error)
@@ -772,6 +790,12 @@ type DeviceServiceHandler interface {
 // and JSON codecs. They also support gzip compression.
 func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
 	deviceServiceMethods := ententev1.File_entente_v1_device_proto.Services().ByName("DeviceService").Methods()
+	deviceServiceReportHandler := connect.NewUnaryHandler(
+		DeviceServiceReportProcedure,
+		svc.Report,
+		connect.WithSchema(deviceServiceMethods.ByName("Report")),
+		connect.WithHandlerOptions(opts...),
+	)
 	deviceServiceOpenSessionHandler := connect.NewUnaryHandler(
 		DeviceServiceOpenSessionProcedure,
 		svc.OpenSession,
@@ -966,6 +990,8 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 	)
 	return "/entente.v1.DeviceService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
+		case DeviceServiceReportProcedure:
+			deviceServiceReportHandler.ServeHTTP(w, r)
 		case DeviceServiceOpenSessionProcedure:
 			deviceServiceOpenSessionHandler.ServeHTTP(w, r)
 		case DeviceServiceResolveProcedure:
@@ -1038,6 +1064,10 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 
 // UnimplementedDeviceServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedDeviceServiceHandler struct{}
+
+func (UnimplementedDeviceServiceHandler) Report(context.Context, *connect.Request[ententev1.ReportRequest]) (*connect.Response[ententev1.ReportResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.Report is not implemented"))
+}
 
 func (UnimplementedDeviceServiceHandler) OpenSession(context.Context, *connect.Request[ententev1.OpenSessionRequest]) (*connect.Response[ententev1.OpenSessionResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.OpenSession is not implemented"))

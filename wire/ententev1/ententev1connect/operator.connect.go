@@ -36,6 +36,18 @@ const (
 // reflection-formatted method names, remove the leading slash and convert the remaining slash to a
 // period.
 const (
+	// OperatorServiceListReportsProcedure is the fully-qualified name of the OperatorService's
+	// ListReports RPC.
+	OperatorServiceListReportsProcedure = "/entente.v1.OperatorService/ListReports"
+	// OperatorServiceGetReportProcedure is the fully-qualified name of the OperatorService's GetReport
+	// RPC.
+	OperatorServiceGetReportProcedure = "/entente.v1.OperatorService/GetReport"
+	// OperatorServiceDropReportProcedure is the fully-qualified name of the OperatorService's
+	// DropReport RPC.
+	OperatorServiceDropReportProcedure = "/entente.v1.OperatorService/DropReport"
+	// OperatorServiceCheckFrankProcedure is the fully-qualified name of the OperatorService's
+	// CheckFrank RPC.
+	OperatorServiceCheckFrankProcedure = "/entente.v1.OperatorService/CheckFrank"
 	// OperatorServiceStatusProcedure is the fully-qualified name of the OperatorService's Status RPC.
 	OperatorServiceStatusProcedure = "/entente.v1.OperatorService/Status"
 	// OperatorServiceAddMemberProcedure is the fully-qualified name of the OperatorService's AddMember
@@ -146,6 +158,10 @@ const (
 
 // OperatorServiceClient is a client for the entente.v1.OperatorService service.
 type OperatorServiceClient interface {
+	ListReports(context.Context, *connect.Request[ententev1.ListReportsRequest]) (*connect.Response[ententev1.ListReportsResponse], error)
+	GetReport(context.Context, *connect.Request[ententev1.GetReportRequest]) (*connect.Response[ententev1.GetReportResponse], error)
+	DropReport(context.Context, *connect.Request[ententev1.DropReportRequest]) (*connect.Response[ententev1.DropReportResponse], error)
+	CheckFrank(context.Context, *connect.Request[ententev1.CheckFrankRequest]) (*connect.Response[ententev1.CheckFrankResponse], error)
 	Status(context.Context, *connect.Request[ententev1.NodeStatusRequest]) (*connect.Response[ententev1.NodeStatus], error)
 	AddMember(context.Context, *connect.Request[ententev1.AddMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error)
 	ListMembers(context.Context, *connect.Request[ententev1.ListMembersRequest]) (*connect.Response[ententev1.ListMembersResponse], error)
@@ -195,6 +211,30 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 	baseURL = strings.TrimRight(baseURL, "/")
 	operatorServiceMethods := ententev1.File_entente_v1_operator_proto.Services().ByName("OperatorService").Methods()
 	return &operatorServiceClient{
+		listReports: connect.NewClient[ententev1.ListReportsRequest, ententev1.ListReportsResponse](
+			httpClient,
+			baseURL+OperatorServiceListReportsProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListReports")),
+			connect.WithClientOptions(opts...),
+		),
+		getReport: connect.NewClient[ententev1.GetReportRequest, ententev1.GetReportResponse](
+			httpClient,
+			baseURL+OperatorServiceGetReportProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("GetReport")),
+			connect.WithClientOptions(opts...),
+		),
+		dropReport: connect.NewClient[ententev1.DropReportRequest, ententev1.DropReportResponse](
+			httpClient,
+			baseURL+OperatorServiceDropReportProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("DropReport")),
+			connect.WithClientOptions(opts...),
+		),
+		checkFrank: connect.NewClient[ententev1.CheckFrankRequest, ententev1.CheckFrankResponse](
+			httpClient,
+			baseURL+OperatorServiceCheckFrankProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("CheckFrank")),
+			connect.WithClientOptions(opts...),
+		),
 		status: connect.NewClient[ententev1.NodeStatusRequest, ententev1.NodeStatus](
 			httpClient,
 			baseURL+OperatorServiceStatusProcedure,
@@ -416,6 +456,10 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 
 // operatorServiceClient implements OperatorServiceClient.
 type operatorServiceClient struct {
+	listReports        *connect.Client[ententev1.ListReportsRequest, ententev1.ListReportsResponse]
+	getReport          *connect.Client[ententev1.GetReportRequest, ententev1.GetReportResponse]
+	dropReport         *connect.Client[ententev1.DropReportRequest, ententev1.DropReportResponse]
+	checkFrank         *connect.Client[ententev1.CheckFrankRequest, ententev1.CheckFrankResponse]
 	status             *connect.Client[ententev1.NodeStatusRequest, ententev1.NodeStatus]
 	addMember          *connect.Client[ententev1.AddMemberRequest, ententev1.AddMemberResponse]
 	listMembers        *connect.Client[ententev1.ListMembersRequest, ententev1.ListMembersResponse]
@@ -452,6 +496,26 @@ type operatorServiceClient struct {
 	organizationDNS    *connect.Client[ententev1.OrganizationDNSRequest, ententev1.OrganizationDNSResponse]
 	listBlockLists     *connect.Client[ententev1.ListBlockListsRequest, ententev1.ListBlockListsResponse]
 	showBlockList      *connect.Client[ententev1.ShowBlockListRequest, ententev1.BlockListDetails]
+}
+
+// ListReports calls entente.v1.OperatorService.ListReports.
+func (c *operatorServiceClient) ListReports(ctx context.Context, req *connect.Request[ententev1.ListReportsRequest]) (*connect.Response[ententev1.ListReportsResponse], error) {
+	return c.listReports.CallUnary(ctx, req)
+}
+
+// GetReport calls entente.v1.OperatorService.GetReport.
+func (c *operatorServiceClient) GetReport(ctx context.Context, req *connect.Request[ententev1.GetReportRequest]) (*connect.Response[ententev1.GetReportResponse], error) {
+	return c.getReport.CallUnary(ctx, req)
+}
+
+// DropReport calls entente.v1.OperatorService.DropReport.
+func (c *operatorServiceClient) DropReport(ctx context.Context, req *connect.Request[ententev1.DropReportRequest]) (*connect.Response[ententev1.DropReportResponse], error) {
+	return c.dropReport.CallUnary(ctx, req)
+}
+
+// CheckFrank calls entente.v1.OperatorService.CheckFrank.
+func (c *operatorServiceClient) CheckFrank(ctx context.Context, req *connect.Request[ententev1.CheckFrankRequest]) (*connect.Response[ententev1.CheckFrankResponse], error) {
+	return c.checkFrank.CallUnary(ctx, req)
 }
 
 // Status calls entente.v1.OperatorService.Status.
@@ -636,6 +700,10 @@ func (c *operatorServiceClient) ShowBlockList(ctx context.Context, req *connect.
 
 // OperatorServiceHandler is an implementation of the entente.v1.OperatorService service.
 type OperatorServiceHandler interface {
+	ListReports(context.Context, *connect.Request[ententev1.ListReportsRequest]) (*connect.Response[ententev1.ListReportsResponse], error)
+	GetReport(context.Context, *connect.Request[ententev1.GetReportRequest]) (*connect.Response[ententev1.GetReportResponse], error)
+	DropReport(context.Context, *connect.Request[ententev1.DropReportRequest]) (*connect.Response[ententev1.DropReportResponse], error)
+	CheckFrank(context.Context, *connect.Request[ententev1.CheckFrankRequest]) (*connect.Response[ententev1.CheckFrankResponse], error)
 	Status(context.Context, *connect.Request[ententev1.NodeStatusRequest]) (*connect.Response[ententev1.NodeStatus], error)
 	AddMember(context.Context, *connect.Request[ententev1.AddMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error)
 	ListMembers(context.Context, *connect.Request[ententev1.ListMembersRequest]) (*connect.Response[ententev1.ListMembersResponse], error)
@@ -681,6 +749,30 @@ type OperatorServiceHandler interface {
 // and JSON codecs. They also support gzip compression.
 func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
 	operatorServiceMethods := ententev1.File_entente_v1_operator_proto.Services().ByName("OperatorService").Methods()
+	operatorServiceListReportsHandler := connect.NewUnaryHandler(
+		OperatorServiceListReportsProcedure,
+		svc.ListReports,
+		connect.WithSchema(operatorServiceMethods.ByName("ListReports")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceGetReportHandler := connect.NewUnaryHandler(
+		OperatorServiceGetReportProcedure,
+		svc.GetReport,
+		connect.WithSchema(operatorServiceMethods.ByName("GetReport")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceDropReportHandler := connect.NewUnaryHandler(
+		OperatorServiceDropReportProcedure,
+		svc.DropReport,
+		connect.WithSchema(operatorServiceMethods.ByName("DropReport")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceCheckFrankHandler := connect.NewUnaryHandler(
+		OperatorServiceCheckFrankProcedure,
+		svc.CheckFrank,
+		connect.WithSchema(operatorServiceMethods.ByName("CheckFrank")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceStatusHandler := connect.NewUnaryHandler(
 		OperatorServiceStatusProcedure,
 		svc.Status,
@@ -899,6 +991,14 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 	)
 	return "/entente.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
+		case OperatorServiceListReportsProcedure:
+			operatorServiceListReportsHandler.ServeHTTP(w, r)
+		case OperatorServiceGetReportProcedure:
+			operatorServiceGetReportHandler.ServeHTTP(w, r)
+		case OperatorServiceDropReportProcedure:
+			operatorServiceDropReportHandler.ServeHTTP(w, r)
+		case OperatorServiceCheckFrankProcedure:
+			operatorServiceCheckFrankHandler.ServeHTTP(w, r)
 		case OperatorServiceStatusProcedure:
 			operatorServiceStatusHandler.ServeHTTP(w, r)
 		case OperatorServiceAddMemberProcedure:
@@ -979,6 +1079,22 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 
 // UnimplementedOperatorServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedOperatorServiceHandler struct{}
+
+func (UnimplementedOperatorServiceHandler) ListReports(context.Context, *connect.Request[ententev1.ListReportsRequest]) (*connect.Response[ententev1.ListReportsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ListReports is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) GetReport(context.Context, *connect.Request[ententev1.GetReportRequest]) (*connect.Response[ententev1.GetReportResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.GetReport is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) DropReport(context.Context, *connect.Request[ententev1.DropReportRequest]) (*connect.Response[ententev1.DropReportResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.DropReport is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) CheckFrank(context.Context, *connect.Request[ententev1.CheckFrankRequest]) (*connect.Response[ententev1.CheckFrankResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.CheckFrank is not implemented"))
+}
 
 func (UnimplementedOperatorServiceHandler) Status(context.Context, *connect.Request[ententev1.NodeStatusRequest]) (*connect.Response[ententev1.NodeStatus], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.Status is not implemented"))
