@@ -17,17 +17,18 @@ import (
 
 // BenchOptions says what is measured. Each part is bounded in count.
 type BenchOptions struct {
-	Binary   string
-	Out      io.Writer
-	Deposits int      // of the store, per setting
-	Messages int      // device to device
-	Members  int      // of the large room
-	Commits  int      // missed there
-	Only     []string // parts to run; empty: all of BenchParts
+	Binary    string
+	Out       io.Writer
+	Deposits  int      // of the store, per setting
+	Messages  int      // device to device
+	Members   int      // of the large room
+	Commits   int      // missed there
+	Directory int      // members of a directory
+	Only      []string // parts to run; empty: all of BenchParts
 }
 
 // BenchParts are the parts of Bench, in their order.
-var BenchParts = []string{"store", "pair", "devices", "pairs", "room"}
+var BenchParts = []string{"store", "pair", "devices", "pairs", "room", "directory"}
 
 // Bench measures the figures of RESULTS.md and prints a line for each. Nothing is
 // asserted: machines differ, and a figure that is missed is reported with what holds it.
@@ -38,7 +39,7 @@ func Bench(ctx context.Context, o BenchOptions) error {
 	}
 	defer os.RemoveAll(root)
 	parts := map[string]func(context.Context, BenchOptions, string) error{
-		"store": benchStores, "pair": benchPair, "devices": benchDevices, "pairs": benchPairs, "room": benchCatchUp,
+		"store": benchStores, "pair": benchPair, "devices": benchDevices, "pairs": benchPairs, "room": benchCatchUp, "directory": benchDirectory,
 	}
 	for _, part := range BenchParts {
 		if len(o.Only) > 0 && !slices.Contains(o.Only, part) {

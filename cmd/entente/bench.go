@@ -22,6 +22,7 @@ func benchCommand() *cobra.Command {
 	messages := c.Flags().Int("messages", 300, "messages from device to device")
 	members := c.Flags().Int("members", 500, "devices of the large room")
 	commits := c.Flags().Int("commits", 1_000, "Commits that one of them misses")
+	directory := c.Flags().Int("directory", 100_000, "members of a directory")
 	only := c.Flags().StringSlice("only", nil, "parts to measure: "+strings.Join(testnet.BenchParts, ", "))
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		for _, part := range *only {
@@ -33,7 +34,7 @@ func benchCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return testnet.Bench(c.Context(), testnet.BenchOptions{Binary: binary, Out: c.OutOrStdout(), Deposits: *deposits, Messages: *messages, Members: *members, Commits: *commits, Only: *only})
+		return testnet.Bench(c.Context(), testnet.BenchOptions{Binary: binary, Out: c.OutOrStdout(), Deposits: *deposits, Messages: *messages, Members: *members, Commits: *commits, Directory: *directory, Only: *only})
 	}
 	return c
 }

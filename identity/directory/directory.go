@@ -73,6 +73,7 @@ type Directory struct {
 	adopted uint64          // leaves before were taken over: records of them may be missing
 	lost    []wire.MemberID // whose newer records are; under write
 	rates   claimRates
+	waiting waiting
 }
 
 // entry is a member with its row.

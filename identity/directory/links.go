@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,6 +21,7 @@ const (
 	linkPrefix = "ln/"
 	// maxLinks bounds the links that wait, so that nobody fills the disk with them.
 	maxLinks = 10_000
+	linkPage = 1_000
 )
 
 // linkRow is an enrolment link on disk: a hash of its secret, never the secret.
@@ -61,7 +63,7 @@ func (d *Directory) CreateLink(ctx context.Context, name string, ttl time.Durati
 	if _, err := d.Lookup(name); err == nil {
 		return CreatedLink{}, wire.Refuse(pb.Code_CODE_NAME_TAKEN, "%s is a member already", name)
 	}
-	if err := d.dropOldLinks(ctx); err != nil {
+	if err := d.roomForLink(ctx); err != nil {
 		return CreatedLink{}, err
 	}
 	var l CreatedLink
@@ -70,7 +72,11 @@ func (d *Directory) CreateLink(ctx context.Context, name string, ttl time.Durati
 	}
 	hash := identity.LinkHash(l.Secret)
 	l.LinkInfo = LinkInfo{ID: identity.LinkID(l.Secret), Name: name, Expires: d.opts.Clock.Now().Add(ttl).UTC().Truncate(time.Second), State: "open"}
-	return l, d.putLink(ctx, l.ID, linkRow{Version: rowVersion, Hash: hash[:], Name: name, Expires: l.Expires, State: "open"})
+	err := d.putLink(ctx, l.ID, linkRow{Version: rowVersion, Hash: hash[:], Name: name, Expires: l.Expires, State: "open"})
+	if err == nil {
+		d.waiting.open[l.ID] = l.Expires
+	}
+	return l, err
 }
 
 func (d *Directory) putLink(ctx context.Context, id [16]byte, row linkRow) error {
@@ -137,20 +143,29 @@ func (d *Directory) info(id [16]byte, row linkRow) LinkInfo {
 }
 
 // Links lists all links.
-func (d *Directory) Links() ([]LinkInfo, error) {
-	page, err := d.store.Scan([]byte(linkPrefix), nil, maxLinks)
-	if err != nil {
-		return nil, fmt.Errorf("directory: listing links: %w", err)
-	}
-	var out []LinkInfo
-	for _, kv := range page {
-		var row linkRow
-		if len(kv.Key) != len(linkPrefix)+16 || json.Unmarshal(kv.Value, &row) != nil {
-			return nil, errors.New("directory: a link that does not parse")
+func (d *Directory) Links() (out []LinkInfo, err error) {
+	err = d.eachLink(func(l LinkInfo) { out = append(out, l) })
+	return out, err
+}
+
+func (d *Directory) eachLink(f func(LinkInfo)) error {
+	var after []byte
+	for {
+		page, err := d.store.Scan([]byte(linkPrefix), after, linkPage)
+		if err != nil {
+			return fmt.Errorf("directory: listing links: %w", err)
 		}
-		out = append(out, d.info([16]byte(kv.Key[len(linkPrefix):]), row))
+		for _, kv := range page {
+			var row linkRow
+			if after = kv.Key; len(kv.Key) != len(linkPrefix)+16 || json.Unmarshal(kv.Value, &row) != nil {
+				return errors.New("directory: a link that does not parse")
+			}
+			f(d.info([16]byte(kv.Key[len(linkPrefix):]), row))
+		}
+		if len(page) < linkPage {
+			return nil
+		}
 	}
-	return out, nil
 }
 
 // RevokeLink makes a link useless; a used one stays used.
@@ -165,31 +180,58 @@ func (d *Directory) RevokeLink(ctx context.Context, id [16]byte) error {
 		return wire.Refuse(pb.Code_CODE_LINK_USED, "the link was used already: revoke the device instead")
 	}
 	row.State = "revoked"
-	return d.putLink(ctx, id, row)
+	err = d.putLink(ctx, id, row)
+	if err == nil {
+		delete(d.waiting.open, id)
+	}
+	return err
 }
 
-// dropOldLinks removes links that ended a month ago, and bounds their number.
-func (d *Directory) dropOldLinks(ctx context.Context) error {
-	links, err := d.Links()
-	if err != nil {
-		return err
-	}
-	var b store.Batch
-	kept := 0
-	for _, l := range links {
-		if d.opts.Clock.Now().Sub(l.Expires) > 30*24*time.Hour {
-			b.Delete(linkKey(l.ID))
-		} else {
-			kept++
+// waiting are the links that still admit somebody, with their ends; under write.
+type waiting struct {
+	open  map[[16]byte]time.Time // nil: not read yet
+	swept time.Time
+}
+
+// linkSweep is how often all links are gone over: an organization that enrols many people
+// has many used ones, which stay for a month so that a lost answer can be asked for again.
+const linkSweep = time.Hour
+
+// roomForLink removes links that ended a month ago, and bounds those that wait.
+func (d *Directory) roomForLink(ctx context.Context) error {
+	now := d.opts.Clock.Now()
+	if since := now.Sub(d.waiting.swept); d.waiting.open == nil || since >= linkSweep || since < 0 {
+		if err := d.sweepLinks(ctx, now); err != nil {
+			return err
 		}
 	}
-	if kept >= maxLinks {
-		return wire.Refuse(pb.Code_CODE_FULL, "%d links wait: revoke some", kept)
-	}
-	if b.Len() == 0 {
+	if len(d.waiting.open) < maxLinks {
 		return nil
 	}
-	_, err = d.store.Commit(ctx, &b)
+	maps.DeleteFunc(d.waiting.open, func(_ [16]byte, ends time.Time) bool { return !now.Before(ends) })
+	if n := len(d.waiting.open); n >= maxLinks {
+		return wire.Refuse(pb.Code_CODE_FULL, "%d links wait: revoke some", n)
+	}
+	return nil
+}
+
+func (d *Directory) sweepLinks(ctx context.Context, now time.Time) error {
+	open := make(map[[16]byte]time.Time)
+	var b store.Batch
+	err := d.eachLink(func(l LinkInfo) {
+		switch {
+		case now.Sub(l.Expires) > 30*24*time.Hour:
+			b.Delete(linkKey(l.ID))
+		case l.State == "open":
+			open[l.ID] = l.Expires
+		}
+	})
+	if err == nil && b.Len() > 0 {
+		_, err = d.store.Commit(ctx, &b)
+	}
+	if err == nil {
+		d.waiting = waiting{open, now}
+	}
 	return err
 }
 
@@ -246,6 +288,7 @@ func (d *Directory) Enroll(ctx context.Context, e Enrolment, also func(*store.Ba
 		return nil, fmt.Errorf("directory: enrolling: %w", err)
 	}
 	shown()
+	delete(d.waiting.open, id)
 	return d.Chain(rec.Member)
 }
 

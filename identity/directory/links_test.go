@@ -231,16 +231,25 @@ func TestLinksAreListedBoundedAndForgotten(t *testing.T) {
 		t.Errorf("after a month: %+v, %v", links, err)
 	}
 	var b store.Batch
-	for i := range maxLinks - 1 {
-		w.must(addLink(&b, [16]byte{1, byte(i >> 8), byte(i)}, linkRow{Version: rowVersion, Name: "x", Expires: w.clock.Now(), State: "open"}))
-		if b.Len() == 500 || i == maxLinks-2 {
+	for i := range 2*maxLinks - 1 { // half of them were used
+		state := []string{"open", "used"}[i%2]
+		w.must(addLink(&b, [16]byte{1, byte(i >> 8), byte(i)}, linkRow{Version: rowVersion, Name: "x", Expires: w.clock.Now().Add(2 * time.Hour), State: state}))
+		if b.Len() == 500 || i == 2*maxLinks-2 {
 			_, err := w.store.Commit(ctx, &b)
 			w.must(err)
 			b = store.Batch{}
 		}
 	}
+	w.restart()
 	_, err := w.CreateLink(ctx, "one-more", time.Hour)
 	code(t, err, pb.Code_CODE_FULL)
+	w.must(w.RevokeLink(ctx, l.ID)) // with it one more than may be wait
+	_, err = w.CreateLink(ctx, "one-more", time.Hour)
+	code(t, err, pb.Code_CODE_FULL)
+	w.must(w.RevokeLink(ctx, [16]byte{1}))
+	w.link("one-more")
+	w.clock.advance(3 * time.Hour)
+	w.link("later")
 }
 
 // A member row that was lost, whole, is named when the directory opens: the log
