@@ -39,6 +39,9 @@ func (f *Federation) Accept(ctx context.Context, token string) (PartnerInfo, err
 	if err != nil {
 		return PartnerInfo{}, err
 	}
+	if len(inviter.Manifest.Addresses) == 0 && len(f.opts.Organization.Manifest.Addresses) == 0 {
+		return PartnerInfo{}, wire.Refuse(pb.Code_CODE_UNREACHABLE, "neither of the two names an address to be dialled at: one has to (announce in node.yaml, then: entente organization addresses --sign)")
+	}
 	agreement, err := f.propose(inviter, t.Terms)
 	if err != nil {
 		return PartnerInfo{}, err

@@ -329,6 +329,9 @@ func (f *Federation) PeerID() string { return f.self.String() }
 
 // Addrs returns the addresses that partners are told, each with /p2p/ and the peer ID.
 func (f *Federation) Addrs() []multiaddr.Multiaddr {
+	if len(f.host.Addrs()) == 0 {
+		return nil
+	}
 	out, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: f.host.ID(), Addrs: f.host.Addrs()})
 	if err != nil {
 		return nil

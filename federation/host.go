@@ -47,9 +47,13 @@ func newHost(key ed25519.PrivateKey, listen, announce []multiaddr.Multiaddr, gat
 	if err != nil {
 		return nil, err
 	}
+	listening := libp2p.ListenAddrs(listen...)
+	if len(listen) == 0 {
+		listening = libp2p.NoListenAddrs // such a node dials
+	}
 	h, err := libp2p.New(
 		libp2p.Identity(priv),
-		libp2p.ListenAddrs(listen...),
+		listening,
 		libp2p.NoTransports,
 		libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.Transport(quic.NewTransport),

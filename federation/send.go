@@ -72,6 +72,12 @@ func (p *partner) stopWorker() <-chan struct{} {
 func (f *Federation) work(ctx context.Context, p *partner) {
 	for ctx.Err() == nil {
 		f.speakOfAmendments(ctx, p)
+		if err := f.awaited(p); err != nil {
+			if !f.await(ctx, p, err) {
+				return
+			}
+			continue
+		}
 		err := f.attempt(ctx, p)
 		if err == nil {
 			err = f.link(ctx, p)
@@ -88,6 +94,35 @@ func (f *Federation) work(ctx context.Context, p *partner) {
 		}
 		timer.Stop()
 	}
+}
+
+// errDialsUs is why there is no link with a partner that names no address.
+var errDialsUs = wire.Refuse(pb.Code_CODE_UNREACHABLE, "it names no address: it dials us")
+
+// awaited returns errDialsUs when the partner cannot be dialled and has not dialled us.
+func (f *Federation) awaited(p *partner) error {
+	info := p.addrInfo()
+	if len(info.Addrs) > 0 || f.host.Network().Connectedness(info.ID) == network.Connected {
+		return nil
+	}
+	return errDialsUs
+}
+
+// await waits until the partner is heard from; no attempt is made and none is counted. It
+// looks again all the same, for a connection whose hello was lost. False: ctx has ended.
+func (f *Federation) await(ctx context.Context, p *partner, why error) bool {
+	p.mu.Lock()
+	p.link.problem, p.link.next = short(why.Error()), time.Time{}
+	p.mu.Unlock()
+	timer := time.NewTimer(wire.PartnerBackoffCeil)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+	case <-p.heard:
+	}
+	return true
 }
 
 // attempt records that a link is about to be tried, before it is tried.

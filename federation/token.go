@@ -57,6 +57,10 @@ func (f *Federation) Invite(ctx context.Context, partnerName string, terms ident
 			return "", wire.Refuse(pb.Code_CODE_FORBIDDEN, "an organization cannot be its own partner")
 		}
 	}
+	addresses := f.Addrs()
+	if len(addresses) == 0 {
+		return "", wire.Refuse(pb.Code_CODE_UNREACHABLE, "this node listens nowhere, so nobody could use its token: let the partner invite you")
+	}
 	f.making.Lock()
 	defer f.making.Unlock()
 	if n, err := f.countTokens(); err != nil || n >= MaxTokens {
@@ -66,7 +70,7 @@ func (f *Federation) Invite(ctx context.Context, partnerName string, terms ident
 		Organization: f.opts.Organization.ID, Name: f.opts.Organization.Manifest.Name, Peer: f.self,
 		Expires: f.clock.Now().Add(ttl).UTC().Truncate(time.Second), Terms: terms,
 	}
-	for _, a := range f.Addrs() {
+	for _, a := range addresses {
 		t.Addresses = append(t.Addresses, a.String())
 	}
 	rand.Read(t.ID[:])

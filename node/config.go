@@ -148,7 +148,7 @@ func (c Config) problems() []string {
 	}
 	add(c.ACMEServer != "" && !strings.HasPrefix(c.ACMEServer, "https://"), "acme-server: %q does not begin with https://", c.ACMEServer)
 	add(len(c.ACME) == 0 && (c.ACMEEmail != "" || c.ACMEServer != ""), "acme-email and acme-server: they need acme")
-	add(len(c.Federation) == 0, "federation: at least one multiaddr is needed")
+	add(len(c.Federation) == 0 && len(c.Announce) > 0, "announce: there is nothing to announce where federation listens nowhere")
 	for _, list := range [][]string{c.Federation, c.Announce} {
 		for _, a := range list {
 			_, err := multiaddr.NewMultiaddr(a)
@@ -219,8 +219,8 @@ func (c Config) ConfigText() string {
 	line("The CA's ACME directory, https://...; empty: Let's Encrypt.", "acme-server", c.ACMEServer)
 	line("A proxy with a web CA's certificate ends TLS before this node: enrolment links tell devices so (tls=web).", "behind-proxy", c.Proxied)
 	line("Where /healthz, /readyz and /metrics answer without sign-in (HOST:PORT); empty: nowhere.", "metrics", c.Metrics)
-	line("Where partners connect (multiaddrs; QUIC may be blocked somewhere, so keep TCP).", "federation", c.Federation)
-	line("The addresses that partners are told; empty: made from federation.", "announce", c.Announce)
+	line("Where partners connect (multiaddrs; QUIC may be blocked somewhere, so keep TCP); none, []: nowhere, behind a NAT: this node then dials its partners and holds the connection.", "federation", c.Federation)
+	line("The addresses that partners are told, when the organization is made; empty: those of federation, but 0.0.0.0 and ::. Later: entente organization addresses.", "announce", c.Announce)
 	line("With whom agreements are made: closed (nobody), agreement (by tokens), open (strangers may leave a request). See entente node mode.", "mode", c.Mode)
 	line("Partners that may meet in rooms of ours without an agreement of their own, where the agreement says transit: named.", "transit", c.Transit)
 	line("Web origins whose pages may call this node from a browser, as https://chat.acme.example; none: no page may.", "origins", c.Origins)

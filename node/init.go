@@ -6,12 +6,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
 	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // What lies in a node's data folder beside node.yaml and operator.sock.
@@ -96,7 +98,13 @@ func (c Config) announced() []string {
 	if len(c.Announce) > 0 {
 		return c.Announce
 	}
-	return c.Federation
+	return slices.DeleteFunc(slices.Clone(c.Federation), everywhere)
+}
+
+// everywhere reports whether a multiaddr is one to listen on and none to dial.
+func everywhere(text string) bool {
+	a, err := multiaddr.NewMultiaddr(text)
+	return err == nil && manet.IsIPUnspecified(a)
 }
 
 func multiaddrs(texts []string) ([]multiaddr.Multiaddr, error) {

@@ -63,6 +63,43 @@ func RotateRoot(dir, rootFile, out string, passphrase []byte, now time.Time) (*i
 	return rotated, nil
 }
 
+// Readdress signs a manifest with other addresses by the present root; the API as before. A
+// node that runs shows it after its next start, and partners follow it when they are linked.
+func Readdress(dir, rootFile string, passphrase []byte, addresses []string, now time.Time) (*identity.Organization, error) {
+	o, err := OpenOrganization(dir)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := identity.OpenRootKeys(rootFile, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(keys.Root)
+	defer clear(keys.Next)
+	if !o.Manifest.Root.Equal(keys.Root.Public()) {
+		return nil, fmt.Errorf("node: %s holds another root key than that of the present manifest", rootFile)
+	}
+	next, err := o.Remanifest(keys.Root, nil, addresses, o.Manifest.API, now)
+	if err != nil {
+		return nil, err
+	}
+	return next, replaceFile(filepath.Join(dir, ManifestFile), []byte(joinNotes(next.Notes)))
+}
+
+// Announced are the addresses that a folder's configuration names, and those that its
+// manifest does.
+func Announced(dir string) (configured, signed []string, err error) {
+	c, err := LoadConfig(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := OpenOrganization(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.announced(), o.Manifest.Addresses, nil
+}
+
 // replaceFile puts a file in the place of another: after a crash one of the two is there whole.
 func replaceFile(path string, b []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".writing-*") // 0600

@@ -33,8 +33,11 @@ func must(t testing.TB, err error) {
 // was last looked at.
 type site struct {
 	*Node
-	t    testing.TB
-	dir  string
+	t   testing.TB
+	dir string
+	// federation is where it listens from its next start on, when that is another address.
+	federation string
+
 	halt func() // stops and closes the node; may be called again
 }
 
@@ -50,6 +53,9 @@ func newSiteAt(t testing.TB, name, federation string) *site {
 	s := &site{t: t, dir: filepath.Join(t.TempDir(), name)}
 	c := DefaultConfig()
 	c.Listen, c.Federation, c.TrustClock = "127.0.0.1:0", []string{federation}, true
+	if federation == "" {
+		c.Federation = nil
+	}
 	_, err := Init(s.dir, name, worldPass, c)
 	must(t, err)
 	s.start()
@@ -70,6 +76,9 @@ func (s *site) startWith(o Options, configure func(*Config)) {
 	o.Dir, o.Passphrase = s.dir, worldPass
 	o.Configure = func(c *Config) {
 		c.Limits = LimitConfig{DeviceRate: 10_000, DeviceBurst: 10_000, PartnerRate: 10_000, PartnerBurst: 10_000, PartnerBytes: 1 << 30, RoomDevices: wire.MaxRoomDevices}
+		if s.federation != "" {
+			c.Federation = []string{s.federation}
+		}
 		configure(c)
 	}
 	s.Node, err = Open(s.t.Context(), o)
