@@ -45,11 +45,16 @@ type logs struct {
 	templates string // the folder of the organizations' folders
 	other     *site  // the liar's second node
 	cut       int    // organizations from here on are shown that one
+	size      int    // organizations; 0: directoryOrgs
 }
 
 // found starts all organizations and makes them partners.
 func (l *logs) found(ctx context.Context, templates string) error {
-	for i := range directoryOrgs {
+	size := l.size
+	if size == 0 {
+		size = directoryOrgs
+	}
+	for i := range size {
 		s := &site{w: l.world, name: directoryName(i), dir: filepath.Join(l.root, directoryName(i)), gossips: true}
 		if err := os.CopyFS(s.dir, os.DirFS(filepath.Join(templates, s.name))); err != nil {
 			return err
@@ -59,7 +64,7 @@ func (l *logs) found(ctx context.Context, templates string) error {
 			return err
 		}
 	}
-	for i := 1; i < directoryOrgs; i++ {
+	for i := 1; i < size; i++ {
 		if err := agree(ctx, l.sites[0], l.sites[i]); err != nil {
 			return err
 		}

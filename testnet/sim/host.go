@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/entente-im/entente/federation"
@@ -24,6 +25,18 @@ type fabric struct {
 	hosts map[peer.ID]*simHost
 	faces map[peer.ID]*simHost // second nodes of organizations with two faces
 	sees  map[string]bool      // the places that meet those, and not the first ones
+}
+
+// sentBy is how many bytes a place's node has written into streams.
+func (f *fabric) sentBy(s *site) (n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, h := range f.hosts {
+		if h.place == s.name {
+			n += h.sent.Load()
+		}
+	}
+	return n
 }
 
 // at returns the host that a place meets under an ID; f.mu is held.
@@ -69,6 +82,7 @@ func (f *fabric) makeHost(key ed25519.PrivateKey, gate federation.Gate, place st
 type simHost struct {
 	host.Host // nil
 	f         *fabric
+	sent      atomic.Int64 // bytes written into streams
 	place     string
 	id        peer.ID
 	gate      federation.Gate
@@ -365,6 +379,7 @@ type stream struct {
 func (s *stream) Read(b []byte) (int, error) { return s.end.Read(b) }
 
 func (s *stream) Write(b []byte) (int, error) {
+	s.conn.h.sent.Add(int64(len(b)))
 	if s.conn.h.alter == nil {
 		return s.end.Write(b)
 	}
