@@ -30,6 +30,7 @@ type agreed struct {
 	Checked  time.Time      // when the node was asked last
 	Keep     time.Duration  `json:",omitempty"` // the own organization's retention
 	FileSize uint64         `json:",omitempty"` // and its largest file, bytes
+	Verify   bool           `json:",omitempty"` // and whether outsiders have to be verified
 }
 
 // agreementEvery is how often a device asks its node for what is agreed; a change is told
@@ -176,7 +177,8 @@ func (d *Device) checkAgreements(ctx context.Context) error {
 		err = d.vault.update(func(t *txn) error {
 			switch {
 			case err == nil && org == d.account.Organization:
-				return t.putAgreement(org, &agreed{Checked: d.now(), Keep: time.Duration(a.RetentionSeconds) * time.Second, FileSize: a.FileSize})
+				next := &agreed{Checked: d.now(), Keep: time.Duration(a.RetentionSeconds) * time.Second, FileSize: a.FileSize, Verify: a.VerifyOutsiders}
+				return errors.Join(d.noteVerify(t, known, next), t.putAgreement(org, next))
 			case err == nil && bytes.Equal(a.Agreement.GetOrganization(), org[:]):
 				if err = d.takeAgreement(t, a.Agreement); !errors.Is(err, identity.ErrNotStanding) {
 					return err
@@ -213,7 +215,7 @@ func (w *watch) due(d *Device) bool {
 }
 
 // partnersInRooms lists the organizations in rooms of ours that go on, our own first, and
-// our own only where there is another.
+// also where there is no other: what it asks holds before the first room.
 func (d *Device) partnersInRooms() []wire.OrganizationID {
 	var out []wire.OrganizationID
 	for _, r := range d.rooms {
@@ -227,10 +229,7 @@ func (d *Device) partnersInRooms() []wire.OrganizationID {
 		}
 	}
 	slices.SortFunc(out, func(a, b wire.OrganizationID) int { return bytes.Compare(a[:], b[:]) })
-	if len(out) > 0 {
-		out = slices.Insert(out, 0, d.account.Organization)
-	}
-	return out
+	return slices.Insert(out, 0, d.account.Organization)
 }
 
 // roomsWith lists the rooms that go on and have somebody of an organization.

@@ -71,6 +71,7 @@ type Device struct {
 	agreements watch
 	blocked    blocked
 	verified   map[string]*verifiedRow // by address
+	mustVerify bool                    // the own organization wants people of others verified
 	looks      looks
 }
 

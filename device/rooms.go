@@ -135,6 +135,9 @@ func (r *room) holds(k memberKey) bool {
 
 // ensureRoom returns the room of two with a member, making it when there is none.
 func (d *Device) ensureRoom(ctx context.Context, m *identity.Member) (*room, error) {
+	if err := d.askPolicy(ctx); err != nil {
+		return nil, err
+	}
 	if err := d.checkPinned(m); err != nil {
 		return nil, err
 	}

@@ -25,6 +25,8 @@ var (
 	// ErrNotTheVerified says that somebody in the way of a message has the address of a
 	// verified member and is not that member.
 	ErrNotTheVerified = errors.New("device: not the member that you have verified")
+	// ErrMustVerify says that the own organization wants somebody verified first.
+	ErrMustVerify = errors.New("device: not verified yet")
 	// ErrNotVerified says that nothing is known to be verified of an address.
 	ErrNotVerified = errors.New("device: not verified")
 )
@@ -72,6 +74,11 @@ type Verified struct {
 func (d *Device) loadVerified() error {
 	d.verified = make(map[string]*verifiedRow)
 	return d.vault.view(func(t *txn) error {
+		if own, err := t.agreement(d.account.Organization); err != nil {
+			return err
+		} else if own != nil {
+			d.mustVerify = own.Verify
+		}
 		return t.eachMeta(verifiedPrefix, func(k, v []byte) error {
 			row := &verifiedRow{}
 			if err := json.Unmarshal(v, row); err != nil {
@@ -83,18 +90,52 @@ func (d *Device) loadVerified() error {
 	})
 }
 
-// checkPinned refuses a member that has the address of a verified one and is another.
+// checkPinned refuses a member that has the address of a verified one and is another, and
+// one of another organization who is not verified where the own organization asks for it.
 func (d *Device) checkPinned(m *identity.Member) error {
 	row := d.verified[m.Address().String()]
-	if row == nil || row.holds(m) {
+	switch {
+	case row == nil && d.mustVerify && m.Organization.ID != d.account.Organization:
+		return fmt.Errorf("%w: %w", ErrMustVerify, wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s asks you to compare safety numbers with %s before you write", d.account.OrgName, m.Address()))
+	case row == nil || row.holds(m):
 		return nil
 	}
 	return fmt.Errorf("%w: %w", ErrNotTheVerified, wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s has a new key that the old one did not sign; caused by %s", m.Address(), m.Organization.Manifest.Name))
 }
 
+// askPolicy asks what the own organization wants, once before the first room: later it is
+// asked for with the agreements.
+func (d *Device) askPolicy(ctx context.Context) error {
+	var known *agreed
+	err := d.vault.view(func(t *txn) (err error) { known, err = t.agreement(d.account.Organization); return err })
+	if err != nil || known != nil {
+		return err
+	}
+	return d.checkAgreements(ctx)
+}
+
+// noteVerify takes on whether outsiders have to be verified. That it is asked no more is
+// told: a node could be made to.
+func (d *Device) noteVerify(t *txn, was, now *agreed) error {
+	d.mustVerify = now.Verify
+	if was == nil || !was.Verify || now.Verify {
+		return nil
+	}
+	for _, r := range d.rooms {
+		if r.state == nil || r.Ended || len(r.others(d.account.Organization)) == 0 {
+			continue
+		}
+		if err := t.show(Shown{Event: "room", State: "terms", Room: r.ID.String(), RoomName: r.Name, At: d.now(),
+			Reason: d.account.OrgName + " does not ask you any more to verify people of other organizations before you write to them"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // checkRoomPinned is checkPinned of everybody in a room.
 func (d *Device) checkRoomPinned(r *room) error {
-	if len(d.verified) == 0 || r.state == nil {
+	if len(d.verified) == 0 && !d.mustVerify || r.state == nil {
 		return nil
 	}
 	for _, k := range r.people() {
@@ -231,6 +272,8 @@ func (d *Device) gradeOf(k memberKey) string {
 	}
 	row := d.verified[m.Address().String()]
 	switch {
+	case row == nil && d.mustVerify && k.Org != d.account.Organization:
+		return "to be verified"
 	case row == nil:
 		return ""
 	case row.holds(m):

@@ -3,6 +3,7 @@ package federation
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -215,6 +216,40 @@ func TestALowerIncarnationIsRefusedAndAHigherOneStartsAnew(t *testing.T) {
 	i, _ := a.fed.Partner(b.name)
 	if wire.CodeName(pb.Code_CODE_ROLLED_BACK) != i.LastError[:len("rolledBack")] {
 		t.Errorf("the refusal says %q", i.LastError)
+	}
+}
+
+func TestANodeThatWasSetBackTwiceRaisesItsIncarnationAboveWhatPartnersHaveMet(t *testing.T) {
+	a, b := pair(t)
+	if err := a.fed.RaiseIncarnation(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.linked(a)
+	a.linked(b)
+	high := a.fed.Incarnation() + 500 // by a clock that was ahead
+	meets := func(n uint64) {
+		p := b.fed.find(a.org.ID)
+		p.delivering.Lock()
+		p.marks = marks{incarnation: n}
+		p.delivering.Unlock()
+	}
+	a.halt()
+	meets(high)
+	a.start()
+	until(t, "it is above that", func() bool { return a.fed.Incarnation() == high+1 })
+	a.linked(b)
+	n := a.sends(b, 1, "third life")
+	a.outbox.answeredWith(t, n, pb.Code_CODE_ACCEPTED)
+	// No partner uses up the numbers.
+	a.halt()
+	meets(1 << 62)
+	a.start()
+	until(t, "it stays refused", func() bool {
+		i, _ := a.fed.Partner(b.name)
+		return i.State == "waiting" && strings.HasPrefix(i.LastError, "rolledBack")
+	})
+	if got := a.fed.Incarnation(); got != high+1 {
+		t.Errorf("raised to %d", got)
 	}
 }
 

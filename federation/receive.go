@@ -61,6 +61,9 @@ func (f *Federation) welcome(in *frames) (*partner, error) {
 		refusal = f.checkHello(p, hello)
 	}
 	answer := &pb.DeliverWelcome{Status: wire.StatusOf(refusal), TimeMs: f.clock.Now().UnixMilli(), Incarnation: f.incarnation.Load()}
+	if answer.Status.Code == pb.Code_CODE_ROLLED_BACK {
+		answer.KnownIncarnation = p.knownIncarnation()
+	}
 	if refusal == nil {
 		answer.Quarantined = p.quarantined()
 		p.holding(hello.Holding)
@@ -73,6 +76,13 @@ func (f *Federation) welcome(in *frames) (*partner, error) {
 	p.met(f.clock.Now(), hello.TimeMs)
 	f.gossip.met(in.s.Conn().RemotePeer())
 	return p, err
+}
+
+// knownIncarnation is the highest incarnation of the partner's numbers that was here.
+func (p *partner) knownIncarnation() uint64 {
+	p.delivering.Lock()
+	defer p.delivering.Unlock()
+	return p.marks.incarnation
 }
 
 // checkHello holds what a hello says against what we know of the partner, and

@@ -267,6 +267,11 @@ func (f *Federation) hello(p *partner, out *frames, b *backlog) (holds bool, err
 	}
 	now := f.clock.Now()
 	p.met(sent.Add(now.Sub(sent)/2), w.TimeMs)
+	if w.Status.GetCode() == pb.Code_CODE_ROLLED_BACK {
+		if err := f.surpass(w.KnownIncarnation); err != nil {
+			return false, err
+		}
+	}
 	return w.Quarantined, wire.Err(w.Status)
 }
 

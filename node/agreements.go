@@ -22,7 +22,7 @@ func (n *Node) agreementFor(organization []byte) (*pb.GetAgreementResponse, erro
 	if err != nil {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "an organization ID of %d bytes", len(organization))
 	}
-	out := &pb.GetAgreementResponse{RetentionSeconds: int64(n.config.Retention.Seconds()), FileSize: n.config.Files.MaxSize}
+	out := &pb.GetAgreementResponse{RetentionSeconds: int64(n.config.Retention.Seconds()), FileSize: n.config.Files.MaxSize, VerifyOutsiders: n.config.Verify}
 	if org != n.org.ID {
 		out.Agreement, err = n.fed.AgreementBody(org)
 	}

@@ -38,6 +38,7 @@ type Config struct {
 	Federation []string      `yaml:"federation"`
 	Mode       string        `yaml:"mode"`
 	Transit    []string      `yaml:"transit"`
+	Verify     bool          `yaml:"verify-outsiders"`
 	Announce   []string      `yaml:"announce"`
 	Origins    []string      `yaml:"origins"`
 	Retention  time.Duration `yaml:"retention"`
@@ -223,6 +224,7 @@ func (c Config) ConfigText() string {
 	line("The addresses that partners are told, when the organization is made; empty: those of federation, but 0.0.0.0 and ::. Later: entente organization addresses.", "announce", c.Announce)
 	line("With whom agreements are made: closed (nobody), agreement (by tokens), open (strangers may leave a request). See entente node mode.", "mode", c.Mode)
 	line("Partners that may meet in rooms of ours without an agreement of their own, where the agreement says transit: named.", "transit", c.Transit)
+	line("Members write to people of other organizations only after they have compared safety numbers with them (entente verify).", "verify-outsiders", c.Verify)
 	line("Web origins whose pages may call this node from a browser, as https://chat.acme.example; none: no page may.", "origins", c.Origins)
 	line("How long undelivered messages are kept, at most 720h.", "retention", c.Retention.String())
 	line("Length of a deadline bucket: keys are destroyed when it ends. Cannot change once messages are stored.", "bucket", c.Bucket.String())

@@ -88,6 +88,8 @@ func deviceError(dir string, err error) error {
 		return &hintError{err, "do not go on: this is not the node that you enrolled with; ask its operator", exitRefused}
 	case errors.Is(err, device.ErrNotTheVerified):
 		return &hintError{err, "compare numbers again (entente verify ADDRESS), or write to the new key unverified: entente verify ADDRESS --accept-new-key", exitUnverified}
+	case errors.Is(err, device.ErrMustVerify):
+		return &hintError{err, "entente verify ADDRESS shows your digits and theirs: call them, or meet", exitUnverified}
 	case errors.Is(err, device.ErrIdentityChanged):
 		return &hintError{err, "ask both administrators before you write there", exitRefused}
 	}

@@ -40,7 +40,7 @@ func TestHeadsConvergeAndCostLittle(t *testing.T) {
 			return all
 		}
 		hour := func(n int64) int64 {
-			return n * int64(time.Hour) / int64(*watched) / int64(len(l.sites))
+			return int64(float64(n) * time.Hour.Seconds() / watched.Seconds() / float64(len(l.sites)))
 		}
 		before := sent()
 		time.Sleep(*watched)

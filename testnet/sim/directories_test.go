@@ -46,10 +46,14 @@ func TestADirectoryThatLiesIsCaughtWhereThereIsOneHonestPath(t *testing.T) {
 // node to a backup: what it has signed meanwhile was heard of, and nobody had its leaves.
 const clockSetBack = 39
 
+// setBackTwice is one in which a node is restored twice, and its clock goes back in between:
+// the incarnation that it raises by that is lower than what partners have met.
+const setBackTwice = 104
+
 func TestHonestDirectoriesThatAreRestoredAndDamagedAreNeverAccused(t *testing.T) {
 	did := make(map[string]int)
 	real := time.Now()
-	seeds := []uint64{clockSetBack}
+	seeds := []uint64{clockSetBack, setBackTwice}
 	for n := range uint64(*directorySeeds) {
 		seeds = append(seeds, *firstSeed+n)
 	}

@@ -876,6 +876,7 @@ type GetAgreementResponse struct {
 	Agreement        *AgreementBody         `protobuf:"bytes,1,opt,name=agreement,proto3" json:"agreement,omitempty"`                                        // none for the own organization
 	RetentionSeconds int64                  `protobuf:"varint,2,opt,name=retention_seconds,json=retentionSeconds,proto3" json:"retention_seconds,omitempty"` // the own organization's
 	FileSize         uint64                 `protobuf:"varint,3,opt,name=file_size,json=fileSize,proto3" json:"file_size,omitempty"`                         // bytes; the own organization's
+	VerifyOutsiders  bool                   `protobuf:"varint,4,opt,name=verify_outsiders,json=verifyOutsiders,proto3" json:"verify_outsiders,omitempty"`    // the own organization's: docs/protocol.md 7.16
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -929,6 +930,13 @@ func (x *GetAgreementResponse) GetFileSize() uint64 {
 		return x.FileSize
 	}
 	return 0
+}
+
+func (x *GetAgreementResponse) GetVerifyOutsiders() bool {
+	if x != nil {
+		return x.VerifyOutsiders
+	}
+	return false
 }
 
 type PublishGroupInfoRequest struct {
@@ -4200,11 +4208,12 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\x10ComplainResponse\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\"9\n" +
 	"\x13GetAgreementRequest\x12\"\n" +
-	"\forganization\x18\x01 \x01(\fR\forganization\"\x99\x01\n" +
+	"\forganization\x18\x01 \x01(\fR\forganization\"\xc4\x01\n" +
 	"\x14GetAgreementResponse\x127\n" +
 	"\tagreement\x18\x01 \x01(\v2\x19.entente.v1.AgreementBodyR\tagreement\x12+\n" +
 	"\x11retention_seconds\x18\x02 \x01(\x03R\x10retentionSeconds\x12\x1b\n" +
-	"\tfile_size\x18\x03 \x01(\x04R\bfileSize\"\x82\x01\n" +
+	"\tfile_size\x18\x03 \x01(\x04R\bfileSize\x12)\n" +
+	"\x10verify_outsiders\x18\x04 \x01(\bR\x0fverifyOutsiders\"\x82\x01\n" +
 	"\x17PublishGroupInfoRequest\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1e\n" +
 	"\n" +

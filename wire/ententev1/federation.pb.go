@@ -384,13 +384,14 @@ func (x *DeliverHello) GetHolding() bool {
 }
 
 type DeliverWelcome struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Status        *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
-	TimeMs        int64                  `protobuf:"varint,2,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
-	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
-	Quarantined   bool                   `protobuf:"varint,4,opt,name=quarantined,proto3" json:"quarantined,omitempty"` // messages are answered "quarantined"
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Status           *Status                `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	TimeMs           int64                  `protobuf:"varint,2,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	Incarnation      uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Quarantined      bool                   `protobuf:"varint,4,opt,name=quarantined,proto3" json:"quarantined,omitempty"`                                   // messages are answered "quarantined"
+	KnownIncarnation uint64                 `protobuf:"varint,5,opt,name=known_incarnation,json=knownIncarnation,proto3" json:"known_incarnation,omitempty"` // with rolledBack: the highest of yours that was here
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *DeliverWelcome) Reset() {
@@ -449,6 +450,13 @@ func (x *DeliverWelcome) GetQuarantined() bool {
 		return x.Quarantined
 	}
 	return false
+}
+
+func (x *DeliverWelcome) GetKnownIncarnation() uint64 {
+	if x != nil {
+		return x.KnownIncarnation
+	}
+	return 0
 }
 
 type DeliverBatch struct {
@@ -3291,12 +3299,13 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\blow_mark\x18\x04 \x01(\x04R\alowMark\x12\x17\n" +
 	"\atime_ms\x18\x05 \x01(\x03R\x06timeMs\x12\x1c\n" +
 	"\tagreement\x18\x06 \x01(\fR\tagreement\x12\x18\n" +
-	"\aholding\x18\a \x01(\bR\aholding\"\x99\x01\n" +
+	"\aholding\x18\a \x01(\bR\aholding\"\xc6\x01\n" +
 	"\x0eDeliverWelcome\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12 \n" +
-	"\vquarantined\x18\x04 \x01(\bR\vquarantined\"Q\n" +
+	"\vquarantined\x18\x04 \x01(\bR\vquarantined\x12+\n" +
+	"\x11known_incarnation\x18\x05 \x01(\x04R\x10knownIncarnation\"Q\n" +
 	"\fDeliverBatch\x12&\n" +
 	"\x05items\x18\x01 \x03(\v2\x10.entente.v1.ItemR\x05items\x12\x19\n" +
 	"\blow_mark\x18\x02 \x01(\x04R\alowMark\"C\n" +
