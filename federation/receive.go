@@ -25,6 +25,11 @@ func (f *Federation) serveDeliver(ctx context.Context, in *frames) error {
 	p.believe(in.s)
 	defer p.forgetStream(in.s)
 	p.wake()
+	f.running.Go(func() { // no link of ours may come up for long
+		if err := f.refresh(ctx, p); err != nil && ctx.Err() == nil {
+			f.log.Info("a partner's manifests were not asked for", "partner", p.id.String(), "error", err.Error())
+		}
+	})
 	for {
 		if err := in.await(0); err != nil {
 			return endOf(err)
@@ -74,6 +79,7 @@ func (f *Federation) welcome(in *frames) (*partner, error) {
 		return nil, err
 	}
 	p.met(f.clock.Now(), hello.TimeMs)
+	p.shows(hello.Manifest)
 	f.gossip.met(in.s.Conn().RemotePeer())
 	return p, err
 }

@@ -23,21 +23,34 @@ func (f *Federation) refresh(ctx context.Context, p *partner) error {
 	now := f.clock.Now()
 	p.mu.Lock()
 	due := p.refreshed.IsZero() || now.Sub(p.refreshed) >= RefreshEvery || !now.Add(24*time.Hour).Before(p.terms.expires)
+	if due {
+		p.refreshed = now // asked by one at a time
+	}
 	p.mu.Unlock()
 	if !due {
 		return nil
 	}
 	answer, err := f.ask(ctx, p, &pb.QueryRequest{Query: &pb.QueryRequest_Manifest{Manifest: &pb.ManifestQuery{}}})
 	if err != nil {
+		p.mu.Lock()
+		p.refreshed = time.Time{}
+		p.mu.Unlock()
 		return err
 	}
-	p.mu.Lock()
-	p.refreshed = now
-	p.mu.Unlock()
 	if err := f.takeManifests(ctx, p, answer.GetManifest()); err != nil {
 		f.log.Warn("a partner's manifests do not stand; the known ones are kept", "partner", p.id.String(), "error", err.Error())
 	}
 	return nil
+}
+
+// shows has the partner's manifests asked for with the next link, because it says that it has
+// a newer one than we know.
+func (p *partner) shows(sequence uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if sequence > p.terms.org.Manifest.Sequence {
+		p.refreshed = time.Time{}
+	}
 }
 
 // maxManifests bounds a chain: one a week for ten years, and some.

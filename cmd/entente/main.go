@@ -49,6 +49,6 @@ Try it all on one machine: entente testnet walk`,
 		return &usageError{fmt.Errorf("%w\nSee `%s --help`", err, c.CommandPath())}
 	})
 	root.AddCommand(nodeCommand(), memberCommand(), deviceCommand(), roomCommand(), contactCommand(), partnerCommand(), blockCommand(), blockListCommand(),
-		sendCommand(), receiveCommand(), sentCommand(), messageCommand(), verifyCommand(), reportCommand(), abuseCommand(), fileCommand(), testnetCommand(), benchCommand(), doctorCommand(), configCommand(), directoryCommand(), organizationCommand())
+		sendCommand(), receiveCommand(), sentCommand(), messageCommand(), verifyCommand(), reportCommand(), abuseCommand(), fileCommand(), testnetCommand(), benchCommand(), doctorCommand(), configCommand(), directoryCommand(), organizationCommand(), custodianCommand())
 	return root
 }

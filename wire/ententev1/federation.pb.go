@@ -300,6 +300,7 @@ type DeliverHello struct {
 	TimeMs        int64                  `protobuf:"varint,5,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
 	Agreement     []byte                 `protobuf:"bytes,6,opt,name=agreement,proto3" json:"agreement,omitempty"` // SHA-256 of the agreement's text
 	Holding       bool                   `protobuf:"varint,7,opt,name=holding,proto3" json:"holding,omitempty"`    // the sender holds its messages back: it has the receiver in quarantine
+	Manifest      uint64                 `protobuf:"varint,8,opt,name=manifest,proto3" json:"manifest,omitempty"`  // sequence of the newest manifest of whoever says hello
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -381,6 +382,13 @@ func (x *DeliverHello) GetHolding() bool {
 		return x.Holding
 	}
 	return false
+}
+
+func (x *DeliverHello) GetManifest() uint64 {
+	if x != nil {
+		return x.Manifest
+	}
+	return 0
 }
 
 type DeliverWelcome struct {
@@ -3291,7 +3299,7 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\awelcome\x18\x02 \x01(\v2\x1a.entente.v1.DeliverWelcomeH\x00R\awelcome\x120\n" +
 	"\x05batch\x18\x03 \x01(\v2\x18.entente.v1.DeliverBatchH\x00R\x05batch\x123\n" +
 	"\x06result\x18\x04 \x01(\v2\x19.entente.v1.DeliverResultH\x00R\x06resultB\a\n" +
-	"\x05frame\"\xda\x01\n" +
+	"\x05frame\"\xf6\x01\n" +
 	"\fDeliverHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\"\n" +
 	"\forganization\x18\x02 \x01(\fR\forganization\x12 \n" +
@@ -3299,7 +3307,8 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\blow_mark\x18\x04 \x01(\x04R\alowMark\x12\x17\n" +
 	"\atime_ms\x18\x05 \x01(\x03R\x06timeMs\x12\x1c\n" +
 	"\tagreement\x18\x06 \x01(\fR\tagreement\x12\x18\n" +
-	"\aholding\x18\a \x01(\bR\aholding\"\xc6\x01\n" +
+	"\aholding\x18\a \x01(\bR\aholding\x12\x1a\n" +
+	"\bmanifest\x18\b \x01(\x04R\bmanifest\"\xc6\x01\n" +
 	"\x0eDeliverWelcome\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12 \n" +

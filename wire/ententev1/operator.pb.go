@@ -486,6 +486,95 @@ func (x *CheckFrankResponse) GetOurs() bool {
 	return false
 }
 
+// WitnessRecoveryRequest has this node say that it has seen a partner's recovery: docs/protocol.md 2.15.
+type WitnessRecoveryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Recovery      []byte                 `protobuf:"bytes,1,opt,name=recovery,proto3" json:"recovery,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WitnessRecoveryRequest) Reset() {
+	*x = WitnessRecoveryRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WitnessRecoveryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WitnessRecoveryRequest) ProtoMessage() {}
+
+func (x *WitnessRecoveryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WitnessRecoveryRequest.ProtoReflect.Descriptor instead.
+func (*WitnessRecoveryRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *WitnessRecoveryRequest) GetRecovery() []byte {
+	if x != nil {
+		return x.Recovery
+	}
+	return nil
+}
+
+type WitnessRecoveryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Recovery      []byte                 `protobuf:"bytes,1,opt,name=recovery,proto3" json:"recovery,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WitnessRecoveryResponse) Reset() {
+	*x = WitnessRecoveryResponse{}
+	mi := &file_entente_v1_operator_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WitnessRecoveryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WitnessRecoveryResponse) ProtoMessage() {}
+
+func (x *WitnessRecoveryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WitnessRecoveryResponse.ProtoReflect.Descriptor instead.
+func (*WitnessRecoveryResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WitnessRecoveryResponse) GetRecovery() []byte {
+	if x != nil {
+		return x.Recovery
+	}
+	return nil
+}
+
 // PartnerLog is the copy of a partner's directory log.
 type PartnerLog struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -503,7 +592,7 @@ type PartnerLog struct {
 
 func (x *PartnerLog) Reset() {
 	*x = PartnerLog{}
-	mi := &file_entente_v1_operator_proto_msgTypes[9]
+	mi := &file_entente_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -515,7 +604,7 @@ func (x *PartnerLog) String() string {
 func (*PartnerLog) ProtoMessage() {}
 
 func (x *PartnerLog) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[9]
+	mi := &file_entente_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -528,7 +617,7 @@ func (x *PartnerLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerLog.ProtoReflect.Descriptor instead.
 func (*PartnerLog) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PartnerLog) GetOrganization() string {
@@ -595,7 +684,7 @@ type ListLogsRequest struct {
 
 func (x *ListLogsRequest) Reset() {
 	*x = ListLogsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[10]
+	mi := &file_entente_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -607,7 +696,7 @@ func (x *ListLogsRequest) String() string {
 func (*ListLogsRequest) ProtoMessage() {}
 
 func (x *ListLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[10]
+	mi := &file_entente_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -620,7 +709,7 @@ func (x *ListLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLogsRequest.ProtoReflect.Descriptor instead.
 func (*ListLogsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 type ListLogsResponse struct {
@@ -632,7 +721,7 @@ type ListLogsResponse struct {
 
 func (x *ListLogsResponse) Reset() {
 	*x = ListLogsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[11]
+	mi := &file_entente_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +733,7 @@ func (x *ListLogsResponse) String() string {
 func (*ListLogsResponse) ProtoMessage() {}
 
 func (x *ListLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[11]
+	mi := &file_entente_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +746,7 @@ func (x *ListLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLogsResponse.ProtoReflect.Descriptor instead.
 func (*ListLogsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListLogsResponse) GetLogs() []*PartnerLog {
@@ -676,7 +765,7 @@ type ShowForkRequest struct {
 
 func (x *ShowForkRequest) Reset() {
 	*x = ShowForkRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[12]
+	mi := &file_entente_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +777,7 @@ func (x *ShowForkRequest) String() string {
 func (*ShowForkRequest) ProtoMessage() {}
 
 func (x *ShowForkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[12]
+	mi := &file_entente_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +790,7 @@ func (x *ShowForkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowForkRequest.ProtoReflect.Descriptor instead.
 func (*ShowForkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ShowForkRequest) GetPartner() string {
@@ -719,7 +808,7 @@ type ShowDirectoryRequest struct {
 
 func (x *ShowDirectoryRequest) Reset() {
 	*x = ShowDirectoryRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[13]
+	mi := &file_entente_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +820,7 @@ func (x *ShowDirectoryRequest) String() string {
 func (*ShowDirectoryRequest) ProtoMessage() {}
 
 func (x *ShowDirectoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[13]
+	mi := &file_entente_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +833,7 @@ func (x *ShowDirectoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowDirectoryRequest.ProtoReflect.Descriptor instead.
 func (*ShowDirectoryRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 type DirectoryHead struct {
@@ -760,7 +849,7 @@ type DirectoryHead struct {
 
 func (x *DirectoryHead) Reset() {
 	*x = DirectoryHead{}
-	mi := &file_entente_v1_operator_proto_msgTypes[14]
+	mi := &file_entente_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +861,7 @@ func (x *DirectoryHead) String() string {
 func (*DirectoryHead) ProtoMessage() {}
 
 func (x *DirectoryHead) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[14]
+	mi := &file_entente_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +874,7 @@ func (x *DirectoryHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryHead.ProtoReflect.Descriptor instead.
 func (*DirectoryHead) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DirectoryHead) GetCheckpoint() string {
@@ -831,7 +920,7 @@ type AuditDirectoryRequest struct {
 
 func (x *AuditDirectoryRequest) Reset() {
 	*x = AuditDirectoryRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[15]
+	mi := &file_entente_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -843,7 +932,7 @@ func (x *AuditDirectoryRequest) String() string {
 func (*AuditDirectoryRequest) ProtoMessage() {}
 
 func (x *AuditDirectoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[15]
+	mi := &file_entente_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -856,7 +945,7 @@ func (x *AuditDirectoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditDirectoryRequest.ProtoReflect.Descriptor instead.
 func (*AuditDirectoryRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 type DirectoryAudit struct {
@@ -872,7 +961,7 @@ type DirectoryAudit struct {
 
 func (x *DirectoryAudit) Reset() {
 	*x = DirectoryAudit{}
-	mi := &file_entente_v1_operator_proto_msgTypes[16]
+	mi := &file_entente_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -884,7 +973,7 @@ func (x *DirectoryAudit) String() string {
 func (*DirectoryAudit) ProtoMessage() {}
 
 func (x *DirectoryAudit) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[16]
+	mi := &file_entente_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -897,7 +986,7 @@ func (x *DirectoryAudit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryAudit.ProtoReflect.Descriptor instead.
 func (*DirectoryAudit) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DirectoryAudit) GetLeaves() uint64 {
@@ -944,7 +1033,7 @@ type ProveMemberRequest struct {
 
 func (x *ProveMemberRequest) Reset() {
 	*x = ProveMemberRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[17]
+	mi := &file_entente_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1045,7 @@ func (x *ProveMemberRequest) String() string {
 func (*ProveMemberRequest) ProtoMessage() {}
 
 func (x *ProveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[17]
+	mi := &file_entente_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1058,7 @@ func (x *ProveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProveMemberRequest.ProtoReflect.Descriptor instead.
 func (*ProveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ProveMemberRequest) GetName() string {
@@ -993,7 +1082,7 @@ type DirectoryProof struct {
 
 func (x *DirectoryProof) Reset() {
 	*x = DirectoryProof{}
-	mi := &file_entente_v1_operator_proto_msgTypes[18]
+	mi := &file_entente_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +1094,7 @@ func (x *DirectoryProof) String() string {
 func (*DirectoryProof) ProtoMessage() {}
 
 func (x *DirectoryProof) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[18]
+	mi := &file_entente_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +1107,7 @@ func (x *DirectoryProof) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryProof.ProtoReflect.Descriptor instead.
 func (*DirectoryProof) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DirectoryProof) GetType() string {
@@ -1071,7 +1160,7 @@ type NodeStatusRequest struct {
 
 func (x *NodeStatusRequest) Reset() {
 	*x = NodeStatusRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[19]
+	mi := &file_entente_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +1172,7 @@ func (x *NodeStatusRequest) String() string {
 func (*NodeStatusRequest) ProtoMessage() {}
 
 func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[19]
+	mi := &file_entente_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +1185,7 @@ func (x *NodeStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatusRequest.ProtoReflect.Descriptor instead.
 func (*NodeStatusRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 type NodeStatus struct {
@@ -1130,7 +1219,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[20]
+	mi := &file_entente_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1231,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[20]
+	mi := &file_entente_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1244,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *NodeStatus) GetOrganization() string {
@@ -1333,7 +1422,7 @@ type MailboxStatus struct {
 
 func (x *MailboxStatus) Reset() {
 	*x = MailboxStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[21]
+	mi := &file_entente_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1434,7 @@ func (x *MailboxStatus) String() string {
 func (*MailboxStatus) ProtoMessage() {}
 
 func (x *MailboxStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[21]
+	mi := &file_entente_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1447,7 @@ func (x *MailboxStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MailboxStatus.ProtoReflect.Descriptor instead.
 func (*MailboxStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MailboxStatus) GetMember() string {
@@ -1424,7 +1513,7 @@ type PartnerStatus struct {
 
 func (x *PartnerStatus) Reset() {
 	*x = PartnerStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[22]
+	mi := &file_entente_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1436,7 +1525,7 @@ func (x *PartnerStatus) String() string {
 func (*PartnerStatus) ProtoMessage() {}
 
 func (x *PartnerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[22]
+	mi := &file_entente_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1449,7 +1538,7 @@ func (x *PartnerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerStatus.ProtoReflect.Descriptor instead.
 func (*PartnerStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PartnerStatus) GetName() string {
@@ -1553,7 +1642,7 @@ type AddMemberRequest struct {
 
 func (x *AddMemberRequest) Reset() {
 	*x = AddMemberRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[23]
+	mi := &file_entente_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1565,7 +1654,7 @@ func (x *AddMemberRequest) String() string {
 func (*AddMemberRequest) ProtoMessage() {}
 
 func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[23]
+	mi := &file_entente_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1578,7 +1667,7 @@ func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
 func (*AddMemberRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AddMemberRequest) GetName() string {
@@ -1607,7 +1696,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[24]
+	mi := &file_entente_v1_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1708,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[24]
+	mi := &file_entente_v1_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1721,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AddMemberResponse) GetLink() string {
@@ -1671,7 +1760,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[25]
+	mi := &file_entente_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1772,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[25]
+	mi := &file_entente_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1785,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 type MemberStatus struct {
@@ -1713,7 +1802,7 @@ type MemberStatus struct {
 
 func (x *MemberStatus) Reset() {
 	*x = MemberStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[26]
+	mi := &file_entente_v1_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +1814,7 @@ func (x *MemberStatus) String() string {
 func (*MemberStatus) ProtoMessage() {}
 
 func (x *MemberStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[26]
+	mi := &file_entente_v1_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +1827,7 @@ func (x *MemberStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberStatus.ProtoReflect.Descriptor instead.
 func (*MemberStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *MemberStatus) GetAddress() string {
@@ -1792,7 +1881,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[27]
+	mi := &file_entente_v1_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1804,7 +1893,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[27]
+	mi := &file_entente_v1_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1817,7 +1906,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{27}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListMembersResponse) GetMembers() []*MemberStatus {
@@ -1836,7 +1925,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[28]
+	mi := &file_entente_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1848,7 +1937,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[28]
+	mi := &file_entente_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1861,7 +1950,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListDevicesRequest) GetName() string {
@@ -1888,7 +1977,7 @@ type DeviceStatus struct {
 
 func (x *DeviceStatus) Reset() {
 	*x = DeviceStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[29]
+	mi := &file_entente_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +1989,7 @@ func (x *DeviceStatus) String() string {
 func (*DeviceStatus) ProtoMessage() {}
 
 func (x *DeviceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[29]
+	mi := &file_entente_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2002,7 @@ func (x *DeviceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceStatus.ProtoReflect.Descriptor instead.
 func (*DeviceStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeviceStatus) GetAddress() string {
@@ -1988,7 +2077,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[30]
+	mi := &file_entente_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +2089,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[30]
+	mi := &file_entente_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +2102,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{30}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*DeviceStatus {
@@ -2032,7 +2121,7 @@ type DisableDeviceRequest struct {
 
 func (x *DisableDeviceRequest) Reset() {
 	*x = DisableDeviceRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[31]
+	mi := &file_entente_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2044,7 +2133,7 @@ func (x *DisableDeviceRequest) String() string {
 func (*DisableDeviceRequest) ProtoMessage() {}
 
 func (x *DisableDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[31]
+	mi := &file_entente_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2057,7 +2146,7 @@ func (x *DisableDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableDeviceRequest.ProtoReflect.Descriptor instead.
 func (*DisableDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{31}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DisableDeviceRequest) GetDeviceId() string {
@@ -2076,7 +2165,7 @@ type DisableDeviceResponse struct {
 
 func (x *DisableDeviceResponse) Reset() {
 	*x = DisableDeviceResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[32]
+	mi := &file_entente_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2177,7 @@ func (x *DisableDeviceResponse) String() string {
 func (*DisableDeviceResponse) ProtoMessage() {}
 
 func (x *DisableDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[32]
+	mi := &file_entente_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2190,7 @@ func (x *DisableDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableDeviceResponse.ProtoReflect.Descriptor instead.
 func (*DisableDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{32}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DisableDeviceResponse) GetRooms() uint32 {
@@ -2119,7 +2208,7 @@ type ListLinksRequest struct {
 
 func (x *ListLinksRequest) Reset() {
 	*x = ListLinksRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[33]
+	mi := &file_entente_v1_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2131,7 +2220,7 @@ func (x *ListLinksRequest) String() string {
 func (*ListLinksRequest) ProtoMessage() {}
 
 func (x *ListLinksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[33]
+	mi := &file_entente_v1_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2144,7 +2233,7 @@ func (x *ListLinksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLinksRequest.ProtoReflect.Descriptor instead.
 func (*ListLinksRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{35}
 }
 
 type LinkStatus struct {
@@ -2159,7 +2248,7 @@ type LinkStatus struct {
 
 func (x *LinkStatus) Reset() {
 	*x = LinkStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[34]
+	mi := &file_entente_v1_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2260,7 @@ func (x *LinkStatus) String() string {
 func (*LinkStatus) ProtoMessage() {}
 
 func (x *LinkStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[34]
+	mi := &file_entente_v1_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2273,7 @@ func (x *LinkStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkStatus.ProtoReflect.Descriptor instead.
 func (*LinkStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *LinkStatus) GetLinkId() string {
@@ -2224,7 +2313,7 @@ type ListLinksResponse struct {
 
 func (x *ListLinksResponse) Reset() {
 	*x = ListLinksResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[35]
+	mi := &file_entente_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2236,7 +2325,7 @@ func (x *ListLinksResponse) String() string {
 func (*ListLinksResponse) ProtoMessage() {}
 
 func (x *ListLinksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[35]
+	mi := &file_entente_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2249,7 +2338,7 @@ func (x *ListLinksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLinksResponse.ProtoReflect.Descriptor instead.
 func (*ListLinksResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{35}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListLinksResponse) GetLinks() []*LinkStatus {
@@ -2268,7 +2357,7 @@ type RevokeLinkRequest struct {
 
 func (x *RevokeLinkRequest) Reset() {
 	*x = RevokeLinkRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[36]
+	mi := &file_entente_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2369,7 @@ func (x *RevokeLinkRequest) String() string {
 func (*RevokeLinkRequest) ProtoMessage() {}
 
 func (x *RevokeLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[36]
+	mi := &file_entente_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2382,7 @@ func (x *RevokeLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeLinkRequest.ProtoReflect.Descriptor instead.
 func (*RevokeLinkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RevokeLinkRequest) GetLinkId() string {
@@ -2311,7 +2400,7 @@ type RevokeLinkResponse struct {
 
 func (x *RevokeLinkResponse) Reset() {
 	*x = RevokeLinkResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[37]
+	mi := &file_entente_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2323,7 +2412,7 @@ func (x *RevokeLinkResponse) String() string {
 func (*RevokeLinkResponse) ProtoMessage() {}
 
 func (x *RevokeLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[37]
+	mi := &file_entente_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2336,7 +2425,7 @@ func (x *RevokeLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeLinkResponse.ProtoReflect.Descriptor instead.
 func (*RevokeLinkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 type InvitePartnerRequest struct {
@@ -2353,7 +2442,7 @@ type InvitePartnerRequest struct {
 
 func (x *InvitePartnerRequest) Reset() {
 	*x = InvitePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[38]
+	mi := &file_entente_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2365,7 +2454,7 @@ func (x *InvitePartnerRequest) String() string {
 func (*InvitePartnerRequest) ProtoMessage() {}
 
 func (x *InvitePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[38]
+	mi := &file_entente_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2378,7 +2467,7 @@ func (x *InvitePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvitePartnerRequest.ProtoReflect.Descriptor instead.
 func (*InvitePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *InvitePartnerRequest) GetName() string {
@@ -2433,7 +2522,7 @@ type InvitePartnerResponse struct {
 
 func (x *InvitePartnerResponse) Reset() {
 	*x = InvitePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[39]
+	mi := &file_entente_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2445,7 +2534,7 @@ func (x *InvitePartnerResponse) String() string {
 func (*InvitePartnerResponse) ProtoMessage() {}
 
 func (x *InvitePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[39]
+	mi := &file_entente_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2458,7 +2547,7 @@ func (x *InvitePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvitePartnerResponse.ProtoReflect.Descriptor instead.
 func (*InvitePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{39}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *InvitePartnerResponse) GetToken() string {
@@ -2487,7 +2576,7 @@ type AcceptPartnerRequest struct {
 
 func (x *AcceptPartnerRequest) Reset() {
 	*x = AcceptPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[40]
+	mi := &file_entente_v1_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2499,7 +2588,7 @@ func (x *AcceptPartnerRequest) String() string {
 func (*AcceptPartnerRequest) ProtoMessage() {}
 
 func (x *AcceptPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[40]
+	mi := &file_entente_v1_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2512,7 +2601,7 @@ func (x *AcceptPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPartnerRequest.ProtoReflect.Descriptor instead.
 func (*AcceptPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AcceptPartnerRequest) GetToken() string {
@@ -2556,7 +2645,7 @@ type AcceptPartnerResponse struct {
 
 func (x *AcceptPartnerResponse) Reset() {
 	*x = AcceptPartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[41]
+	mi := &file_entente_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2568,7 +2657,7 @@ func (x *AcceptPartnerResponse) String() string {
 func (*AcceptPartnerResponse) ProtoMessage() {}
 
 func (x *AcceptPartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[41]
+	mi := &file_entente_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2581,7 +2670,7 @@ func (x *AcceptPartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPartnerResponse.ProtoReflect.Descriptor instead.
 func (*AcceptPartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AcceptPartnerResponse) GetPartner() string {
@@ -2627,7 +2716,7 @@ type ListPartnersRequest struct {
 
 func (x *ListPartnersRequest) Reset() {
 	*x = ListPartnersRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[42]
+	mi := &file_entente_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2639,7 +2728,7 @@ func (x *ListPartnersRequest) String() string {
 func (*ListPartnersRequest) ProtoMessage() {}
 
 func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[42]
+	mi := &file_entente_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2652,7 +2741,7 @@ func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersRequest.ProtoReflect.Descriptor instead.
 func (*ListPartnersRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 type ListPartnersResponse struct {
@@ -2664,7 +2753,7 @@ type ListPartnersResponse struct {
 
 func (x *ListPartnersResponse) Reset() {
 	*x = ListPartnersResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	mi := &file_entente_v1_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2676,7 +2765,7 @@ func (x *ListPartnersResponse) String() string {
 func (*ListPartnersResponse) ProtoMessage() {}
 
 func (x *ListPartnersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	mi := &file_entente_v1_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2689,7 +2778,7 @@ func (x *ListPartnersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersResponse.ProtoReflect.Descriptor instead.
 func (*ListPartnersResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListPartnersResponse) GetPartners() []*PartnerStatus {
@@ -2708,7 +2797,7 @@ type ShowPartnerRequest struct {
 
 func (x *ShowPartnerRequest) Reset() {
 	*x = ShowPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	mi := &file_entente_v1_operator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2720,7 +2809,7 @@ func (x *ShowPartnerRequest) String() string {
 func (*ShowPartnerRequest) ProtoMessage() {}
 
 func (x *ShowPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	mi := &file_entente_v1_operator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2733,7 +2822,7 @@ func (x *ShowPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowPartnerRequest.ProtoReflect.Descriptor instead.
 func (*ShowPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ShowPartnerRequest) GetName() string {
@@ -2772,7 +2861,7 @@ type PartnerDetails struct {
 
 func (x *PartnerDetails) Reset() {
 	*x = PartnerDetails{}
-	mi := &file_entente_v1_operator_proto_msgTypes[45]
+	mi := &file_entente_v1_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2784,7 +2873,7 @@ func (x *PartnerDetails) String() string {
 func (*PartnerDetails) ProtoMessage() {}
 
 func (x *PartnerDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[45]
+	mi := &file_entente_v1_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2797,7 +2886,7 @@ func (x *PartnerDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerDetails.ProtoReflect.Descriptor instead.
 func (*PartnerDetails) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PartnerDetails) GetStatus() *PartnerStatus {
@@ -2967,7 +3056,7 @@ type TermsChange struct {
 
 func (x *TermsChange) Reset() {
 	*x = TermsChange{}
-	mi := &file_entente_v1_operator_proto_msgTypes[46]
+	mi := &file_entente_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2979,7 +3068,7 @@ func (x *TermsChange) String() string {
 func (*TermsChange) ProtoMessage() {}
 
 func (x *TermsChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[46]
+	mi := &file_entente_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2992,7 +3081,7 @@ func (x *TermsChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TermsChange.ProtoReflect.Descriptor instead.
 func (*TermsChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TermsChange) GetDirectory() string {
@@ -3086,7 +3175,7 @@ type AmendPartnerRequest struct {
 
 func (x *AmendPartnerRequest) Reset() {
 	*x = AmendPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[47]
+	mi := &file_entente_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3098,7 +3187,7 @@ func (x *AmendPartnerRequest) String() string {
 func (*AmendPartnerRequest) ProtoMessage() {}
 
 func (x *AmendPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[47]
+	mi := &file_entente_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3111,7 +3200,7 @@ func (x *AmendPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AmendPartnerRequest.ProtoReflect.Descriptor instead.
 func (*AmendPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AmendPartnerRequest) GetName() string {
@@ -3152,7 +3241,7 @@ type AcceptAmendmentRequest struct {
 
 func (x *AcceptAmendmentRequest) Reset() {
 	*x = AcceptAmendmentRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[48]
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3164,7 +3253,7 @@ func (x *AcceptAmendmentRequest) String() string {
 func (*AcceptAmendmentRequest) ProtoMessage() {}
 
 func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[48]
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3177,7 +3266,7 @@ func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptAmendmentRequest.ProtoReflect.Descriptor instead.
 func (*AcceptAmendmentRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AcceptAmendmentRequest) GetName() string {
@@ -3207,7 +3296,7 @@ type ProposedTerms struct {
 
 func (x *ProposedTerms) Reset() {
 	*x = ProposedTerms{}
-	mi := &file_entente_v1_operator_proto_msgTypes[49]
+	mi := &file_entente_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3219,7 +3308,7 @@ func (x *ProposedTerms) String() string {
 func (*ProposedTerms) ProtoMessage() {}
 
 func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[49]
+	mi := &file_entente_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3232,7 +3321,7 @@ func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposedTerms.ProtoReflect.Descriptor instead.
 func (*ProposedTerms) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ProposedTerms) GetChanges() string {
@@ -3282,7 +3371,7 @@ type RequestPartnerRequest struct {
 
 func (x *RequestPartnerRequest) Reset() {
 	*x = RequestPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	mi := &file_entente_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3294,7 +3383,7 @@ func (x *RequestPartnerRequest) String() string {
 func (*RequestPartnerRequest) ProtoMessage() {}
 
 func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	mi := &file_entente_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3307,7 +3396,7 @@ func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPartnerRequest.ProtoReflect.Descriptor instead.
 func (*RequestPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RequestPartnerRequest) GetName() string {
@@ -3340,7 +3429,7 @@ type RequestPartnerResponse struct {
 
 func (x *RequestPartnerResponse) Reset() {
 	*x = RequestPartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[51]
+	mi := &file_entente_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3352,7 +3441,7 @@ func (x *RequestPartnerResponse) String() string {
 func (*RequestPartnerResponse) ProtoMessage() {}
 
 func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[51]
+	mi := &file_entente_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3365,7 +3454,7 @@ func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPartnerResponse.ProtoReflect.Descriptor instead.
 func (*RequestPartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RequestPartnerResponse) GetExpiresUnix() int64 {
@@ -3389,7 +3478,7 @@ type AnswerRequestRequest struct {
 
 func (x *AnswerRequestRequest) Reset() {
 	*x = AnswerRequestRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[52]
+	mi := &file_entente_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3401,7 +3490,7 @@ func (x *AnswerRequestRequest) String() string {
 func (*AnswerRequestRequest) ProtoMessage() {}
 
 func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[52]
+	mi := &file_entente_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3414,7 +3503,7 @@ func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequestRequest.ProtoReflect.Descriptor instead.
 func (*AnswerRequestRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AnswerRequestRequest) GetName() string {
@@ -3465,7 +3554,7 @@ type AnswerRequestResponse struct {
 
 func (x *AnswerRequestResponse) Reset() {
 	*x = AnswerRequestResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[53]
+	mi := &file_entente_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3477,7 +3566,7 @@ func (x *AnswerRequestResponse) String() string {
 func (*AnswerRequestResponse) ProtoMessage() {}
 
 func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[53]
+	mi := &file_entente_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3490,7 +3579,7 @@ func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequestResponse.ProtoReflect.Descriptor instead.
 func (*AnswerRequestResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{53}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AnswerRequestResponse) GetPartner() *PartnerStatus {
@@ -3540,7 +3629,7 @@ type ChangeGroupRequest struct {
 
 func (x *ChangeGroupRequest) Reset() {
 	*x = ChangeGroupRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[54]
+	mi := &file_entente_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3552,7 +3641,7 @@ func (x *ChangeGroupRequest) String() string {
 func (*ChangeGroupRequest) ProtoMessage() {}
 
 func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[54]
+	mi := &file_entente_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3565,7 +3654,7 @@ func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeGroupRequest.ProtoReflect.Descriptor instead.
 func (*ChangeGroupRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ChangeGroupRequest) GetGroup() string {
@@ -3599,7 +3688,7 @@ type GroupStatus struct {
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[55]
+	mi := &file_entente_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3611,7 +3700,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[55]
+	mi := &file_entente_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3624,7 +3713,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{55}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GroupStatus) GetGroup() string {
@@ -3650,7 +3739,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[56]
+	mi := &file_entente_v1_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3662,7 +3751,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[56]
+	mi := &file_entente_v1_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3675,7 +3764,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{56}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListGroupsRequest) GetGroup() string {
@@ -3694,7 +3783,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[57]
+	mi := &file_entente_v1_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3706,7 +3795,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[57]
+	mi := &file_entente_v1_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3719,7 +3808,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{57}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*GroupStatus {
@@ -3741,7 +3830,7 @@ type PartnerGroupsRequest struct {
 
 func (x *PartnerGroupsRequest) Reset() {
 	*x = PartnerGroupsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[58]
+	mi := &file_entente_v1_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3753,7 +3842,7 @@ func (x *PartnerGroupsRequest) String() string {
 func (*PartnerGroupsRequest) ProtoMessage() {}
 
 func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[58]
+	mi := &file_entente_v1_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3766,7 +3855,7 @@ func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerGroupsRequest.ProtoReflect.Descriptor instead.
 func (*PartnerGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{58}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PartnerGroupsRequest) GetName() string {
@@ -3800,7 +3889,7 @@ type PartnerGroupsResponse struct {
 
 func (x *PartnerGroupsResponse) Reset() {
 	*x = PartnerGroupsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[59]
+	mi := &file_entente_v1_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3812,7 +3901,7 @@ func (x *PartnerGroupsResponse) String() string {
 func (*PartnerGroupsResponse) ProtoMessage() {}
 
 func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[59]
+	mi := &file_entente_v1_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3825,7 +3914,7 @@ func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerGroupsResponse.ProtoReflect.Descriptor instead.
 func (*PartnerGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{59}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PartnerGroupsResponse) GetPartner() string {
@@ -3851,7 +3940,7 @@ type ModeRequest struct {
 
 func (x *ModeRequest) Reset() {
 	*x = ModeRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[60]
+	mi := &file_entente_v1_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3863,7 +3952,7 @@ func (x *ModeRequest) String() string {
 func (*ModeRequest) ProtoMessage() {}
 
 func (x *ModeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[60]
+	mi := &file_entente_v1_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3876,7 +3965,7 @@ func (x *ModeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeRequest.ProtoReflect.Descriptor instead.
 func (*ModeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{60}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ModeRequest) GetMode() string {
@@ -3896,7 +3985,7 @@ type ModeResponse struct {
 
 func (x *ModeResponse) Reset() {
 	*x = ModeResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[61]
+	mi := &file_entente_v1_operator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3908,7 +3997,7 @@ func (x *ModeResponse) String() string {
 func (*ModeResponse) ProtoMessage() {}
 
 func (x *ModeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[61]
+	mi := &file_entente_v1_operator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3921,7 +4010,7 @@ func (x *ModeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeResponse.ProtoReflect.Descriptor instead.
 func (*ModeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{61}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ModeResponse) GetMode() string {
@@ -3948,7 +4037,7 @@ type ChangePartnerRequest struct {
 
 func (x *ChangePartnerRequest) Reset() {
 	*x = ChangePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[62]
+	mi := &file_entente_v1_operator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3960,7 +4049,7 @@ func (x *ChangePartnerRequest) String() string {
 func (*ChangePartnerRequest) ProtoMessage() {}
 
 func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[62]
+	mi := &file_entente_v1_operator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3973,7 +4062,7 @@ func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{62}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ChangePartnerRequest) GetName() string {
@@ -4001,7 +4090,7 @@ type ChangePartnerResponse struct {
 
 func (x *ChangePartnerResponse) Reset() {
 	*x = ChangePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[63]
+	mi := &file_entente_v1_operator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4013,7 +4102,7 @@ func (x *ChangePartnerResponse) String() string {
 func (*ChangePartnerResponse) ProtoMessage() {}
 
 func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[63]
+	mi := &file_entente_v1_operator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4026,7 +4115,7 @@ func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{63}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ChangePartnerResponse) GetPartner() *PartnerStatus {
@@ -4064,7 +4153,7 @@ type ChangeBlockRequest struct {
 
 func (x *ChangeBlockRequest) Reset() {
 	*x = ChangeBlockRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[64]
+	mi := &file_entente_v1_operator_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4076,7 +4165,7 @@ func (x *ChangeBlockRequest) String() string {
 func (*ChangeBlockRequest) ProtoMessage() {}
 
 func (x *ChangeBlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[64]
+	mi := &file_entente_v1_operator_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4089,7 +4178,7 @@ func (x *ChangeBlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeBlockRequest.ProtoReflect.Descriptor instead.
 func (*ChangeBlockRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{64}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ChangeBlockRequest) GetWho() string {
@@ -4144,7 +4233,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_entente_v1_operator_proto_msgTypes[65]
+	mi := &file_entente_v1_operator_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4156,7 +4245,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[65]
+	mi := &file_entente_v1_operator_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4169,7 +4258,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{65}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Block) GetName() string {
@@ -4250,7 +4339,7 @@ type BlockChange struct {
 
 func (x *BlockChange) Reset() {
 	*x = BlockChange{}
-	mi := &file_entente_v1_operator_proto_msgTypes[66]
+	mi := &file_entente_v1_operator_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4262,7 +4351,7 @@ func (x *BlockChange) String() string {
 func (*BlockChange) ProtoMessage() {}
 
 func (x *BlockChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[66]
+	mi := &file_entente_v1_operator_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4275,7 +4364,7 @@ func (x *BlockChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockChange.ProtoReflect.Descriptor instead.
 func (*BlockChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{66}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *BlockChange) GetWhat() string {
@@ -4329,7 +4418,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[67]
+	mi := &file_entente_v1_operator_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4341,7 +4430,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[67]
+	mi := &file_entente_v1_operator_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4354,7 +4443,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{67}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListBlocksRequest) GetLog() bool {
@@ -4374,7 +4463,7 @@ type ListBlocksResponse struct {
 
 func (x *ListBlocksResponse) Reset() {
 	*x = ListBlocksResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[68]
+	mi := &file_entente_v1_operator_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4386,7 +4475,7 @@ func (x *ListBlocksResponse) String() string {
 func (*ListBlocksResponse) ProtoMessage() {}
 
 func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[68]
+	mi := &file_entente_v1_operator_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4399,7 +4488,7 @@ func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksResponse.ProtoReflect.Descriptor instead.
 func (*ListBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{68}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListBlocksResponse) GetBlocks() []*Block {
@@ -4427,7 +4516,7 @@ type PublishBlockListRequest struct {
 
 func (x *PublishBlockListRequest) Reset() {
 	*x = PublishBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[69]
+	mi := &file_entente_v1_operator_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4439,7 +4528,7 @@ func (x *PublishBlockListRequest) String() string {
 func (*PublishBlockListRequest) ProtoMessage() {}
 
 func (x *PublishBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[69]
+	mi := &file_entente_v1_operator_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4452,7 +4541,7 @@ func (x *PublishBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishBlockListRequest.ProtoReflect.Descriptor instead.
 func (*PublishBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{69}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *PublishBlockListRequest) GetValidSeconds() int64 {
@@ -4481,7 +4570,7 @@ type SubscribeBlockListRequest struct {
 
 func (x *SubscribeBlockListRequest) Reset() {
 	*x = SubscribeBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[70]
+	mi := &file_entente_v1_operator_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4493,7 +4582,7 @@ func (x *SubscribeBlockListRequest) String() string {
 func (*SubscribeBlockListRequest) ProtoMessage() {}
 
 func (x *SubscribeBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[70]
+	mi := &file_entente_v1_operator_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4506,7 +4595,7 @@ func (x *SubscribeBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeBlockListRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{70}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *SubscribeBlockListRequest) GetOrganization() string {
@@ -4545,7 +4634,7 @@ type ListBlockListsRequest struct {
 
 func (x *ListBlockListsRequest) Reset() {
 	*x = ListBlockListsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[71]
+	mi := &file_entente_v1_operator_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4557,7 +4646,7 @@ func (x *ListBlockListsRequest) String() string {
 func (*ListBlockListsRequest) ProtoMessage() {}
 
 func (x *ListBlockListsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[71]
+	mi := &file_entente_v1_operator_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4570,7 +4659,7 @@ func (x *ListBlockListsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlockListsRequest.ProtoReflect.Descriptor instead.
 func (*ListBlockListsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{71}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{73}
 }
 
 type BlockListStatus struct {
@@ -4591,7 +4680,7 @@ type BlockListStatus struct {
 
 func (x *BlockListStatus) Reset() {
 	*x = BlockListStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[72]
+	mi := &file_entente_v1_operator_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4603,7 +4692,7 @@ func (x *BlockListStatus) String() string {
 func (*BlockListStatus) ProtoMessage() {}
 
 func (x *BlockListStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[72]
+	mi := &file_entente_v1_operator_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4616,7 +4705,7 @@ func (x *BlockListStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockListStatus.ProtoReflect.Descriptor instead.
 func (*BlockListStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{72}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *BlockListStatus) GetOrganization() string {
@@ -4698,7 +4787,7 @@ type ListBlockListsResponse struct {
 
 func (x *ListBlockListsResponse) Reset() {
 	*x = ListBlockListsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[73]
+	mi := &file_entente_v1_operator_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4710,7 +4799,7 @@ func (x *ListBlockListsResponse) String() string {
 func (*ListBlockListsResponse) ProtoMessage() {}
 
 func (x *ListBlockListsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[73]
+	mi := &file_entente_v1_operator_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4723,7 +4812,7 @@ func (x *ListBlockListsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlockListsResponse.ProtoReflect.Descriptor instead.
 func (*ListBlockListsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{73}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListBlockListsResponse) GetLists() []*BlockListStatus {
@@ -4743,7 +4832,7 @@ type ShowBlockListRequest struct {
 
 func (x *ShowBlockListRequest) Reset() {
 	*x = ShowBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[74]
+	mi := &file_entente_v1_operator_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4755,7 +4844,7 @@ func (x *ShowBlockListRequest) String() string {
 func (*ShowBlockListRequest) ProtoMessage() {}
 
 func (x *ShowBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[74]
+	mi := &file_entente_v1_operator_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4768,7 +4857,7 @@ func (x *ShowBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowBlockListRequest.ProtoReflect.Descriptor instead.
 func (*ShowBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{74}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ShowBlockListRequest) GetOrganization() string {
@@ -4797,7 +4886,7 @@ type BlockListDetails struct {
 
 func (x *BlockListDetails) Reset() {
 	*x = BlockListDetails{}
-	mi := &file_entente_v1_operator_proto_msgTypes[75]
+	mi := &file_entente_v1_operator_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4809,7 +4898,7 @@ func (x *BlockListDetails) String() string {
 func (*BlockListDetails) ProtoMessage() {}
 
 func (x *BlockListDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[75]
+	mi := &file_entente_v1_operator_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4822,7 +4911,7 @@ func (x *BlockListDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockListDetails.ProtoReflect.Descriptor instead.
 func (*BlockListDetails) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{75}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *BlockListDetails) GetStatus() *BlockListStatus {
@@ -4869,7 +4958,7 @@ type NameCheck struct {
 
 func (x *NameCheck) Reset() {
 	*x = NameCheck{}
-	mi := &file_entente_v1_operator_proto_msgTypes[76]
+	mi := &file_entente_v1_operator_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4881,7 +4970,7 @@ func (x *NameCheck) String() string {
 func (*NameCheck) ProtoMessage() {}
 
 func (x *NameCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[76]
+	mi := &file_entente_v1_operator_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4894,7 +4983,7 @@ func (x *NameCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameCheck.ProtoReflect.Descriptor instead.
 func (*NameCheck) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{76}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *NameCheck) GetName() string {
@@ -4959,7 +5048,7 @@ type SimilarName struct {
 
 func (x *SimilarName) Reset() {
 	*x = SimilarName{}
-	mi := &file_entente_v1_operator_proto_msgTypes[77]
+	mi := &file_entente_v1_operator_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4971,7 +5060,7 @@ func (x *SimilarName) String() string {
 func (*SimilarName) ProtoMessage() {}
 
 func (x *SimilarName) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[77]
+	mi := &file_entente_v1_operator_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4984,7 +5073,7 @@ func (x *SimilarName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimilarName.ProtoReflect.Descriptor instead.
 func (*SimilarName) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{77}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *SimilarName) GetName() string {
@@ -5030,7 +5119,7 @@ type OrganizationDNSRequest struct {
 
 func (x *OrganizationDNSRequest) Reset() {
 	*x = OrganizationDNSRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[78]
+	mi := &file_entente_v1_operator_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5042,7 +5131,7 @@ func (x *OrganizationDNSRequest) String() string {
 func (*OrganizationDNSRequest) ProtoMessage() {}
 
 func (x *OrganizationDNSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[78]
+	mi := &file_entente_v1_operator_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5055,7 +5144,7 @@ func (x *OrganizationDNSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrganizationDNSRequest.ProtoReflect.Descriptor instead.
 func (*OrganizationDNSRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{78}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{80}
 }
 
 type OrganizationDNSResponse struct {
@@ -5069,7 +5158,7 @@ type OrganizationDNSResponse struct {
 
 func (x *OrganizationDNSResponse) Reset() {
 	*x = OrganizationDNSResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[79]
+	mi := &file_entente_v1_operator_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5081,7 +5170,7 @@ func (x *OrganizationDNSResponse) String() string {
 func (*OrganizationDNSResponse) ProtoMessage() {}
 
 func (x *OrganizationDNSResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[79]
+	mi := &file_entente_v1_operator_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5094,7 +5183,7 @@ func (x *OrganizationDNSResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrganizationDNSResponse.ProtoReflect.Descriptor instead.
 func (*OrganizationDNSResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{79}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *OrganizationDNSResponse) GetName() string {
@@ -5152,7 +5241,11 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x03tag\x18\x06 \x01(\fR\x03tag\x12\x14\n" +
 	"\x05frank\x18\a \x01(\fR\x05frank\"(\n" +
 	"\x12CheckFrankResponse\x12\x12\n" +
-	"\x04ours\x18\x01 \x01(\bR\x04ours\"\xf1\x01\n" +
+	"\x04ours\x18\x01 \x01(\bR\x04ours\"4\n" +
+	"\x16WitnessRecoveryRequest\x12\x1a\n" +
+	"\brecovery\x18\x01 \x01(\fR\brecovery\"5\n" +
+	"\x17WitnessRecoveryResponse\x12\x1a\n" +
+	"\brecovery\x18\x01 \x01(\fR\brecovery\"\xf1\x01\n" +
 	"\n" +
 	"PartnerLog\x12\"\n" +
 	"\forganization\x18\x01 \x01(\tR\forganization\x12'\n" +
@@ -5524,8 +5617,9 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x17OrganizationDNSResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12+\n" +
-	"\x05check\x18\x03 \x01(\v2\x15.entente.v1.NameCheckR\x05check2\x80\x19\n" +
-	"\x0fOperatorService\x12N\n" +
+	"\x05check\x18\x03 \x01(\v2\x15.entente.v1.NameCheckR\x05check2\xdc\x19\n" +
+	"\x0fOperatorService\x12Z\n" +
+	"\x0fWitnessRecovery\x12\".entente.v1.WitnessRecoveryRequest\x1a#.entente.v1.WitnessRecoveryResponse\x12N\n" +
 	"\vListReports\x12\x1e.entente.v1.ListReportsRequest\x1a\x1f.entente.v1.ListReportsResponse\x12H\n" +
 	"\tGetReport\x12\x1c.entente.v1.GetReportRequest\x1a\x1d.entente.v1.GetReportResponse\x12K\n" +
 	"\n" +
@@ -5585,7 +5679,7 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_entente_v1_operator_proto_goTypes = []any{
 	(*StoredReport)(nil),              // 0: entente.v1.StoredReport
 	(*ListReportsRequest)(nil),        // 1: entente.v1.ListReportsRequest
@@ -5596,193 +5690,197 @@ var file_entente_v1_operator_proto_goTypes = []any{
 	(*DropReportResponse)(nil),        // 6: entente.v1.DropReportResponse
 	(*CheckFrankRequest)(nil),         // 7: entente.v1.CheckFrankRequest
 	(*CheckFrankResponse)(nil),        // 8: entente.v1.CheckFrankResponse
-	(*PartnerLog)(nil),                // 9: entente.v1.PartnerLog
-	(*ListLogsRequest)(nil),           // 10: entente.v1.ListLogsRequest
-	(*ListLogsResponse)(nil),          // 11: entente.v1.ListLogsResponse
-	(*ShowForkRequest)(nil),           // 12: entente.v1.ShowForkRequest
-	(*ShowDirectoryRequest)(nil),      // 13: entente.v1.ShowDirectoryRequest
-	(*DirectoryHead)(nil),             // 14: entente.v1.DirectoryHead
-	(*AuditDirectoryRequest)(nil),     // 15: entente.v1.AuditDirectoryRequest
-	(*DirectoryAudit)(nil),            // 16: entente.v1.DirectoryAudit
-	(*ProveMemberRequest)(nil),        // 17: entente.v1.ProveMemberRequest
-	(*DirectoryProof)(nil),            // 18: entente.v1.DirectoryProof
-	(*NodeStatusRequest)(nil),         // 19: entente.v1.NodeStatusRequest
-	(*NodeStatus)(nil),                // 20: entente.v1.NodeStatus
-	(*MailboxStatus)(nil),             // 21: entente.v1.MailboxStatus
-	(*PartnerStatus)(nil),             // 22: entente.v1.PartnerStatus
-	(*AddMemberRequest)(nil),          // 23: entente.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),         // 24: entente.v1.AddMemberResponse
-	(*ListMembersRequest)(nil),        // 25: entente.v1.ListMembersRequest
-	(*MemberStatus)(nil),              // 26: entente.v1.MemberStatus
-	(*ListMembersResponse)(nil),       // 27: entente.v1.ListMembersResponse
-	(*ListDevicesRequest)(nil),        // 28: entente.v1.ListDevicesRequest
-	(*DeviceStatus)(nil),              // 29: entente.v1.DeviceStatus
-	(*ListDevicesResponse)(nil),       // 30: entente.v1.ListDevicesResponse
-	(*DisableDeviceRequest)(nil),      // 31: entente.v1.DisableDeviceRequest
-	(*DisableDeviceResponse)(nil),     // 32: entente.v1.DisableDeviceResponse
-	(*ListLinksRequest)(nil),          // 33: entente.v1.ListLinksRequest
-	(*LinkStatus)(nil),                // 34: entente.v1.LinkStatus
-	(*ListLinksResponse)(nil),         // 35: entente.v1.ListLinksResponse
-	(*RevokeLinkRequest)(nil),         // 36: entente.v1.RevokeLinkRequest
-	(*RevokeLinkResponse)(nil),        // 37: entente.v1.RevokeLinkResponse
-	(*InvitePartnerRequest)(nil),      // 38: entente.v1.InvitePartnerRequest
-	(*InvitePartnerResponse)(nil),     // 39: entente.v1.InvitePartnerResponse
-	(*AcceptPartnerRequest)(nil),      // 40: entente.v1.AcceptPartnerRequest
-	(*AcceptPartnerResponse)(nil),     // 41: entente.v1.AcceptPartnerResponse
-	(*ListPartnersRequest)(nil),       // 42: entente.v1.ListPartnersRequest
-	(*ListPartnersResponse)(nil),      // 43: entente.v1.ListPartnersResponse
-	(*ShowPartnerRequest)(nil),        // 44: entente.v1.ShowPartnerRequest
-	(*PartnerDetails)(nil),            // 45: entente.v1.PartnerDetails
-	(*TermsChange)(nil),               // 46: entente.v1.TermsChange
-	(*AmendPartnerRequest)(nil),       // 47: entente.v1.AmendPartnerRequest
-	(*AcceptAmendmentRequest)(nil),    // 48: entente.v1.AcceptAmendmentRequest
-	(*ProposedTerms)(nil),             // 49: entente.v1.ProposedTerms
-	(*RequestPartnerRequest)(nil),     // 50: entente.v1.RequestPartnerRequest
-	(*RequestPartnerResponse)(nil),    // 51: entente.v1.RequestPartnerResponse
-	(*AnswerRequestRequest)(nil),      // 52: entente.v1.AnswerRequestRequest
-	(*AnswerRequestResponse)(nil),     // 53: entente.v1.AnswerRequestResponse
-	(*ChangeGroupRequest)(nil),        // 54: entente.v1.ChangeGroupRequest
-	(*GroupStatus)(nil),               // 55: entente.v1.GroupStatus
-	(*ListGroupsRequest)(nil),         // 56: entente.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),        // 57: entente.v1.ListGroupsResponse
-	(*PartnerGroupsRequest)(nil),      // 58: entente.v1.PartnerGroupsRequest
-	(*PartnerGroupsResponse)(nil),     // 59: entente.v1.PartnerGroupsResponse
-	(*ModeRequest)(nil),               // 60: entente.v1.ModeRequest
-	(*ModeResponse)(nil),              // 61: entente.v1.ModeResponse
-	(*ChangePartnerRequest)(nil),      // 62: entente.v1.ChangePartnerRequest
-	(*ChangePartnerResponse)(nil),     // 63: entente.v1.ChangePartnerResponse
-	(*ChangeBlockRequest)(nil),        // 64: entente.v1.ChangeBlockRequest
-	(*Block)(nil),                     // 65: entente.v1.Block
-	(*BlockChange)(nil),               // 66: entente.v1.BlockChange
-	(*ListBlocksRequest)(nil),         // 67: entente.v1.ListBlocksRequest
-	(*ListBlocksResponse)(nil),        // 68: entente.v1.ListBlocksResponse
-	(*PublishBlockListRequest)(nil),   // 69: entente.v1.PublishBlockListRequest
-	(*SubscribeBlockListRequest)(nil), // 70: entente.v1.SubscribeBlockListRequest
-	(*ListBlockListsRequest)(nil),     // 71: entente.v1.ListBlockListsRequest
-	(*BlockListStatus)(nil),           // 72: entente.v1.BlockListStatus
-	(*ListBlockListsResponse)(nil),    // 73: entente.v1.ListBlockListsResponse
-	(*ShowBlockListRequest)(nil),      // 74: entente.v1.ShowBlockListRequest
-	(*BlockListDetails)(nil),          // 75: entente.v1.BlockListDetails
-	(*NameCheck)(nil),                 // 76: entente.v1.NameCheck
-	(*SimilarName)(nil),               // 77: entente.v1.SimilarName
-	(*OrganizationDNSRequest)(nil),    // 78: entente.v1.OrganizationDNSRequest
-	(*OrganizationDNSResponse)(nil),   // 79: entente.v1.OrganizationDNSResponse
-	(*MemberChain)(nil),               // 80: entente.v1.MemberChain
-	(*Currency)(nil),                  // 81: entente.v1.Currency
-	(*Fork)(nil),                      // 82: entente.v1.Fork
+	(*WitnessRecoveryRequest)(nil),    // 9: entente.v1.WitnessRecoveryRequest
+	(*WitnessRecoveryResponse)(nil),   // 10: entente.v1.WitnessRecoveryResponse
+	(*PartnerLog)(nil),                // 11: entente.v1.PartnerLog
+	(*ListLogsRequest)(nil),           // 12: entente.v1.ListLogsRequest
+	(*ListLogsResponse)(nil),          // 13: entente.v1.ListLogsResponse
+	(*ShowForkRequest)(nil),           // 14: entente.v1.ShowForkRequest
+	(*ShowDirectoryRequest)(nil),      // 15: entente.v1.ShowDirectoryRequest
+	(*DirectoryHead)(nil),             // 16: entente.v1.DirectoryHead
+	(*AuditDirectoryRequest)(nil),     // 17: entente.v1.AuditDirectoryRequest
+	(*DirectoryAudit)(nil),            // 18: entente.v1.DirectoryAudit
+	(*ProveMemberRequest)(nil),        // 19: entente.v1.ProveMemberRequest
+	(*DirectoryProof)(nil),            // 20: entente.v1.DirectoryProof
+	(*NodeStatusRequest)(nil),         // 21: entente.v1.NodeStatusRequest
+	(*NodeStatus)(nil),                // 22: entente.v1.NodeStatus
+	(*MailboxStatus)(nil),             // 23: entente.v1.MailboxStatus
+	(*PartnerStatus)(nil),             // 24: entente.v1.PartnerStatus
+	(*AddMemberRequest)(nil),          // 25: entente.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),         // 26: entente.v1.AddMemberResponse
+	(*ListMembersRequest)(nil),        // 27: entente.v1.ListMembersRequest
+	(*MemberStatus)(nil),              // 28: entente.v1.MemberStatus
+	(*ListMembersResponse)(nil),       // 29: entente.v1.ListMembersResponse
+	(*ListDevicesRequest)(nil),        // 30: entente.v1.ListDevicesRequest
+	(*DeviceStatus)(nil),              // 31: entente.v1.DeviceStatus
+	(*ListDevicesResponse)(nil),       // 32: entente.v1.ListDevicesResponse
+	(*DisableDeviceRequest)(nil),      // 33: entente.v1.DisableDeviceRequest
+	(*DisableDeviceResponse)(nil),     // 34: entente.v1.DisableDeviceResponse
+	(*ListLinksRequest)(nil),          // 35: entente.v1.ListLinksRequest
+	(*LinkStatus)(nil),                // 36: entente.v1.LinkStatus
+	(*ListLinksResponse)(nil),         // 37: entente.v1.ListLinksResponse
+	(*RevokeLinkRequest)(nil),         // 38: entente.v1.RevokeLinkRequest
+	(*RevokeLinkResponse)(nil),        // 39: entente.v1.RevokeLinkResponse
+	(*InvitePartnerRequest)(nil),      // 40: entente.v1.InvitePartnerRequest
+	(*InvitePartnerResponse)(nil),     // 41: entente.v1.InvitePartnerResponse
+	(*AcceptPartnerRequest)(nil),      // 42: entente.v1.AcceptPartnerRequest
+	(*AcceptPartnerResponse)(nil),     // 43: entente.v1.AcceptPartnerResponse
+	(*ListPartnersRequest)(nil),       // 44: entente.v1.ListPartnersRequest
+	(*ListPartnersResponse)(nil),      // 45: entente.v1.ListPartnersResponse
+	(*ShowPartnerRequest)(nil),        // 46: entente.v1.ShowPartnerRequest
+	(*PartnerDetails)(nil),            // 47: entente.v1.PartnerDetails
+	(*TermsChange)(nil),               // 48: entente.v1.TermsChange
+	(*AmendPartnerRequest)(nil),       // 49: entente.v1.AmendPartnerRequest
+	(*AcceptAmendmentRequest)(nil),    // 50: entente.v1.AcceptAmendmentRequest
+	(*ProposedTerms)(nil),             // 51: entente.v1.ProposedTerms
+	(*RequestPartnerRequest)(nil),     // 52: entente.v1.RequestPartnerRequest
+	(*RequestPartnerResponse)(nil),    // 53: entente.v1.RequestPartnerResponse
+	(*AnswerRequestRequest)(nil),      // 54: entente.v1.AnswerRequestRequest
+	(*AnswerRequestResponse)(nil),     // 55: entente.v1.AnswerRequestResponse
+	(*ChangeGroupRequest)(nil),        // 56: entente.v1.ChangeGroupRequest
+	(*GroupStatus)(nil),               // 57: entente.v1.GroupStatus
+	(*ListGroupsRequest)(nil),         // 58: entente.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),        // 59: entente.v1.ListGroupsResponse
+	(*PartnerGroupsRequest)(nil),      // 60: entente.v1.PartnerGroupsRequest
+	(*PartnerGroupsResponse)(nil),     // 61: entente.v1.PartnerGroupsResponse
+	(*ModeRequest)(nil),               // 62: entente.v1.ModeRequest
+	(*ModeResponse)(nil),              // 63: entente.v1.ModeResponse
+	(*ChangePartnerRequest)(nil),      // 64: entente.v1.ChangePartnerRequest
+	(*ChangePartnerResponse)(nil),     // 65: entente.v1.ChangePartnerResponse
+	(*ChangeBlockRequest)(nil),        // 66: entente.v1.ChangeBlockRequest
+	(*Block)(nil),                     // 67: entente.v1.Block
+	(*BlockChange)(nil),               // 68: entente.v1.BlockChange
+	(*ListBlocksRequest)(nil),         // 69: entente.v1.ListBlocksRequest
+	(*ListBlocksResponse)(nil),        // 70: entente.v1.ListBlocksResponse
+	(*PublishBlockListRequest)(nil),   // 71: entente.v1.PublishBlockListRequest
+	(*SubscribeBlockListRequest)(nil), // 72: entente.v1.SubscribeBlockListRequest
+	(*ListBlockListsRequest)(nil),     // 73: entente.v1.ListBlockListsRequest
+	(*BlockListStatus)(nil),           // 74: entente.v1.BlockListStatus
+	(*ListBlockListsResponse)(nil),    // 75: entente.v1.ListBlockListsResponse
+	(*ShowBlockListRequest)(nil),      // 76: entente.v1.ShowBlockListRequest
+	(*BlockListDetails)(nil),          // 77: entente.v1.BlockListDetails
+	(*NameCheck)(nil),                 // 78: entente.v1.NameCheck
+	(*SimilarName)(nil),               // 79: entente.v1.SimilarName
+	(*OrganizationDNSRequest)(nil),    // 80: entente.v1.OrganizationDNSRequest
+	(*OrganizationDNSResponse)(nil),   // 81: entente.v1.OrganizationDNSResponse
+	(*MemberChain)(nil),               // 82: entente.v1.MemberChain
+	(*Currency)(nil),                  // 83: entente.v1.Currency
+	(*Fork)(nil),                      // 84: entente.v1.Fork
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.ListReportsResponse.reports:type_name -> entente.v1.StoredReport
 	0,  // 1: entente.v1.GetReportResponse.report:type_name -> entente.v1.StoredReport
-	9,  // 2: entente.v1.ListLogsResponse.logs:type_name -> entente.v1.PartnerLog
-	80, // 3: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
-	81, // 4: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
-	21, // 5: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
-	22, // 6: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
-	76, // 7: entente.v1.PartnerStatus.check:type_name -> entente.v1.NameCheck
-	26, // 8: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
-	29, // 9: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
-	34, // 10: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
-	46, // 11: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
-	76, // 12: entente.v1.AcceptPartnerResponse.check:type_name -> entente.v1.NameCheck
-	22, // 13: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
-	22, // 14: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
-	49, // 15: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
-	49, // 16: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
-	46, // 17: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
-	46, // 18: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
-	22, // 19: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
-	55, // 20: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
-	22, // 21: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
-	65, // 22: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
-	66, // 23: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
-	72, // 24: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
-	72, // 25: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
-	65, // 26: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
-	77, // 27: entente.v1.NameCheck.similar:type_name -> entente.v1.SimilarName
-	76, // 28: entente.v1.OrganizationDNSResponse.check:type_name -> entente.v1.NameCheck
-	1,  // 29: entente.v1.OperatorService.ListReports:input_type -> entente.v1.ListReportsRequest
-	3,  // 30: entente.v1.OperatorService.GetReport:input_type -> entente.v1.GetReportRequest
-	5,  // 31: entente.v1.OperatorService.DropReport:input_type -> entente.v1.DropReportRequest
-	7,  // 32: entente.v1.OperatorService.CheckFrank:input_type -> entente.v1.CheckFrankRequest
-	19, // 33: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
-	23, // 34: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
-	25, // 35: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
-	28, // 36: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
-	31, // 37: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
-	33, // 38: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
-	36, // 39: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
-	38, // 40: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
-	40, // 41: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
-	42, // 42: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
-	44, // 43: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
-	62, // 44: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
-	62, // 45: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
-	62, // 46: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	62, // 47: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
-	50, // 48: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
-	52, // 49: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
-	60, // 50: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
-	54, // 51: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
-	56, // 52: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
-	58, // 53: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
-	47, // 54: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
-	48, // 55: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
-	62, // 56: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
-	13, // 57: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
-	15, // 58: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
-	17, // 59: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
-	10, // 60: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
-	12, // 61: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
-	64, // 62: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
-	67, // 63: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
-	69, // 64: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
-	70, // 65: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
-	78, // 66: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
-	71, // 67: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
-	74, // 68: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
-	2,  // 69: entente.v1.OperatorService.ListReports:output_type -> entente.v1.ListReportsResponse
-	4,  // 70: entente.v1.OperatorService.GetReport:output_type -> entente.v1.GetReportResponse
-	6,  // 71: entente.v1.OperatorService.DropReport:output_type -> entente.v1.DropReportResponse
-	8,  // 72: entente.v1.OperatorService.CheckFrank:output_type -> entente.v1.CheckFrankResponse
-	20, // 73: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	24, // 74: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	27, // 75: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	30, // 76: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	32, // 77: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	35, // 78: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	37, // 79: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	39, // 80: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	41, // 81: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	43, // 82: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	45, // 83: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	63, // 84: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	63, // 85: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	63, // 86: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	63, // 87: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
-	51, // 88: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
-	53, // 89: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
-	61, // 90: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
-	55, // 91: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
-	57, // 92: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
-	59, // 93: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
-	45, // 94: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
-	45, // 95: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
-	63, // 96: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
-	14, // 97: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	16, // 98: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	18, // 99: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	11, // 100: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
-	82, // 101: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
-	65, // 102: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
-	68, // 103: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
-	75, // 104: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
-	75, // 105: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
-	79, // 106: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
-	73, // 107: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
-	75, // 108: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
-	69, // [69:109] is the sub-list for method output_type
-	29, // [29:69] is the sub-list for method input_type
+	11, // 2: entente.v1.ListLogsResponse.logs:type_name -> entente.v1.PartnerLog
+	82, // 3: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
+	83, // 4: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
+	23, // 5: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
+	24, // 6: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
+	78, // 7: entente.v1.PartnerStatus.check:type_name -> entente.v1.NameCheck
+	28, // 8: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
+	31, // 9: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
+	36, // 10: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
+	48, // 11: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
+	78, // 12: entente.v1.AcceptPartnerResponse.check:type_name -> entente.v1.NameCheck
+	24, // 13: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
+	24, // 14: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
+	51, // 15: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
+	51, // 16: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
+	48, // 17: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	48, // 18: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	24, // 19: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
+	57, // 20: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
+	24, // 21: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
+	67, // 22: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
+	68, // 23: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
+	74, // 24: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
+	74, // 25: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
+	67, // 26: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
+	79, // 27: entente.v1.NameCheck.similar:type_name -> entente.v1.SimilarName
+	78, // 28: entente.v1.OrganizationDNSResponse.check:type_name -> entente.v1.NameCheck
+	9,  // 29: entente.v1.OperatorService.WitnessRecovery:input_type -> entente.v1.WitnessRecoveryRequest
+	1,  // 30: entente.v1.OperatorService.ListReports:input_type -> entente.v1.ListReportsRequest
+	3,  // 31: entente.v1.OperatorService.GetReport:input_type -> entente.v1.GetReportRequest
+	5,  // 32: entente.v1.OperatorService.DropReport:input_type -> entente.v1.DropReportRequest
+	7,  // 33: entente.v1.OperatorService.CheckFrank:input_type -> entente.v1.CheckFrankRequest
+	21, // 34: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
+	25, // 35: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
+	27, // 36: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
+	30, // 37: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
+	33, // 38: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
+	35, // 39: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
+	38, // 40: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
+	40, // 41: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
+	42, // 42: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
+	44, // 43: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
+	46, // 44: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
+	64, // 45: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	64, // 46: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	64, // 47: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	64, // 48: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
+	52, // 49: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
+	54, // 50: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
+	62, // 51: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
+	56, // 52: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
+	58, // 53: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
+	60, // 54: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
+	49, // 55: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
+	50, // 56: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
+	64, // 57: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
+	15, // 58: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	17, // 59: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	19, // 60: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	12, // 61: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
+	14, // 62: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
+	66, // 63: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
+	69, // 64: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
+	71, // 65: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
+	72, // 66: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
+	80, // 67: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
+	73, // 68: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
+	76, // 69: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
+	10, // 70: entente.v1.OperatorService.WitnessRecovery:output_type -> entente.v1.WitnessRecoveryResponse
+	2,  // 71: entente.v1.OperatorService.ListReports:output_type -> entente.v1.ListReportsResponse
+	4,  // 72: entente.v1.OperatorService.GetReport:output_type -> entente.v1.GetReportResponse
+	6,  // 73: entente.v1.OperatorService.DropReport:output_type -> entente.v1.DropReportResponse
+	8,  // 74: entente.v1.OperatorService.CheckFrank:output_type -> entente.v1.CheckFrankResponse
+	22, // 75: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	26, // 76: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	29, // 77: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	32, // 78: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	34, // 79: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	37, // 80: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	39, // 81: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	41, // 82: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	43, // 83: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	45, // 84: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	47, // 85: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	65, // 86: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	65, // 87: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	65, // 88: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	65, // 89: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	53, // 90: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
+	55, // 91: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
+	63, // 92: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
+	57, // 93: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
+	59, // 94: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
+	61, // 95: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
+	47, // 96: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
+	47, // 97: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
+	65, // 98: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	16, // 99: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	18, // 100: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	20, // 101: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	13, // 102: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
+	84, // 103: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
+	67, // 104: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
+	70, // 105: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
+	77, // 106: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
+	77, // 107: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
+	81, // 108: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
+	75, // 109: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
+	77, // 110: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
+	70, // [70:111] is the sub-list for method output_type
+	29, // [29:70] is the sub-list for method input_type
 	29, // [29:29] is the sub-list for extension type_name
 	29, // [29:29] is the sub-list for extension extendee
 	0,  // [0:29] is the sub-list for field type_name
@@ -5794,14 +5892,14 @@ func file_entente_v1_operator_proto_init() {
 		return
 	}
 	file_entente_v1_federation_proto_init()
-	file_entente_v1_operator_proto_msgTypes[46].OneofWrappers = []any{}
+	file_entente_v1_operator_proto_msgTypes[48].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   80,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

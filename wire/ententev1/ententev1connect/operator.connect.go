@@ -36,6 +36,9 @@ const (
 // reflection-formatted method names, remove the leading slash and convert the remaining slash to a
 // period.
 const (
+	// OperatorServiceWitnessRecoveryProcedure is the fully-qualified name of the OperatorService's
+	// WitnessRecovery RPC.
+	OperatorServiceWitnessRecoveryProcedure = "/entente.v1.OperatorService/WitnessRecovery"
 	// OperatorServiceListReportsProcedure is the fully-qualified name of the OperatorService's
 	// ListReports RPC.
 	OperatorServiceListReportsProcedure = "/entente.v1.OperatorService/ListReports"
@@ -158,6 +161,7 @@ const (
 
 // OperatorServiceClient is a client for the entente.v1.OperatorService service.
 type OperatorServiceClient interface {
+	WitnessRecovery(context.Context, *connect.Request[ententev1.WitnessRecoveryRequest]) (*connect.Response[ententev1.WitnessRecoveryResponse], error)
 	ListReports(context.Context, *connect.Request[ententev1.ListReportsRequest]) (*connect.Response[ententev1.ListReportsResponse], error)
 	GetReport(context.Context, *connect.Request[ententev1.GetReportRequest]) (*connect.Response[ententev1.GetReportResponse], error)
 	DropReport(context.Context, *connect.Request[ententev1.DropReportRequest]) (*connect.Response[ententev1.DropReportResponse], error)
@@ -211,6 +215,12 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 	baseURL = strings.TrimRight(baseURL, "/")
 	operatorServiceMethods := ententev1.File_entente_v1_operator_proto.Services().ByName("OperatorService").Methods()
 	return &operatorServiceClient{
+		witnessRecovery: connect.NewClient[ententev1.WitnessRecoveryRequest, ententev1.WitnessRecoveryResponse](
+			httpClient,
+			baseURL+OperatorServiceWitnessRecoveryProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("WitnessRecovery")),
+			connect.WithClientOptions(opts...),
+		),
 		listReports: connect.NewClient[ententev1.ListReportsRequest, ententev1.ListReportsResponse](
 			httpClient,
 			baseURL+OperatorServiceListReportsProcedure,
@@ -456,6 +466,7 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 
 // operatorServiceClient implements OperatorServiceClient.
 type operatorServiceClient struct {
+	witnessRecovery    *connect.Client[ententev1.WitnessRecoveryRequest, ententev1.WitnessRecoveryResponse]
 	listReports        *connect.Client[ententev1.ListReportsRequest, ententev1.ListReportsResponse]
 	getReport          *connect.Client[ententev1.GetReportRequest, ententev1.GetReportResponse]
 	dropReport         *connect.Client[ententev1.DropReportRequest, ententev1.DropReportResponse]
@@ -496,6 +507,11 @@ type operatorServiceClient struct {
 	organizationDNS    *connect.Client[ententev1.OrganizationDNSRequest, ententev1.OrganizationDNSResponse]
 	listBlockLists     *connect.Client[ententev1.ListBlockListsRequest, ententev1.ListBlockListsResponse]
 	showBlockList      *connect.Client[ententev1.ShowBlockListRequest, ententev1.BlockListDetails]
+}
+
+// WitnessRecovery calls entente.v1.OperatorService.WitnessRecovery.
+func (c *operatorServiceClient) WitnessRecovery(ctx context.Context, req *connect.Request[ententev1.WitnessRecoveryRequest]) (*connect.Response[ententev1.WitnessRecoveryResponse], error) {
+	return c.witnessRecovery.CallUnary(ctx, req)
 }
 
 // ListReports calls entente.v1.OperatorService.ListReports.
@@ -700,6 +716,7 @@ func (c *operatorServiceClient) ShowBlockList(ctx context.Context, req *connect.
 
 // OperatorServiceHandler is an implementation of the entente.v1.OperatorService service.
 type OperatorServiceHandler interface {
+	WitnessRecovery(context.Context, *connect.Request[ententev1.WitnessRecoveryRequest]) (*connect.Response[ententev1.WitnessRecoveryResponse], error)
 	ListReports(context.Context, *connect.Request[ententev1.ListReportsRequest]) (*connect.Response[ententev1.ListReportsResponse], error)
 	GetReport(context.Context, *connect.Request[ententev1.GetReportRequest]) (*connect.Response[ententev1.GetReportResponse], error)
 	DropReport(context.Context, *connect.Request[ententev1.DropReportRequest]) (*connect.Response[ententev1.DropReportResponse], error)
@@ -749,6 +766,12 @@ type OperatorServiceHandler interface {
 // and JSON codecs. They also support gzip compression.
 func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
 	operatorServiceMethods := ententev1.File_entente_v1_operator_proto.Services().ByName("OperatorService").Methods()
+	operatorServiceWitnessRecoveryHandler := connect.NewUnaryHandler(
+		OperatorServiceWitnessRecoveryProcedure,
+		svc.WitnessRecovery,
+		connect.WithSchema(operatorServiceMethods.ByName("WitnessRecovery")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceListReportsHandler := connect.NewUnaryHandler(
 		OperatorServiceListReportsProcedure,
 		svc.ListReports,
@@ -991,6 +1014,8 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 	)
 	return "/entente.v1.OperatorService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
+		case OperatorServiceWitnessRecoveryProcedure:
+			operatorServiceWitnessRecoveryHandler.ServeHTTP(w, r)
 		case OperatorServiceListReportsProcedure:
 			operatorServiceListReportsHandler.ServeHTTP(w, r)
 		case OperatorServiceGetReportProcedure:
@@ -1079,6 +1104,10 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 
 // UnimplementedOperatorServiceHandler returns CodeUnimplemented from all methods.
 type UnimplementedOperatorServiceHandler struct{}
+
+func (UnimplementedOperatorServiceHandler) WitnessRecovery(context.Context, *connect.Request[ententev1.WitnessRecoveryRequest]) (*connect.Response[ententev1.WitnessRecoveryResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.WitnessRecovery is not implemented"))
+}
 
 func (UnimplementedOperatorServiceHandler) ListReports(context.Context, *connect.Request[ententev1.ListReportsRequest]) (*connect.Response[ententev1.ListReportsResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ListReports is not implemented"))
