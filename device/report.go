@@ -69,6 +69,14 @@ func (n reportNote) digest() ([]byte, error) {
 	return append([]byte(reportLabel), sum[:]...), nil
 }
 
+// encodes reports whether b is the note as it is encoded here, but for white space: no
+// field twice, in other letters or unknown, so that nobody reads in it what was not verified.
+func (n reportNote) encodes(b []byte) bool {
+	var got bytes.Buffer
+	want, err := json.Marshal(n)
+	return err == nil && json.Compact(&got, b) == nil && bytes.Equal(got.Bytes(), want)
+}
+
 // Reported is what a report proves, and what it says beside that.
 type Reported struct {
 	// Proved by the sender's signature and certificates.
@@ -169,9 +177,7 @@ func VerifyReport(b []byte, now time.Time) (*Reported, error) {
 	if len(b) > wire.MaxReport {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are read", ErrReport, len(b), wire.MaxReport)
 	}
-	in := json.NewDecoder(bytes.NewReader(b))
-	in.DisallowUnknownFields()
-	if err := in.Decode(&n); err != nil || n.Type != reportType || in.More() {
+	if err := json.Unmarshal(b, &n); err != nil || n.Type != reportType || !n.encodes(b) {
 		return nil, fmt.Errorf("%w: no report, or one of another version", ErrReport)
 	}
 	sender, device, err := certified(n.Organization, n.Device, n.Chain, now)
@@ -254,8 +260,10 @@ func certified(org, device string, chain []byte, now time.Time) (*identity.Membe
 // FrankRequest is what to ask the hub about; nil when there is nothing that it could know.
 func (r *Reported) FrankRequest() *pb.CheckFrankRequest {
 	room, err := wire.ParseRoomID(r.Room)
-	if err != nil || r.Tag == nil || len(r.Frank) == 0 {
+	org, err2 := wire.ParseOrganizationID(r.Organization)
+	device, err3 := wire.ParseDeviceID(r.Device)
+	if errors.Join(err, err2, err3) != nil || r.Tag == nil || len(r.Frank) == 0 {
 		return nil
 	}
-	return &pb.CheckFrankRequest{Room: room[:], Generation: r.Generation, Epoch: r.Epoch, Seq: r.Seq, AcceptedMs: r.Accepted.UnixMilli(), Tag: r.Tag, Frank: r.Frank}
+	return &pb.CheckFrankRequest{Organization: org[:], Device: device[:], Room: room[:], Generation: r.Generation, Epoch: r.Epoch, Seq: r.Seq, AcceptedMs: r.Accepted.UnixMilli(), Tag: r.Tag, Frank: r.Frank}
 }

@@ -152,6 +152,10 @@ func TestAReportThatWasAlteredOrMadeUpProvesNothing(t *testing.T) {
 		"a changed time":       bytes.Replace(report, []byte(`"at": 1`), []byte(`"at": 2`), 1),
 		"two in one":           append(bytes.Clone(report), report...),
 		"a field more":         bytes.Replace(report, []byte(`"type"`), []byte(`"more": 1, "type"`), 1),
+		"a bracket more":       append(bytes.Clone(report), '}'),
+		"a reason twice":       bytes.Replace(report, []byte(`"reason"`), []byte(`"reason": "harmless", "reason"`), 1),
+		"a reason in capitals": bytes.Replace(report, []byte(`"reason"`), []byte(`"REASON"`), 1),
+		"a reason left out":    bytes.Replace(report, []byte(`"reason": "threatens me",`), nil, 1),
 		"garbage":              []byte("entente"),
 		"nothing":              nil,
 		"too much":             append(bytes.Clone(report), bytes.Repeat([]byte(" "), wire.MaxReport)...),
@@ -168,7 +172,7 @@ func TestTimeAndPlaceAreTheHubsWord(t *testing.T) {
 	frank := f.Frank(key[:])
 	for what, change := range map[string]func(*wire.Franked){
 		"room": func(f *wire.Franked) { f.Room[1] = 1 }, "generation": func(f *wire.Franked) { f.Generation++ }, "epoch": func(f *wire.Franked) { f.Epoch++ },
-		"place": func(f *wire.Franked) { f.Seq++ }, "time": func(f *wire.Franked) { f.AcceptedMs++ }, "tag": func(f *wire.Franked) { f.Tag = tagContent([]byte("other"), make([]byte, 16)) },
+		"place": func(f *wire.Franked) { f.Seq++ }, "time": func(f *wire.Franked) { f.AcceptedMs++ }, "sender's organization": func(f *wire.Franked) { f.From[0]++ }, "sender": func(f *wire.Franked) { f.Device[31]++ }, "tag": func(f *wire.Franked) { f.Tag = tagContent([]byte("other"), make([]byte, 16)) },
 	} {
 		g := f
 		change(&g)

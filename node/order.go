@@ -183,12 +183,13 @@ func (c *change) entry(d *draft, s submission, core []byte) *pb.Item {
 	env := &pb.Envelope{Core: core, Seq: d.place.seq + 1, Previous: bytes.Clone(d.place.hash[:]), AcceptedMs: now}
 	d.place.hash = wire.SequenceHash(d.id, env.Seq, d.place.hash, wire.IDOf(core), now)
 	d.place.seq, d.place.accepted = env.Seq, now
-	if s.tag != nil {
-		env.Frank = c.n.frank(wire.Franked{Room: d.id, Generation: s.parsed.Generation, Epoch: s.parsed.Epoch, Seq: env.Seq, AcceptedMs: now, Tag: s.tag})
-	}
 	origin := s.from
 	if origin.IsZero() {
 		origin = c.n.org.ID
+	}
+	if s.tag != nil {
+		env.Frank = c.n.frank(wire.Franked{Room: d.id, Generation: s.parsed.Generation, Epoch: s.parsed.Epoch, Seq: env.Seq, AcceptedMs: now,
+			From: origin, Device: s.sender, Tag: s.tag})
 	}
 	return &pb.Item{Kind: pb.ItemKind_ITEM_KIND_FANOUT, Envelope: env, Origin: bytes.Clone(origin[:])}
 }

@@ -97,9 +97,15 @@ func noReport(id uint64, err error) error {
 func (a operatorAPI) CheckFrank(_ context.Context, r *connect.Request[pb.CheckFrankRequest]) (*connect.Response[pb.CheckFrankResponse], error) {
 	q := r.Msg
 	room, err := wire.Bytes32(q.Room)
-	if err != nil || wire.FrankTag(q.Tag) == nil {
+	from, err2 := wire.Bytes32(q.Organization)
+	device, err3 := wire.Bytes32(q.Device)
+	if errors.Join(err, err2, err3) != nil || wire.FrankTag(q.Tag) == nil {
 		return answer[pb.CheckFrankResponse](nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a frank of what is no message with a tag"))
 	}
-	want := a.n.frank(wire.Franked{Room: room, Generation: q.Generation, Epoch: q.Epoch, Seq: q.Seq, AcceptedMs: q.AcceptedMs, Tag: q.Tag})
+	f := wire.Franked{Room: room, Generation: q.Generation, Epoch: q.Epoch, Seq: q.Seq, AcceptedMs: q.AcceptedMs, From: from, Tag: q.Tag}
+	if f.From == a.n.org.ID {
+		f.Device = device
+	}
+	want := a.n.frank(f)
 	return answer(&pb.CheckFrankResponse{Ours: hmac.Equal(want, q.Frank)}, nil)
 }

@@ -29,7 +29,12 @@ type Franked struct {
 	Epoch      uint64
 	Seq        uint64
 	AcceptedMs int64 // Unix, ms
-	Tag        []byte
+	// From and Device are who has handed it in, as far as the hub can tell: a partner's
+	// devices it does not tell apart, and Device is zero. A tag is in clear, and another
+	// member could send it once more for a frank of another time.
+	From   OrganizationID
+	Device DeviceID
+	Tag    []byte
 }
 
 // Frank is the hub's HMAC-SHA-256 of it, 32 bytes, under a key that nobody else has: only the hub can
@@ -37,11 +42,12 @@ type Franked struct {
 func (f Franked) Frank(key []byte) []byte {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte("entente.im/frank/v1\n"))
-	b := append(make([]byte, 0, 64+FrankTagLen), f.Room[:]...)
+	b := append(make([]byte, 0, 128+FrankTagLen), f.Room[:]...)
 	b = binary.BigEndian.AppendUint32(b, f.Generation)
 	b = binary.BigEndian.AppendUint64(b, f.Epoch)
 	b = binary.BigEndian.AppendUint64(b, f.Seq)
 	b = binary.BigEndian.AppendUint64(b, uint64(f.AcceptedMs))
+	b = append(append(b, f.From[:]...), f.Device[:]...)
 	h.Write(append(b, f.Tag...))
 	return h.Sum(nil)
 }

@@ -173,7 +173,7 @@ func showReport(c *cobra.Command, data string, b []byte, asJSON bool) error {
 	if r.File != nil {
 		fmt.Fprintf(out, "  a file: %s, %s\n", oneLine(r.File.Name, 200), bytesText(r.File.Size))
 	}
-	fmt.Fprintf(out, "  %s\n\n", safe(r.Text))
+	fmt.Fprintf(out, "%s\n\n", indented(r.Text))
 	fmt.Fprintf(out, "organization  %s\nmember        %s\nroom          %s, generation %d, epoch %d\nhub           %s\nmessage       %s\n",
 		r.Organization, r.Member, r.Room, r.Generation, r.Epoch, r.Hub, r.ID)
 	fmt.Fprintf(out, "time          %s, place %d: %s\n", r.Accepted.UTC().Format(time.RFC3339), r.Seq, says)

@@ -19,6 +19,12 @@ func safe(s string) string {
 	}, s)
 }
 
+// indented is safe text whose every line stands in by two: what somebody has written does
+// not pass for a line of ours.
+func indented(s string) string {
+	return "  " + strings.ReplaceAll(safe(s), "\n", "\n  ")
+}
+
 // oneLine is safe text on one line, at most n characters.
 func oneLine(s string, n int) string {
 	r := []rune(strings.Join(strings.Fields(safe(s)), " "))

@@ -359,6 +359,8 @@ type CheckFrankRequest struct {
 	AcceptedMs    int64                  `protobuf:"varint,5,opt,name=accepted_ms,json=acceptedMs,proto3" json:"accepted_ms,omitempty"`
 	Tag           []byte                 `protobuf:"bytes,6,opt,name=tag,proto3" json:"tag,omitempty"`
 	Frank         []byte                 `protobuf:"bytes,7,opt,name=frank,proto3" json:"frank,omitempty"`
+	Organization  []byte                 `protobuf:"bytes,8,opt,name=organization,proto3" json:"organization,omitempty"` // of the sender, 32 bytes
+	Device        []byte                 `protobuf:"bytes,9,opt,name=device,proto3" json:"device,omitempty"`             // of the sender, 32 bytes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -438,6 +440,20 @@ func (x *CheckFrankRequest) GetTag() []byte {
 func (x *CheckFrankRequest) GetFrank() []byte {
 	if x != nil {
 		return x.Frank
+	}
+	return nil
+}
+
+func (x *CheckFrankRequest) GetOrganization() []byte {
+	if x != nil {
+		return x.Organization
+	}
+	return nil
+}
+
+func (x *CheckFrankRequest) GetDevice() []byte {
+	if x != nil {
+		return x.Device
 	}
 	return nil
 }
@@ -5228,7 +5244,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x04body\x18\x02 \x01(\fR\x04body\"#\n" +
 	"\x11DropReportRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\"\x14\n" +
-	"\x12DropReportResponse\"\xb8\x01\n" +
+	"\x12DropReportResponse\"\xf4\x01\n" +
 	"\x11CheckFrankRequest\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1e\n" +
 	"\n" +
@@ -5239,7 +5255,9 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\vaccepted_ms\x18\x05 \x01(\x03R\n" +
 	"acceptedMs\x12\x10\n" +
 	"\x03tag\x18\x06 \x01(\fR\x03tag\x12\x14\n" +
-	"\x05frank\x18\a \x01(\fR\x05frank\"(\n" +
+	"\x05frank\x18\a \x01(\fR\x05frank\x12\"\n" +
+	"\forganization\x18\b \x01(\fR\forganization\x12\x16\n" +
+	"\x06device\x18\t \x01(\fR\x06device\"(\n" +
 	"\x12CheckFrankResponse\x12\x12\n" +
 	"\x04ours\x18\x01 \x01(\bR\x04ours\"4\n" +
 	"\x16WitnessRecoveryRequest\x12\x1a\n" +
