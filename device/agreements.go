@@ -121,7 +121,7 @@ func (d *Device) takeAgreement(t *txn, body *pb.AgreementBody) error {
 		}
 		next.Refused = shown.Hash
 	case known != nil && known.Version != 0 && known.Hash != shown.Hash:
-		said = fmt.Sprintf("the agreement with %s has changed (version %d): %s", them.Name, shown.Version, oneLine(known.Terms.Changes(shown.Terms)))
+		said = fmt.Sprintf("the agreement with %s has changed (version %d): %s", them.Name, shown.Version, strings.ReplaceAll(oneLine(known.Terms.Changes(shown.Terms)), ", would be ", ", now "))
 	}
 	if said != "" {
 		for _, r := range d.roomsWith(them.ID) {

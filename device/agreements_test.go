@@ -82,7 +82,7 @@ func TestWhatHoldsInARoomIsTheStrictestAndChangesAreTold(t *testing.T) {
 	}
 	p.amends(&pb.TermsChange{RetentionSeconds: to(int64(1800)), Contact: to("request"), FileSize: to(uint64(1 << 20)), Abuse: to("abuse@acme.example")})
 	for _, d := range []*Device{p.alice, p.bob} {
-		receiveUntil(t, d, "the changed terms", func(s []Shown) bool { return toldOf(s, "contact open, would be request") || toldOf(s, "(version 2)") })
+		receiveUntil(t, d, "the changed terms", func(s []Shown) bool { return toldOf(s, "(version 2): contact open, now request") })
 		if e := holds(t, d); e.Retention != 1800 || e.FileSize != 1<<20 || e.Contact != "request" || e.Agreements[0].Version != 2 || e.Agreements[0].Abuse != "abuse@acme.example" {
 			t.Errorf("under the amendment: %+v", e)
 		}

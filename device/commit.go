@@ -69,8 +69,13 @@ func (d *Device) commitRoom(ctx context.Context, id wire.RoomID) error {
 func (d *Device) commitWith(ctx context.Context, id wire.RoomID, p group.CommitParams) (uint64, error) {
 	r := *d.rooms[id]
 	p.ByReference = true
+	heads, err := d.roomHeads(&r)
+	if err != nil {
+		return 0, err
+	}
+	p.AAD = encodeHeads(heads)
 	var staged *group.Staged
-	err := d.withChains(ctx, func() (err error) {
+	err = d.withChains(ctx, func() (err error) {
 		r.state, staged, err = d.rooms[id].state.Stage(p)
 		return err
 	})

@@ -125,6 +125,9 @@ func (t *txn) keepProof(l *learned) error {
 			return err
 		}
 	}
+	if err := t.keepHead(shownHead{l.Org, l.head.Size, l.head.Root}); err != nil {
+		return err
+	}
 	return t.putMetaJSON(provedKey(l.memberKey), provedRow{l.head.Size, l.member.Version, l.at})
 }
 

@@ -474,6 +474,9 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 			return err
 		}
 		b.showChanges(r, before, effects)
+		if effects.Sender.Type == mls.SenderMember {
+			b.compareHeads(r, effects, before.Member(mls.LeafIndex(effects.Sender.Index)))
+		}
 		return b.rulesChanged(r, effects)
 	}
 	return nil

@@ -23,6 +23,9 @@ func (n *Node) directoryHead() (*pb.DirectoryHead, error) {
 	if err != nil {
 		return nil, err
 	}
+	if own, err := n.ownHead(); err == nil && own != nil {
+		note = own.Note // with what partners have cosigned
+	}
 	c, err := identity.VerifyCheckpoint(note, n.org)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,7 +32,7 @@ func directoryShow() *cobra.Command {
 		if *asJSON {
 			return printProto(c.OutOrStdout(), h)
 		}
-		fmt.Fprintf(c.OutOrStdout(), "members  %d\nlog      %d entries\nroot     %s\n", h.Members, h.Size, h.Root)
+		fmt.Fprintf(c.OutOrStdout(), "members  %d\nlog      %d entries\nroot     %s\ncosigned %s\n", h.Members, h.Size, h.Root, cosigners(h.Checkpoint))
 		if !h.Map {
 			fmt.Fprintln(c.OutOrStdout(), "map      none yet: the next change of a member makes it")
 		}
@@ -39,6 +40,20 @@ func directoryShow() *cobra.Command {
 		return nil
 	}
 	return c
+}
+
+// cosigners names who has signed a checkpoint beside its log (C2SP signed-note).
+func cosigners(checkpoint string) string {
+	var names []string
+	for line := range strings.Lines(checkpoint) {
+		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "— "), "/cosigner "); ok && strings.HasPrefix(line, "— ") {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return "by nobody yet"
+	}
+	return "by " + strings.Join(names, ", ")
 }
 
 func directoryAudit() *cobra.Command {
