@@ -23,6 +23,7 @@ var ErrForked = errors.New("device: this organization's directory has shown two 
 
 // headRow is the highest head of an organization's log that this device was shown.
 type headRow struct {
+	Log  uint64    `json:"log,omitempty"`
 	Size uint64    `json:"size"`
 	Root []byte    `json:"root"`
 	Note string    `json:"note"` // with the cosignatures
@@ -49,7 +50,7 @@ func provedKey(k memberKey) string           { return "proved/" + k.Org.String()
 // checkCurrency verifies the proof that comes with a chain; nil when none does. A head
 // that contradicts the one that this device has seen proves a fork, which is stored.
 func (d *Device) checkCurrency(m *identity.Member, chain *pb.MemberChain) (*identity.Checkpoint, error) {
-	if err := d.forked(m.Organization.ID); err != nil {
+	if err := d.forked(m.Organization); err != nil {
 		return nil, err
 	}
 	if chain.Currency == nil {
@@ -64,7 +65,10 @@ func (d *Device) checkCurrency(m *identity.Member, chain *pb.MemberChain) (*iden
 	}
 	var known headRow
 	err = d.vault.view(func(t *txn) error { return t.metaJSON(headKey(m.Organization.ID), &known) })
-	if err != nil || known.Size != head.Size || string(known.Root) == string(head.Root[:]) {
+	if err == nil && known.Log > head.Log {
+		return nil, fmt.Errorf("device: a directory of %s from before the incident that it has told of", m.Organization.Manifest.Name)
+	}
+	if err != nil || known.Log != head.Log || known.Size != head.Size || string(known.Root) == string(head.Root[:]) {
 		return head, nil
 	}
 	before, err := identity.VerifyHead(known.Note, m.Organization)
@@ -89,12 +93,46 @@ func (d *Device) proveFork(o *identity.Organization, a, b *identity.Checkpoint) 
 	return fmt.Errorf("%w: %s", ErrForked, o.Manifest.Name)
 }
 
-// forked refuses an organization whose fork was proved.
-func (d *Device) forked(org wire.OrganizationID) error {
-	if proof, err := d.Fork(org); err != nil || len(proof) > 0 {
+// forked refuses an organization whose fork was proved, unless its root has told of an
+// incident since, and with that begun another log.
+func (d *Device) forked(o *identity.Organization) error {
+	raw, err := d.Fork(o.ID)
+	if err != nil || len(raw) == 0 {
+		return err
+	}
+	if log, err := forkedLog(raw); err != nil || log >= o.Manifest.Log() {
 		return errors.Join(ErrForked, err)
 	}
 	return nil
+}
+
+// forkedLog is the number of the log that a stored proof is about.
+func forkedLog(raw []byte) (uint64, error) {
+	f := &pb.Fork{}
+	if err := protojson.Unmarshal(raw, f); err != nil {
+		return 0, fmt.Errorf("device: a stored proof: %w", err)
+	}
+	proved, err := identity.VerifyFork(f)
+	if err != nil {
+		return 0, err
+	}
+	return proved.Older.Log, nil
+}
+
+// settle forgets a proof that a chain's organization has answered for.
+func (t *txn) settle(l *learned) error {
+	raw, err := t.meta([]byte(forkKey(l.Org)))
+	if errors.Is(err, errNoRecord) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	log, err := forkedLog(raw)
+	if err != nil || log >= l.member.Organization.Manifest.Log() {
+		return err
+	}
+	return t.deleteMeta([]byte(forkKey(l.Org)))
 }
 
 // Fork returns the proof (JSON, docs/protocol.md 2.12) that an organization's directory has
@@ -109,23 +147,26 @@ func (d *Device) Fork(org wire.OrganizationID) (proof []byte, err error) {
 
 // keepProof stores what a proof has shown, in the transaction that stores the chain.
 func (t *txn) keepProof(l *learned) error {
-	if l.head == nil {
-		return nil
+	if err := t.settle(l); err != nil || l.head == nil {
+		return err
 	}
 	var known headRow
 	if err := t.metaJSON(headKey(l.Org), &known); err != nil && !errors.Is(err, errNoRecord) {
 		return err
 	}
-	if l.head.Size == known.Size && string(l.head.Root[:]) != string(known.Root) {
+	if l.head.Log < known.Log {
+		return nil // of a log that has ended meanwhile
+	}
+	if l.head.Log == known.Log && l.head.Size == known.Size && string(l.head.Root[:]) != string(known.Root) {
 		return ErrForked // of two answers at once; proved when it is shown again
 	}
-	if l.head.Size >= known.Size {
-		row := headRow{l.head.Size, l.head.Root[:], l.head.Note, l.at}
+	if l.head.Log > known.Log || l.head.Size >= known.Size {
+		row := headRow{l.head.Log, l.head.Size, l.head.Root[:], l.head.Note, l.at}
 		if err := t.putMetaJSON(headKey(l.Org), row); err != nil {
 			return err
 		}
 	}
-	if err := t.keepHead(shownHead{l.Org, l.head.Size, l.head.Root}); err != nil {
+	if err := t.keepHead(shownHead{l.Org, l.head.Log, l.head.Size, l.head.Root}); err != nil {
 		return err
 	}
 	return t.putMetaJSON(provedKey(l.memberKey), provedRow{l.head.Size, l.member.Version, l.at})

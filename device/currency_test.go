@@ -2,8 +2,11 @@ package device
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/node"
@@ -77,8 +80,9 @@ func (p *pair) chainOf2(t *testing.T) (wire.OrganizationID, *pb.Currency) {
 	return p.alice.account.Organization, a.Chain.Currency
 }
 
-func TestTwoHeadsOfOneSizeEndTheTrustInAnOrganization(t *testing.T) {
+func TestTwoHeadsOfOneSizeEndTheTrustInAnOrganizationUntilItTellsOfTheIncident(t *testing.T) {
 	p := newPair(t)
+	talk(t, p, 1)
 	org, chain := p.chainOf(p.bob)
 	m, err := p.alice.learn(org, chain)
 	if err != nil {
@@ -94,7 +98,7 @@ func TestTwoHeadsOfOneSizeEndTheTrustInAnOrganization(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := identity.SignCheckpoint(org, head.Size, [32]byte{1}, keys.Directory)
+	other, err := identity.SignCheckpoint(m.Organization, head.Size, [32]byte{1}, keys.Directory)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,9 +117,44 @@ func TestTwoHeadsOfOneSizeEndTheTrustInAnOrganization(t *testing.T) {
 	if _, err := p.alice.learn(org, chain); !errors.Is(err, ErrForked) {
 		t.Errorf("the same again: %v", err)
 	}
-	if g := p.alice.directoryOf(memberKey{org, m.ID}); g.Grade != "two pasts" {
+	k := memberKey{org, m.ID}
+	if g := p.alice.directoryOf(k); g.Grade != "two pasts" {
 		t.Errorf("the grade: %s", g.Text())
 	}
+	// The organization tells of the incident: its new log is believed, its old one no more.
+	p.globex.halt()
+	_, err = node.DeclareIncident(p.globex.dir, p.globex.dir+"/"+node.RootFile, testPass, "a copy was run", time.Now())
+	must(t, err)
+	p.globex.start()
+	eventually(t, "bob's record is proved in the new log", func() error {
+		a, err := call(t.Context(), p.alice.home.Device.Resolve, &pb.ResolveRequest{Address: p.bob.Address().String()})
+		if err == nil {
+			_, err = p.alice.learn(org, a.Chain)
+		}
+		if err == nil && p.alice.directoryOf(k).Version < 1_000 {
+			err = fmt.Errorf("graded %+v", p.alice.directoryOf(k))
+		}
+		return err
+	})
+	if proof, err := p.alice.Fork(org); err != nil || proof != nil {
+		t.Errorf("the proof is still held against it: %v", err)
+	}
+	if _, err := p.alice.learn(org, chain); err == nil {
+		t.Error("a chain of the old log is taken")
+	}
+	receiveUntil(t, p.alice, "the incident", func(list []Shown) bool {
+		return slices.ContainsFunc(list, func(s Shown) bool {
+			return s.Event == "identity" && s.State == "incident" && s.From == "globex.example" && strings.Contains(s.Reason, "a copy was run")
+		})
+	})
+	eventually(t, "bob is told about his record", func() error {
+		_, err := p.bob.Account(t.Context())
+		alarms, err2 := p.bob.Alarms()
+		if err = errors.Join(err, err2); err == nil && (len(alarms) == 0 || !strings.Contains(alarms[len(alarms)-1].Text, "a copy was run")) {
+			err = fmt.Errorf("told %+v", alarms)
+		}
+		return err
+	})
 }
 
 func TestAPersonIsToldOnceWhatTheDirectoryChangedAboutThem(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 type keyChange struct {
 	memberKey        // who; of an organization's, no member
 	Was       []byte `json:",omitempty"` // the member that had the address before
-	State     string // device, key, replaced or root
+	State     string // device, key, replaced, root or incident
 	From      string // the address, or the organization
 	Reason    string
 }
@@ -32,11 +32,12 @@ const (
 	maxChangedDevices = 4
 )
 
-func rootKey(org wire.OrganizationID) string { return "root/" + org.String() }
+func rootKey(org wire.OrganizationID) string      { return "root/" + org.String() }
+func incidentName(org wire.OrganizationID) string { return "incident/" + org.String() }
 
 // noteChanges compares what a chain says with what was known before it.
 func (t *txn) noteChanges(l *learned) error {
-	if err := t.noteRoot(l); err != nil {
+	if err := errors.Join(t.noteRoot(l), t.noteIncident(l)); err != nil {
 		return err
 	}
 	if err := t.noteReplaced(l); err != nil {
@@ -132,6 +133,25 @@ func (t *txn) noteRoot(l *learned) error {
 	return t.putMetaJSON(rootKey(l.Org), o.Manifest.Root)
 }
 
+// noteIncident tells that an organization has begun a new log of its directory, with its own
+// words, once for all its members.
+func (t *txn) noteIncident(l *learned) error {
+	m := &l.member.Organization.Manifest
+	known, err := t.number(incidentName(l.Org))
+	if err != nil || m.Log() <= known {
+		return err
+	}
+	if err := t.putNumber(incidentName(l.Org), m.Log()); err != nil {
+		return err
+	}
+	_, err = t.meta([]byte(headKey(l.Org)))
+	if errors.Is(err, errNoRecord) {
+		return nil // the first that we see of it: there is nothing that it could have ended
+	}
+	reason := "has begun its directory anew, by its own word after an incident: " + m.Incidents[len(m.Incidents)-1].Reason
+	return errors.Join(err, t.noteChange(keyChange{memberKey: memberKey{Org: l.Org}, State: "incident", From: m.Name, Reason: reason}))
+}
+
 // rootCauses say by what a root stands, for a person.
 var rootCauses = map[identity.Cause]string{
 	identity.ByNextRoot:   "to which the organization had committed before",
@@ -144,7 +164,7 @@ func (c *keyChange) concerns(r *room) bool {
 		return false
 	}
 	for _, k := range r.people() {
-		if k.Org == c.Org && (c.State == "root" || k.Member == c.Member || string(k.Member[:]) == string(c.Was)) {
+		if k.Org == c.Org && (c.State == "root" || c.State == "incident" || k.Member == c.Member || string(k.Member[:]) == string(c.Was)) {
 			return true
 		}
 	}

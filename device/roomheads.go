@@ -2,6 +2,7 @@ package device
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ import (
 
 const (
 	headsVersion = 2 // first byte of a Commit's authenticated data; 1 is a message's tag
-	headLen      = 32 + 8 + 32
+	headLen      = 32 + 8 + 8 + 32
 	// maxCommitHeads bounds the organizations whose heads a Commit names.
 	maxCommitHeads = 64
 	// keptHeads is how many heads of a log a device compares others' with.
@@ -29,6 +30,7 @@ const (
 // shownHead is a head as a Commit names it.
 type shownHead struct {
 	Org  wire.OrganizationID
+	Log  uint64 `json:",omitempty"` // which of its logs
 	Size uint64
 	Root [32]byte
 }
@@ -39,7 +41,8 @@ func encodeHeads(list []shownHead) []byte {
 	}
 	out := []byte{headsVersion}
 	for _, h := range list {
-		out = append(binary.BigEndian.AppendUint64(append(out, h.Org[:]...), h.Size), h.Root[:]...)
+		out = binary.BigEndian.AppendUint64(append(out, h.Org[:]...), h.Log)
+		out = append(binary.BigEndian.AppendUint64(out, h.Size), h.Root[:]...)
 	}
 	return out
 }
@@ -55,7 +58,7 @@ func decodeHeads(b []byte) (out []shownHead, err error) {
 		return nil, errHeads
 	}
 	for ; len(b) > 0; b = b[headLen:] {
-		h := shownHead{wire.OrganizationID(b[:32]), binary.BigEndian.Uint64(b[32:]), [32]byte(b[40:headLen])}
+		h := shownHead{wire.OrganizationID(b[:32]), binary.BigEndian.Uint64(b[32:]), binary.BigEndian.Uint64(b[40:]), [32]byte(b[48:headLen])}
 		if n := len(out); h.Size == 0 || n > 0 && bytes.Compare(out[n-1].Org[:], h.Org[:]) >= 0 {
 			return nil, errHeads
 		}
@@ -72,11 +75,11 @@ func (t *txn) keepHead(h shownHead) error {
 	if err := t.metaJSON(seenHeadsKey(h.Org), &list); err != nil && !errors.Is(err, errNoRecord) {
 		return err
 	}
-	if slices.ContainsFunc(list, func(x shownHead) bool { return x.Size == h.Size }) {
+	if slices.ContainsFunc(list, func(x shownHead) bool { return x.Log == h.Log && x.Size == h.Size }) {
 		return nil
 	}
 	list = append(list, h)
-	slices.SortFunc(list, func(a, b shownHead) int { return int(min(max(int64(a.Size)-int64(b.Size), -1), 1)) })
+	slices.SortFunc(list, func(a, b shownHead) int { return cmp.Or(cmp.Compare(a.Log, b.Log), cmp.Compare(a.Size, b.Size)) })
 	if len(list) > keptHeads {
 		list = list[len(list)-keptHeads:]
 	}
@@ -101,7 +104,7 @@ func (d *Device) roomHeads(r *room) (out []shownHead, err error) {
 			} else if err != nil {
 				return err
 			}
-			if out = append(out, shownHead{org, h.Size, [32]byte(h.Root)}); len(out) == maxCommitHeads {
+			if out = append(out, shownHead{org, h.Log, h.Size, [32]byte(h.Root)}); len(out) == maxCommitHeads {
 				break
 			}
 		}
@@ -139,11 +142,11 @@ func (t *txn) compareHead(d *Device, r *room, by memberKey, h shownHead) error {
 		}
 		return err
 	}
-	i := slices.IndexFunc(seen, func(x shownHead) bool { return x.Size == h.Size })
+	i := slices.IndexFunc(seen, func(x shownHead) bool { return x.Log == h.Log && x.Size == h.Size })
 	if i < 0 || seen[i].Root == h.Root {
 		return nil
 	}
-	told := []byte(fmt.Sprintf("headtold/%s/%d", h.Org, h.Size))
+	told := []byte(fmt.Sprintf("headtold/%s/%d/%d", h.Org, h.Log, h.Size))
 	if _, err := t.meta(told); err == nil {
 		return nil // once for each head
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 func TestHeadsInACommitAreReadOrPassedOver(t *testing.T) {
-	two := []shownHead{{wire.OrganizationID{1}, 4, [32]byte{7}}, {wire.OrganizationID{2}, 6, [32]byte{8}}}
+	two := []shownHead{{wire.OrganizationID{1}, 0, 4, [32]byte{7}}, {wire.OrganizationID{2}, 1_700_000_000, 6, [32]byte{8}}}
 	b := encodeHeads(two)
 	if got, err := decodeHeads(b); err != nil || !slices.Equal(got, two) {
 		t.Fatalf("%+v, %v", got, err)
@@ -26,7 +26,7 @@ func TestHeadsInACommitAreReadOrPassedOver(t *testing.T) {
 	}
 	turned := append(append([]byte{headsVersion}, b[1+headLen:]...), b[1:1+headLen]...)
 	zero := bytes.Clone(b)
-	clear(zero[33:41])
+	clear(zero[41:49])
 	for what, b := range map[string][]byte{"the version alone": b[:1], "half": b[:40], "a byte more": append(bytes.Clone(b), 0), "out of order": turned,
 		"one twice": append(bytes.Clone(b), b[1+headLen:]...), "an empty log": zero, "too many": append([]byte{headsVersion}, make([]byte, (maxCommitHeads+1)*headLen)...)} {
 		if got, err := decodeHeads(b); !errors.Is(err, errHeads) {

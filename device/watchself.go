@@ -18,6 +18,7 @@ import (
 // selfRow is how the directory had this member at the last visit.
 type selfRow struct {
 	Version uint64          `json:"version"`
+	Log     uint64          `json:"log,omitempty"` // of the organization: identity.Manifest.Log
 	Devices []wire.DeviceID `json:"devices"`
 }
 
@@ -64,7 +65,8 @@ func (d *Device) watchSelf(chain *pb.MemberChain) error {
 
 // noteSelf compares one's own record with the last visit's.
 func (d *Device) noteSelf(m *identity.Member) error {
-	now := selfRow{Version: m.Version}
+	o := &m.Organization.Manifest
+	now := selfRow{Version: m.Version, Log: o.Log()}
 	for id := range m.Devices {
 		now.Devices = append(now.Devices, id)
 	}
@@ -79,7 +81,11 @@ func (d *Device) noteSelf(m *identity.Member) error {
 		return nil
 	}
 	if !first {
-		if err := d.alarm(selfChange(before, now)); err != nil {
+		text := selfChange(before, now)
+		if now.Log > before.Log { // everybody's record has a new version by it
+			text = "your organization has begun its directory anew, by its own word after an incident: " + o.Incidents[len(o.Incidents)-1].Reason + "; " + text
+		}
+		if err := d.alarm(text); err != nil {
 			return err
 		}
 	}

@@ -76,10 +76,18 @@ type gossip struct {
 // rumour is what was heard about one organization.
 type rumour struct {
 	rate   *bucket
+	log    uint64      // that the rest is about: identity.Manifest.Log
 	heads  []heardHead // the last ones, the oldest first
 	forked bool        // a proof was passed on
 
 	tellings [2]telling // by us, by kind
+}
+
+// turn forgets what was heard of another log.
+func (r *rumour) turn(log uint64) {
+	if r.log != log {
+		r.log, r.heads, r.forked, r.tellings = log, nil, false, [2]telling{}
+	}
 }
 
 // hear remembers a head; it reports whether that is news.
@@ -216,8 +224,14 @@ func (g *gossip) hear(data []byte) (pubsub.ValidationResult, string) {
 	switch kind {
 	case gossipHead:
 		head, err := identity.VerifyHead(string(body), org)
+		if err != nil && identity.HeadOfLaterLog(string(body), org) {
+			return pubsub.ValidationIgnore, "later" // who sends it has a manifest that we have not yet
+		}
 		if err != nil {
 			return pubsub.ValidationReject, "unsigned"
+		}
+		if head.Log != org.Manifest.Log() {
+			return pubsub.ValidationIgnore, "ended"
 		}
 		return g.head(head)
 	case gossipFork:
@@ -257,6 +271,7 @@ func (g *gossip) head(head *identity.Checkpoint) (pubsub.ValidationResult, strin
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r := g.rumourLocked(head.Organization)
+	r.turn(head.Log)
 	h := heardHead{head.Size, head.Root}
 	if slices.Contains(r.heads, h) {
 		return pubsub.ValidationIgnore, "known"
@@ -277,6 +292,7 @@ func (g *gossip) fork(org *identity.Organization, body []byte) (pubsub.Validatio
 	}
 	g.mu.Lock()
 	r := g.rumourLocked(org.ID)
+	r.turn(org.Manifest.Log())
 	if r.forked || r.rate.take(g.f.clock.Now(), 1) > 0 {
 		g.mu.Unlock()
 		return pubsub.ValidationIgnore, "known"
@@ -286,8 +302,15 @@ func (g *gossip) fork(org *identity.Organization, body []byte) (pubsub.Validatio
 	if f.Organization != org.ID.String() {
 		return pubsub.ValidationReject, "malformed"
 	}
-	if _, err := identity.VerifyFork(f); err != nil {
+	proved, err := identity.VerifyFork(f)
+	if err != nil && identity.HeadOfLaterLog(f.Older, org) {
+		return pubsub.ValidationIgnore, "later"
+	}
+	if err != nil {
 		return pubsub.ValidationReject, "unsigned"
+	}
+	if proved.Older.Log != org.Manifest.Log() {
+		return pubsub.ValidationIgnore, "ended"
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -54,7 +54,7 @@ func (e *ears) proofs() int {
 
 func (n *node) head(size uint64, root byte) *identity.Checkpoint {
 	n.t.Helper()
-	signed, err := identity.SignCheckpoint(n.org.ID, size, [32]byte{root}, n.keys.Directory)
+	signed, err := identity.SignCheckpoint(n.org, size, [32]byte{root}, n.keys.Directory)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestWhatIsNotSignedNotNewOrNotKnownIsNotPassedOn(t *testing.T) {
 	}
 	other := func(data []byte) []byte { data = bytes.Clone(data); data[len(data)-1] ^= 1; return data }
 	good := seal(a, gossipHead, []byte(a.head(4, 1).Note))
-	byAnother, err := identity.SignCheckpoint(a.org.ID, 6, [32]byte{1}, stranger.keys.Directory)
+	byAnother, err := identity.SignCheckpoint(a.org, 6, [32]byte{1}, stranger.keys.Directory)
 	if err != nil {
 		t.Fatal(err)
 	}

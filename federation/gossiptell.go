@@ -34,7 +34,7 @@ func (f *Federation) TellHead(head *identity.Checkpoint) error {
 	if err != nil {
 		return err
 	}
-	return f.gossip.tell(head.Organization, gossipHead, []byte(bare), func(r *rumour) { r.hear(heardHead{head.Size, head.Root}) })
+	return f.gossip.tell(head.Organization, gossipHead, head.Log, []byte(bare), func(r *rumour) { r.hear(heardHead{head.Size, head.Root}) })
 }
 
 // TellFork tells the network of a proof that a log has two pasts.
@@ -42,23 +42,31 @@ func (f *Federation) TellFork(about wire.OrganizationID, fork *pb.Fork) error {
 	if f.gossip == nil {
 		return nil
 	}
+	proved, err := identity.VerifyFork(fork)
+	if err != nil {
+		return err
+	}
 	short := proto.CloneOf(fork)
 	short.Manifests = nil // who knows the organization has them
 	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(short)
 	if err != nil {
 		return fmt.Errorf("federation: a proof: %w", err)
 	}
-	return f.gossip.tell(about, gossipFork, body, func(r *rumour) { r.forked = true })
+	return f.gossip.tell(about, gossipFork, proved.Older.Log, body, func(r *rumour) { r.forked = true })
 }
 
 // tell notes what is to be told of an organization, and tells it when somebody listens.
-func (g *gossip) tell(about wire.OrganizationID, kind byte, body []byte, note func(*rumour)) error {
+func (g *gossip) tell(about wire.OrganizationID, kind byte, log uint64, body []byte, note func(*rumour)) error {
 	data, err := sealGossip(about, kind, body)
 	if err != nil {
 		return err
 	}
+	if org := g.f.known(tagOf(about)); org != nil && org.Manifest.Log() != log {
+		return nil // of a log that has ended
+	}
 	g.mu.Lock()
 	r := g.rumourLocked(about)
+	r.turn(log)
 	note(r)
 	t := &r.tellings[kind-1]
 	if !bytes.Equal(t.data, data) {

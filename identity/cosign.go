@@ -87,7 +87,7 @@ func Cosign(head *Checkpoint, by string, key ed25519.PrivateKey, now time.Time) 
 		return "", refuse("a cosignature before 1970")
 	}
 	n.Sigs, n.UnverifiedSigs = nil, slices.DeleteFunc(n.UnverifiedSigs, func(s note.Signature) bool {
-		return s.Name != LogOrigin(head.Organization)
+		return s.Name != LogOrigin(head.Organization, head.Log)
 	})
 	b, err := note.Sign(n, k)
 	return string(b), err
@@ -172,7 +172,7 @@ func MergeCosignatures(head *Checkpoint, add string, recognized []Cosigner) (str
 			keep = append(keep, newest)
 		}
 	}
-	own := slices.IndexFunc(a.UnverifiedSigs, func(s note.Signature) bool { return s.Name == LogOrigin(head.Organization) })
+	own := slices.IndexFunc(a.UnverifiedSigs, func(s note.Signature) bool { return s.Name == LogOrigin(head.Organization, head.Log) })
 	if own < 0 {
 		return "", refuse("a head without its log's signature")
 	}

@@ -8,7 +8,7 @@ import (
 
 func TestACosignatureStandsForItsCosignerAndHeadAlone(t *testing.T) {
 	h := newHouse(t, "acme.example")
-	signed, err := SignCheckpoint(h.ID, 4, [32]byte{1}, h.keys.Directory)
+	signed, err := SignCheckpoint(h.Organization, 4, [32]byte{1}, h.keys.Directory)
 	if err != nil {
 		t.Fatal(err)
 	}

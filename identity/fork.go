@@ -82,6 +82,8 @@ func VerifyFork(f *pb.Fork) (*ProvedFork, error) {
 		return nil, err
 	}
 	switch {
+	case p.Older.Log != p.Newer.Log:
+		return nil, refuse("heads of two logs, the second of which an incident statement has begun")
 	case p.Older.Size == 0 || p.Older.Size > p.Newer.Size || p.Newer.Size >= 1<<62:
 		return nil, refuse("heads of sizes %d and %d", p.Older.Size, p.Newer.Size)
 	case p.Older.Size == p.Newer.Size && len(f.Nodes) > 0:

@@ -67,6 +67,8 @@ type Manifest struct {
 	Threshold  uint64 // how many of the custodians; 0 when there are none
 	Custodians []ed25519.PublicKey
 	Witnesses  []Cosigner
+
+	Incidents []Incident // each has begun a log (incident.go), the oldest first
 }
 
 // Organization is a verified chain of manifests.
@@ -161,6 +163,9 @@ func (m Manifest) record() wire.Record {
 	for _, w := range m.Witnesses {
 		r.Add("witness", "%s %s", w.Owner, wire.FormatKey(w.Public))
 	}
+	for _, i := range m.Incidents {
+		r.Add("incident", "%s %s", wire.FormatTime(i.At), i.Reason)
+	}
 	return r
 }
 
@@ -203,6 +208,9 @@ func parseManifest(text string) (m Manifest, err error) {
 		}
 		m.Witnesses = append(m.Witnesses, Cosigner{owner, k})
 	}
+	for _, v := range f.All("incident", MaxIncidents) {
+		m.Incidents = append(m.Incidents, parseIncident(f, v))
+	}
 	if err := f.Done(); err != nil {
 		return m, err
 	}
@@ -244,6 +252,8 @@ func (m Manifest) check() error {
 		return errors.New("witnesses of a recovery without custodians")
 	case NextRootHash(m.Root) == m.NextRoot:
 		return errors.New("a root that is committed to as its own successor")
+	case !m.checkIncidents():
+		return errors.New("incidents that are not in the order of their times")
 	}
 	return nil
 }
@@ -328,6 +338,9 @@ func openManifest(note string, i int, before [32]byte, predecessor *Manifest) (s
 	if i > 0 && m.Name != predecessor.Name {
 		return "", Manifest{}, "", refuse("manifest %d renames the organization", i)
 	}
+	if i == 0 && len(m.Incidents) > 0 || i > 0 && !m.keepsIncidents(predecessor) {
+		return "", Manifest{}, "", refuse("manifest %d tells of other incidents than the one before it", i)
+	}
 	// The root signs for itself, whatever brought it in.
 	cause := ByRoot
 	switch {
@@ -408,6 +421,7 @@ func (o *Organization) Successor(now time.Time) (Manifest, error) {
 	m := o.Manifest
 	m.Nodes, m.Addresses, m.API = slices.Clone(m.Nodes), slices.Clone(m.Addresses), slices.Clone(m.API)
 	m.Capabilities, m.Custodians, m.Witnesses = slices.Clone(m.Capabilities), slices.Clone(m.Custodians), slices.Clone(m.Witnesses)
+	m.Incidents = slices.Clone(m.Incidents)
 	m.Sequence, m.Previous, m.Issued = m.Sequence+1, wire.TextHash(text), now
 	_, err = rand.Read(m.Nonce[:])
 	return m, err

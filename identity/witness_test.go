@@ -11,7 +11,7 @@ import (
 
 func TestAGradeFollowsFromTheVerifiersWitnessesAlone(t *testing.T) {
 	h := newHouse(t, "acme.example")
-	signed, err := SignCheckpoint(h.ID, 4, [32]byte{1}, h.keys.Directory)
+	signed, err := SignCheckpoint(h.Organization, 4, [32]byte{1}, h.keys.Directory)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -111,7 +111,11 @@ func (n *Node) ownAt(ctx context.Context, id wire.OrganizationID) (*identity.Che
 	if err != nil || a.GetHead().GetCheckpoint() == "" {
 		return nil, err
 	}
-	return identity.VerifyHead(a.GetHead().GetCheckpoint(), n.org)
+	head, err := identity.VerifyHead(a.GetHead().GetCheckpoint(), n.org)
+	if err != nil || head.Log != n.org.Manifest.Log() { // it does not follow the log that an incident has begun yet
+		return nil, err
+	}
+	return head, nil
 }
 
 // adoptOwn takes over the highest log of ours that any partner holds, once all have said

@@ -30,7 +30,11 @@ func (n *Node) directoryHead() (*pb.DirectoryHead, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pb.DirectoryHead{Checkpoint: note, Size: c.Size, Root: base64.StdEncoding.EncodeToString(c.Root[:]),
+	var incident int64
+	if l := n.org.Manifest.Incidents; len(l) > 0 {
+		incident = l[len(l)-1].At.UnixMilli()
+	}
+	return &pb.DirectoryHead{IncidentMs: incident, Checkpoint: note, Size: c.Size, Root: base64.StdEncoding.EncodeToString(c.Root[:]),
 		Members: uint64(len(n.dir.Members())), Map: n.dir.HasMap()}, nil
 }
 
@@ -78,6 +82,10 @@ func (a operatorAPI) ListLogs(context.Context, *connect.Request[pb.ListLogsReque
 		}
 		s := r.State()
 		row := &pb.PartnerLog{Organization: p.Name, OrganizationId: p.ID.String(), Size: s.Size, Cosigned: s.Cosigned, Problem: s.Problem, Fork: s.Fork != nil}
+		if org, ok := a.n.partner(p.ID); ok && s.Log == org.Manifest.Log() && s.Log > 0 {
+			last := org.Manifest.Incidents[len(org.Manifest.Incidents)-1]
+			row.Incident, row.IncidentMs, row.Settled = last.Reason, last.At.UnixMilli(), s.Settled != nil
+		}
 		if !s.Since.IsZero() {
 			row.SinceMs = s.Since.UnixMilli()
 		}
@@ -98,7 +106,11 @@ func (a operatorAPI) ShowFork(_ context.Context, r *connect.Request[pb.ShowForkR
 	if err != nil {
 		return answer[pb.Fork](nil, err)
 	}
-	fork := c.Forked()
+	s := c.State()
+	fork := s.Fork
+	if fork == nil {
+		fork = s.Settled
+	}
 	if fork == nil {
 		err = wire.Refuse(pb.Code_CODE_NOT_FOUND, "the directory of %s has one past, as far as this node was shown it", p.Name)
 	}

@@ -96,6 +96,9 @@ func (n *Node) heed(ctx context.Context, id wire.OrganizationID, head *identity.
 	if !ok || err != nil || r.Forked() != nil {
 		return err
 	}
+	if head.Log != r.State().Log {
+		return nil // of a log that has ended; or of one that follow turns to
+	}
 	from, behind, err := r.Judge(org, head)
 	var fork *replica.ForkError
 	switch {
@@ -112,7 +115,7 @@ func (n *Node) heed(ctx context.Context, id wire.OrganizationID, head *identity.
 // was signed with our key, by a past of this node that it has lost, or by somebody else.
 func (n *Node) heedOwn(head *identity.Checkpoint) error {
 	size, root, err := n.dir.Head()
-	if err != nil || head.Size < size || head.Size == size && head.Root == root {
+	if err != nil || head.Log != n.org.Manifest.Log() || head.Size < size || head.Size == size && head.Root == root {
 		return err
 	}
 	for _, p := range n.fed.Partners() { // somebody holds it: follow asks who
@@ -123,8 +126,19 @@ func (n *Node) heedOwn(head *identity.Checkpoint) error {
 
 // heedFork takes a proof that somebody else has made.
 func (n *Node) heedFork(ctx context.Context, id wire.OrganizationID, fork *pb.Fork) {
+	org := n.org
+	if id != n.org.ID {
+		var ok bool
+		if org, ok = n.partner(id); !ok {
+			return
+		}
+	}
+	// The proof has the manifests of when it was made: an incident may have ended its log since.
+	if proved, err := identity.VerifyFork(fork); err != nil || proved.Older.Log != org.Manifest.Log() {
+		return
+	}
 	if id == n.org.ID {
-		n.log.Error("others hold a proof that our directory has two pasts: see docs/directory.md")
+		n.log.Error("others hold a proof that our directory has two pasts: see docs/directory.md, and entente organization incident")
 		return
 	}
 	r, err := n.replicas.of(id)
@@ -187,6 +201,11 @@ func (n *Node) tellCopies() {
 		r, err := n.replicas.of(p.ID)
 		if !ok || err != nil || r.State().Head == "" {
 			continue
+		}
+		if fork := r.Forked(); fork != nil {
+			if err := n.fed.TellFork(p.ID, fork); err != nil {
+				n.log.Warn("a proof of two pasts is not told", "partner", p.ID, "error", err)
+			}
 		}
 		head, err := identity.VerifyHead(r.State().Head, org)
 		if err == nil {

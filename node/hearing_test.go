@@ -63,7 +63,7 @@ func (s *site) signsHead(leaves []byte) *identity.Checkpoint {
 	}
 	root, err := tlog.TreeHash(size, made)
 	must(s.t, err)
-	signed, err := identity.SignCheckpoint(s.org.ID, uint64(size), root, keys.Directory)
+	signed, err := identity.SignCheckpoint(s.org, uint64(size), root, keys.Directory)
 	must(s.t, err)
 	head, err := identity.VerifyCheckpoint(signed, s.org)
 	must(s.t, err)

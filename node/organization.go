@@ -63,9 +63,9 @@ func RotateRoot(dir, rootFile, out string, passphrase []byte, now time.Time) (*i
 	return rotated, nil
 }
 
-// Readdress signs a manifest with other addresses by the present root; the API as before. A
-// node that runs shows it after its next start, and partners follow it when they are linked.
-func Readdress(dir, rootFile string, passphrase []byte, addresses []string, now time.Time) (*identity.Organization, error) {
+// remanifest has the present root of a folder's organization sign the next manifest, and
+// writes it. A node that runs shows it after its next start.
+func remanifest(dir, rootFile string, passphrase []byte, next func(*identity.Organization, ed25519.PrivateKey) (*identity.Organization, error)) (*identity.Organization, error) {
 	o, err := OpenOrganization(dir)
 	if err != nil {
 		return nil, err
@@ -79,11 +79,26 @@ func Readdress(dir, rootFile string, passphrase []byte, addresses []string, now 
 	if !o.Manifest.Root.Equal(keys.Root.Public()) {
 		return nil, fmt.Errorf("node: %s holds another root key than that of the present manifest", rootFile)
 	}
-	next, err := o.Remanifest(keys.Root, nil, addresses, o.Manifest.API, now)
-	if err != nil {
+	if o, err = next(o, keys.Root); err != nil {
 		return nil, err
 	}
-	return next, replaceFile(filepath.Join(dir, ManifestFile), []byte(joinNotes(next.Notes)))
+	return o, replaceFile(filepath.Join(dir, ManifestFile), []byte(joinNotes(o.Notes)))
+}
+
+// Readdress signs a manifest with other addresses; the API as before. Partners follow it when
+// they are linked.
+func Readdress(dir, rootFile string, passphrase []byte, addresses []string, now time.Time) (*identity.Organization, error) {
+	return remanifest(dir, rootFile, passphrase, func(o *identity.Organization, root ed25519.PrivateKey) (*identity.Organization, error) {
+		return o.Remanifest(root, nil, addresses, o.Manifest.API, now)
+	})
+}
+
+// DeclareIncident signs a manifest that tells of an incident, and with which the directory
+// begins a new log when the node is started next (docs/protocol.md 2.16).
+func DeclareIncident(dir, rootFile string, passphrase []byte, reason string, now time.Time) (*identity.Organization, error) {
+	return remanifest(dir, rootFile, passphrase, func(o *identity.Organization, root ed25519.PrivateKey) (*identity.Organization, error) {
+		return o.Declare(root, reason, now)
+	})
 }
 
 // Announced are the addresses that a folder's configuration names, and those that its

@@ -97,21 +97,9 @@ func (r *RecoveryFile) Stands() (*identity.Organization, error) {
 // Entrust names custodians and witnesses in a new manifest of a folder's organization. A node
 // that runs shows it after its next start.
 func Entrust(dir, rootFile string, passphrase []byte, custodians []ed25519.PublicKey, threshold uint64, witnesses []identity.Cosigner, now time.Time) (*identity.Organization, error) {
-	o, err := OpenOrganization(dir)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := identity.OpenRootKeys(rootFile, passphrase)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(keys.Root)
-	defer clear(keys.Next)
-	next, err := o.Entrust(keys.Root, custodians, threshold, witnesses, now)
-	if err != nil {
-		return nil, err
-	}
-	return next, replaceFile(filepath.Join(dir, ManifestFile), []byte(joinNotes(next.Notes)))
+	return remanifest(dir, rootFile, passphrase, func(o *identity.Organization, root ed25519.PrivateKey) (*identity.Organization, error) {
+		return o.Entrust(root, custodians, threshold, witnesses, now)
+	})
 }
 
 // BeginRecovery makes new root keys, sealed into a new file, and the recovery that brings them

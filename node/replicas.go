@@ -238,6 +238,9 @@ func (n *Node) follow(ctx context.Context, id wire.OrganizationID) error {
 	if err := n.checkOwn(ctx, id); err != nil {
 		return err
 	}
+	if err := n.turn(ctx, id); err != nil {
+		return err
+	}
 	size, _, err := n.dir.Head()
 	if err != nil {
 		return err
@@ -261,6 +264,26 @@ func (n *Node) follow(ctx context.Context, id wire.OrganizationID) error {
 		} else {
 			err = errors.Join(err, n.takeHead(ctx, id, head.Note))
 		}
+	}
+	return err
+}
+
+// turn follows the log that a partner's manifest is about: an incident statement may have
+// begun another one. Its proof of two pasts is settled with that; the quarantine stays until
+// the operator has read the statement and ends it.
+func (n *Node) turn(ctx context.Context, id wire.OrganizationID) error {
+	org, ok := n.partner(id)
+	if !ok {
+		return nil
+	}
+	r, err := n.replicas.of(id)
+	if err != nil || r.State().Log == org.Manifest.Log() {
+		return err
+	}
+	settled, err := r.Turn(ctx, org.Manifest.Log())
+	if err == nil {
+		n.log.Warn("a partner has begun a new log of its directory: look with entente directory partners, entente partner release ends a quarantine",
+			"partner", id, "had two pasts", settled, "incidents", len(org.Manifest.Incidents))
 	}
 	return err
 }

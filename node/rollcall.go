@@ -145,7 +145,7 @@ func (n *Node) records(ctx context.Context) error {
 func (n *Node) callPartners(ctx context.Context) error {
 	ticker := time.NewTicker(rollPause)
 	defer ticker.Stop()
-	owed := n.dir.Behind() // also when nobody has answered in time: members are put back
+	owed := n.dir.Behind() || n.dir.Owes() // also when nobody has answered in time: members are put back
 	for {
 		behind := n.directoryBehind()
 		owed = owed || behind

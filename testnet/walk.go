@@ -135,6 +135,7 @@ var walkSteps = []step{
 	{"acme puts globex in quarantine, and releases it", (*walk).quarantines},
 	{"acme, restored from a copy, takes its directory back", (*walk).restoresDirectory},
 	{"initech shows two pasts; both partners prove it offline", (*walk).splitView},
+	{"initech tells of its incident and is let in again", (*walk).comesBack},
 }
 
 func (w *walk) startBoth(ctx context.Context) (string, error) {

@@ -20,6 +20,8 @@ type partnerLog struct {
 	Size         string `json:"size"`
 	Problem      string `json:"problem"`
 	Fork         bool   `json:"fork"`
+	Incident     string `json:"incident"`
+	Settled      bool   `json:"settled"`
 }
 
 // holds waits until an organization's copy of another's log is as it should be.
@@ -180,6 +182,44 @@ func (w *walk) splitView(ctx context.Context) (string, error) {
 		err = fmt.Errorf("the proof shows:\n%s", said)
 	}
 	return fmt.Sprintf("proved %.1f s after the two met, %d bytes", took.Seconds(), len(proof)), err
+}
+
+// comesBack has initech's root tell of the incident: a new log begins, which both partners
+// follow, and when they have ended the quarantine, its members are believed again.
+func (w *walk) comesBack(ctx context.Context) (string, error) {
+	const reason = "a copy of our node ran beside it"
+	if _, err := w.initech.command(ctx, "organization", "incident", reason); err != nil {
+		return "", err
+	}
+	began := time.Now()
+	if err := w.initech.Start(ctx); err != nil {
+		return "", err
+	}
+	for _, o := range []*Organization{w.globex, w.acme} {
+		err := o.holds(ctx, w.initech, func(l partnerLog) bool {
+			return !l.Fork && l.Settled && l.Incident == reason && l.Problem == "" && number(l.Size) > 0
+		})
+		if err == nil {
+			_, err = o.command(ctx, "partner", "release", w.initech.Name)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	took := time.Since(began)
+	erin, err := w.initech.NewDevice(ctx, w.root, "erin")
+	if err != nil {
+		return "", err
+	}
+	if _, err := w.alice.command(ctx, "receive"); err != nil { // her node was restored: it has no KeyPackage of her
+		return "", err
+	}
+	text := "back " + randomText(8)
+	if _, err := erin.command(ctx, "send", w.alice.Address, text); err != nil {
+		return "", err
+	}
+	err = w.reads(ctx, w.alice, erin.Address, text)
+	return fmt.Sprintf("followed anew after %.1f s", took.Seconds()), err
 }
 
 // face runs one of two copies of a liar's node, which enrols a member, until somebody has

@@ -166,8 +166,8 @@ func (f *Fields) Time(key string) time.Time {
 	if f.err != nil {
 		return time.Time{}
 	}
-	t, err := time.Parse(timeLayout, v)
-	if err != nil || t.Format(timeLayout) != v {
+	t, err := ParseTime(v)
+	if err != nil {
 		f.fail("the field %s is not a time such as 2026-11-23T00:00:00Z", key)
 	}
 	return t
@@ -216,6 +216,15 @@ const timeLayout = "2006-01-02T15:04:05Z"
 
 // FormatTime is the inverse of Fields.Time; it drops what is below a second.
 func FormatTime(t time.Time) string { return t.UTC().Truncate(time.Second).Format(timeLayout) }
+
+// ParseTime is the inverse of FormatTime.
+func ParseTime(s string) (time.Time, error) {
+	t, err := time.Parse(timeLayout, s)
+	if err != nil || t.Format(timeLayout) != s {
+		return time.Time{}, malformed("the time %.40q", s)
+	}
+	return t, nil
+}
 
 // FormatHash writes 32 bytes as a field's value.
 func FormatHash(h [32]byte) string { return text32.EncodeToString(h[:]) }

@@ -33,6 +33,9 @@ func directoryShow() *cobra.Command {
 			return printProto(c.OutOrStdout(), h)
 		}
 		fmt.Fprintf(c.OutOrStdout(), "members  %d\nlog      %d entries\nroot     %s\ncosigned %s\n", h.Members, h.Size, h.Root, cosigners(h.Checkpoint))
+		if h.IncidentMs > 0 {
+			fmt.Fprintf(c.OutOrStdout(), "since    %s, by an incident statement\n", time.UnixMilli(h.IncidentMs).Format(time.DateTime))
+		}
 		if !h.Map {
 			fmt.Fprintln(c.OutOrStdout(), "map      none yet: the next change of a member makes it")
 		}

@@ -18,7 +18,8 @@ func directoryPartners() *cobra.Command {
 	c := &cobra.Command{Use: "partners", Short: "The copies of partners' directory logs, and what is wrong with them",
 		Long: `The copies of partners' directory logs. ENTRIES are those that this node has computed anew,
 COSIGNED those that it has vouched for. STATE is "followed", what was not taken and why, or
-"two pasts": then entente directory fork NAME writes the proof.`,
+"two pasts": then entente directory fork NAME writes the proof. Where the organization has told
+of an incident, its words stand there too: entente partner release ends the quarantine.`,
 		Example: "  entente directory partners --data acme", Args: exactArgs()}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -44,6 +45,12 @@ COSIGNED those that it has vouched for. STATE is "followed", what was not taken 
 				state = oneLine(l.Problem, 200)
 			case l.SinceMs == 0:
 				state = "nothing yet"
+			}
+			if l.Incident != "" && !l.Fork {
+				state += fmt.Sprintf("; a new log since %s: %s", time.UnixMilli(l.IncidentMs).Format(time.DateTime), oneLine(l.Incident, identity.MaxIncidentReason))
+			}
+			if l.Settled {
+				state += " (the one before had two pasts)"
 			}
 			if l.SinceMs > 0 {
 				since = time.UnixMilli(l.SinceMs).Format(time.DateTime)

@@ -15,7 +15,7 @@ import (
 
 func organizationCommand() *cobra.Command {
 	c := group("organization", "An organization's manifests and its root key")
-	c.AddCommand(organizationShow(), organizationRotate(), organizationCustodians(), organizationRecover(), organizationAddresses(), organizationDNS())
+	c.AddCommand(organizationShow(), organizationRotate(), organizationCustodians(), organizationRecover(), organizationAddresses(), organizationIncident(), organizationDNS())
 	return c
 }
 

@@ -32,15 +32,15 @@ var ErrTwoPasts = errors.New("directory: its log is no past of a head that it ha
 func (d *Directory) Behind() bool {
 	d.write.Lock()
 	defer d.write.Unlock()
-	return len(d.lost) > 0 || d.log.size < d.store.Mark(headMark)>>32
+	return len(d.lost) > 0 || d.log.size < d.store.Mark(d.headMark())>>32
 }
 
 // Fits compares a head that somebody holds of this log with it: nil when it is a past of
-// it or beyond it, ErrTwoPasts when it cannot be.
+// it or beyond it, or of another log, ErrTwoPasts when it cannot be.
 func (d *Directory) Fits(head *identity.Checkpoint) error {
 	d.write.Lock()
 	defer d.write.Unlock()
-	if head.Size > d.log.size {
+	if head.Log != d.log.number || head.Size > d.log.size {
 		return nil
 	}
 	root, err := tlog.TreeHash(int64(head.Size), hashReader{d.store})
@@ -56,7 +56,7 @@ func (d *Directory) Adopt(ctx context.Context, head *identity.Checkpoint, leaves
 	d.write.Lock()
 	defer d.write.Unlock()
 	size := uint64(len(leaves) / LeafLen)
-	if head.Organization != d.opts.Organization.ID || uint64(len(leaves)) != head.Size*LeafLen || size <= d.log.size {
+	if head.Organization != d.opts.Organization.ID || head.Log != d.log.number || uint64(len(leaves)) != head.Size*LeafLen || size <= d.log.size {
 		return fmt.Errorf("directory: %d bytes of leaves for a head of %d, where %d are held", len(leaves), head.Size, d.log.size)
 	}
 	for i := range d.log.size {
@@ -106,7 +106,7 @@ func (d *Directory) extend(leaves []byte, size uint64) (extended, *store.Batch, 
 			return x, nil, fmt.Errorf("directory: leaf %d does not parse", i)
 		case e.Label == prefix.Label{} && e != rootLeaf(x.labels):
 			return x, nil, fmt.Errorf("directory: leaf %d is not the root of what stands before it", i)
-		case e.Label != prefix.Label{} && e.Version != before.Version+1:
+		case e.Label != prefix.Label{} && !follows(e, before, x.number):
 			return x, nil, fmt.Errorf("directory: leaf %d has version %d after %d", i, e.Version, before.Version)
 		case e.Label != prefix.Label{}:
 			x.labels = x.labels.Set(e)
@@ -139,21 +139,24 @@ func (d *Directory) findLost() error {
 			newest[e.Label] = i
 		}
 	}
-	d.lost = nil
+	d.lost, d.owed = nil, nil
 	rows := 0
 	for id, e := range d.members {
-		leaf, err := d.Leaf(e.row.Leaf)
+		label, err := d.labelOf(id, &e.row)
 		if err != nil {
 			return err
 		}
-		own, _ := prefix.ParseEntry(leaf)
-		switch at := newest[own.Label]; {
-		case at != e.row.Leaf && at >= d.adopted:
+		at, found := newest[label]
+		switch {
+		case !found && e.row.Log != d.log.number:
+			d.owed = append(d.owed, id)
+		case e.row.Log == d.log.number && at == e.row.Leaf:
+		case at >= d.adopted:
 			return fmt.Errorf("directory: leaf %d is newer than its member's row", at)
-		case at != e.row.Leaf:
+		default:
 			d.lost = append(d.lost, id)
 		}
-		delete(newest, own.Label)
+		delete(newest, label)
 		rows++
 	}
 	for _, at := range newest {
@@ -166,7 +169,7 @@ func (d *Directory) findLost() error {
 
 // Restore puts the members whose newer records were lost back as they are known here: as
 // the version after next, so that whoever knows the lost one takes it. It returns their
-// addresses.
+// addresses. Members that a new log has nothing of yet get their first record there.
 func (d *Directory) Restore(ctx context.Context) ([]string, error) {
 	d.write.Lock()
 	defer d.write.Unlock()
@@ -181,7 +184,7 @@ func (d *Directory) Restore(ctx context.Context) ([]string, error) {
 		names = append(names, d.members[id].member.Address().String())
 		d.lost = d.lost[:len(d.lost)-1]
 	}
-	return names, nil
+	return names, d.renew(ctx)
 }
 
 // putBack appends the record that is known of a member under the version after the log's
@@ -192,12 +195,11 @@ func (d *Directory) putBack(ctx context.Context, id wire.MemberID) error {
 	if err != nil {
 		return err
 	}
-	leaf, err := d.Leaf(e.row.Leaf)
+	label, err := d.labelOf(id, &e.row)
 	if err != nil {
 		return err
 	}
-	own, _ := prefix.ParseEntry(leaf)
-	newest, _ := d.log.labels.Get(own.Label)
+	newest, _ := d.log.labels.Get(label)
 	if err := d.succeed(rec, e); err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (d *Directory) Audit(ctx context.Context) (Audit, error) {
 		if err != nil {
 			return a, err
 		}
-		labels = auditLeaf(labels, i, leaf, &a, problem)
+		labels = auditLeaf(labels, log.number, i, leaf, &a, problem)
 		if err := d.auditHashes(i, leaf, computed, problem); err != nil {
 			return a, err
 		}
@@ -62,7 +62,7 @@ func (d *Directory) Audit(ctx context.Context) (Audit, error) {
 	return a, nil
 }
 
-func auditLeaf(labels prefix.Tree, i uint64, leaf []byte, a *Audit, problem func(string, ...any)) prefix.Tree {
+func auditLeaf(labels prefix.Tree, number, i uint64, leaf []byte, a *Audit, problem func(string, ...any)) prefix.Tree {
 	e, ok := prefix.ParseEntry(leaf)
 	switch {
 	case !ok:
@@ -73,7 +73,7 @@ func auditLeaf(labels prefix.Tree, i uint64, leaf []byte, a *Audit, problem func
 		}
 	default:
 		a.Records++
-		if before, _ := labels.Get(e.Label); e.Version != before.Version+1 {
+		if before, _ := labels.Get(e.Label); !follows(e, before, number) {
 			problem("leaf %d has version %d after %d", i, e.Version, before.Version)
 		}
 		return labels.Set(e)

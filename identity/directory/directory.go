@@ -18,6 +18,7 @@
 //	id/leaf/<index uint64>       label 32 ‖ version uint64 ‖ commitment 32
 //	id/hash/<index uint64>       32 bytes: golang.org/x/mod/sumdb/tlog stored hash
 //	id/size                      uint64: leaves in the log
+//	id/log                       uint64: its number (identity.Manifest.Log); none: 0
 //	ln/<link ID>                 JSON linkRow
 //	kp/one/<device><seq uint64>  published unix uint64 ‖ KeyPackage
 //	kp/suite/<device><suite>o<seq>, …l  the same two, of other suites than the first
@@ -72,6 +73,7 @@ type Directory struct {
 	log     logState
 	adopted uint64          // leaves before were taken over: records of them may be missing
 	lost    []wire.MemberID // whose newer records are; under write
+	owed    []wire.MemberID // of whom a new log has nothing yet; under write
 	rates   claimRates
 	waiting waiting
 }
@@ -91,6 +93,7 @@ type memberRow struct {
 	Keys    []string `json:"keys,omitempty"` // rotations of the member key
 	Nonce   []byte   `json:"nonce"`          // of the commitment
 	Leaf    uint64   `json:"leaf"`
+	Log     uint64   `json:"log,omitempty"` // of which the leaf is
 }
 
 const (
@@ -110,7 +113,7 @@ func Open(ctx context.Context, s *store.Store, o Options) (*Directory, error) {
 	d := &Directory{store: s, opts: o, members: make(map[wire.MemberID]*entry), names: make(map[string]wire.MemberID),
 		devices: make(map[wire.DeviceID]wire.MemberID)}
 	d.rates.init()
-	if err := errors.Join(d.log.load(s), d.loadAdopted()); err != nil {
+	if err := errors.Join(d.log.load(s), d.begin(ctx), d.loadAdopted()); err != nil {
 		return nil, err
 	}
 	var after []byte
@@ -145,8 +148,10 @@ func (d *Directory) parseRow(b []byte) (*entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("directory: a stored member: %w", err)
 	}
-	if err := d.checkLeaf(m, &row); err != nil {
-		return nil, err
+	if row.Log == d.log.number { // else Restore puts it into this log
+		if err := d.checkLeaf(m, &row); err != nil {
+			return nil, err
+		}
 	}
 	return &entry{m, row}, nil
 }
@@ -317,6 +322,9 @@ func (d *Directory) succeed(rec *identity.MemberRecord, e *entry) error {
 		return err
 	}
 	rec.Version, rec.Previous, rec.Issued = rec.Version+1, wire.TextHash(text), d.opts.Clock.Now()
+	if e.row.Log != d.log.number {
+		rec.Version += renewedBy
+	}
 	return nil
 }
 

@@ -18,6 +18,7 @@ const (
 	leafPrefix = "id/leaf/"
 	hashPrefix = "id/hash/"
 	sizeKey    = "id/size"
+	numberKey  = "id/log"
 
 	// LeafLen is the length of a log leaf: label ‖ version ‖ commitment.
 	LeafLen = prefix.EntryLen
@@ -25,6 +26,7 @@ const (
 
 // logState is how far the log goes, and the map that its leaves make.
 type logState struct {
+	number uint64 // identity.Manifest.Log
 	size   uint64
 	labels prefix.Tree
 }
@@ -41,7 +43,21 @@ func (l *logState) load(s *store.Store) error {
 		return errors.New("directory: the log's size does not parse")
 	}
 	l.size = binary.BigEndian.Uint64(b)
+	b, err = s.Get([]byte(numberKey))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil || len(b) != 8 {
+		return errors.Join(errors.New("directory: the log's number does not parse"), err)
+	}
+	l.number = binary.BigEndian.Uint64(b)
 	return nil
+}
+
+// follows reports whether a log may have a leaf after the one that its label has: the next
+// version; and as a label's first one in a log that an incident has begun, any.
+func follows(e, before prefix.Entry, log uint64) bool {
+	return e.Version == before.Version+1 || log > 0 && before == prefix.Entry{} && e.Version > 0
 }
 
 // append adds a record's leaf and the new map's root leaf to the log, with their hashes,
@@ -60,8 +76,8 @@ func (d *Directory) append(b *store.Batch, rec identity.MemberRecord, note strin
 		return logState{}, err
 	}
 	e := prefix.Entry{Label: identity.Label(output), Version: rec.Version, Commitment: identity.Commitment(nonce, text)}
-	log := logState{size: d.log.size, labels: d.log.labels.Set(e)}
-	row.Nonce, row.Leaf = nonce[:], log.size
+	log := logState{number: d.log.number, size: d.log.size, labels: d.log.labels.Set(e)}
+	row.Nonce, row.Leaf, row.Log = nonce[:], log.size, log.number
 	r := pending{hashReader{d.store}, make(map[int64]tlog.Hash)}
 	for _, leaf := range [][]byte{e.Append(nil), rootLeaf(log.labels).Append(nil)} {
 		hashes, err := tlog.StoredHashes(int64(log.size), leaf, r)

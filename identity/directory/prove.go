@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strconv"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/identity/prefix"
@@ -22,9 +23,14 @@ func (d *Directory) Checkpoint() (string, error) {
 	return d.signHead(size, root)
 }
 
-// headMark is the store's mark of the highest head that was signed: size ‖ the first four
-// bytes of its root.
-const headMark = "directory/head"
+// headMark is the name of the store's mark of the highest head that was signed of the log:
+// size ‖ the first four bytes of its root.
+func (d *Directory) headMark() string {
+	if d.log.number > 0 {
+		return "directory/head/" + strconv.FormatUint(d.log.number, 10)
+	}
+	return "directory/head"
+}
 
 // signHead signs a head above the mark, or the one at it again: a log that was set back
 // signs nothing, or it would have two pasts. It is recovering then.
@@ -33,18 +39,18 @@ func (d *Directory) signHead(size uint64, root [32]byte) (string, error) {
 		return "", fmt.Errorf("directory: a log of %d entries", size)
 	}
 	next := size<<32 | uint64(binary.BigEndian.Uint32(root[:]))
-	switch mark := d.store.Mark(headMark); {
+	switch mark := d.store.Mark(d.headMark()); {
 	case size < mark>>32 || size == mark>>32 && next != mark && mark != 0: // 0: nothing was signed yet
 		return "", wire.Refuse(pb.Code_CODE_RECOVERING, "the directory is behind a head that it has signed, of %d entries", mark>>32)
 	case next != mark:
-		if err := d.store.SetMark(headMark, next); err != nil {
+		if err := d.store.SetMark(d.headMark(), next); err != nil {
 			return "", err
 		}
 		if err := d.store.SyncMarks(); err != nil { // before anybody sees the signature
 			return "", err
 		}
 	}
-	return identity.SignCheckpoint(d.opts.Organization.ID, size, root, d.opts.Directory)
+	return identity.SignCheckpoint(d.opts.Organization, size, root, d.opts.Directory)
 }
 
 // Currency proves what the log's present head has of a member: its latest record, or
@@ -78,6 +84,9 @@ func (d *Directory) ProvedChain(id wire.MemberID) (*pb.MemberChain, error) {
 func (d *Directory) currency(id wire.MemberID, log logState, e *entry) (*pb.Currency, error) {
 	if err := d.endsWithMap(log); err != nil {
 		return nil, err
+	}
+	if e != nil && e.row.Log != log.number {
+		return nil, wire.Refuse(pb.Code_CODE_UNSUPPORTED, "the new log does not have the member yet")
 	}
 	output, proof, err := vrf.Prove(d.opts.VRF, identity.LabelInput(id))
 	if err != nil {

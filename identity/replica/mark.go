@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/entente-im/entente/identity"
@@ -21,7 +22,7 @@ func (r *Replica) Mark(ctx context.Context, head *identity.Checkpoint) error {
 	switch {
 	case len(r.row.Fork) > 0:
 		return errors.New("replica: nothing is cosigned of a log with two pasts")
-	case head.Size == 0 || head.Size != r.held() || head.Root != [32]byte(r.row.Root):
+	case head.Log != r.row.Log || head.Size == 0 || head.Size != r.held() || head.Root != [32]byte(r.row.Root):
 		return errors.New("replica: only the held head is cosigned")
 	case head.Size < r.row.CosignedSize:
 		return fmt.Errorf("replica: the log was cosigned at %d entries already", r.row.CosignedSize)
@@ -66,6 +67,46 @@ func (r *Replica) Accept(ctx context.Context) error {
 	return r.commit(ctx, &store.Batch{}, row)
 }
 
+// Turn follows another of the owner's logs, which its manifest is about, when it is another
+// than the one that is held: an incident statement has begun it. The leaves of the old one go,
+// marks and the proof against it stay. It reports whether there was a proof.
+func (r *Replica) Turn(ctx context.Context, log uint64) (settled bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if log == r.row.Log {
+		return false, nil
+	}
+	settled = len(r.row.Fork) > 0
+	row := stateRow{Version: rowVersion, Log: log, Marks: r.row.Marks, Settled: r.row.Settled}
+	if settled {
+		row.Settled = r.row.Fork
+	}
+	if r.row.CosignedSize > 0 {
+		row.Marks = append(slices.Clone(row.Marks), oldMark{r.row.Log, r.row.CosignedSize, r.row.CosignedRoot})
+	}
+	// An owner whose root was taken and came back may take up a log again.
+	if i := slices.IndexFunc(row.Marks, func(m oldMark) bool { return m.Log == log }); i >= 0 {
+		row.CosignedSize, row.CosignedRoot = row.Marks[i].Size, row.Marks[i].Root
+		row.Marks = slices.Delete(row.Marks, i, i+1)
+	}
+	if len(row.Marks) > maxOldMarks {
+		row.Marks = row.Marks[1:]
+	}
+	var b store.Batch
+	for n := uint64(0); n*chunk < r.row.Size; n++ {
+		b.Delete(r.leafKey(n))
+	}
+	if err := r.commit(ctx, &b, row); err != nil {
+		return false, err
+	}
+	r.tree = nil
+	return settled, nil
+}
+
+// maxOldMarks bounds the marks of logs that are not followed any more: every log that one
+// chain of manifests can have begun, and one that gave way to it.
+const maxOldMarks = 2 * identity.MaxIncidents
+
 // Drop deletes the leaves; heads and marks stay.
 func (r *Replica) Drop(ctx context.Context) error {
 	r.mu.Lock()
@@ -82,7 +123,8 @@ func (r *Replica) Drop(ctx context.Context) error {
 	if err := r.commit(ctx, &b, row); err != nil {
 		return err
 	}
-	r.tree = &tree{}
+	t := r.empty()
+	r.tree = &t
 	return nil
 }
 

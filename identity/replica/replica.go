@@ -62,6 +62,7 @@ func (e *ForkError) Error() string { return "replica: the log has two pasts" }
 // stateRow is a copy's state on disk.
 type stateRow struct {
 	Version      int       `json:"version"`
+	Log          uint64    `json:"log,omitempty"` // which of the owner's logs: identity.Manifest.Log
 	Size         uint64    `json:"size"`
 	Root         []byte    `json:"root"`
 	Head         string    `json:"head"` // note: as the owner signed it
@@ -72,6 +73,16 @@ type stateRow struct {
 	Problem      string    `json:"problem,omitempty"`
 	ProblemAt    time.Time `json:"problem_at,omitzero"`
 	Fork         []byte    `json:"fork,omitempty"` // JSON: the proof
+
+	Marks   []oldMark `json:"marks,omitempty"`   // of the owner's other logs
+	Settled []byte    `json:"settled,omitempty"` // JSON: the proof about the last log that was given up
+}
+
+// oldMark is how far a log was cosigned that is not followed any more.
+type oldMark struct {
+	Log  uint64 `json:"log"`
+	Size uint64 `json:"size"`
+	Root []byte `json:"root"`
 }
 
 // State is what a copy is, to be shown.
@@ -84,6 +95,8 @@ type State struct {
 	Problem   string // why the last head was not taken; empty: it was
 	ProblemAt time.Time
 	Fork      *pb.Fork // the log has two pasts
+	Log       uint64   // which of the owner's logs
+	Settled   *pb.Fork // the log before this one had two pasts; nil: not, or there was none
 }
 
 // Replica is the copy of one log. Its methods may be called at once.
@@ -122,18 +135,23 @@ func (r *Replica) leafKey(n uint64) []byte {
 func (r *Replica) State() State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := State{Head: r.row.Head, Since: r.row.Since, Cosigned: r.row.CosignedSize, Problem: r.row.Problem, ProblemAt: r.row.ProblemAt}
+	s := State{Log: r.row.Log, Fork: readFork(r.row.Fork), Settled: readFork(r.row.Settled), Head: r.row.Head, Since: r.row.Since, Cosigned: r.row.CosignedSize, Problem: r.row.Problem, ProblemAt: r.row.ProblemAt}
 	if !r.row.Dropped {
 		s.Size = r.row.Size
 	}
 	copy(s.Root[:], r.row.Root)
-	if len(r.row.Fork) > 0 {
-		s.Fork = &pb.Fork{}
-		if protojson.Unmarshal(r.row.Fork, s.Fork) != nil {
-			s.Fork = &pb.Fork{} // still a fork
-		}
-	}
 	return s
+}
+
+func readFork(b []byte) *pb.Fork {
+	if len(b) == 0 {
+		return nil
+	}
+	f := &pb.Fork{}
+	if protojson.Unmarshal(b, f) != nil {
+		return &pb.Fork{} // still a fork
+	}
+	return f
 }
 
 // held is how many leaves are stored; r.mu is held.
@@ -153,16 +171,20 @@ func (r *Replica) load() error {
 	b, err := r.read(0, r.held())
 	if err == nil {
 		var t tree
-		if t, err = (tree{}).extend(b); err == nil && r.held() > 0 && t.root() != [32]byte(r.row.Root) {
+		if t, err = r.empty().extend(b); err == nil && r.held() > 0 && t.root() != [32]byte(r.row.Root) {
 			err = errors.New("replica: the stored leaves do not hash to the stored head")
 		}
 		r.tree = &t
 	}
 	if err != nil {
-		r.tree, r.row.Dropped = &tree{}, true
+		t := r.empty()
+		r.tree, r.row.Dropped = &t, true
 	}
 	return err
 }
+
+// empty is a tree before its first leaf; r.mu is held.
+func (r *Replica) empty() tree { return tree{later: r.row.Log > 0} }
 
 // read returns stored leaves from up to but without to; r.mu is held.
 func (r *Replica) read(from, to uint64) ([]byte, error) {
@@ -200,7 +222,10 @@ func (r *Replica) Leaves(from, to uint64) ([]byte, error) {
 func (r *Replica) Judge(o *identity.Organization, head *identity.Checkpoint) (from uint64, behind bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if head.Size > MaxLeaves {
+	switch {
+	case head.Log != r.row.Log:
+		return 0, false, fmt.Errorf("%w: a head of another of the organization's logs", ErrMisfit)
+	case head.Size > MaxLeaves:
 		return 0, false, fmt.Errorf("%w: a log of %d entries", ErrMisfit, head.Size)
 	}
 	held := r.held()
@@ -251,7 +276,7 @@ func (r *Replica) Take(ctx context.Context, o *identity.Organization, head *iden
 		return err
 	}
 	held := r.held()
-	if from != held || head.Size <= held || head.Size > MaxLeaves || uint64(len(leaves)) != (head.Size-from)*LeafLen {
+	if head.Log != r.row.Log || from != held || head.Size <= held || head.Size > MaxLeaves || uint64(len(leaves)) != (head.Size-from)*LeafLen {
 		return fmt.Errorf("%w: %d bytes of leaves from %d to %d, where %d are held", ErrMisfit, len(leaves), from, head.Size, held)
 	}
 	t, err := r.tree.extend(leaves)
@@ -290,7 +315,7 @@ func (r *Replica) Contradict(o *identity.Organization, head *identity.Checkpoint
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	held := r.held()
-	if held == 0 || head.Size <= held || uint64(len(leaves)) != head.Size*LeafLen {
+	if head.Log != r.row.Log || held == 0 || head.Size <= held || uint64(len(leaves)) != head.Size*LeafLen {
 		return fmt.Errorf("%w: %d bytes of leaves for a head of %d", ErrMisfit, len(leaves), head.Size)
 	}
 	if rootOf(leaves) != head.Root {

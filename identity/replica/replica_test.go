@@ -33,6 +33,8 @@ type owner struct {
 	t   testing.TB
 	org *identity.Organization
 	key ed25519.PrivateKey
+
+	root ed25519.PrivateKey
 }
 
 func newOwner(t testing.TB) *owner {
@@ -42,7 +44,7 @@ func newOwner(t testing.TB) *owner {
 	org, _, err := identity.CreateOrganization(identity.Creation{Name: "acme.example", Root: root, Keys: keys,
 		Addresses: []string{"/ip4/192.0.2.1/tcp/4001"}, API: []string{"https://node.acme.example"}, Now: now})
 	must(t, err)
-	return &owner{t, org, keys.Directory}
+	return &owner{t, org, keys.Directory, root.Root}
 }
 
 // log is a log as it can be made of changes: each sets a label, by its name, to a
@@ -94,7 +96,7 @@ func (h hashes) ReadHashes(at []int64) (out []tlog.Hash, _ error) {
 
 func (o *owner) sign(size uint64, root [32]byte) *identity.Checkpoint {
 	o.t.Helper()
-	note, err := identity.SignCheckpoint(o.org.ID, size, root, o.key)
+	note, err := identity.SignCheckpoint(o.org, size, root, o.key)
 	must(o.t, err)
 	c, err := identity.VerifyCheckpoint(note, o.org)
 	must(o.t, err)
@@ -298,6 +300,80 @@ func TestNoTwoRootsOfOneSizeAreEverMarked(t *testing.T) {
 	}
 	h.takes(o, l.set("bob", "1"))
 	must(t, h.r.Mark(t.Context(), o.head(l.leaves)))
+}
+
+func TestALogThatAnIncidentHasBegunIsFollowedFromItsStart(t *testing.T) {
+	o := newOwner(t)
+	h := newHolder(t, o)
+	base := (&log{}).set("alice", "1")
+	left, right := base.clone().set("bob", "1"), base.clone().set("mallory", "1")
+	h.takes(o, left)
+	must(t, h.r.Mark(t.Context(), o.head(left.leaves)))
+	oldHead := o.head(left.leaves)
+	err := h.offer(o, o.head(right.leaves), right.leaves)
+	must(t, h.r.Refuse(t.Context(), err, now))
+	old := o.org
+	o.tells(now.Add(time.Hour))
+	if h.r.Forked() == nil {
+		t.Fatal("no fork")
+	}
+	next := (&log{}).set("alice", "7")
+	// Nothing of the new log is taken before the copy turns to it, nothing of the old after.
+	if err := h.offer(o, o.head(next.leaves), next.leaves); !errors.Is(err, ErrMisfit) {
+		t.Errorf("a head of another log: %v", err)
+	}
+	if settled, err := h.r.Turn(t.Context(), o.org.Manifest.Log()); err != nil || !settled {
+		t.Fatalf("settled %v, %v", settled, err)
+	}
+	if settled, err := h.r.Turn(t.Context(), o.org.Manifest.Log()); err != nil || settled {
+		t.Fatalf("again: settled %v, %v", settled, err)
+	}
+	h.reopen()
+	s := h.r.State()
+	if s.Fork != nil || s.Settled == nil || s.Size != 0 || s.Cosigned != 0 {
+		t.Errorf("%+v", s)
+	}
+	if _, err := identity.VerifyFork(s.Settled); err != nil {
+		t.Errorf("the old proof: %v", err)
+	}
+	if _, _, err := h.r.Judge(o.org, oldHead); !errors.Is(err, ErrMisfit) {
+		t.Errorf("a head of the log that has ended: %v", err)
+	}
+	if err := h.r.Mark(t.Context(), oldHead); err == nil {
+		t.Error("the log that has ended is cosigned")
+	}
+	next.labels = prefix.Tree{} // its first leaf may have any version
+	next.leaves = nil
+	e := prefix.Entry{Label: sha256.Sum256([]byte("alice")), Version: 1007}
+	next.labels = next.labels.Set(e)
+	next.leaves = identity.MapLeaf(1, next.labels.Root()).Append(e.Append(nil))
+	h.takes(o, next)
+	h.reopen()
+	h.takes(o, next.set("alice", "8"))
+	must(t, h.r.Mark(t.Context(), o.head(next.leaves)))
+	// The new log can have two pasts as well.
+	if err := h.offer(o, o.head(right.leaves), right.leaves); err == nil || h.r.Forked() != nil {
+		t.Errorf("another past of the new log: %v", err)
+	}
+	// An owner whose statement did not stand takes the old log up again: its marks hold.
+	o.org = old
+	_, err = h.r.Turn(t.Context(), 0)
+	must(t, err)
+	if s := h.r.State(); s.Cosigned != oldHead.Size || s.Size != 0 {
+		t.Errorf("%+v", s)
+	}
+	h.takes(o, right)
+	if err := h.r.Mark(t.Context(), o.head(right.leaves)); err == nil {
+		t.Error("another root of a size that was cosigned")
+	}
+}
+
+// tells has the owner tell of an incident.
+func (o *owner) tells(at time.Time) {
+	o.t.Helper()
+	var err error
+	o.org, err = o.org.Declare(o.root, "our backup was started", at)
+	must(o.t, err)
 }
 
 func TestDamagedLeavesAreFetchedAnew(t *testing.T) {

@@ -16,6 +16,7 @@ type tree struct {
 	edge   []tlog.Hash // of the complete subtrees, the largest one first
 	labels prefix.Tree
 	whole  bool // the last leaf is the root of the map
+	later  bool // an incident has begun the log: a label's first leaf may have any version
 }
 
 // append adds a leaf, which has to be what a log may hold there: the next version of a
@@ -30,7 +31,8 @@ func (t tree) append(leaf []byte) (tree, error) {
 			return t, fmt.Errorf("replica: leaf %d is not the root of the map before it", t.size)
 		}
 	} else {
-		if before, _ := t.labels.Get(e.Label); e.Version != before.Version+1 {
+		before, found := t.labels.Get(e.Label)
+		if e.Version != before.Version+1 && (!t.later || found || e.Version == 0) {
 			return t, fmt.Errorf("replica: leaf %d has version %d of a label after %d", t.size, e.Version, before.Version)
 		}
 		t.labels = t.labels.Set(e)

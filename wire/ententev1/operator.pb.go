@@ -601,7 +601,10 @@ type PartnerLog struct {
 	SinceMs        int64                  `protobuf:"varint,5,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"` // when its present head was taken
 	Problem        string                 `protobuf:"bytes,6,opt,name=problem,proto3" json:"problem,omitempty"`                 // why its last head was not taken; empty: it was
 	ProblemMs      int64                  `protobuf:"varint,7,opt,name=problem_ms,json=problemMs,proto3" json:"problem_ms,omitempty"`
-	Fork           bool                   `protobuf:"varint,8,opt,name=fork,proto3" json:"fork,omitempty"` // it has two pasts: ShowFork proves it
+	Fork           bool                   `protobuf:"varint,8,opt,name=fork,proto3" json:"fork,omitempty"`        // it has two pasts: ShowFork proves it
+	Incident       string                 `protobuf:"bytes,9,opt,name=incident,proto3" json:"incident,omitempty"` // what the organization has said of the last incident, with which this log began; empty: none
+	IncidentMs     int64                  `protobuf:"varint,10,opt,name=incident_ms,json=incidentMs,proto3" json:"incident_ms,omitempty"`
+	Settled        bool                   `protobuf:"varint,11,opt,name=settled,proto3" json:"settled,omitempty"` // the log before the incident had two pasts: ShowFork proves it
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -688,6 +691,27 @@ func (x *PartnerLog) GetProblemMs() int64 {
 func (x *PartnerLog) GetFork() bool {
 	if x != nil {
 		return x.Fork
+	}
+	return false
+}
+
+func (x *PartnerLog) GetIncident() string {
+	if x != nil {
+		return x.Incident
+	}
+	return ""
+}
+
+func (x *PartnerLog) GetIncidentMs() int64 {
+	if x != nil {
+		return x.IncidentMs
+	}
+	return 0
+}
+
+func (x *PartnerLog) GetSettled() bool {
+	if x != nil {
+		return x.Settled
 	}
 	return false
 }
@@ -858,7 +882,8 @@ type DirectoryHead struct {
 	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
 	Root          string                 `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"` // base64
 	Members       uint64                 `protobuf:"varint,4,opt,name=members,proto3" json:"members,omitempty"`
-	Map           bool                   `protobuf:"varint,5,opt,name=map,proto3" json:"map,omitempty"` // the log ends with the root of the map
+	Map           bool                   `protobuf:"varint,5,opt,name=map,proto3" json:"map,omitempty"`                                 // the log ends with the root of the map
+	IncidentMs    int64                  `protobuf:"varint,6,opt,name=incident_ms,json=incidentMs,proto3" json:"incident_ms,omitempty"` // when the incident was told of with which this log began; 0: it is the first
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -926,6 +951,13 @@ func (x *DirectoryHead) GetMap() bool {
 		return x.Map
 	}
 	return false
+}
+
+func (x *DirectoryHead) GetIncidentMs() int64 {
+	if x != nil {
+		return x.IncidentMs
+	}
+	return 0
 }
 
 type AuditDirectoryRequest struct {
@@ -5263,7 +5295,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x16WitnessRecoveryRequest\x12\x1a\n" +
 	"\brecovery\x18\x01 \x01(\fR\brecovery\"5\n" +
 	"\x17WitnessRecoveryResponse\x12\x1a\n" +
-	"\brecovery\x18\x01 \x01(\fR\brecovery\"\xf1\x01\n" +
+	"\brecovery\x18\x01 \x01(\fR\brecovery\"\xc8\x02\n" +
 	"\n" +
 	"PartnerLog\x12\"\n" +
 	"\forganization\x18\x01 \x01(\tR\forganization\x12'\n" +
@@ -5274,13 +5306,18 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\aproblem\x18\x06 \x01(\tR\aproblem\x12\x1d\n" +
 	"\n" +
 	"problem_ms\x18\a \x01(\x03R\tproblemMs\x12\x12\n" +
-	"\x04fork\x18\b \x01(\bR\x04fork\"\x11\n" +
+	"\x04fork\x18\b \x01(\bR\x04fork\x12\x1a\n" +
+	"\bincident\x18\t \x01(\tR\bincident\x12\x1f\n" +
+	"\vincident_ms\x18\n" +
+	" \x01(\x03R\n" +
+	"incidentMs\x12\x18\n" +
+	"\asettled\x18\v \x01(\bR\asettled\"\x11\n" +
 	"\x0fListLogsRequest\">\n" +
 	"\x10ListLogsResponse\x12*\n" +
 	"\x04logs\x18\x01 \x03(\v2\x16.entente.v1.PartnerLogR\x04logs\"+\n" +
 	"\x0fShowForkRequest\x12\x18\n" +
 	"\apartner\x18\x01 \x01(\tR\apartner\"\x16\n" +
-	"\x14ShowDirectoryRequest\"\x83\x01\n" +
+	"\x14ShowDirectoryRequest\"\xa4\x01\n" +
 	"\rDirectoryHead\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\tR\n" +
@@ -5288,7 +5325,9 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x12\n" +
 	"\x04root\x18\x03 \x01(\tR\x04root\x12\x18\n" +
 	"\amembers\x18\x04 \x01(\x04R\amembers\x12\x10\n" +
-	"\x03map\x18\x05 \x01(\bR\x03map\"\x17\n" +
+	"\x03map\x18\x05 \x01(\bR\x03map\x12\x1f\n" +
+	"\vincident_ms\x18\x06 \x01(\x03R\n" +
+	"incidentMs\"\x17\n" +
 	"\x15AuditDirectoryRequest\"\x91\x01\n" +
 	"\x0eDirectoryAudit\x12\x16\n" +
 	"\x06leaves\x18\x01 \x01(\x04R\x06leaves\x12\x18\n" +
