@@ -248,7 +248,12 @@ func (t *txn) putChain(l *learned) error {
 			return err
 		}
 		if pinned != l.Org {
-			return fmt.Errorf("%w: %s", ErrIdentityChanged, name)
+			if err := t.givenUp(name, pinned, l.at); err != nil {
+				return err
+			}
+			if err := t.putMetaJSON(pinKey(name), l.Org); err != nil {
+				return err
+			}
 		}
 	}
 	if err := t.noteChanges(l); err != nil {
@@ -266,6 +271,19 @@ func (t *txn) putChain(l *learned) error {
 		return err
 	}
 	return t.putMeta(chainKey(l.memberKey), l.raw)
+}
+
+// givenUp refuses a name that stands for another organization than before, unless that one
+// has called itself otherwise for so long that nobody finds it under this name any more.
+func (t *txn) givenUp(name string, by wire.OrganizationID, now time.Time) error {
+	var called orgNameRow
+	if err := t.metaJSON(orgNameKey(by), &called); err != nil && !errors.Is(err, errNoRecord) {
+		return err
+	}
+	if called.Name == "" || called.Name == name || now.Before(called.Issued.Add(identity.FormerName)) {
+		return fmt.Errorf("%w: %s", ErrIdentityChanged, name)
+	}
+	return nil
 }
 
 func (c *chains) learned(list ...*learned) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -261,7 +262,7 @@ func (d *Device) enroll(ctx context.Context, link identity.Link, text string) er
 	if err != nil {
 		return err
 	}
-	if org.Manifest.Name != link.Organization || described.Name != link.Name {
+	if !slices.Contains(org.Names(), link.Organization) || described.Name != link.Name {
 		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "the node belongs to %s, the link to %s", org.Manifest.Name, link.Organization)
 	}
 	if _, err := identity.VerifyNodeCertificate(described.NodeCertificate, org, link.Pin, d.now()); err != nil {

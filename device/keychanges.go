@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
@@ -20,7 +21,7 @@ import (
 type keyChange struct {
 	memberKey        // who; of an organization's, no member
 	Was       []byte `json:",omitempty"` // the member that had the address before
-	State     string // device, key, replaced, root or incident
+	State     string // device, key, replaced, root, incident or name
 	From      string // the address, or the organization
 	Reason    string
 }
@@ -37,7 +38,7 @@ func incidentName(org wire.OrganizationID) string { return "incident/" + org.Str
 
 // noteChanges compares what a chain says with what was known before it.
 func (t *txn) noteChanges(l *learned) error {
-	if err := errors.Join(t.noteRoot(l), t.noteIncident(l)); err != nil {
+	if err := errors.Join(t.noteRoot(l), t.noteIncident(l), t.noteName(l)); err != nil {
 		return err
 	}
 	if err := t.noteReplaced(l); err != nil {
@@ -152,6 +153,34 @@ func (t *txn) noteIncident(l *learned) error {
 	return errors.Join(err, t.noteChange(keyChange{memberKey: memberKey{Org: l.Org}, State: "incident", From: m.Name, Reason: reason}))
 }
 
+// orgNameRow is what an organization is called, as of which of its manifests.
+type orgNameRow struct {
+	Name     string    `json:"name"`
+	Sequence uint64    `json:"sequence"`
+	Issued   time.Time `json:"issued"` // by the organization's clock
+}
+
+func orgNameKey(org wire.OrganizationID) string { return "orgname/" + org.String() }
+
+// noteName tells that an organization has given itself another name, once for all its members.
+func (t *txn) noteName(l *learned) error {
+	m := &l.member.Organization.Manifest
+	var known orgNameRow
+	err := t.metaJSON(orgNameKey(l.Org), &known)
+	if err != nil && !errors.Is(err, errNoRecord) {
+		return err
+	}
+	first := err != nil
+	if !first && (m.Sequence < known.Sequence || m.Name == known.Name) {
+		return nil
+	}
+	if err := t.putMetaJSON(orgNameKey(l.Org), orgNameRow{m.Name, m.Sequence, m.Issued}); err != nil || first {
+		return err
+	}
+	return t.noteChange(keyChange{memberKey: memberKey{Org: l.Org}, State: "name", From: m.Name,
+		Reason: fmt.Sprintf("%s is called %s now, by its own root key: the same organization, the same people", known.Name, m.Name)})
+}
+
 // rootCauses say by what a root stands, for a person.
 var rootCauses = map[identity.Cause]string{
 	identity.ByNextRoot:   "to which the organization had committed before",
@@ -164,7 +193,7 @@ func (c *keyChange) concerns(r *room) bool {
 		return false
 	}
 	for _, k := range r.people() {
-		if k.Org == c.Org && (c.State == "root" || c.State == "incident" || k.Member == c.Member || string(k.Member[:]) == string(c.Was)) {
+		if k.Org == c.Org && (c.Member == (wire.MemberID{}) || k.Member == c.Member || string(k.Member[:]) == string(c.Was)) {
 			return true
 		}
 	}

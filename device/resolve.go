@@ -28,7 +28,7 @@ func (d *Device) resolve(ctx context.Context, to wire.Address) (*identity.Member
 	if err != nil {
 		return nil, err
 	}
-	if m.Address() != to {
+	if m.Name != to.Name || !m.Organization.Answers(to.Organization, d.now()) {
 		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "the home node answered for %s", m.Address())
 	}
 	return m, nil

@@ -60,7 +60,22 @@ func (d *Device) watchSelf(chain *pb.MemberChain) error {
 		}
 		return err
 	}
+	if err := d.noteOwnName(m); err != nil {
+		return err
+	}
 	return d.noteSelf(m)
+}
+
+// noteOwnName keeps what one's own organization is called: shown from the next start on.
+func (d *Device) noteOwnName(m *identity.Member) error {
+	return d.vault.update(func(t *txn) error {
+		var a account
+		if err := t.metaJSON(accountKey, &a); err != nil || a.OrgName == m.Organization.Manifest.Name {
+			return err
+		}
+		a.OrgName = m.Organization.Manifest.Name
+		return t.putMetaJSON(accountKey, a)
+	})
 }
 
 // noteSelf compares one's own record with the last visit's.

@@ -109,13 +109,14 @@ type Options struct {
 	Store           *store.Store
 	Outbox          Outbox
 	Handler         Handler
-	Signs           func() error                       // nil, or why no agreement may be signed now (a status); nil: always
-	Screen          func(*identity.Organization) error // nil, or refuses an organization that we would make an agreement with
-	Linked          func(wire.OrganizationID)          // nil, or told of every link that comes up; must not block
-	Amended         func(wire.OrganizationID)          // nil, or told of every amendment in force here; must not block
-	Mode            Mode                               // empty: ModeAgreement
-	Clock           Clock                              // nil: the system's
-	Incarnation     uint64                             // of this node's numbers; raised after a restore
+	Signs           func() error                                             // nil, or why no agreement may be signed now (a status); nil: always
+	Rename          func(context.Context, wire.OrganizationID, string) error // nil, or refuses to follow a partner's new name
+	Screen          func(*identity.Organization) error                       // nil, or refuses an organization that we would make an agreement with
+	Linked          func(wire.OrganizationID)                                // nil, or told of every link that comes up; must not block
+	Amended         func(wire.OrganizationID)                                // nil, or told of every amendment in force here; must not block
+	Mode            Mode                                                     // empty: ModeAgreement
+	Clock           Clock                                                    // nil: the system's
+	Incarnation     uint64                                                   // of this node's numbers; raised after a restore
 	Limits          Limits
 	Logger          *slog.Logger          // nil: none
 	Registerer      prometheus.Registerer // nil: none

@@ -87,6 +87,8 @@ type PartnerInfo struct {
 	Offered     *Amendment // the partner's, that waits for us; nil: none
 	Rejected    time.Time  // when the partner declined our last proposal; zero: not
 	Version     uint64     // of the agreement in force
+	Renaming    string     // a name that the partner has given itself, which waits for the operator; empty: none
+	Names       []string   // all that it has had, the present one last
 	Attempts    int        // since the last success
 	LastAttempt time.Time
 	NextAttempt time.Time
@@ -155,6 +157,11 @@ func (f *Federation) Partner(idOrName string) (PartnerInfo, error) {
 			return i, nil
 		}
 	}
+	for _, i := range f.Partners() { // a name that it has given up not long ago
+		if p := f.find(i.ID); p != nil && p.standing().org.Answers(idOrName, f.clock.Now()) {
+			return i, nil
+		}
+	}
 	return PartnerInfo{}, wire.Refuse(pb.Code_CODE_UNKNOWN_ORGANIZATION, "no partner %.80q", idOrName)
 }
 
@@ -190,6 +197,7 @@ func (p *partner) info(now time.Time) PartnerInfo {
 		ValidFrom: t.agreement.Terms.ValidFrom, ValidUntil: t.agreement.Terms.ValidUntil,
 		Attempts: l.attempts, LastAttempt: l.last, NextAttempt: l.next, LastContact: l.contact,
 		Terms: t.agreement.Terms, Refused: l.refused, Since: p.record.Since, Why: p.record.Why, Changed: p.record.Changed,
+		Renaming: p.record.Renaming, Names: t.org.Names(),
 		LastError: l.problem, ClockOffset: l.offset, ClockKnown: l.measured,
 	}
 }

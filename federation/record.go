@@ -59,6 +59,11 @@ type partnerRecord struct {
 	Rejected time.Time  `json:"rejected,omitzero"`  // when the partner declined our last one
 	Confirm  bool       `json:"confirm,omitempty"`  // the partner has not said yet that it knows of our signature
 
+	// A new name that the partner has given itself and that is not followed yet, and the one
+	// that the operator has confirmed.
+	Renaming  string `json:"renaming,omitempty"`
+	Confirmed string `json:"confirmed,omitempty"`
+
 	// The last of suspend, resume, quarantine, release and end: the operator's own words, and when.
 	Why     string    `json:"why,omitempty"`
 	Changed time.Time `json:"changed,omitzero"`

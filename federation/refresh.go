@@ -66,6 +66,9 @@ func (f *Federation) takeManifests(ctx context.Context, p *partner, m *pb.Manife
 	if len(m.GetManifests()) == 0 || len(m.Manifests) > maxManifests || len(m.NodeCertificate) > wire.MaxNote {
 		return fmt.Errorf("%w: %d manifests", wire.ErrMalformed, len(m.GetManifests()))
 	}
+	if err := f.followsName(ctx, p, m.Manifests); err != nil {
+		return err
+	}
 	f.making.Lock()
 	defer f.making.Unlock()
 	p.mu.Lock()
@@ -79,6 +82,7 @@ func (f *Federation) takeManifests(ctx context.Context, p *partner, m *pb.Manife
 		return err
 	}
 	rec.Manifests, rec.Certificate, rec.Checked = m.Manifests, m.NodeCertificate, f.clock.Now().UTC()
+	rec.Renaming = ""
 	rec.TheirManifests = min(rec.TheirManifests, len(m.Manifests))
 	st, err := f.verify(p.id, rec)
 	if err != nil {
@@ -89,6 +93,9 @@ func (f *Federation) takeManifests(ctx context.Context, p *partner, m *pb.Manife
 	}
 	if _, err = f.install(p.id, rec, st); err != nil {
 		return err
+	}
+	if shown.Manifest.Name != known.Manifest.Name {
+		f.log.Warn("a partner has another name", "partner", p.id.String(), "was", known.Manifest.Name, "is", shown.Manifest.Name)
 	}
 	if !shown.Manifest.Root.Equal(known.Manifest.Root) {
 		f.log.Warn("a partner has a new root key", "partner", p.id.String(), "sequence", shown.Manifest.Sequence, "by", string(shown.RootCause()))

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"crypto/ed25519"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -183,8 +184,8 @@ func between(text, note string, a, b *Organization) (*Agreement, error) {
 	return out, nil
 }
 
-// is compares identity; the root may have changed since (hadRoot).
-func (p Party) is(o *Organization) bool { return p.ID == o.ID && p.Name == o.Manifest.Name }
+// is compares identity; root and name may have changed since (hadRoot).
+func (p Party) is(o *Organization) bool { return p.ID == o.ID && slices.Contains(o.Names(), p.Name) }
 
 func parseAgreement(text string) (*Agreement, error) {
 	f := wire.Read(text, agreementType)

@@ -33,7 +33,7 @@ type Cosigner struct {
 
 // CosignerOf is the cosigner of an organization.
 func CosignerOf(o *Organization) Cosigner {
-	return Cosigner{CosignerName(o.Manifest.Name), o.Manifest.Cosigner}
+	return Cosigner{CosignerName(o.KeyName()), o.Manifest.Cosigner}
 }
 
 // cosignerKey is a note.Signer and note.Verifier of cosignature/v1.

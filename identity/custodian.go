@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -58,16 +59,22 @@ func WitnessText(c Cosigner) string {
 // Entrust signs a manifest that names custodians, of whom threshold together may bring in a
 // new root, and the witnesses of the time that this takes. The present root signs.
 func (o *Organization) Entrust(root ed25519.PrivateKey, custodians []ed25519.PublicKey, threshold uint64, witnesses []Cosigner, now time.Time) (*Organization, error) {
+	return o.extend(root, now, func(m *Manifest) { m.Custodians, m.Threshold, m.Witnesses = custodians, threshold, witnesses })
+}
+
+// extend signs the next manifest, which differs from the last one by a change, and verifies
+// the longer chain as everybody else will.
+func (o *Organization) extend(root ed25519.PrivateKey, now time.Time, change func(*Manifest)) (*Organization, error) {
 	m, err := o.Successor(now)
 	if err != nil {
 		return nil, err
 	}
-	m.Custodians, m.Threshold, m.Witnesses = custodians, threshold, witnesses
+	change(&m)
 	note, err := m.Sign(root)
 	if err != nil {
 		return nil, err
 	}
-	return VerifyManifests(append(o.Notes[:len(o.Notes):len(o.Notes)], note), o.ID)
+	return VerifyManifests(append(slices.Clone(o.Notes), note), o.ID)
 }
 
 // BeginRecovery signs, with a new root, the manifest that custodians are asked to bring in:

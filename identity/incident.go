@@ -87,17 +87,9 @@ func (o *Organization) Declare(root ed25519.PrivateKey, reason string, now time.
 	if err := CheckIncidentReason(reason); err != nil {
 		return nil, err
 	}
-	m, err := o.Successor(now.UTC().Truncate(time.Second))
-	if err != nil {
-		return nil, err
+	if len(o.Manifest.Incidents) >= MaxIncidents {
+		return nil, refuse("%d incidents, the most that an organization can tell of", MaxIncidents)
 	}
-	if len(m.Incidents) >= MaxIncidents {
-		return nil, refuse("%d incidents, the most that an organization can tell of", len(m.Incidents))
-	}
-	m.Incidents = append(m.Incidents, Incident{m.Issued, reason})
-	note, err := m.Sign(root)
-	if err != nil {
-		return nil, err
-	}
-	return VerifyManifests(append(slices.Clone(o.Notes), note), o.ID)
+	at := now.UTC().Truncate(time.Second)
+	return o.extend(root, at, func(m *Manifest) { m.Incidents = append(m.Incidents, Incident{at, reason}) })
 }

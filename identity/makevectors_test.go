@@ -58,7 +58,7 @@ func (m maker) manifests(acme, globex *house) {
 		change(&s)
 		text, err := s.record().Text()
 		must(m.t, err)
-		return sign(m.t, text, noteKey(s.Name+"/root", by))
+		return sign(m.t, text, noteKey("acme.example/root", by))
 	}
 	second := next(func(*Manifest) {}, acme.root.Root)
 	rotate := func(s *Manifest) { s.Root, s.NextRoot = public(acme.root.Next), NextRootHash(public(seeded("third"))) }
@@ -69,7 +69,17 @@ func (m maker) manifests(acme, globex *house) {
 		next(func(s *Manifest) { s.Root = public(seeded("thief")) }, seeded("thief")))
 	m.refuse("new root signed by the old one", "signature", manifestType, good, next(rotate, acme.root.Root))
 	m.refuse("successor signed by a working key", "signature", manifestType, good, next(func(*Manifest) {}, acme.keys.Node))
-	m.refuse("successor of another name", "renames", manifestType, good, next(func(s *Manifest) { s.Name = "evil.example" }, acme.root.Root))
+	renamed := func(s *Manifest) { s.Name = "acme.test" }
+	m.accept("successor of another name", manifestType, good, next(renamed, acme.root.Root))
+	renamedText, err := acme.Successor(now.Add(time.Hour))
+	must(m.t, err)
+	renamed(&renamedText)
+	ofTheNewName, err := renamedText.record().Text()
+	must(m.t, err)
+	m.refuse("new name that signs for itself", "acme.example/root", manifestType, good, sign(m.t, ofTheNewName, noteKey("acme.test/root", acme.root.Root)))
+	told := func(s *Manifest) { s.Incidents = []Incident{{s.Issued, "a copy of our node ran beside it"}} }
+	m.accept("incident", manifestType, good, next(told, acme.root.Root))
+	m.refuse("incident of another time", "other incidents", manifestType, good, next(func(s *Manifest) { told(s); s.Incidents[0].At = now }, acme.root.Root))
 	m.refuse("successor of another manifest", "does not follow", manifestType, good, next(func(s *Manifest) { s.Previous[0] ^= 1 }, acme.root.Root))
 	m.refuse("successor that skips one", "does not follow", manifestType, good, next(func(s *Manifest) { s.Sequence = 2 }, acme.root.Root))
 	m.refuse("successor without its genesis", "does not follow", manifestType, second)

@@ -69,6 +69,8 @@ type Manifest struct {
 	Witnesses  []Cosigner
 
 	Incidents []Incident // each has begun a log (incident.go), the oldest first
+
+	first string // the genesis manifest's name, in any other: of its keys in signatures
 }
 
 // Organization is a verified chain of manifests.
@@ -83,17 +85,17 @@ type Organization struct {
 
 // RootKey is the key that signs the next manifest.
 func (o *Organization) RootKey() wire.NoteKey {
-	return wire.NoteKey{Owner: o.Manifest.Name + "/root", Public: o.Manifest.Root}
+	return wire.NoteKey{Owner: o.KeyName() + "/root", Public: o.Manifest.Root}
 }
 
 // NodeKey checks the organization's agreements, notices and node certificates.
 func (o *Organization) NodeKey() wire.NoteKey {
-	return wire.NoteKey{Owner: o.Manifest.Name + "/node", Public: o.Manifest.Node}
+	return wire.NoteKey{Owner: o.KeyName() + "/node", Public: o.Manifest.Node}
 }
 
 // DirectoryKey checks the organization's member records.
 func (o *Organization) DirectoryKey() wire.NoteKey {
-	return wire.NoteKey{Owner: o.Manifest.Name + "/directory", Public: o.Manifest.Directory}
+	return wire.NoteKey{Owner: o.KeyName() + "/directory", Public: o.Manifest.Directory}
 }
 
 // hadRoot reports whether a fingerprint is of the present root or of one before it.
@@ -127,7 +129,7 @@ func NextRootHash(k ed25519.PublicKey) [32]byte {
 
 // Sign signs the manifest with a root key.
 func (m Manifest) Sign(root ed25519.PrivateKey) (string, error) {
-	return wire.SignNote(m.record(), noteKey(m.Name+"/root", root))
+	return wire.SignNote(m.record(), noteKey(m.keyName()+"/root", root))
 }
 
 func (m Manifest) record() wire.Record {
@@ -307,6 +309,9 @@ func VerifyManifests(notes []string, want wire.OrganizationID) (*Organization, e
 		}
 		o.Manifest, o.Causes, o.chain = m, append(o.Causes, cause), append(o.chain, m)
 	}
+	if len(o.Names()) > MaxNames {
+		return nil, refuse("an organization that has had more than %d names", MaxNames)
+	}
 	if !want.IsZero() && o.ID != want {
 		return nil, refuse("a genesis manifest of another organization")
 	}
@@ -335,8 +340,8 @@ func openManifest(note string, i int, before [32]byte, predecessor *Manifest) (s
 	if m.Sequence != uint64(i) || m.Previous != before {
 		return "", Manifest{}, "", refuse("manifest %d does not follow the one before it", i)
 	}
-	if i > 0 && m.Name != predecessor.Name {
-		return "", Manifest{}, "", refuse("manifest %d renames the organization", i)
+	if i > 0 {
+		m.first = predecessor.keyName()
 	}
 	if i == 0 && len(m.Incidents) > 0 || i > 0 && !m.keepsIncidents(predecessor) {
 		return "", Manifest{}, "", refuse("manifest %d tells of other incidents than the one before it", i)
@@ -351,6 +356,9 @@ func openManifest(note string, i int, before [32]byte, predecessor *Manifest) (s
 		cause = ByNextRoot
 	default:
 		cause = ByCustodians
+		if m.Name != predecessor.Name {
+			return "", Manifest{}, "", refuse("manifest %d is a recovery that renames the organization", i)
+		}
 		r, err := tally(note, text, m, predecessor)
 		if err == nil {
 			err = r.stands()
@@ -359,7 +367,7 @@ func openManifest(note string, i int, before [32]byte, predecessor *Manifest) (s
 			return "", Manifest{}, "", refuse("manifest %d has %v", i, err)
 		}
 	}
-	if err := signed(note, text, wire.NoteKey{Owner: m.Name + "/root", Public: m.Root}); err != nil {
+	if err := signed(note, text, wire.NoteKey{Owner: m.keyName() + "/root", Public: m.Root}); err != nil {
 		return "", Manifest{}, "", refuse("manifest %d: %v", i, err)
 	}
 	return text, m, cause, nil
@@ -421,7 +429,7 @@ func (o *Organization) Successor(now time.Time) (Manifest, error) {
 	m := o.Manifest
 	m.Nodes, m.Addresses, m.API = slices.Clone(m.Nodes), slices.Clone(m.Addresses), slices.Clone(m.API)
 	m.Capabilities, m.Custodians, m.Witnesses = slices.Clone(m.Capabilities), slices.Clone(m.Custodians), slices.Clone(m.Witnesses)
-	m.Incidents = slices.Clone(m.Incidents)
+	m.Incidents, m.first = slices.Clone(m.Incidents), o.KeyName()
 	m.Sequence, m.Previous, m.Issued = m.Sequence+1, wire.TextHash(text), now
 	_, err = rand.Read(m.Nonce[:])
 	return m, err

@@ -27,7 +27,7 @@ func SignNodeCertificate(o *Organization, n NodeEntry, key ed25519.PrivateKey, n
 	r.Add("incarnation", "%d", n.Incarnation)
 	r.Add("not-before", "%s", wire.FormatTime(now.Add(-wire.NotBeforeSlack)))
 	r.Add("not-after", "%s", wire.FormatTime(now.Add(wire.NodeCertLifetime)))
-	return wire.SignNote(r, noteKey(o.Manifest.Name+"/node", key))
+	return wire.SignNote(r, noteKey(o.KeyName()+"/node", key))
 }
 
 // VerifyNodeCertificate checks that a note lets a peer speak for an organization

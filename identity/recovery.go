@@ -92,6 +92,7 @@ func OpenRecovery(o *Organization, recovery string) (*Recovery, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.first = o.KeyName()
 	switch {
 	case m.Sequence != uint64(len(o.Notes)) || m.Previous != wire.TextHash(tip):
 		return nil, refuse("a recovery that does not follow the manifest that is known")
@@ -100,7 +101,7 @@ func OpenRecovery(o *Organization, recovery string) (*Recovery, error) {
 	case m.Root.Equal(o.Manifest.Root) || NextRootHash(m.Root) == o.Manifest.NextRoot:
 		return nil, refuse("a recovery to a root that needs none")
 	}
-	if err := signed(recovery, text, wire.NoteKey{Owner: m.Name + "/root", Public: m.Root}); err != nil {
+	if err := signed(recovery, text, wire.NoteKey{Owner: m.keyName() + "/root", Public: m.Root}); err != nil {
 		return nil, refuse("a recovery: %v", err)
 	}
 	return tally(recovery, text, m, &o.Manifest)
@@ -134,7 +135,7 @@ func tally(recovery, text string, m Manifest, predecessor *Manifest) (*Recovery,
 		r.Majority = w/2 + 1
 	}
 	for _, k := range predecessor.Custodians {
-		if signed(recovery, text, wire.NoteKey{Owner: CustodianName(predecessor.Name), Public: k}) == nil {
+		if signed(recovery, text, wire.NoteKey{Owner: CustodianName(predecessor.keyName()), Public: k}) == nil {
 			r.Custodians = append(r.Custodians, k)
 		}
 	}
@@ -217,7 +218,7 @@ func SignRecovery(o *Organization, recovery string, custodian ed25519.PrivateKey
 	if err != nil {
 		return "", err
 	}
-	out, err := note.Sign(n, noteKey(CustodianName(o.Manifest.Name), custodian))
+	out, err := note.Sign(n, noteKey(CustodianName(o.KeyName()), custodian))
 	return string(out), err
 }
 
@@ -242,9 +243,9 @@ func MergeRecovery(o *Organization, recovery, add string) (string, error) {
 	}
 	var keep []note.Signature
 	lines := slices.Concat(a.UnverifiedSigs, b.UnverifiedSigs)
-	keys := []wire.NoteKey{{Owner: r.Manifest.Name + "/root", Public: r.Manifest.Root}}
+	keys := []wire.NoteKey{{Owner: o.KeyName() + "/root", Public: r.Manifest.Root}}
 	for _, k := range o.Manifest.Custodians {
-		keys = append(keys, wire.NoteKey{Owner: CustodianName(o.Manifest.Name), Public: k})
+		keys = append(keys, wire.NoteKey{Owner: CustodianName(o.KeyName()), Public: k})
 	}
 	for _, k := range keys {
 		i := slices.IndexFunc(lines, func(s note.Signature) bool {

@@ -60,7 +60,7 @@ func (n *Node) resolve(ctx context.Context, device wire.DeviceID, text string) (
 	if err != nil {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "%v", errors.Unwrap(err))
 	}
-	if address.Organization == n.org.Manifest.Name {
+	if n.org.Answers(address.Organization, n.clock.Now()) {
 		chain, err := n.resolveLocal(&pb.ResolveQuery{Name: address.Name})
 		return &pb.ResolveResponse{Organization: n.org.ID[:], Chain: chain}, err
 	}

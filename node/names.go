@@ -103,6 +103,56 @@ func (n *Node) mayAccept(ctx context.Context, name string, id wire.OrganizationI
 	return check, nil
 }
 
+// mayRename refuses to follow a partner's new name that mayAccept would not take.
+func (n *Node) mayRename(ctx context.Context, id wire.OrganizationID, name string) error {
+	_, err := n.mayAccept(ctx, name, id, false, false)
+	if err != nil && ctx.Err() == nil {
+		n.log.Warn("a partner has given itself a name that is not followed: entente partner rename", "partner", id, "was", n.nameOf(id), "is", name, "error", err)
+	}
+	return err
+}
+
+// RenamePartner follows a partner's new name, by the operator's word.
+func (a operatorAPI) RenamePartner(ctx context.Context, r *connect.Request[pb.RenamePartnerRequest]) (*connect.Response[pb.PartnerDetails], error) {
+	n := a.n
+	p, err := n.fed.Partner(r.Msg.Name)
+	if err == nil && p.Renaming == "" {
+		err = wire.Refuse(pb.Code_CODE_NOT_FOUND, "%s has not given itself another name", p.Name)
+	}
+	if err == nil {
+		_, err = n.mayAccept(ctx, p.Renaming, p.ID, r.Msg.AcceptSimilarName, r.Msg.AcceptUnprovedName)
+	}
+	if err == nil {
+		err = n.fed.ConfirmName(ctx, p.ID, p.Renaming)
+	}
+	if err != nil {
+		return answer[pb.PartnerDetails](nil, err)
+	}
+	return answer(n.showPartner(p.ID.String()))
+}
+
+// asKnown shows a partner's members under the name that is followed here: while its new one
+// waits for the operator, with the manifests of before.
+func (n *Node) asKnown(id wire.OrganizationID, a *pb.QueryResponse) {
+	var chain *pb.MemberChain
+	switch x := a.Answer.(type) {
+	case *pb.QueryResponse_Resolve:
+		chain = x.Resolve.GetChain()
+	case *pb.QueryResponse_Chain:
+		chain = x.Chain.GetChain()
+	case *pb.QueryResponse_Claim:
+		chain = x.Claim.GetChain()
+	}
+	if chain == nil {
+		return
+	}
+	if p, err := n.fed.Partner(id.String()); err == nil && p.Renaming != "" {
+		if org, ok := n.partner(id); ok {
+			chain.Manifests = org.Notes
+		}
+	}
+}
+
 func (a operatorAPI) OrganizationDNS(ctx context.Context, _ *connect.Request[pb.OrganizationDNSRequest]) (*connect.Response[pb.OrganizationDNSResponse], error) {
 	n := a.n
 	name := n.org.Manifest.Name

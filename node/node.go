@@ -215,7 +215,7 @@ func (n *Node) openIdentity(o Options) (*identity.NodeKeys, error) {
 	if _, err := identity.VerifyNodeCertificate(n.certificate, n.org, n.peer, n.clock.Now()); err != nil {
 		return nil, fmt.Errorf("node: %s: %w", CertificateFile, err)
 	}
-	n.statementKey = wire.NoteKey{Owner: n.org.Manifest.Name + "/node", Public: n.org.Manifest.Node, Private: keys.Node}
+	n.statementKey = wire.NoteKey{Owner: n.org.KeyName() + "/node", Public: n.org.Manifest.Node, Private: keys.Node}
 	n.hubKey, n.cosignerKey = keys.Hub, keys.Cosigner
 	if n.frankKey, err = frankKey(keys.Hub.Seed()); err != nil {
 		return nil, err
@@ -294,7 +294,7 @@ func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *promet
 	l := n.config.Limits
 	n.fed, err = federation.New(federation.Options{
 		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
-		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Screen: n.screen, Linked: n.linked, Amended: n.amended, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
+		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Screen: n.screen, Rename: n.mayRename, Linked: n.linked, Amended: n.amended, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
 		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost, HostGossips: o.HostGossips, Hearing: n.heard,
 		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes, Files: l.PartnerFiles},
 	})

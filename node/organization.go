@@ -93,6 +93,14 @@ func Readdress(dir, rootFile string, passphrase []byte, addresses []string, now 
 	})
 }
 
+// Rename signs a manifest with another name of the organization. Partners follow it when they
+// are linked.
+func Rename(dir, rootFile string, passphrase []byte, name string, now time.Time) (*identity.Organization, error) {
+	return remanifest(dir, rootFile, passphrase, func(o *identity.Organization, root ed25519.PrivateKey) (*identity.Organization, error) {
+		return o.Rename(root, name, now)
+	})
+}
+
 // DeclareIncident signs a manifest that tells of an incident, and with which the directory
 // begins a new log when the node is started next (docs/protocol.md 2.16).
 func DeclareIncident(dir, rootFile string, passphrase []byte, reason string, now time.Time) (*identity.Organization, error) {

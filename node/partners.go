@@ -36,7 +36,7 @@ func (n *Node) partnerStatus(p federation.PartnerInfo) *pb.PartnerStatus {
 		OutboxCount: waiting(u), OutboxBytes: uint64(u.Bytes),
 		LastContactUnix: unix(p.LastContact), NextAttemptUnix: unix(p.NextAttempt), LastError: p.LastError,
 		Agreement: fmt.Sprintf("%x", p.Agreement), ValidUntilUnix: unix(p.ValidUntil),
-		Amendment: amendmentOf(p),
+		Amendment: amendmentOf(p), Renaming: p.Renaming,
 	}
 }
 
@@ -56,6 +56,7 @@ func (n *Node) showPartner(name string) (*pb.PartnerDetails, error) {
 	status.Check = n.checkName(n.nameIndex(), p.Name, p.ID)
 	return &pb.PartnerDetails{
 		Proposed: proposedTerms(p.Terms, p.Proposed), Offered: proposedTerms(p.Terms, p.Offered), Groups: n.groups.rule(p.ID), Version: p.Version, RejectedUnix: unix(p.Rejected),
+		Former: p.Names[:len(p.Names)-1],
 		Status: status, PeerId: p.Peer, Terms: p.Terms.Text(), Effect: effectOf(p),
 		SinceUnix: unix(p.Since), ValidFromUnix: unix(p.ValidFrom), Why: p.Why, ChangedUnix: unix(p.Changed),
 		Messages: uint64(u.Messages), Handshakes: uint64(u.Handshakes), Control: uint64(u.Control), EarliestDeadlineUnix: unix(u.Earliest),

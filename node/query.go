@@ -292,6 +292,7 @@ func (n *Node) ask(ctx context.Context, to wire.OrganizationID, q *pb.QueryReque
 	if err != nil {
 		return nil, err
 	}
+	n.asKnown(to, a)
 	return a, wire.Err(a.Status)
 }
 

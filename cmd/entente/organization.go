@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,7 @@ import (
 
 func organizationCommand() *cobra.Command {
 	c := group("organization", "An organization's manifests and its root key")
-	c.AddCommand(organizationShow(), organizationRotate(), organizationCustodians(), organizationRecover(), organizationAddresses(), organizationIncident(), organizationDNS())
+	c.AddCommand(organizationShow(), organizationRotate(), organizationCustodians(), organizationRecover(), organizationAddresses(), organizationRename(), organizationIncident(), organizationDNS())
 	return c
 }
 
@@ -54,7 +55,14 @@ SHA-256 of the key. It reads the folder; the node need not run.`,
 		if *asJSON {
 			return nil
 		}
-		fmt.Fprintf(c.OutOrStdout(), "organization  %s\nID            %s\n\n", o.Manifest.Name, o.ID)
+		fmt.Fprintf(c.OutOrStdout(), "organization  %s\nID            %s\n", o.Manifest.Name, o.ID)
+		if names := o.Names(); len(names) > 1 {
+			fmt.Fprintf(c.OutOrStdout(), "was called    %s\n", strings.Join(names[:len(names)-1], ", "))
+		}
+		for _, i := range o.Manifest.Incidents {
+			fmt.Fprintf(c.OutOrStdout(), "incident      %s %s\n", wire.FormatTime(i.At), i.Reason)
+		}
+		fmt.Fprintln(c.OutOrStdout())
 		return table(c.OutOrStdout(), "SEQUENCE ISSUED BY ROOT", rows)
 	}
 	return c

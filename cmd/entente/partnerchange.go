@@ -135,6 +135,12 @@ func printPartner(w io.Writer, p *pb.PartnerDetails) error {
 			line("shown as", "%s %s", oneLine(k.Shown, 253), strings.Join(k.Scripts, "+"))
 		}
 	}
+	if len(p.Former) > 0 {
+		line("was called", "%s", strings.Join(p.Former, ", "))
+	}
+	if s.Renaming != "" {
+		line("calls itself", "%s, which is not followed yet: entente partner rename %s", s.Renaming, s.Name)
+	}
 	line("peer", "%s", p.PeerId)
 	line("state", "%s: %s", s.State, p.Effect)
 	if p.ChangedUnix != 0 {

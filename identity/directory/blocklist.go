@@ -6,5 +6,5 @@ import "github.com/entente-im/entente/identity"
 // that was signed before is the caller's.
 func (d *Directory) SignBlockList(l identity.BlockList) (string, error) {
 	l.Organization = d.opts.Organization.ID
-	return l.Sign(d.opts.Organization.Manifest.Name, d.opts.Directory)
+	return l.Sign(d.opts.Organization.KeyName(), d.opts.Directory)
 }

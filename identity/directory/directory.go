@@ -239,7 +239,7 @@ func (d *Directory) Members() []*identity.Member {
 // put writes a member's next record with its log leaf into a batch, beside what the row
 // already has; the returned function makes it visible after the commit. d.write is held.
 func (d *Directory) put(b *store.Batch, rec identity.MemberRecord, row memberRow) (func(), error) {
-	note, err := rec.Sign(d.opts.Organization.Manifest.Name, d.opts.Directory)
+	note, err := rec.Sign(d.opts.Organization.KeyName(), d.opts.Directory)
 	if err != nil {
 		return nil, fmt.Errorf("directory: signing a record: %w", err)
 	}
@@ -351,5 +351,5 @@ func (d *Directory) SignRevocation(device wire.DeviceID) (string, error) {
 		return "", wire.Refuse(pb.Code_CODE_UNKNOWN_DEVICE, "no active device %s", device)
 	}
 	return identity.SignRevocation(identity.Revocation{Organization: d.opts.Organization.ID, Member: member, Device: device,
-		Issued: d.opts.Clock.Now(), By: "organization"}, d.opts.Organization.Manifest.Name, d.opts.Directory)
+		Issued: d.opts.Clock.Now(), By: "organization"}, d.opts.Organization.KeyName(), d.opts.Directory)
 }

@@ -1554,6 +1554,7 @@ type PartnerStatus struct {
 	Agreement       string                 `protobuf:"bytes,10,opt,name=agreement,proto3" json:"agreement,omitempty"` // hash of its text
 	ValidUntilUnix  int64                  `protobuf:"varint,11,opt,name=valid_until_unix,json=validUntilUnix,proto3" json:"valid_until_unix,omitempty"`
 	Amendment       string                 `protobuf:"bytes,12,opt,name=amendment,proto3" json:"amendment,omitempty"` // proposed (by us), offered (by the partner), both, or empty
+	Renaming        string                 `protobuf:"bytes,13,opt,name=renaming,proto3" json:"renaming,omitempty"`   // a name that it has given itself, and that RenamePartner follows; empty: none
 	Check           *NameCheck             `protobuf:"bytes,30,opt,name=check,proto3" json:"check,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -1669,6 +1670,13 @@ func (x *PartnerStatus) GetValidUntilUnix() int64 {
 func (x *PartnerStatus) GetAmendment() string {
 	if x != nil {
 		return x.Amendment
+	}
+	return ""
+}
+
+func (x *PartnerStatus) GetRenaming() string {
+	if x != nil {
+		return x.Renaming
 	}
 	return ""
 }
@@ -2903,6 +2911,7 @@ type PartnerDetails struct {
 	Version              uint64                 `protobuf:"varint,19,opt,name=version,proto3" json:"version,omitempty"`                               // of the agreement in force
 	RejectedUnix         int64                  `protobuf:"varint,20,opt,name=rejected_unix,json=rejectedUnix,proto3" json:"rejected_unix,omitempty"` // when the partner declined our last proposal; 0: not
 	Groups               []string               `protobuf:"bytes,21,rep,name=groups,proto3" json:"groups,omitempty"`                                  // of ours that may deal with it; none: every member
+	Former               []string               `protobuf:"bytes,22,rep,name=former,proto3" json:"former,omitempty"`                                  // names that it had before
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -3080,6 +3089,13 @@ func (x *PartnerDetails) GetRejectedUnix() int64 {
 func (x *PartnerDetails) GetGroups() []string {
 	if x != nil {
 		return x.Groups
+	}
+	return nil
+}
+
+func (x *PartnerDetails) GetFormer() []string {
+	if x != nil {
+		return x.Former
 	}
 	return nil
 }
@@ -3279,6 +3295,66 @@ func (x *AmendPartnerRequest) GetDecline() bool {
 	return false
 }
 
+type RenamePartnerRequest struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Name               string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	AcceptSimilarName  bool                   `protobuf:"varint,2,opt,name=accept_similar_name,json=acceptSimilarName,proto3" json:"accept_similar_name,omitempty"`
+	AcceptUnprovedName bool                   `protobuf:"varint,3,opt,name=accept_unproved_name,json=acceptUnprovedName,proto3" json:"accept_unproved_name,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *RenamePartnerRequest) Reset() {
+	*x = RenamePartnerRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenamePartnerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenamePartnerRequest) ProtoMessage() {}
+
+func (x *RenamePartnerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenamePartnerRequest.ProtoReflect.Descriptor instead.
+func (*RenamePartnerRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *RenamePartnerRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RenamePartnerRequest) GetAcceptSimilarName() bool {
+	if x != nil {
+		return x.AcceptSimilarName
+	}
+	return false
+}
+
+func (x *RenamePartnerRequest) GetAcceptUnprovedName() bool {
+	if x != nil {
+		return x.AcceptUnprovedName
+	}
+	return false
+}
+
 type AcceptAmendmentRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3289,7 +3365,7 @@ type AcceptAmendmentRequest struct {
 
 func (x *AcceptAmendmentRequest) Reset() {
 	*x = AcceptAmendmentRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	mi := &file_entente_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3301,7 +3377,7 @@ func (x *AcceptAmendmentRequest) String() string {
 func (*AcceptAmendmentRequest) ProtoMessage() {}
 
 func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	mi := &file_entente_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3314,7 +3390,7 @@ func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptAmendmentRequest.ProtoReflect.Descriptor instead.
 func (*AcceptAmendmentRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AcceptAmendmentRequest) GetName() string {
@@ -3344,7 +3420,7 @@ type ProposedTerms struct {
 
 func (x *ProposedTerms) Reset() {
 	*x = ProposedTerms{}
-	mi := &file_entente_v1_operator_proto_msgTypes[51]
+	mi := &file_entente_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3356,7 +3432,7 @@ func (x *ProposedTerms) String() string {
 func (*ProposedTerms) ProtoMessage() {}
 
 func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[51]
+	mi := &file_entente_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3369,7 +3445,7 @@ func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposedTerms.ProtoReflect.Descriptor instead.
 func (*ProposedTerms) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ProposedTerms) GetChanges() string {
@@ -3419,7 +3495,7 @@ type RequestPartnerRequest struct {
 
 func (x *RequestPartnerRequest) Reset() {
 	*x = RequestPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[52]
+	mi := &file_entente_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3431,7 +3507,7 @@ func (x *RequestPartnerRequest) String() string {
 func (*RequestPartnerRequest) ProtoMessage() {}
 
 func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[52]
+	mi := &file_entente_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3444,7 +3520,7 @@ func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPartnerRequest.ProtoReflect.Descriptor instead.
 func (*RequestPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RequestPartnerRequest) GetName() string {
@@ -3477,7 +3553,7 @@ type RequestPartnerResponse struct {
 
 func (x *RequestPartnerResponse) Reset() {
 	*x = RequestPartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[53]
+	mi := &file_entente_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3489,7 +3565,7 @@ func (x *RequestPartnerResponse) String() string {
 func (*RequestPartnerResponse) ProtoMessage() {}
 
 func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[53]
+	mi := &file_entente_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3502,7 +3578,7 @@ func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPartnerResponse.ProtoReflect.Descriptor instead.
 func (*RequestPartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{53}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RequestPartnerResponse) GetExpiresUnix() int64 {
@@ -3526,7 +3602,7 @@ type AnswerRequestRequest struct {
 
 func (x *AnswerRequestRequest) Reset() {
 	*x = AnswerRequestRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[54]
+	mi := &file_entente_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3538,7 +3614,7 @@ func (x *AnswerRequestRequest) String() string {
 func (*AnswerRequestRequest) ProtoMessage() {}
 
 func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[54]
+	mi := &file_entente_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3551,7 +3627,7 @@ func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequestRequest.ProtoReflect.Descriptor instead.
 func (*AnswerRequestRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AnswerRequestRequest) GetName() string {
@@ -3602,7 +3678,7 @@ type AnswerRequestResponse struct {
 
 func (x *AnswerRequestResponse) Reset() {
 	*x = AnswerRequestResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[55]
+	mi := &file_entente_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3614,7 +3690,7 @@ func (x *AnswerRequestResponse) String() string {
 func (*AnswerRequestResponse) ProtoMessage() {}
 
 func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[55]
+	mi := &file_entente_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3627,7 +3703,7 @@ func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequestResponse.ProtoReflect.Descriptor instead.
 func (*AnswerRequestResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{55}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AnswerRequestResponse) GetPartner() *PartnerStatus {
@@ -3677,7 +3753,7 @@ type ChangeGroupRequest struct {
 
 func (x *ChangeGroupRequest) Reset() {
 	*x = ChangeGroupRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[56]
+	mi := &file_entente_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3689,7 +3765,7 @@ func (x *ChangeGroupRequest) String() string {
 func (*ChangeGroupRequest) ProtoMessage() {}
 
 func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[56]
+	mi := &file_entente_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3702,7 +3778,7 @@ func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeGroupRequest.ProtoReflect.Descriptor instead.
 func (*ChangeGroupRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{56}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ChangeGroupRequest) GetGroup() string {
@@ -3736,7 +3812,7 @@ type GroupStatus struct {
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[57]
+	mi := &file_entente_v1_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3748,7 +3824,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[57]
+	mi := &file_entente_v1_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3761,7 +3837,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{57}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *GroupStatus) GetGroup() string {
@@ -3787,7 +3863,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[58]
+	mi := &file_entente_v1_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3799,7 +3875,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[58]
+	mi := &file_entente_v1_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3812,7 +3888,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{58}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListGroupsRequest) GetGroup() string {
@@ -3831,7 +3907,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[59]
+	mi := &file_entente_v1_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3843,7 +3919,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[59]
+	mi := &file_entente_v1_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3856,7 +3932,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{59}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*GroupStatus {
@@ -3878,7 +3954,7 @@ type PartnerGroupsRequest struct {
 
 func (x *PartnerGroupsRequest) Reset() {
 	*x = PartnerGroupsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[60]
+	mi := &file_entente_v1_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3890,7 +3966,7 @@ func (x *PartnerGroupsRequest) String() string {
 func (*PartnerGroupsRequest) ProtoMessage() {}
 
 func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[60]
+	mi := &file_entente_v1_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3903,7 +3979,7 @@ func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerGroupsRequest.ProtoReflect.Descriptor instead.
 func (*PartnerGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{60}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PartnerGroupsRequest) GetName() string {
@@ -3937,7 +4013,7 @@ type PartnerGroupsResponse struct {
 
 func (x *PartnerGroupsResponse) Reset() {
 	*x = PartnerGroupsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[61]
+	mi := &file_entente_v1_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3949,7 +4025,7 @@ func (x *PartnerGroupsResponse) String() string {
 func (*PartnerGroupsResponse) ProtoMessage() {}
 
 func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[61]
+	mi := &file_entente_v1_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3962,7 +4038,7 @@ func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerGroupsResponse.ProtoReflect.Descriptor instead.
 func (*PartnerGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{61}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PartnerGroupsResponse) GetPartner() string {
@@ -3988,7 +4064,7 @@ type ModeRequest struct {
 
 func (x *ModeRequest) Reset() {
 	*x = ModeRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[62]
+	mi := &file_entente_v1_operator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4000,7 +4076,7 @@ func (x *ModeRequest) String() string {
 func (*ModeRequest) ProtoMessage() {}
 
 func (x *ModeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[62]
+	mi := &file_entente_v1_operator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4013,7 +4089,7 @@ func (x *ModeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeRequest.ProtoReflect.Descriptor instead.
 func (*ModeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{62}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ModeRequest) GetMode() string {
@@ -4033,7 +4109,7 @@ type ModeResponse struct {
 
 func (x *ModeResponse) Reset() {
 	*x = ModeResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[63]
+	mi := &file_entente_v1_operator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4045,7 +4121,7 @@ func (x *ModeResponse) String() string {
 func (*ModeResponse) ProtoMessage() {}
 
 func (x *ModeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[63]
+	mi := &file_entente_v1_operator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4058,7 +4134,7 @@ func (x *ModeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeResponse.ProtoReflect.Descriptor instead.
 func (*ModeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{63}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ModeResponse) GetMode() string {
@@ -4085,7 +4161,7 @@ type ChangePartnerRequest struct {
 
 func (x *ChangePartnerRequest) Reset() {
 	*x = ChangePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[64]
+	mi := &file_entente_v1_operator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4097,7 +4173,7 @@ func (x *ChangePartnerRequest) String() string {
 func (*ChangePartnerRequest) ProtoMessage() {}
 
 func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[64]
+	mi := &file_entente_v1_operator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4110,7 +4186,7 @@ func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{64}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ChangePartnerRequest) GetName() string {
@@ -4138,7 +4214,7 @@ type ChangePartnerResponse struct {
 
 func (x *ChangePartnerResponse) Reset() {
 	*x = ChangePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[65]
+	mi := &file_entente_v1_operator_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4150,7 +4226,7 @@ func (x *ChangePartnerResponse) String() string {
 func (*ChangePartnerResponse) ProtoMessage() {}
 
 func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[65]
+	mi := &file_entente_v1_operator_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4163,7 +4239,7 @@ func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{65}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ChangePartnerResponse) GetPartner() *PartnerStatus {
@@ -4201,7 +4277,7 @@ type ChangeBlockRequest struct {
 
 func (x *ChangeBlockRequest) Reset() {
 	*x = ChangeBlockRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[66]
+	mi := &file_entente_v1_operator_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4213,7 +4289,7 @@ func (x *ChangeBlockRequest) String() string {
 func (*ChangeBlockRequest) ProtoMessage() {}
 
 func (x *ChangeBlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[66]
+	mi := &file_entente_v1_operator_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4226,7 +4302,7 @@ func (x *ChangeBlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeBlockRequest.ProtoReflect.Descriptor instead.
 func (*ChangeBlockRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{66}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ChangeBlockRequest) GetWho() string {
@@ -4281,7 +4357,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_entente_v1_operator_proto_msgTypes[67]
+	mi := &file_entente_v1_operator_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4293,7 +4369,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[67]
+	mi := &file_entente_v1_operator_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4306,7 +4382,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{67}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Block) GetName() string {
@@ -4387,7 +4463,7 @@ type BlockChange struct {
 
 func (x *BlockChange) Reset() {
 	*x = BlockChange{}
-	mi := &file_entente_v1_operator_proto_msgTypes[68]
+	mi := &file_entente_v1_operator_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4399,7 +4475,7 @@ func (x *BlockChange) String() string {
 func (*BlockChange) ProtoMessage() {}
 
 func (x *BlockChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[68]
+	mi := &file_entente_v1_operator_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4412,7 +4488,7 @@ func (x *BlockChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockChange.ProtoReflect.Descriptor instead.
 func (*BlockChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{68}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *BlockChange) GetWhat() string {
@@ -4466,7 +4542,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[69]
+	mi := &file_entente_v1_operator_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4478,7 +4554,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[69]
+	mi := &file_entente_v1_operator_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4491,7 +4567,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{69}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListBlocksRequest) GetLog() bool {
@@ -4511,7 +4587,7 @@ type ListBlocksResponse struct {
 
 func (x *ListBlocksResponse) Reset() {
 	*x = ListBlocksResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[70]
+	mi := &file_entente_v1_operator_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4523,7 +4599,7 @@ func (x *ListBlocksResponse) String() string {
 func (*ListBlocksResponse) ProtoMessage() {}
 
 func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[70]
+	mi := &file_entente_v1_operator_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4536,7 +4612,7 @@ func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksResponse.ProtoReflect.Descriptor instead.
 func (*ListBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{70}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ListBlocksResponse) GetBlocks() []*Block {
@@ -4564,7 +4640,7 @@ type PublishBlockListRequest struct {
 
 func (x *PublishBlockListRequest) Reset() {
 	*x = PublishBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[71]
+	mi := &file_entente_v1_operator_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4576,7 +4652,7 @@ func (x *PublishBlockListRequest) String() string {
 func (*PublishBlockListRequest) ProtoMessage() {}
 
 func (x *PublishBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[71]
+	mi := &file_entente_v1_operator_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4589,7 +4665,7 @@ func (x *PublishBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishBlockListRequest.ProtoReflect.Descriptor instead.
 func (*PublishBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{71}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *PublishBlockListRequest) GetValidSeconds() int64 {
@@ -4618,7 +4694,7 @@ type SubscribeBlockListRequest struct {
 
 func (x *SubscribeBlockListRequest) Reset() {
 	*x = SubscribeBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[72]
+	mi := &file_entente_v1_operator_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4630,7 +4706,7 @@ func (x *SubscribeBlockListRequest) String() string {
 func (*SubscribeBlockListRequest) ProtoMessage() {}
 
 func (x *SubscribeBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[72]
+	mi := &file_entente_v1_operator_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4643,7 +4719,7 @@ func (x *SubscribeBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeBlockListRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{72}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *SubscribeBlockListRequest) GetOrganization() string {
@@ -4682,7 +4758,7 @@ type ListBlockListsRequest struct {
 
 func (x *ListBlockListsRequest) Reset() {
 	*x = ListBlockListsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[73]
+	mi := &file_entente_v1_operator_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4694,7 +4770,7 @@ func (x *ListBlockListsRequest) String() string {
 func (*ListBlockListsRequest) ProtoMessage() {}
 
 func (x *ListBlockListsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[73]
+	mi := &file_entente_v1_operator_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4707,7 +4783,7 @@ func (x *ListBlockListsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlockListsRequest.ProtoReflect.Descriptor instead.
 func (*ListBlockListsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{73}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{74}
 }
 
 type BlockListStatus struct {
@@ -4728,7 +4804,7 @@ type BlockListStatus struct {
 
 func (x *BlockListStatus) Reset() {
 	*x = BlockListStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[74]
+	mi := &file_entente_v1_operator_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4740,7 +4816,7 @@ func (x *BlockListStatus) String() string {
 func (*BlockListStatus) ProtoMessage() {}
 
 func (x *BlockListStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[74]
+	mi := &file_entente_v1_operator_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4753,7 +4829,7 @@ func (x *BlockListStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockListStatus.ProtoReflect.Descriptor instead.
 func (*BlockListStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{74}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *BlockListStatus) GetOrganization() string {
@@ -4835,7 +4911,7 @@ type ListBlockListsResponse struct {
 
 func (x *ListBlockListsResponse) Reset() {
 	*x = ListBlockListsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[75]
+	mi := &file_entente_v1_operator_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4847,7 +4923,7 @@ func (x *ListBlockListsResponse) String() string {
 func (*ListBlockListsResponse) ProtoMessage() {}
 
 func (x *ListBlockListsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[75]
+	mi := &file_entente_v1_operator_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4860,7 +4936,7 @@ func (x *ListBlockListsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlockListsResponse.ProtoReflect.Descriptor instead.
 func (*ListBlockListsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{75}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ListBlockListsResponse) GetLists() []*BlockListStatus {
@@ -4880,7 +4956,7 @@ type ShowBlockListRequest struct {
 
 func (x *ShowBlockListRequest) Reset() {
 	*x = ShowBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[76]
+	mi := &file_entente_v1_operator_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4892,7 +4968,7 @@ func (x *ShowBlockListRequest) String() string {
 func (*ShowBlockListRequest) ProtoMessage() {}
 
 func (x *ShowBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[76]
+	mi := &file_entente_v1_operator_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4905,7 +4981,7 @@ func (x *ShowBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowBlockListRequest.ProtoReflect.Descriptor instead.
 func (*ShowBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{76}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ShowBlockListRequest) GetOrganization() string {
@@ -4934,7 +5010,7 @@ type BlockListDetails struct {
 
 func (x *BlockListDetails) Reset() {
 	*x = BlockListDetails{}
-	mi := &file_entente_v1_operator_proto_msgTypes[77]
+	mi := &file_entente_v1_operator_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4946,7 +5022,7 @@ func (x *BlockListDetails) String() string {
 func (*BlockListDetails) ProtoMessage() {}
 
 func (x *BlockListDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[77]
+	mi := &file_entente_v1_operator_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4959,7 +5035,7 @@ func (x *BlockListDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockListDetails.ProtoReflect.Descriptor instead.
 func (*BlockListDetails) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{77}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *BlockListDetails) GetStatus() *BlockListStatus {
@@ -5006,7 +5082,7 @@ type NameCheck struct {
 
 func (x *NameCheck) Reset() {
 	*x = NameCheck{}
-	mi := &file_entente_v1_operator_proto_msgTypes[78]
+	mi := &file_entente_v1_operator_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5018,7 +5094,7 @@ func (x *NameCheck) String() string {
 func (*NameCheck) ProtoMessage() {}
 
 func (x *NameCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[78]
+	mi := &file_entente_v1_operator_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5031,7 +5107,7 @@ func (x *NameCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameCheck.ProtoReflect.Descriptor instead.
 func (*NameCheck) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{78}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *NameCheck) GetName() string {
@@ -5096,7 +5172,7 @@ type SimilarName struct {
 
 func (x *SimilarName) Reset() {
 	*x = SimilarName{}
-	mi := &file_entente_v1_operator_proto_msgTypes[79]
+	mi := &file_entente_v1_operator_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5108,7 +5184,7 @@ func (x *SimilarName) String() string {
 func (*SimilarName) ProtoMessage() {}
 
 func (x *SimilarName) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[79]
+	mi := &file_entente_v1_operator_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5121,7 +5197,7 @@ func (x *SimilarName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimilarName.ProtoReflect.Descriptor instead.
 func (*SimilarName) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{79}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *SimilarName) GetName() string {
@@ -5167,7 +5243,7 @@ type OrganizationDNSRequest struct {
 
 func (x *OrganizationDNSRequest) Reset() {
 	*x = OrganizationDNSRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[80]
+	mi := &file_entente_v1_operator_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5179,7 +5255,7 @@ func (x *OrganizationDNSRequest) String() string {
 func (*OrganizationDNSRequest) ProtoMessage() {}
 
 func (x *OrganizationDNSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[80]
+	mi := &file_entente_v1_operator_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5192,7 +5268,7 @@ func (x *OrganizationDNSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrganizationDNSRequest.ProtoReflect.Descriptor instead.
 func (*OrganizationDNSRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{80}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{81}
 }
 
 type OrganizationDNSResponse struct {
@@ -5206,7 +5282,7 @@ type OrganizationDNSResponse struct {
 
 func (x *OrganizationDNSResponse) Reset() {
 	*x = OrganizationDNSResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[81]
+	mi := &file_entente_v1_operator_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5218,7 +5294,7 @@ func (x *OrganizationDNSResponse) String() string {
 func (*OrganizationDNSResponse) ProtoMessage() {}
 
 func (x *OrganizationDNSResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[81]
+	mi := &file_entente_v1_operator_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5231,7 +5307,7 @@ func (x *OrganizationDNSResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrganizationDNSResponse.ProtoReflect.Descriptor instead.
 func (*OrganizationDNSResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{81}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *OrganizationDNSResponse) GetName() string {
@@ -5383,7 +5459,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x05count\x18\x03 \x01(\x04R\x05count\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x124\n" +
 	"\x16earliest_deadline_unix\x18\x05 \x01(\x03R\x14earliestDeadlineUnix\x12)\n" +
-	"\x10acknowledged_lsn\x18\x06 \x01(\x04R\x0facknowledgedLsn\"\xcc\x03\n" +
+	"\x10acknowledged_lsn\x18\x06 \x01(\x04R\x0facknowledgedLsn\"\xe8\x03\n" +
 	"\rPartnerStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12'\n" +
 	"\x0forganization_id\x18\x02 \x01(\tR\x0eorganizationId\x12\x18\n" +
@@ -5398,7 +5474,8 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\tagreement\x18\n" +
 	" \x01(\tR\tagreement\x12(\n" +
 	"\x10valid_until_unix\x18\v \x01(\x03R\x0evalidUntilUnix\x12\x1c\n" +
-	"\tamendment\x18\f \x01(\tR\tamendment\x12+\n" +
+	"\tamendment\x18\f \x01(\tR\tamendment\x12\x1a\n" +
+	"\brenaming\x18\r \x01(\tR\brenaming\x12+\n" +
 	"\x05check\x18\x1e \x01(\v2\x15.entente.v1.NameCheckR\x05check\"K\n" +
 	"\x10AddMemberRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
@@ -5474,7 +5551,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x14ListPartnersResponse\x125\n" +
 	"\bpartners\x18\x01 \x03(\v2\x19.entente.v1.PartnerStatusR\bpartners\"(\n" +
 	"\x12ShowPartnerRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xe6\x05\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xfe\x05\n" +
 	"\x0ePartnerDetails\x121\n" +
 	"\x06status\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\x06status\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x14\n" +
@@ -5501,7 +5578,8 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\aoffered\x18\x12 \x01(\v2\x19.entente.v1.ProposedTermsR\aoffered\x12\x18\n" +
 	"\aversion\x18\x13 \x01(\x04R\aversion\x12#\n" +
 	"\rrejected_unix\x18\x14 \x01(\x03R\frejectedUnix\x12\x16\n" +
-	"\x06groups\x18\x15 \x03(\tR\x06groups\"\x89\x04\n" +
+	"\x06groups\x18\x15 \x03(\tR\x06groups\x12\x16\n" +
+	"\x06former\x18\x16 \x03(\tR\x06former\"\x89\x04\n" +
 	"\vTermsChange\x12!\n" +
 	"\tdirectory\x18\x01 \x01(\tH\x00R\tdirectory\x88\x01\x01\x12\x19\n" +
 	"\x05rooms\x18\x02 \x01(\bH\x01R\x05rooms\x88\x01\x01\x12 \n" +
@@ -5535,7 +5613,11 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x05terms\x18\x02 \x01(\v2\x17.entente.v1.TermsChangeR\x05terms\x12\x1a\n" +
 	"\bwithdraw\x18\x03 \x01(\bR\bwithdraw\x12\x18\n" +
-	"\adecline\x18\x04 \x01(\bR\adecline\"H\n" +
+	"\adecline\x18\x04 \x01(\bR\adecline\"\x8c\x01\n" +
+	"\x14RenamePartnerRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
+	"\x13accept_similar_name\x18\x02 \x01(\bR\x11acceptSimilarName\x120\n" +
+	"\x14accept_unproved_name\x18\x03 \x01(\bR\x12acceptUnprovedName\"H\n" +
 	"\x16AcceptAmendmentRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bproposal\x18\x02 \x01(\fR\bproposal\"\x8a\x01\n" +
@@ -5674,7 +5756,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x17OrganizationDNSResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12+\n" +
-	"\x05check\x18\x03 \x01(\v2\x15.entente.v1.NameCheckR\x05check2\xdc\x19\n" +
+	"\x05check\x18\x03 \x01(\v2\x15.entente.v1.NameCheckR\x05check2\xab\x1a\n" +
 	"\x0fOperatorService\x12Z\n" +
 	"\x0fWitnessRecovery\x12\".entente.v1.WitnessRecoveryRequest\x1a#.entente.v1.WitnessRecoveryResponse\x12N\n" +
 	"\vListReports\x12\x1e.entente.v1.ListReportsRequest\x1a\x1f.entente.v1.ListReportsResponse\x12H\n" +
@@ -5708,7 +5790,8 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"ListGroups\x12\x1d.entente.v1.ListGroupsRequest\x1a\x1e.entente.v1.ListGroupsResponse\x12T\n" +
 	"\rPartnerGroups\x12 .entente.v1.PartnerGroupsRequest\x1a!.entente.v1.PartnerGroupsResponse\x12K\n" +
 	"\fAmendPartner\x12\x1f.entente.v1.AmendPartnerRequest\x1a\x1a.entente.v1.PartnerDetails\x12Q\n" +
-	"\x0fAcceptAmendment\x12\".entente.v1.AcceptAmendmentRequest\x1a\x1a.entente.v1.PartnerDetails\x12U\n" +
+	"\x0fAcceptAmendment\x12\".entente.v1.AcceptAmendmentRequest\x1a\x1a.entente.v1.PartnerDetails\x12M\n" +
+	"\rRenamePartner\x12 .entente.v1.RenamePartnerRequest\x1a\x1a.entente.v1.PartnerDetails\x12U\n" +
 	"\x0eReleasePartner\x12 .entente.v1.ChangePartnerRequest\x1a!.entente.v1.ChangePartnerResponse\x12L\n" +
 	"\rShowDirectory\x12 .entente.v1.ShowDirectoryRequest\x1a\x19.entente.v1.DirectoryHead\x12O\n" +
 	"\x0eAuditDirectory\x12!.entente.v1.AuditDirectoryRequest\x1a\x1a.entente.v1.DirectoryAudit\x12I\n" +
@@ -5736,7 +5819,7 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
 var file_entente_v1_operator_proto_goTypes = []any{
 	(*StoredReport)(nil),              // 0: entente.v1.StoredReport
 	(*ListReportsRequest)(nil),        // 1: entente.v1.ListReportsRequest
@@ -5788,72 +5871,73 @@ var file_entente_v1_operator_proto_goTypes = []any{
 	(*PartnerDetails)(nil),            // 47: entente.v1.PartnerDetails
 	(*TermsChange)(nil),               // 48: entente.v1.TermsChange
 	(*AmendPartnerRequest)(nil),       // 49: entente.v1.AmendPartnerRequest
-	(*AcceptAmendmentRequest)(nil),    // 50: entente.v1.AcceptAmendmentRequest
-	(*ProposedTerms)(nil),             // 51: entente.v1.ProposedTerms
-	(*RequestPartnerRequest)(nil),     // 52: entente.v1.RequestPartnerRequest
-	(*RequestPartnerResponse)(nil),    // 53: entente.v1.RequestPartnerResponse
-	(*AnswerRequestRequest)(nil),      // 54: entente.v1.AnswerRequestRequest
-	(*AnswerRequestResponse)(nil),     // 55: entente.v1.AnswerRequestResponse
-	(*ChangeGroupRequest)(nil),        // 56: entente.v1.ChangeGroupRequest
-	(*GroupStatus)(nil),               // 57: entente.v1.GroupStatus
-	(*ListGroupsRequest)(nil),         // 58: entente.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),        // 59: entente.v1.ListGroupsResponse
-	(*PartnerGroupsRequest)(nil),      // 60: entente.v1.PartnerGroupsRequest
-	(*PartnerGroupsResponse)(nil),     // 61: entente.v1.PartnerGroupsResponse
-	(*ModeRequest)(nil),               // 62: entente.v1.ModeRequest
-	(*ModeResponse)(nil),              // 63: entente.v1.ModeResponse
-	(*ChangePartnerRequest)(nil),      // 64: entente.v1.ChangePartnerRequest
-	(*ChangePartnerResponse)(nil),     // 65: entente.v1.ChangePartnerResponse
-	(*ChangeBlockRequest)(nil),        // 66: entente.v1.ChangeBlockRequest
-	(*Block)(nil),                     // 67: entente.v1.Block
-	(*BlockChange)(nil),               // 68: entente.v1.BlockChange
-	(*ListBlocksRequest)(nil),         // 69: entente.v1.ListBlocksRequest
-	(*ListBlocksResponse)(nil),        // 70: entente.v1.ListBlocksResponse
-	(*PublishBlockListRequest)(nil),   // 71: entente.v1.PublishBlockListRequest
-	(*SubscribeBlockListRequest)(nil), // 72: entente.v1.SubscribeBlockListRequest
-	(*ListBlockListsRequest)(nil),     // 73: entente.v1.ListBlockListsRequest
-	(*BlockListStatus)(nil),           // 74: entente.v1.BlockListStatus
-	(*ListBlockListsResponse)(nil),    // 75: entente.v1.ListBlockListsResponse
-	(*ShowBlockListRequest)(nil),      // 76: entente.v1.ShowBlockListRequest
-	(*BlockListDetails)(nil),          // 77: entente.v1.BlockListDetails
-	(*NameCheck)(nil),                 // 78: entente.v1.NameCheck
-	(*SimilarName)(nil),               // 79: entente.v1.SimilarName
-	(*OrganizationDNSRequest)(nil),    // 80: entente.v1.OrganizationDNSRequest
-	(*OrganizationDNSResponse)(nil),   // 81: entente.v1.OrganizationDNSResponse
-	(*MemberChain)(nil),               // 82: entente.v1.MemberChain
-	(*Currency)(nil),                  // 83: entente.v1.Currency
-	(*Fork)(nil),                      // 84: entente.v1.Fork
+	(*RenamePartnerRequest)(nil),      // 50: entente.v1.RenamePartnerRequest
+	(*AcceptAmendmentRequest)(nil),    // 51: entente.v1.AcceptAmendmentRequest
+	(*ProposedTerms)(nil),             // 52: entente.v1.ProposedTerms
+	(*RequestPartnerRequest)(nil),     // 53: entente.v1.RequestPartnerRequest
+	(*RequestPartnerResponse)(nil),    // 54: entente.v1.RequestPartnerResponse
+	(*AnswerRequestRequest)(nil),      // 55: entente.v1.AnswerRequestRequest
+	(*AnswerRequestResponse)(nil),     // 56: entente.v1.AnswerRequestResponse
+	(*ChangeGroupRequest)(nil),        // 57: entente.v1.ChangeGroupRequest
+	(*GroupStatus)(nil),               // 58: entente.v1.GroupStatus
+	(*ListGroupsRequest)(nil),         // 59: entente.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),        // 60: entente.v1.ListGroupsResponse
+	(*PartnerGroupsRequest)(nil),      // 61: entente.v1.PartnerGroupsRequest
+	(*PartnerGroupsResponse)(nil),     // 62: entente.v1.PartnerGroupsResponse
+	(*ModeRequest)(nil),               // 63: entente.v1.ModeRequest
+	(*ModeResponse)(nil),              // 64: entente.v1.ModeResponse
+	(*ChangePartnerRequest)(nil),      // 65: entente.v1.ChangePartnerRequest
+	(*ChangePartnerResponse)(nil),     // 66: entente.v1.ChangePartnerResponse
+	(*ChangeBlockRequest)(nil),        // 67: entente.v1.ChangeBlockRequest
+	(*Block)(nil),                     // 68: entente.v1.Block
+	(*BlockChange)(nil),               // 69: entente.v1.BlockChange
+	(*ListBlocksRequest)(nil),         // 70: entente.v1.ListBlocksRequest
+	(*ListBlocksResponse)(nil),        // 71: entente.v1.ListBlocksResponse
+	(*PublishBlockListRequest)(nil),   // 72: entente.v1.PublishBlockListRequest
+	(*SubscribeBlockListRequest)(nil), // 73: entente.v1.SubscribeBlockListRequest
+	(*ListBlockListsRequest)(nil),     // 74: entente.v1.ListBlockListsRequest
+	(*BlockListStatus)(nil),           // 75: entente.v1.BlockListStatus
+	(*ListBlockListsResponse)(nil),    // 76: entente.v1.ListBlockListsResponse
+	(*ShowBlockListRequest)(nil),      // 77: entente.v1.ShowBlockListRequest
+	(*BlockListDetails)(nil),          // 78: entente.v1.BlockListDetails
+	(*NameCheck)(nil),                 // 79: entente.v1.NameCheck
+	(*SimilarName)(nil),               // 80: entente.v1.SimilarName
+	(*OrganizationDNSRequest)(nil),    // 81: entente.v1.OrganizationDNSRequest
+	(*OrganizationDNSResponse)(nil),   // 82: entente.v1.OrganizationDNSResponse
+	(*MemberChain)(nil),               // 83: entente.v1.MemberChain
+	(*Currency)(nil),                  // 84: entente.v1.Currency
+	(*Fork)(nil),                      // 85: entente.v1.Fork
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.ListReportsResponse.reports:type_name -> entente.v1.StoredReport
 	0,  // 1: entente.v1.GetReportResponse.report:type_name -> entente.v1.StoredReport
 	11, // 2: entente.v1.ListLogsResponse.logs:type_name -> entente.v1.PartnerLog
-	82, // 3: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
-	83, // 4: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
+	83, // 3: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
+	84, // 4: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
 	23, // 5: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
 	24, // 6: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
-	78, // 7: entente.v1.PartnerStatus.check:type_name -> entente.v1.NameCheck
+	79, // 7: entente.v1.PartnerStatus.check:type_name -> entente.v1.NameCheck
 	28, // 8: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
 	31, // 9: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
 	36, // 10: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
 	48, // 11: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
-	78, // 12: entente.v1.AcceptPartnerResponse.check:type_name -> entente.v1.NameCheck
+	79, // 12: entente.v1.AcceptPartnerResponse.check:type_name -> entente.v1.NameCheck
 	24, // 13: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
 	24, // 14: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
-	51, // 15: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
-	51, // 16: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
+	52, // 15: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
+	52, // 16: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
 	48, // 17: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
 	48, // 18: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
 	24, // 19: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
-	57, // 20: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
+	58, // 20: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
 	24, // 21: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
-	67, // 22: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
-	68, // 23: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
-	74, // 24: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
-	74, // 25: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
-	67, // 26: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
-	79, // 27: entente.v1.NameCheck.similar:type_name -> entente.v1.SimilarName
-	78, // 28: entente.v1.OrganizationDNSResponse.check:type_name -> entente.v1.NameCheck
+	68, // 22: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
+	69, // 23: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
+	75, // 24: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
+	75, // 25: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
+	68, // 26: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
+	80, // 27: entente.v1.NameCheck.similar:type_name -> entente.v1.SimilarName
+	79, // 28: entente.v1.OrganizationDNSResponse.check:type_name -> entente.v1.NameCheck
 	9,  // 29: entente.v1.OperatorService.WitnessRecovery:input_type -> entente.v1.WitnessRecoveryRequest
 	1,  // 30: entente.v1.OperatorService.ListReports:input_type -> entente.v1.ListReportsRequest
 	3,  // 31: entente.v1.OperatorService.GetReport:input_type -> entente.v1.GetReportRequest
@@ -5870,74 +5954,76 @@ var file_entente_v1_operator_proto_depIdxs = []int32{
 	42, // 42: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
 	44, // 43: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
 	46, // 44: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
-	64, // 45: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
-	64, // 46: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
-	64, // 47: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	64, // 48: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
-	52, // 49: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
-	54, // 50: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
-	62, // 51: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
-	56, // 52: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
-	58, // 53: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
-	60, // 54: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
+	65, // 45: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	65, // 46: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	65, // 47: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	65, // 48: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
+	53, // 49: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
+	55, // 50: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
+	63, // 51: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
+	57, // 52: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
+	59, // 53: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
+	61, // 54: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
 	49, // 55: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
-	50, // 56: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
-	64, // 57: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
-	15, // 58: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
-	17, // 59: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
-	19, // 60: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
-	12, // 61: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
-	14, // 62: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
-	66, // 63: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
-	69, // 64: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
-	71, // 65: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
-	72, // 66: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
-	80, // 67: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
-	73, // 68: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
-	76, // 69: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
-	10, // 70: entente.v1.OperatorService.WitnessRecovery:output_type -> entente.v1.WitnessRecoveryResponse
-	2,  // 71: entente.v1.OperatorService.ListReports:output_type -> entente.v1.ListReportsResponse
-	4,  // 72: entente.v1.OperatorService.GetReport:output_type -> entente.v1.GetReportResponse
-	6,  // 73: entente.v1.OperatorService.DropReport:output_type -> entente.v1.DropReportResponse
-	8,  // 74: entente.v1.OperatorService.CheckFrank:output_type -> entente.v1.CheckFrankResponse
-	22, // 75: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	26, // 76: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	29, // 77: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	32, // 78: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	34, // 79: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	37, // 80: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	39, // 81: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	41, // 82: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	43, // 83: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	45, // 84: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	47, // 85: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	65, // 86: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	65, // 87: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	65, // 88: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	65, // 89: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
-	53, // 90: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
-	55, // 91: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
-	63, // 92: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
-	57, // 93: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
-	59, // 94: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
-	61, // 95: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
-	47, // 96: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
-	47, // 97: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
-	65, // 98: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
-	16, // 99: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	18, // 100: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	20, // 101: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	13, // 102: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
-	84, // 103: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
-	67, // 104: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
-	70, // 105: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
-	77, // 106: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
-	77, // 107: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
-	81, // 108: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
-	75, // 109: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
-	77, // 110: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
-	70, // [70:111] is the sub-list for method output_type
-	29, // [29:70] is the sub-list for method input_type
+	51, // 56: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
+	50, // 57: entente.v1.OperatorService.RenamePartner:input_type -> entente.v1.RenamePartnerRequest
+	65, // 58: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
+	15, // 59: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	17, // 60: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	19, // 61: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	12, // 62: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
+	14, // 63: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
+	67, // 64: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
+	70, // 65: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
+	72, // 66: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
+	73, // 67: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
+	81, // 68: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
+	74, // 69: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
+	77, // 70: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
+	10, // 71: entente.v1.OperatorService.WitnessRecovery:output_type -> entente.v1.WitnessRecoveryResponse
+	2,  // 72: entente.v1.OperatorService.ListReports:output_type -> entente.v1.ListReportsResponse
+	4,  // 73: entente.v1.OperatorService.GetReport:output_type -> entente.v1.GetReportResponse
+	6,  // 74: entente.v1.OperatorService.DropReport:output_type -> entente.v1.DropReportResponse
+	8,  // 75: entente.v1.OperatorService.CheckFrank:output_type -> entente.v1.CheckFrankResponse
+	22, // 76: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	26, // 77: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	29, // 78: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	32, // 79: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	34, // 80: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	37, // 81: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	39, // 82: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	41, // 83: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	43, // 84: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	45, // 85: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	47, // 86: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	66, // 87: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	66, // 88: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	66, // 89: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	66, // 90: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	54, // 91: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
+	56, // 92: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
+	64, // 93: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
+	58, // 94: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
+	60, // 95: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
+	62, // 96: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
+	47, // 97: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
+	47, // 98: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
+	47, // 99: entente.v1.OperatorService.RenamePartner:output_type -> entente.v1.PartnerDetails
+	66, // 100: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	16, // 101: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	18, // 102: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	20, // 103: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	13, // 104: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
+	85, // 105: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
+	68, // 106: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
+	71, // 107: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
+	78, // 108: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
+	78, // 109: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
+	82, // 110: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
+	76, // 111: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
+	78, // 112: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
+	71, // [71:113] is the sub-list for method output_type
+	29, // [29:71] is the sub-list for method input_type
 	29, // [29:29] is the sub-list for extension type_name
 	29, // [29:29] is the sub-list for extension extendee
 	0,  // [0:29] is the sub-list for field type_name
@@ -5956,7 +6042,7 @@ func file_entente_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   82,
+			NumMessages:   83,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

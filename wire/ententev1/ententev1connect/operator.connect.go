@@ -118,6 +118,9 @@ const (
 	// OperatorServiceAcceptAmendmentProcedure is the fully-qualified name of the OperatorService's
 	// AcceptAmendment RPC.
 	OperatorServiceAcceptAmendmentProcedure = "/entente.v1.OperatorService/AcceptAmendment"
+	// OperatorServiceRenamePartnerProcedure is the fully-qualified name of the OperatorService's
+	// RenamePartner RPC.
+	OperatorServiceRenamePartnerProcedure = "/entente.v1.OperatorService/RenamePartner"
 	// OperatorServiceReleasePartnerProcedure is the fully-qualified name of the OperatorService's
 	// ReleasePartner RPC.
 	OperatorServiceReleasePartnerProcedure = "/entente.v1.OperatorService/ReleasePartner"
@@ -189,6 +192,7 @@ type OperatorServiceClient interface {
 	PartnerGroups(context.Context, *connect.Request[ententev1.PartnerGroupsRequest]) (*connect.Response[ententev1.PartnerGroupsResponse], error)
 	AmendPartner(context.Context, *connect.Request[ententev1.AmendPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error)
 	AcceptAmendment(context.Context, *connect.Request[ententev1.AcceptAmendmentRequest]) (*connect.Response[ententev1.PartnerDetails], error)
+	RenamePartner(context.Context, *connect.Request[ententev1.RenamePartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error)
 	ReleasePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	ShowDirectory(context.Context, *connect.Request[ententev1.ShowDirectoryRequest]) (*connect.Response[ententev1.DirectoryHead], error)
 	AuditDirectory(context.Context, *connect.Request[ententev1.AuditDirectoryRequest]) (*connect.Response[ententev1.DirectoryAudit], error)
@@ -383,6 +387,12 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("AcceptAmendment")),
 			connect.WithClientOptions(opts...),
 		),
+		renamePartner: connect.NewClient[ententev1.RenamePartnerRequest, ententev1.PartnerDetails](
+			httpClient,
+			baseURL+OperatorServiceRenamePartnerProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("RenamePartner")),
+			connect.WithClientOptions(opts...),
+		),
 		releasePartner: connect.NewClient[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse](
 			httpClient,
 			baseURL+OperatorServiceReleasePartnerProcedure,
@@ -494,6 +504,7 @@ type operatorServiceClient struct {
 	partnerGroups      *connect.Client[ententev1.PartnerGroupsRequest, ententev1.PartnerGroupsResponse]
 	amendPartner       *connect.Client[ententev1.AmendPartnerRequest, ententev1.PartnerDetails]
 	acceptAmendment    *connect.Client[ententev1.AcceptAmendmentRequest, ententev1.PartnerDetails]
+	renamePartner      *connect.Client[ententev1.RenamePartnerRequest, ententev1.PartnerDetails]
 	releasePartner     *connect.Client[ententev1.ChangePartnerRequest, ententev1.ChangePartnerResponse]
 	showDirectory      *connect.Client[ententev1.ShowDirectoryRequest, ententev1.DirectoryHead]
 	auditDirectory     *connect.Client[ententev1.AuditDirectoryRequest, ententev1.DirectoryAudit]
@@ -649,6 +660,11 @@ func (c *operatorServiceClient) AcceptAmendment(ctx context.Context, req *connec
 	return c.acceptAmendment.CallUnary(ctx, req)
 }
 
+// RenamePartner calls entente.v1.OperatorService.RenamePartner.
+func (c *operatorServiceClient) RenamePartner(ctx context.Context, req *connect.Request[ententev1.RenamePartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error) {
+	return c.renamePartner.CallUnary(ctx, req)
+}
+
 // ReleasePartner calls entente.v1.OperatorService.ReleasePartner.
 func (c *operatorServiceClient) ReleasePartner(ctx context.Context, req *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
 	return c.releasePartner.CallUnary(ctx, req)
@@ -744,6 +760,7 @@ type OperatorServiceHandler interface {
 	PartnerGroups(context.Context, *connect.Request[ententev1.PartnerGroupsRequest]) (*connect.Response[ententev1.PartnerGroupsResponse], error)
 	AmendPartner(context.Context, *connect.Request[ententev1.AmendPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error)
 	AcceptAmendment(context.Context, *connect.Request[ententev1.AcceptAmendmentRequest]) (*connect.Response[ententev1.PartnerDetails], error)
+	RenamePartner(context.Context, *connect.Request[ententev1.RenamePartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error)
 	ReleasePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error)
 	ShowDirectory(context.Context, *connect.Request[ententev1.ShowDirectoryRequest]) (*connect.Response[ententev1.DirectoryHead], error)
 	AuditDirectory(context.Context, *connect.Request[ententev1.AuditDirectoryRequest]) (*connect.Response[ententev1.DirectoryAudit], error)
@@ -934,6 +951,12 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("AcceptAmendment")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceRenamePartnerHandler := connect.NewUnaryHandler(
+		OperatorServiceRenamePartnerProcedure,
+		svc.RenamePartner,
+		connect.WithSchema(operatorServiceMethods.ByName("RenamePartner")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceReleasePartnerHandler := connect.NewUnaryHandler(
 		OperatorServiceReleasePartnerProcedure,
 		svc.ReleasePartner,
@@ -1070,6 +1093,8 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceAmendPartnerHandler.ServeHTTP(w, r)
 		case OperatorServiceAcceptAmendmentProcedure:
 			operatorServiceAcceptAmendmentHandler.ServeHTTP(w, r)
+		case OperatorServiceRenamePartnerProcedure:
+			operatorServiceRenamePartnerHandler.ServeHTTP(w, r)
 		case OperatorServiceReleasePartnerProcedure:
 			operatorServiceReleasePartnerHandler.ServeHTTP(w, r)
 		case OperatorServiceShowDirectoryProcedure:
@@ -1215,6 +1240,10 @@ func (UnimplementedOperatorServiceHandler) AmendPartner(context.Context, *connec
 
 func (UnimplementedOperatorServiceHandler) AcceptAmendment(context.Context, *connect.Request[ententev1.AcceptAmendmentRequest]) (*connect.Response[ententev1.PartnerDetails], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.AcceptAmendment is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) RenamePartner(context.Context, *connect.Request[ententev1.RenamePartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.RenamePartner is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) ReleasePartner(context.Context, *connect.Request[ententev1.ChangePartnerRequest]) (*connect.Response[ententev1.ChangePartnerResponse], error) {
