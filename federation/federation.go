@@ -111,6 +111,8 @@ type Options struct {
 	Handler         Handler
 	Signs           func() error                                             // nil, or why no agreement may be signed now (a status); nil: always
 	Rename          func(context.Context, wire.OrganizationID, string) error // nil, or refuses to follow a partner's new name
+	TwoRoots        func(id wire.OrganizationID, known, shown []string)      // nil, or told of manifests that fork; must not block
+	Newer           func(*identity.Organization)                             // nil, or told that a partner knows newer manifests of ours; must not block
 	Screen          func(*identity.Organization) error                       // nil, or refuses an organization that we would make an agreement with
 	Linked          func(wire.OrganizationID)                                // nil, or told of every link that comes up; must not block
 	Amended         func(wire.OrganizationID)                                // nil, or told of every amendment in force here; must not block

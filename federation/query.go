@@ -135,7 +135,7 @@ func (f *Federation) answer(ctx context.Context, s network.Stream, q *pb.QueryRe
 		return nil, &wire.StatusError{Status: wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, ""), wait)}
 	}
 	if _, ok := q.Query.(*pb.QueryRequest_Manifest); ok {
-		return f.manifestAnswer(), nil // even when its certificate has expired: so does ours, one day
+		return f.manifestAnswer(p, q.GetManifest().GetHave()), nil // even when its certificate has expired: so does ours, one day
 	}
 	if amend, ok := q.Query.(*pb.QueryRequest_Amend); ok && (refusal == nil || p.amendable(now)) {
 		return f.amendAnswer(ctx, p, amend.Amend)
@@ -162,8 +162,12 @@ func (p *partner) allowance(now time.Time, q *pb.QueryRequest) time.Duration {
 	return p.queries.take(now, 1)
 }
 
-func (f *Federation) manifestAnswer() *pb.QueryResponse {
+func (f *Federation) manifestAnswer(p *partner, have uint64) *pb.QueryResponse {
+	var theirs []string // of a partner that was restored from a backup
+	if known := p.standing().org.Notes; have > 0 && have < uint64(len(known)) {
+		theirs = known
+	}
 	return &pb.QueryResponse{Status: wire.Status(pb.Code_CODE_OK, ""), Answer: &pb.QueryResponse_Manifest{
-		Manifest: &pb.ManifestAnswer{Manifests: f.opts.Organization.Notes, NodeCertificate: f.opts.NodeCertificate},
+		Manifest: &pb.ManifestAnswer{Manifests: f.opts.Organization.Notes, NodeCertificate: f.opts.NodeCertificate, Asker: theirs},
 	}}
 }

@@ -79,7 +79,7 @@ func (f *Federation) welcome(in *frames) (*partner, error) {
 		return nil, err
 	}
 	p.met(f.clock.Now(), hello.TimeMs)
-	p.shows(hello.Manifest)
+	p.shows(hello.Manifest, hello.ManifestHash)
 	f.gossip.met(in.s.Conn().RemotePeer())
 	return p, err
 }

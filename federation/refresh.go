@@ -1,7 +1,9 @@
 package federation
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -30,25 +32,40 @@ func (f *Federation) refresh(ctx context.Context, p *partner) error {
 	if !due {
 		return nil
 	}
-	answer, err := f.ask(ctx, p, &pb.QueryRequest{Query: &pb.QueryRequest_Manifest{Manifest: &pb.ManifestQuery{}}})
+	answer, err := f.ask(ctx, p, &pb.QueryRequest{Query: &pb.QueryRequest_Manifest{Manifest: &pb.ManifestQuery{Have: uint64(len(f.opts.Organization.Notes))}}})
 	if err != nil {
 		p.mu.Lock()
 		p.refreshed = time.Time{}
 		p.mu.Unlock()
 		return err
 	}
+	f.hearOwn(p, answer.GetManifest().GetAsker())
 	if err := f.takeManifests(ctx, p, answer.GetManifest()); err != nil {
 		f.log.Warn("a partner's manifests do not stand; the known ones are kept", "partner", p.id.String(), "error", err.Error())
 	}
 	return nil
 }
 
+// hearOwn compares what a partner knows of our own manifests with them: a node that was
+// restored from a backup may have lost some, and whoever signs others makes a fork.
+func (f *Federation) hearOwn(p *partner, notes []string) {
+	if len(notes) == 0 || len(notes) > maxManifests || f.opts.Newer == nil {
+		return
+	}
+	_, shown, err := prevails(f.opts.Organization.ID, f.opts.Organization.Notes, notes)
+	if err != nil {
+		f.log.Error("a partner knows manifests of ours that do not continue those that we have", "partner", p.id.String(), "error", err.Error())
+		return
+	}
+	f.opts.Newer(shown)
+}
+
 // shows has the partner's manifests asked for with the next link, because it says that it has
-// a newer one than we know.
-func (p *partner) shows(sequence uint64) {
+// a newer one than we know, or another one.
+func (p *partner) shows(sequence uint64, hash []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if sequence > p.terms.org.Manifest.Sequence {
+	if sequence > p.terms.org.Manifest.Sequence || len(hash) > 0 && !bytes.Equal(hash, p.terms.org.Tip()) {
 		p.refreshed = time.Time{}
 	}
 }
@@ -67,6 +84,9 @@ func (f *Federation) takeManifests(ctx context.Context, p *partner, m *pb.Manife
 		return fmt.Errorf("%w: %d manifests", wire.ErrMalformed, len(m.GetManifests()))
 	}
 	if err := f.followsName(ctx, p, m.Manifests); err != nil {
+		if errors.Is(err, identity.ErrManifestFork) && f.opts.TwoRoots != nil {
+			f.opts.TwoRoots(p.id, p.standing().org.Notes, m.Manifests)
+		}
 		return err
 	}
 	f.making.Lock()

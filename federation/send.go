@@ -251,7 +251,7 @@ func (f *Federation) hello(p *partner, out *frames, b *backlog) (holds bool, err
 	h := &pb.DeliverHello{
 		Version: wire.ProtocolVersion, Organization: id[:], Incarnation: f.incarnation.Load(),
 		LowMark: b.lowMark(), TimeMs: sent.UnixMilli(), Agreement: digest[:], Holding: b.parking,
-		Manifest: f.opts.Organization.Manifest.Sequence,
+		Manifest: f.opts.Organization.Manifest.Sequence, ManifestHash: f.opts.Organization.Tip(),
 	}
 	if err := out.write(&pb.DeliverFrame{Frame: &pb.DeliverFrame_Hello{Hello: h}}, maxHello, HelloTimeout); err != nil {
 		return false, lost(err)

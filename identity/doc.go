@@ -30,6 +30,9 @@
 //	threshold     how many custodians together may bring in a new root; 0 without any
 //	custodian     0 to 16 times: key
 //	witness       0 to 16 times: name of a cosigner's key, key; none without custodians
+//	incident      0 to 16 times: time, what has happened (incident.go)
+//
+// In names of keys <name> is the organization's first one, for good (names.go).
 //
 // A manifest is signed by the root that it names. A successor's root is its
 // predecessor's, or the one whose hash the predecessor committed to, or one that the

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
@@ -81,6 +82,7 @@ type Organization struct {
 	Causes   []Cause  // of each, by what it stands
 
 	chain []Manifest // of each
+	tip   [32]byte   // hash of the last one's text
 }
 
 // RootKey is the key that signs the next manifest.
@@ -111,6 +113,9 @@ func (o *Organization) hadRoot(fingerprint [32]byte) bool {
 	}
 	return false
 }
+
+// Tip is the hash of the current manifest's text.
+func (o *Organization) Tip() []byte { return bytes.Clone(o.tip[:]) }
 
 // Incarnation returns a node's incarnation, 0 for a peer that is none.
 func (o *Organization) Incarnation(peer wire.DeviceID) uint64 {
@@ -304,6 +309,7 @@ func VerifyManifests(notes []string, want wire.OrganizationID) (*Organization, e
 			return nil, err
 		}
 		before = wire.TextHash(text)
+		o.tip = before
 		if i == 0 {
 			o.ID = before
 		}

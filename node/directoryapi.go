@@ -86,6 +86,11 @@ func (a operatorAPI) ListLogs(context.Context, *connect.Request[pb.ListLogsReque
 			last := org.Manifest.Incidents[len(org.Manifest.Incidents)-1]
 			row.Incident, row.IncidentMs, row.Settled = last.Reason, last.At.UnixMilli(), s.Settled != nil
 		}
+		roots, err := a.n.twoRoots(p.ID)
+		if err != nil {
+			return answer(out, err)
+		}
+		row.Roots = roots != nil
 		if !s.Since.IsZero() {
 			row.SinceMs = s.Since.UnixMilli()
 		}

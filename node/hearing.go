@@ -22,11 +22,12 @@ type hearing struct {
 	mu    sync.Mutex
 	heads map[wire.OrganizationID][]*identity.Checkpoint
 	forks map[wire.OrganizationID]*pb.Fork
+	roots map[wire.OrganizationID]*pb.RootFork
 	kick  chan struct{} // one place
 }
 
 func newHearing() *hearing {
-	return &hearing{heads: make(map[wire.OrganizationID][]*identity.Checkpoint), forks: make(map[wire.OrganizationID]*pb.Fork), kick: make(chan struct{}, 1)}
+	return &hearing{heads: make(map[wire.OrganizationID][]*identity.Checkpoint), forks: make(map[wire.OrganizationID]*pb.Fork), roots: make(map[wire.OrganizationID]*pb.RootFork), kick: make(chan struct{}, 1)}
 }
 
 // HeardHead implements federation.Hearing. Of too many the oldest is forgotten: whoever told
@@ -55,12 +56,12 @@ func (h *hearing) wake() {
 }
 
 // take returns all that waits.
-func (h *hearing) take() (map[wire.OrganizationID][]*identity.Checkpoint, map[wire.OrganizationID]*pb.Fork) {
+func (h *hearing) take() (map[wire.OrganizationID][]*identity.Checkpoint, map[wire.OrganizationID]*pb.Fork, map[wire.OrganizationID]*pb.RootFork) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	heads, forks := h.heads, h.forks
-	h.heads, h.forks = make(map[wire.OrganizationID][]*identity.Checkpoint), make(map[wire.OrganizationID]*pb.Fork)
-	return heads, forks
+	heads, forks, roots := h.heads, h.forks, h.roots
+	h.heads, h.forks, h.roots = make(map[wire.OrganizationID][]*identity.Checkpoint), make(map[wire.OrganizationID]*pb.Fork), make(map[wire.OrganizationID]*pb.RootFork)
+	return heads, forks, roots
 }
 
 // hearHeads looks at what was heard, until ctx ends.
@@ -71,7 +72,12 @@ func (n *Node) hearHeads(ctx context.Context) error {
 			return nil
 		case <-n.heard.kick:
 		}
-		heads, forks := n.heard.take()
+		heads, forks, roots := n.heard.take()
+		for id, f := range roots {
+			if err := n.foundTwoRoots(ctx, id, f); err != nil && ctx.Err() == nil {
+				n.log.Error("a proof of two manifests in one place is not kept", "partner", id, "error", err)
+			}
+		}
 		for id, fork := range forks {
 			n.heedFork(ctx, id, fork)
 		}
@@ -168,6 +174,12 @@ func (n *Node) believes(id wire.OrganizationID, q *pb.QueryRequest) error {
 	r, err := n.replicas.of(id)
 	if err == nil && r.Forked() != nil {
 		err = wire.Refuse(pb.Code_CODE_QUARANTINED, "its directory has shown two pasts, which is proved")
+	}
+	if err == nil {
+		var f *pb.RootFork
+		if f, err = n.twoRoots(id); f != nil {
+			err = wire.Refuse(pb.Code_CODE_QUARANTINED, "its root has signed two manifests in one place, which is proved")
+		}
 	}
 	return err
 }

@@ -107,9 +107,11 @@ type Node struct {
 	heard     *hearing
 	adopting  adopting
 	validator mls.CredentialValidator
-	revoking  sync.Mutex // one revocation is followed up at a time
-	underway  sync.Map   // wire.DeviceID: whoever revokes it follows that up
-	leaving   sync.Map   // wire.DeviceID: revoked, and the directory does not say so yet
+	revoking  sync.Mutex  // one revocation is followed up at a time
+	underway  sync.Map    // wire.DeviceID: whoever revokes it follows that up
+	manifests sync.Mutex  // the file of our manifests is written by one at a time
+	stale     atomic.Bool // partners knew newer ones: they hold from the next start on
+	leaving   sync.Map    // wire.DeviceID: revoked, and the directory does not say so yet
 
 	doors   doors
 	apiURL  string
@@ -294,7 +296,7 @@ func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *promet
 	l := n.config.Limits
 	n.fed, err = federation.New(federation.Options{
 		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
-		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Screen: n.screen, Rename: n.mayRename, Linked: n.linked, Amended: n.amended, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
+		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Screen: n.screen, Rename: n.mayRename, TwoRoots: n.heard.HeardRoots, Newer: n.newerManifests, Linked: n.linked, Amended: n.amended, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
 		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost, HostGossips: o.HostGossips, Hearing: n.heard,
 		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes, Files: l.PartnerFiles},
 	})
@@ -456,6 +458,9 @@ func (n *Node) problems() []string {
 	var out []string
 	if Wrong != "" {
 		out = append(out, "this build loses mail on purpose and is for tests only: it "+Wrong)
+	}
+	if n.stale.Load() {
+		out = append(out, "partners knew newer manifests of ours, which are taken back: start the node again")
 	}
 	if s.Recovering {
 		out = append(out, fmt.Sprintf("the store has lost %d records: the node takes and orders nothing until it is started with --accept-loss", s.Lost))

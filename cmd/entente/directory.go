@@ -128,8 +128,11 @@ organization's ID with the one that you know. Exits with 3 when it does not hold
 		if err != nil {
 			return err
 		}
-		if isFork(b) {
+		switch typeOf(b) {
+		case identity.ForkType:
 			return verifyFork(c, b, *asJSON)
+		case identity.RootForkType:
+			return verifyRootFork(c, b, *asJSON)
 		}
 		p := &pb.DirectoryProof{}
 		if err := (protojson.UnmarshalOptions{}).Unmarshal(b, p); err != nil {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
@@ -41,6 +42,8 @@ of an incident, its words stand there too: entente partner release ends the quar
 			switch {
 			case l.Fork:
 				state = "two pasts"
+			case l.Roots:
+				state = "two pasts, of its root: two manifests in one place"
 			case l.Problem != "":
 				state = oneLine(l.Problem, 200)
 			case l.SinceMs == 0:
@@ -70,11 +73,7 @@ Anybody verifies it with entente directory verify, without a network.`,
 		Example: "  entente directory fork globex.example --data acme > globex.fork", Args: exactArgs("PARTNER")}
 	data := dataFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		f, err := operate(c.Context(), *data, operatorClient.ShowFork, &pb.ShowForkRequest{Partner: args[0]})
-		if err != nil {
-			return err
-		}
-		b, err := proofFile(f)
+		b, err := forkFile(c, *data, args[0])
 		if err == nil {
 			_, err = fmt.Fprintln(c.OutOrStdout(), string(b))
 		}
@@ -83,12 +82,53 @@ Anybody verifies it with entente directory verify, without a network.`,
 	return c
 }
 
-// isFork reports whether a file calls itself the proof of a fork.
-func isFork(b []byte) bool {
+// forkFile asks for the proof that a directory, or else a root, has two pasts.
+func forkFile(c *cobra.Command, data, partner string) ([]byte, error) {
+	f, err := operate(c.Context(), data, operatorClient.ShowFork, &pb.ShowForkRequest{Partner: partner})
+	if err == nil {
+		return proofFile(f)
+	}
+	if wire.StatusOf(err).Code != pb.Code_CODE_NOT_FOUND {
+		return nil, err
+	}
+	roots, err := operate(c.Context(), data, operatorClient.ShowRootFork, &pb.ShowForkRequest{Partner: partner})
+	if err != nil {
+		return nil, err
+	}
+	return proofFile(roots)
+}
+
+// typeOf is what a file calls itself.
+func typeOf(b []byte) string {
 	var head struct {
 		Type string `json:"type"`
 	}
-	return json.Unmarshal(b, &head) == nil && head.Type == identity.ForkType
+	if json.Unmarshal(b, &head) != nil {
+		return ""
+	}
+	return head.Type
+}
+
+// verifyRootFork verifies the proof of two manifests in one place and says what it shows.
+func verifyRootFork(c *cobra.Command, b []byte, asJSON bool) error {
+	f := &pb.RootFork{}
+	if err := (protojson.UnmarshalOptions{}).Unmarshal(b, f); err != nil {
+		return &hintError{errors.New("this is no proof of a fork"), "take the file whole, as entente directory fork has written it", exitRefused}
+	}
+	p, err := identity.VerifyRootFork(f)
+	if err != nil {
+		return &hintError{fmt.Errorf("the proof does not hold: %w", err), "", exitRefused}
+	}
+	if asJSON {
+		return printJSON(c.OutOrStdout(), map[string]any{"organization": p.One.Manifest.Name, "organization_id": p.One.ID.String(), "root_fork": true, "manifest": p.At})
+	}
+	one, other := p.One.Manifests()[p.At], p.Other.Manifests()[p.At]
+	_, err = fmt.Fprintf(c.OutOrStdout(), `organization  %s (%s)
+two pasts     its root has signed two manifests in one place, and neither takes precedence
+one           manifest %d of %s, called %s, root %s
+another       manifest %d of %s, called %s, root %s
+`, p.One.Manifests()[0].Name, p.One.ID, p.At, wire.FormatTime(one.Issued), one.Name, fingerprint(one.Root), p.At, wire.FormatTime(other.Issued), other.Name, fingerprint(other.Root))
+	return err
 }
 
 // verifyFork verifies the proof of a fork and says what it shows.

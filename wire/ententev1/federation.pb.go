@@ -298,9 +298,10 @@ type DeliverHello struct {
 	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	LowMark       uint64                 `protobuf:"varint,4,opt,name=low_mark,json=lowMark,proto3" json:"low_mark,omitempty"` // every number below it is settled at the sender
 	TimeMs        int64                  `protobuf:"varint,5,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
-	Agreement     []byte                 `protobuf:"bytes,6,opt,name=agreement,proto3" json:"agreement,omitempty"` // SHA-256 of the agreement's text
-	Holding       bool                   `protobuf:"varint,7,opt,name=holding,proto3" json:"holding,omitempty"`    // the sender holds its messages back: it has the receiver in quarantine
-	Manifest      uint64                 `protobuf:"varint,8,opt,name=manifest,proto3" json:"manifest,omitempty"`  // sequence of the newest manifest of whoever says hello
+	Agreement     []byte                 `protobuf:"bytes,6,opt,name=agreement,proto3" json:"agreement,omitempty"`                           // SHA-256 of the agreement's text
+	Holding       bool                   `protobuf:"varint,7,opt,name=holding,proto3" json:"holding,omitempty"`                              // the sender holds its messages back: it has the receiver in quarantine
+	Manifest      uint64                 `protobuf:"varint,8,opt,name=manifest,proto3" json:"manifest,omitempty"`                            // sequence of the newest manifest of whoever says hello
+	ManifestHash  []byte                 `protobuf:"bytes,9,opt,name=manifest_hash,json=manifestHash,proto3" json:"manifest_hash,omitempty"` // SHA-256 of its text
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -389,6 +390,13 @@ func (x *DeliverHello) GetManifest() uint64 {
 		return x.Manifest
 	}
 	return 0
+}
+
+func (x *DeliverHello) GetManifestHash() []byte {
+	if x != nil {
+		return x.ManifestHash
+	}
+	return nil
 }
 
 type DeliverWelcome struct {
@@ -2336,6 +2344,7 @@ func (x *ChainAnswer) GetChain() *MemberChain {
 
 type ManifestQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Have          uint64                 `protobuf:"varint,1,opt,name=have,proto3" json:"have,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2370,10 +2379,18 @@ func (*ManifestQuery) Descriptor() ([]byte, []int) {
 	return file_entente_v1_federation_proto_rawDescGZIP(), []int{28}
 }
 
+func (x *ManifestQuery) GetHave() uint64 {
+	if x != nil {
+		return x.Have
+	}
+	return 0
+}
+
 type ManifestAnswer struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Manifests       []string               `protobuf:"bytes,1,rep,name=manifests,proto3" json:"manifests,omitempty"`
 	NodeCertificate string                 `protobuf:"bytes,2,opt,name=node_certificate,json=nodeCertificate,proto3" json:"node_certificate,omitempty"`
+	Asker           []string               `protobuf:"bytes,3,rep,name=asker,proto3" json:"asker,omitempty"` // the asker's own manifests, when more are known here than it has
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2420,6 +2437,13 @@ func (x *ManifestAnswer) GetNodeCertificate() string {
 		return x.NodeCertificate
 	}
 	return ""
+}
+
+func (x *ManifestAnswer) GetAsker() []string {
+	if x != nil {
+		return x.Asker
+	}
+	return nil
 }
 
 // BlobQuery asks for one chunk of a file's ciphertext. Who knows the ID may have it.
@@ -3093,6 +3117,76 @@ func (x *Fork) GetNodes() [][]byte {
 	return nil
 }
 
+// RootFork proves that a root has signed two successors of one manifest, neither of which takes
+// precedence (docs/protocol.md 2.15).
+type RootFork struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`                 // entente.im/root-fork/v1
+	Organization  string                 `protobuf:"bytes,2,opt,name=organization,proto3" json:"organization,omitempty"` // ID
+	One           []string               `protobuf:"bytes,3,rep,name=one,proto3" json:"one,omitempty"`                   // notes, from genesis on
+	Other         []string               `protobuf:"bytes,4,rep,name=other,proto3" json:"other,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RootFork) Reset() {
+	*x = RootFork{}
+	mi := &file_entente_v1_federation_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RootFork) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RootFork) ProtoMessage() {}
+
+func (x *RootFork) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RootFork.ProtoReflect.Descriptor instead.
+func (*RootFork) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *RootFork) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *RootFork) GetOrganization() string {
+	if x != nil {
+		return x.Organization
+	}
+	return ""
+}
+
+func (x *RootFork) GetOne() []string {
+	if x != nil {
+		return x.One
+	}
+	return nil
+}
+
+func (x *RootFork) GetOther() []string {
+	if x != nil {
+		return x.Other
+	}
+	return nil
+}
+
 type LobbyRequest struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Version         uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -3109,7 +3203,7 @@ type LobbyRequest struct {
 
 func (x *LobbyRequest) Reset() {
 	*x = LobbyRequest{}
-	mi := &file_entente_v1_federation_proto_msgTypes[43]
+	mi := &file_entente_v1_federation_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3121,7 +3215,7 @@ func (x *LobbyRequest) String() string {
 func (*LobbyRequest) ProtoMessage() {}
 
 func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[43]
+	mi := &file_entente_v1_federation_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3134,7 +3228,7 @@ func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyRequest.ProtoReflect.Descriptor instead.
 func (*LobbyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *LobbyRequest) GetVersion() uint32 {
@@ -3207,7 +3301,7 @@ type LobbyResponse struct {
 
 func (x *LobbyResponse) Reset() {
 	*x = LobbyResponse{}
-	mi := &file_entente_v1_federation_proto_msgTypes[44]
+	mi := &file_entente_v1_federation_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3219,7 +3313,7 @@ func (x *LobbyResponse) String() string {
 func (*LobbyResponse) ProtoMessage() {}
 
 func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[44]
+	mi := &file_entente_v1_federation_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3232,7 +3326,7 @@ func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyResponse.ProtoReflect.Descriptor instead.
 func (*LobbyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *LobbyResponse) GetStatus() *Status {
@@ -3299,7 +3393,7 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\awelcome\x18\x02 \x01(\v2\x1a.entente.v1.DeliverWelcomeH\x00R\awelcome\x120\n" +
 	"\x05batch\x18\x03 \x01(\v2\x18.entente.v1.DeliverBatchH\x00R\x05batch\x123\n" +
 	"\x06result\x18\x04 \x01(\v2\x19.entente.v1.DeliverResultH\x00R\x06resultB\a\n" +
-	"\x05frame\"\xf6\x01\n" +
+	"\x05frame\"\x9b\x02\n" +
 	"\fDeliverHello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\"\n" +
 	"\forganization\x18\x02 \x01(\fR\forganization\x12 \n" +
@@ -3308,7 +3402,8 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\atime_ms\x18\x05 \x01(\x03R\x06timeMs\x12\x1c\n" +
 	"\tagreement\x18\x06 \x01(\fR\tagreement\x12\x18\n" +
 	"\aholding\x18\a \x01(\bR\aholding\x12\x1a\n" +
-	"\bmanifest\x18\b \x01(\x04R\bmanifest\"\xc6\x01\n" +
+	"\bmanifest\x18\b \x01(\x04R\bmanifest\x12#\n" +
+	"\rmanifest_hash\x18\t \x01(\fR\fmanifestHash\"\xc6\x01\n" +
 	"\x0eDeliverWelcome\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12 \n" +
@@ -3453,11 +3548,13 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x06member\x18\x01 \x01(\fR\x06member\x12\"\n" +
 	"\forganization\x18\x02 \x01(\fR\forganization\"<\n" +
 	"\vChainAnswer\x12-\n" +
-	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\"\x0f\n" +
-	"\rManifestQuery\"Y\n" +
+	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\"#\n" +
+	"\rManifestQuery\x12\x12\n" +
+	"\x04have\x18\x01 \x01(\x04R\x04have\"o\n" +
 	"\x0eManifestAnswer\x12\x1c\n" +
 	"\tmanifests\x18\x01 \x03(\tR\tmanifests\x12)\n" +
-	"\x10node_certificate\x18\x02 \x01(\tR\x0fnodeCertificate\"5\n" +
+	"\x10node_certificate\x18\x02 \x01(\tR\x0fnodeCertificate\x12\x14\n" +
+	"\x05asker\x18\x03 \x03(\tR\x05asker\"5\n" +
 	"\tBlobQuery\x12\x12\n" +
 	"\x04blob\x18\x01 \x01(\fR\x04blob\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\"6\n" +
@@ -3501,7 +3598,12 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\tmanifests\x18\x03 \x03(\tR\tmanifests\x12\x14\n" +
 	"\x05older\x18\x04 \x01(\tR\x05older\x12\x14\n" +
 	"\x05newer\x18\x05 \x01(\tR\x05newer\x12\x14\n" +
-	"\x05nodes\x18\x06 \x03(\fR\x05nodes\"\xf2\x01\n" +
+	"\x05nodes\x18\x06 \x03(\fR\x05nodes\"j\n" +
+	"\bRootFork\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\"\n" +
+	"\forganization\x18\x02 \x01(\tR\forganization\x12\x10\n" +
+	"\x03one\x18\x03 \x03(\tR\x03one\x12\x14\n" +
+	"\x05other\x18\x04 \x03(\tR\x05other\"\xf2\x01\n" +
 	"\fLobbyRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\fR\atokenId\x12\x14\n" +
@@ -3537,7 +3639,7 @@ func file_entente_v1_federation_proto_rawDescGZIP() []byte {
 }
 
 var file_entente_v1_federation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
+var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_entente_v1_federation_proto_goTypes = []any{
 	(ItemKind)(0),             // 0: entente.v1.ItemKind
 	(*Item)(nil),              // 1: entente.v1.Item
@@ -3583,29 +3685,30 @@ var file_entente_v1_federation_proto_goTypes = []any{
 	(*ToldQuery)(nil),         // 41: entente.v1.ToldQuery
 	(*ToldAnswer)(nil),        // 42: entente.v1.ToldAnswer
 	(*Fork)(nil),              // 43: entente.v1.Fork
-	(*LobbyRequest)(nil),      // 44: entente.v1.LobbyRequest
-	(*LobbyResponse)(nil),     // 45: entente.v1.LobbyResponse
-	(*Envelope)(nil),          // 46: entente.v1.Envelope
-	(*LeafChange)(nil),        // 47: entente.v1.LeafChange
-	(*DeviceRef)(nil),         // 48: entente.v1.DeviceRef
-	(*Bundle)(nil),            // 49: entente.v1.Bundle
-	(*Status)(nil),            // 50: entente.v1.Status
-	(*RoomCase)(nil),          // 51: entente.v1.RoomCase
+	(*RootFork)(nil),          // 44: entente.v1.RootFork
+	(*LobbyRequest)(nil),      // 45: entente.v1.LobbyRequest
+	(*LobbyResponse)(nil),     // 46: entente.v1.LobbyResponse
+	(*Envelope)(nil),          // 47: entente.v1.Envelope
+	(*LeafChange)(nil),        // 48: entente.v1.LeafChange
+	(*DeviceRef)(nil),         // 49: entente.v1.DeviceRef
+	(*Bundle)(nil),            // 50: entente.v1.Bundle
+	(*Status)(nil),            // 51: entente.v1.Status
+	(*RoomCase)(nil),          // 52: entente.v1.RoomCase
 }
 var file_entente_v1_federation_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.Item.kind:type_name -> entente.v1.ItemKind
-	46, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
-	47, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
-	48, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
-	49, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
+	47, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
+	48, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
+	49, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
+	50, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
 	3,  // 5: entente.v1.DeliverFrame.hello:type_name -> entente.v1.DeliverHello
 	4,  // 6: entente.v1.DeliverFrame.welcome:type_name -> entente.v1.DeliverWelcome
 	5,  // 7: entente.v1.DeliverFrame.batch:type_name -> entente.v1.DeliverBatch
 	6,  // 8: entente.v1.DeliverFrame.result:type_name -> entente.v1.DeliverResult
-	50, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
+	51, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
 	1,  // 10: entente.v1.DeliverBatch.items:type_name -> entente.v1.Item
 	7,  // 11: entente.v1.DeliverResult.statuses:type_name -> entente.v1.ItemStatus
-	50, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
+	51, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
 	14, // 13: entente.v1.QueryRequest.resolve:type_name -> entente.v1.ResolveQuery
 	18, // 14: entente.v1.QueryRequest.claim:type_name -> entente.v1.ClaimQuery
 	21, // 15: entente.v1.QueryRequest.tree:type_name -> entente.v1.TreeQuery
@@ -3621,7 +3724,7 @@ var file_entente_v1_federation_proto_depIdxs = []int32{
 	39, // 25: entente.v1.QueryRequest.revocations:type_name -> entente.v1.RevocationsQuery
 	41, // 26: entente.v1.QueryRequest.told:type_name -> entente.v1.ToldQuery
 	10, // 27: entente.v1.QueryRequest.block_list:type_name -> entente.v1.BlockListQuery
-	50, // 28: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
+	51, // 28: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
 	17, // 29: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
 	20, // 30: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
 	22, // 31: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
@@ -3639,13 +3742,13 @@ var file_entente_v1_federation_proto_depIdxs = []int32{
 	11, // 43: entente.v1.QueryResponse.block_list:type_name -> entente.v1.BlockListAnswer
 	16, // 44: entente.v1.MemberChain.currency:type_name -> entente.v1.Currency
 	15, // 45: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
-	50, // 46: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
+	51, // 46: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
 	19, // 47: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
 	15, // 48: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
-	51, // 49: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
-	46, // 50: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
+	52, // 49: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
+	47, // 50: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
 	15, // 51: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
-	50, // 52: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
+	51, // 52: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
 	53, // [53:53] is the sub-list for method output_type
 	53, // [53:53] is the sub-list for method input_type
 	53, // [53:53] is the sub-list for extension type_name
@@ -3705,7 +3808,7 @@ func file_entente_v1_federation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_federation_proto_rawDesc), len(file_entente_v1_federation_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   45,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -605,6 +605,7 @@ type PartnerLog struct {
 	Incident       string                 `protobuf:"bytes,9,opt,name=incident,proto3" json:"incident,omitempty"` // what the organization has said of the last incident, with which this log began; empty: none
 	IncidentMs     int64                  `protobuf:"varint,10,opt,name=incident_ms,json=incidentMs,proto3" json:"incident_ms,omitempty"`
 	Settled        bool                   `protobuf:"varint,11,opt,name=settled,proto3" json:"settled,omitempty"` // the log before the incident had two pasts: ShowFork proves it
+	Roots          bool                   `protobuf:"varint,12,opt,name=roots,proto3" json:"roots,omitempty"`     // its root has signed two successors of one manifest: ShowRootFork proves it
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -712,6 +713,13 @@ func (x *PartnerLog) GetIncidentMs() int64 {
 func (x *PartnerLog) GetSettled() bool {
 	if x != nil {
 		return x.Settled
+	}
+	return false
+}
+
+func (x *PartnerLog) GetRoots() bool {
+	if x != nil {
+		return x.Roots
 	}
 	return false
 }
@@ -5371,7 +5379,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x16WitnessRecoveryRequest\x12\x1a\n" +
 	"\brecovery\x18\x01 \x01(\fR\brecovery\"5\n" +
 	"\x17WitnessRecoveryResponse\x12\x1a\n" +
-	"\brecovery\x18\x01 \x01(\fR\brecovery\"\xc8\x02\n" +
+	"\brecovery\x18\x01 \x01(\fR\brecovery\"\xde\x02\n" +
 	"\n" +
 	"PartnerLog\x12\"\n" +
 	"\forganization\x18\x01 \x01(\tR\forganization\x12'\n" +
@@ -5387,7 +5395,8 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\vincident_ms\x18\n" +
 	" \x01(\x03R\n" +
 	"incidentMs\x12\x18\n" +
-	"\asettled\x18\v \x01(\bR\asettled\"\x11\n" +
+	"\asettled\x18\v \x01(\bR\asettled\x12\x14\n" +
+	"\x05roots\x18\f \x01(\bR\x05roots\"\x11\n" +
 	"\x0fListLogsRequest\">\n" +
 	"\x10ListLogsResponse\x12*\n" +
 	"\x04logs\x18\x01 \x03(\v2\x16.entente.v1.PartnerLogR\x04logs\"+\n" +
@@ -5756,7 +5765,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x17OrganizationDNSResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12+\n" +
-	"\x05check\x18\x03 \x01(\v2\x15.entente.v1.NameCheckR\x05check2\xab\x1a\n" +
+	"\x05check\x18\x03 \x01(\v2\x15.entente.v1.NameCheckR\x05check2\xee\x1a\n" +
 	"\x0fOperatorService\x12Z\n" +
 	"\x0fWitnessRecovery\x12\".entente.v1.WitnessRecoveryRequest\x1a#.entente.v1.WitnessRecoveryResponse\x12N\n" +
 	"\vListReports\x12\x1e.entente.v1.ListReportsRequest\x1a\x1f.entente.v1.ListReportsResponse\x12H\n" +
@@ -5797,7 +5806,8 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x0eAuditDirectory\x12!.entente.v1.AuditDirectoryRequest\x1a\x1a.entente.v1.DirectoryAudit\x12I\n" +
 	"\vProveMember\x12\x1e.entente.v1.ProveMemberRequest\x1a\x1a.entente.v1.DirectoryProof\x12E\n" +
 	"\bListLogs\x12\x1b.entente.v1.ListLogsRequest\x1a\x1c.entente.v1.ListLogsResponse\x129\n" +
-	"\bShowFork\x12\x1b.entente.v1.ShowForkRequest\x1a\x10.entente.v1.Fork\x12@\n" +
+	"\bShowFork\x12\x1b.entente.v1.ShowForkRequest\x1a\x10.entente.v1.Fork\x12A\n" +
+	"\fShowRootFork\x12\x1b.entente.v1.ShowForkRequest\x1a\x14.entente.v1.RootFork\x12@\n" +
 	"\vChangeBlock\x12\x1e.entente.v1.ChangeBlockRequest\x1a\x11.entente.v1.Block\x12K\n" +
 	"\n" +
 	"ListBlocks\x12\x1d.entente.v1.ListBlocksRequest\x1a\x1e.entente.v1.ListBlocksResponse\x12U\n" +
@@ -5907,6 +5917,7 @@ var file_entente_v1_operator_proto_goTypes = []any{
 	(*MemberChain)(nil),               // 83: entente.v1.MemberChain
 	(*Currency)(nil),                  // 84: entente.v1.Currency
 	(*Fork)(nil),                      // 85: entente.v1.Fork
+	(*RootFork)(nil),                  // 86: entente.v1.RootFork
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.ListReportsResponse.reports:type_name -> entente.v1.StoredReport
@@ -5973,57 +5984,59 @@ var file_entente_v1_operator_proto_depIdxs = []int32{
 	19, // 61: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
 	12, // 62: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
 	14, // 63: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
-	67, // 64: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
-	70, // 65: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
-	72, // 66: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
-	73, // 67: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
-	81, // 68: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
-	74, // 69: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
-	77, // 70: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
-	10, // 71: entente.v1.OperatorService.WitnessRecovery:output_type -> entente.v1.WitnessRecoveryResponse
-	2,  // 72: entente.v1.OperatorService.ListReports:output_type -> entente.v1.ListReportsResponse
-	4,  // 73: entente.v1.OperatorService.GetReport:output_type -> entente.v1.GetReportResponse
-	6,  // 74: entente.v1.OperatorService.DropReport:output_type -> entente.v1.DropReportResponse
-	8,  // 75: entente.v1.OperatorService.CheckFrank:output_type -> entente.v1.CheckFrankResponse
-	22, // 76: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	26, // 77: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	29, // 78: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	32, // 79: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	34, // 80: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	37, // 81: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	39, // 82: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	41, // 83: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	43, // 84: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	45, // 85: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	47, // 86: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	66, // 87: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	66, // 88: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	66, // 89: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	66, // 90: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
-	54, // 91: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
-	56, // 92: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
-	64, // 93: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
-	58, // 94: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
-	60, // 95: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
-	62, // 96: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
-	47, // 97: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
-	47, // 98: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
-	47, // 99: entente.v1.OperatorService.RenamePartner:output_type -> entente.v1.PartnerDetails
-	66, // 100: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
-	16, // 101: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	18, // 102: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	20, // 103: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	13, // 104: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
-	85, // 105: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
-	68, // 106: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
-	71, // 107: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
-	78, // 108: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
-	78, // 109: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
-	82, // 110: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
-	76, // 111: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
-	78, // 112: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
-	71, // [71:113] is the sub-list for method output_type
-	29, // [29:71] is the sub-list for method input_type
+	14, // 64: entente.v1.OperatorService.ShowRootFork:input_type -> entente.v1.ShowForkRequest
+	67, // 65: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
+	70, // 66: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
+	72, // 67: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
+	73, // 68: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
+	81, // 69: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
+	74, // 70: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
+	77, // 71: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
+	10, // 72: entente.v1.OperatorService.WitnessRecovery:output_type -> entente.v1.WitnessRecoveryResponse
+	2,  // 73: entente.v1.OperatorService.ListReports:output_type -> entente.v1.ListReportsResponse
+	4,  // 74: entente.v1.OperatorService.GetReport:output_type -> entente.v1.GetReportResponse
+	6,  // 75: entente.v1.OperatorService.DropReport:output_type -> entente.v1.DropReportResponse
+	8,  // 76: entente.v1.OperatorService.CheckFrank:output_type -> entente.v1.CheckFrankResponse
+	22, // 77: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	26, // 78: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	29, // 79: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	32, // 80: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	34, // 81: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	37, // 82: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	39, // 83: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	41, // 84: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	43, // 85: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	45, // 86: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	47, // 87: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	66, // 88: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	66, // 89: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	66, // 90: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	66, // 91: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	54, // 92: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
+	56, // 93: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
+	64, // 94: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
+	58, // 95: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
+	60, // 96: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
+	62, // 97: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
+	47, // 98: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
+	47, // 99: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
+	47, // 100: entente.v1.OperatorService.RenamePartner:output_type -> entente.v1.PartnerDetails
+	66, // 101: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	16, // 102: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	18, // 103: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	20, // 104: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	13, // 105: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
+	85, // 106: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
+	86, // 107: entente.v1.OperatorService.ShowRootFork:output_type -> entente.v1.RootFork
+	68, // 108: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
+	71, // 109: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
+	78, // 110: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
+	78, // 111: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
+	82, // 112: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
+	76, // 113: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
+	78, // 114: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
+	72, // [72:115] is the sub-list for method output_type
+	29, // [29:72] is the sub-list for method input_type
 	29, // [29:29] is the sub-list for extension type_name
 	29, // [29:29] is the sub-list for extension extendee
 	0,  // [0:29] is the sub-list for field type_name

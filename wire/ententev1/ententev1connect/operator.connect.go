@@ -139,6 +139,9 @@ const (
 	// OperatorServiceShowForkProcedure is the fully-qualified name of the OperatorService's ShowFork
 	// RPC.
 	OperatorServiceShowForkProcedure = "/entente.v1.OperatorService/ShowFork"
+	// OperatorServiceShowRootForkProcedure is the fully-qualified name of the OperatorService's
+	// ShowRootFork RPC.
+	OperatorServiceShowRootForkProcedure = "/entente.v1.OperatorService/ShowRootFork"
 	// OperatorServiceChangeBlockProcedure is the fully-qualified name of the OperatorService's
 	// ChangeBlock RPC.
 	OperatorServiceChangeBlockProcedure = "/entente.v1.OperatorService/ChangeBlock"
@@ -199,6 +202,7 @@ type OperatorServiceClient interface {
 	ProveMember(context.Context, *connect.Request[ententev1.ProveMemberRequest]) (*connect.Response[ententev1.DirectoryProof], error)
 	ListLogs(context.Context, *connect.Request[ententev1.ListLogsRequest]) (*connect.Response[ententev1.ListLogsResponse], error)
 	ShowFork(context.Context, *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.Fork], error)
+	ShowRootFork(context.Context, *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.RootFork], error)
 	ChangeBlock(context.Context, *connect.Request[ententev1.ChangeBlockRequest]) (*connect.Response[ententev1.Block], error)
 	ListBlocks(context.Context, *connect.Request[ententev1.ListBlocksRequest]) (*connect.Response[ententev1.ListBlocksResponse], error)
 	PublishBlockList(context.Context, *connect.Request[ententev1.PublishBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error)
@@ -429,6 +433,12 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(operatorServiceMethods.ByName("ShowFork")),
 			connect.WithClientOptions(opts...),
 		),
+		showRootFork: connect.NewClient[ententev1.ShowForkRequest, ententev1.RootFork](
+			httpClient,
+			baseURL+OperatorServiceShowRootForkProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ShowRootFork")),
+			connect.WithClientOptions(opts...),
+		),
 		changeBlock: connect.NewClient[ententev1.ChangeBlockRequest, ententev1.Block](
 			httpClient,
 			baseURL+OperatorServiceChangeBlockProcedure,
@@ -511,6 +521,7 @@ type operatorServiceClient struct {
 	proveMember        *connect.Client[ententev1.ProveMemberRequest, ententev1.DirectoryProof]
 	listLogs           *connect.Client[ententev1.ListLogsRequest, ententev1.ListLogsResponse]
 	showFork           *connect.Client[ententev1.ShowForkRequest, ententev1.Fork]
+	showRootFork       *connect.Client[ententev1.ShowForkRequest, ententev1.RootFork]
 	changeBlock        *connect.Client[ententev1.ChangeBlockRequest, ententev1.Block]
 	listBlocks         *connect.Client[ententev1.ListBlocksRequest, ententev1.ListBlocksResponse]
 	publishBlockList   *connect.Client[ententev1.PublishBlockListRequest, ententev1.BlockListDetails]
@@ -695,6 +706,11 @@ func (c *operatorServiceClient) ShowFork(ctx context.Context, req *connect.Reque
 	return c.showFork.CallUnary(ctx, req)
 }
 
+// ShowRootFork calls entente.v1.OperatorService.ShowRootFork.
+func (c *operatorServiceClient) ShowRootFork(ctx context.Context, req *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.RootFork], error) {
+	return c.showRootFork.CallUnary(ctx, req)
+}
+
 // ChangeBlock calls entente.v1.OperatorService.ChangeBlock.
 func (c *operatorServiceClient) ChangeBlock(ctx context.Context, req *connect.Request[ententev1.ChangeBlockRequest]) (*connect.Response[ententev1.Block], error) {
 	return c.changeBlock.CallUnary(ctx, req)
@@ -767,6 +783,7 @@ type OperatorServiceHandler interface {
 	ProveMember(context.Context, *connect.Request[ententev1.ProveMemberRequest]) (*connect.Response[ententev1.DirectoryProof], error)
 	ListLogs(context.Context, *connect.Request[ententev1.ListLogsRequest]) (*connect.Response[ententev1.ListLogsResponse], error)
 	ShowFork(context.Context, *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.Fork], error)
+	ShowRootFork(context.Context, *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.RootFork], error)
 	ChangeBlock(context.Context, *connect.Request[ententev1.ChangeBlockRequest]) (*connect.Response[ententev1.Block], error)
 	ListBlocks(context.Context, *connect.Request[ententev1.ListBlocksRequest]) (*connect.Response[ententev1.ListBlocksResponse], error)
 	PublishBlockList(context.Context, *connect.Request[ententev1.PublishBlockListRequest]) (*connect.Response[ententev1.BlockListDetails], error)
@@ -993,6 +1010,12 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		connect.WithSchema(operatorServiceMethods.ByName("ShowFork")),
 		connect.WithHandlerOptions(opts...),
 	)
+	operatorServiceShowRootForkHandler := connect.NewUnaryHandler(
+		OperatorServiceShowRootForkProcedure,
+		svc.ShowRootFork,
+		connect.WithSchema(operatorServiceMethods.ByName("ShowRootFork")),
+		connect.WithHandlerOptions(opts...),
+	)
 	operatorServiceChangeBlockHandler := connect.NewUnaryHandler(
 		OperatorServiceChangeBlockProcedure,
 		svc.ChangeBlock,
@@ -1107,6 +1130,8 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceListLogsHandler.ServeHTTP(w, r)
 		case OperatorServiceShowForkProcedure:
 			operatorServiceShowForkHandler.ServeHTTP(w, r)
+		case OperatorServiceShowRootForkProcedure:
+			operatorServiceShowRootForkHandler.ServeHTTP(w, r)
 		case OperatorServiceChangeBlockProcedure:
 			operatorServiceChangeBlockHandler.ServeHTTP(w, r)
 		case OperatorServiceListBlocksProcedure:
@@ -1268,6 +1293,10 @@ func (UnimplementedOperatorServiceHandler) ListLogs(context.Context, *connect.Re
 
 func (UnimplementedOperatorServiceHandler) ShowFork(context.Context, *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.Fork], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ShowFork is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ShowRootFork(context.Context, *connect.Request[ententev1.ShowForkRequest]) (*connect.Response[ententev1.RootFork], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ShowRootFork is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) ChangeBlock(context.Context, *connect.Request[ententev1.ChangeBlockRequest]) (*connect.Response[ententev1.Block], error) {
