@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -34,6 +35,7 @@ type Config struct {
 	ACMEEmail  string        `yaml:"acme-email"`
 	ACMEServer string        `yaml:"acme-server"`
 	Proxied    bool          `yaml:"behind-proxy"`
+	Proxies    []string      `yaml:"trusted-proxies"`
 	Metrics    string        `yaml:"metrics"`
 	Federation []string      `yaml:"federation"`
 	Mode       string        `yaml:"mode"`
@@ -156,6 +158,10 @@ func (c Config) problems() []string {
 			add(err != nil, "federation or announce: %q is not a multiaddr such as /ip4/0.0.0.0/tcp/4801", a)
 		}
 	}
+	for _, p := range c.Proxies {
+		_, err := parseProxy(p)
+		add(err != nil, "trusted-proxies: %q is neither an address nor a range such as 10.0.0.0/8", p)
+	}
 	for _, o := range c.Origins {
 		add(!isOrigin(o), "origins: %q is not an origin such as https://chat.acme.example", o)
 	}
@@ -185,6 +191,25 @@ func (c Config) problems() []string {
 	_, err = c.level()
 	add(err != nil, "log: %q is none of debug, info, warn, error", c.LogLevel)
 	return p
+}
+
+// parseProxy reads an address, or a range of them.
+func parseProxy(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.Prefix(a.BitLen())
+	}
+	p, err := netip.ParsePrefix(s)
+	return p.Masked(), err
+}
+
+// proxies are those whose word about their clients' addresses counts.
+func (c Config) proxies() (out []netip.Prefix) {
+	for _, s := range c.Proxies {
+		if p, err := parseProxy(s); err == nil { // check has refused others
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // isOrigin reports whether a browser could send s as Origin (RFC 6454 §6.2): all
@@ -219,6 +244,7 @@ func (c Config) ConfigText() string {
 	line("Whom the CA may write to; empty: nobody.", "acme-email", c.ACMEEmail)
 	line("The CA's ACME directory, https://...; empty: Let's Encrypt.", "acme-server", c.ACMEServer)
 	line("A proxy with a web CA's certificate ends TLS before this node: enrolment links tell devices so (tls=web).", "behind-proxy", c.Proxied)
+	line("Proxies before listen, by address or range (10.0.0.0/8), whose X-Forwarded-For says for whom a connection counts; none: for who connects.", "trusted-proxies", c.Proxies)
 	line("Where /healthz, /readyz and /metrics answer without sign-in (HOST:PORT); empty: nowhere.", "metrics", c.Metrics)
 	line("Where partners connect (multiaddrs; QUIC may be blocked somewhere, so keep TCP); none, []: nowhere, behind a NAT: this node then dials its partners and holds the connection.", "federation", c.Federation)
 	line("The addresses that partners are told, when the organization is made; empty: those of federation, but 0.0.0.0 and ::. Later: entente organization addresses.", "announce", c.Announce)

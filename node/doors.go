@@ -66,7 +66,7 @@ func (n *Node) openDoors(o Options, keys *identity.NodeKeys, registry *prometheu
 	n.apiURL = n.config.apiURL()
 	n.apiHost = n.apiURL[len("https://"):]
 	var err error
-	n.gate, err = gate.New(gate.Options{Key: keys.Peer, HMACKey: keys.Auth[:], Directory: n.dir, Origins: n.config.Origins,
+	n.gate, err = gate.New(gate.Options{Key: keys.Peer, HMACKey: keys.Auth[:], Directory: n.dir, Origins: n.config.Origins, Proxies: n.config.proxies(),
 		Clock: n.clock.Now, Logger: n.log, Backend: n.openSession})
 	if err != nil {
 		return err

@@ -56,7 +56,8 @@ const (
 	MaxReport            = 1 << 20 // a report of abuse, in bytes
 	ReportsPerMember     = 16      // that wait for the administrator
 	ReportsPerNode       = 256
-	MaxUnHelloedPerAddr  = 64
+	MaxUnHelloedPerAddr  = 64  // silent for longer than an honest device
+	MaxFreshPerAddr      = 512 // silent ones at all
 	DefaultLinkSecretLen = 32
 
 	MaxComplaint        = 1 << 10 // a signed note

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -34,8 +35,9 @@ type Options struct {
 	// Hosts that devices may name in the Host header; empty: any. The token is
 	// bound to the one it was made for.
 	Hosts    []string
-	Origins  []string      // web origins ("https://app.example") that may call and open sessions
-	TokenTTL time.Duration // 0: wire.TokenLifetime
+	Origins  []string       // web origins ("https://app.example") that may call and open sessions
+	TokenTTL time.Duration  // 0: wire.TokenLifetime
+	Proxies  []netip.Prefix // whose X-Forwarded-For is believed
 	Timing   session.Timing
 	Clock    func() time.Time // nil: time.Now; for tickets and the ends of sessions
 	Logger   *slog.Logger     // nil: none
@@ -80,7 +82,7 @@ func New(o Options) (*Gate, error) {
 	g := &Gate{o: o, held: make(map[heldBy]*live)}
 	g.tickets.made = make(map[[session.TicketLen]byte]ticket)
 	g.tickets.each = make(map[wire.DeviceID]*ofDevice)
-	g.limiter.open = make(map[string]int)
+	g.limiter.open = make(map[string][]*quiet)
 	g.ctx, g.stop = context.WithCancelCause(context.Background())
 	// NoTLS: the library's TLS mode demands Host == SNI, which holds on port 443
 	// only. TLS is ours, and the pin is checked by the device.

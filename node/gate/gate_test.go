@@ -266,18 +266,6 @@ func TestUpgradeIsRefused(t *testing.T) {
 	}
 }
 
-func TestConnectionsThatSayNothingAreLimitedPerAddress(t *testing.T) {
-	w := start(t, session.Timing{Hello: time.Hour})
-	for range wire.MaxUnHelloedPerAddr {
-		if c, status := w.dial(t, "", session.Subprotocol); c == nil {
-			t.Fatalf("answered with %d", status)
-		}
-	}
-	if _, status := w.dial(t, "", session.Subprotocol); status != http.StatusTooManyRequests {
-		t.Errorf("one more: %d", status)
-	}
-}
-
 // A device that stops reading is dropped within the write deadline, and no more than its
 // window is ever taken from the mailbox for it.
 func TestSlowReaderHoldsOneWindowAndIsDropped(t *testing.T) {

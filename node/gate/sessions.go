@@ -3,11 +3,9 @@ package gate
 import (
 	"context"
 	"crypto/rand"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -19,30 +17,6 @@ import (
 type live struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{}
-}
-
-// limiter bounds connections without Hello per address.
-type limiter struct {
-	mu   sync.Mutex
-	open map[string]int
-}
-
-func (l *limiter) enter(addr string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.open[addr] >= wire.MaxUnHelloedPerAddr {
-		return false
-	}
-	l.open[addr]++
-	return true
-}
-
-func (l *limiter) leave(addr string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.open[addr]--; l.open[addr] <= 0 {
-		delete(l.open, addr)
-	}
 }
 
 // serveSession upgrades and runs a session until it ends.
@@ -58,21 +32,13 @@ func (g *Gate) serveSession(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this origin may not open sessions", http.StatusForbidden)
 		return
 	}
-	addr, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		addr = r.RemoteAddr
-	}
-	if !g.limiter.enter(addr) {
-		http.Error(w, "too many connections that say nothing", http.StatusTooManyRequests)
-		return
-	}
-	leave := sync.OnceFunc(func() { g.limiter.leave(addr) })
-	defer leave()
 	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{session.Subprotocol}, OriginPatterns: hostsOf(g.o.Origins)})
 	if err != nil {
 		return // Accept has answered
 	}
 	defer func() { _ = ws.CloseNow() }()
+	leave := g.limiter.enter(clientAddress(r, g.o.Proxies), func() { _ = ws.CloseNow() })
+	defer leave()
 	c := session.WebSocket(ws, wire.MaxSessionBatch)
 	if ws.Subprotocol() != session.Subprotocol {
 		c.Close(session.CodeMalformed, "the subprotocol is "+session.Subprotocol)
