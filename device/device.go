@@ -33,6 +33,7 @@ type account struct {
 	DeviceKey    ed25519.PrivateKey
 	MemberKey    ed25519.PrivateKey
 	Genesis      string // note
+	Reset        string `json:",omitempty"` // note: the half of a reset, while enrolment is not confirmed
 	Certificate  string // note of the device certificate
 	Hash         [32]byte
 	URL          string
@@ -269,12 +270,16 @@ func (d *Device) enroll(ctx context.Context, link identity.Link, text string) er
 		return err
 	}
 	if d.account.Link != text {
-		if err := d.prepare(org, link, text); err != nil {
+		if err := d.prepare(org, link, text, described.Reset_); err != nil {
 			return err
 		}
 	}
 	failpoint("enroll-prepared")
-	answer, err := client.Enroll(ctx, &pb.EnrollRequest{LinkId: id[:], Secret: link.Secret[:], Genesis: d.account.Genesis, Device: d.account.Certificate})
+	genesis := d.account.Genesis
+	if d.account.Reset != "" {
+		genesis = "" // the directory has it
+	}
+	answer, err := client.Enroll(ctx, &pb.EnrollRequest{LinkId: id[:], Secret: link.Secret[:], Genesis: genesis, Reset_: d.account.Reset, Device: d.account.Certificate})
 	if err != nil {
 		return err
 	}
@@ -282,8 +287,9 @@ func (d *Device) enroll(ctx context.Context, link identity.Link, text string) er
 	return d.confirm(ctx, answer)
 }
 
-// prepare makes and stores the keys of a new member and device.
-func (d *Device) prepare(org *identity.Organization, link identity.Link, text string) error {
+// prepare makes and stores the keys of a new member and device, or, of a member who is reset,
+// the new ones.
+func (d *Device) prepare(org *identity.Organization, link identity.Link, text string, reset *pb.MemberChain) error {
 	a := account{Organization: org.ID, OrgName: org.Manifest.Name, Name: link.Name, URL: "https://" + link.Host, Pin: link.Pin, Web: link.Web, Link: text}
 	var err error
 	if _, a.DeviceKey, err = ed25519.GenerateKey(rand.Reader); err != nil {
@@ -293,7 +299,12 @@ func (d *Device) prepare(org *identity.Organization, link identity.Link, text st
 		return err
 	}
 	now := d.now()
-	if a.Genesis, a.Member, err = identity.NewGenesis(org.ID, link.Name, a.MemberKey, now); err != nil {
+	if reset != nil {
+		err = a.comeBack(org, link, reset, now)
+	} else {
+		a.Genesis, a.Member, err = identity.NewGenesis(org.ID, link.Name, a.MemberKey, now)
+	}
+	if err != nil {
 		return err
 	}
 	device := wire.DeviceID(a.DeviceKey.Public().(ed25519.PublicKey))
@@ -311,6 +322,20 @@ func (d *Device) prepare(org *identity.Organization, link identity.Link, text st
 	})
 }
 
+// comeBack makes this the account of a member who is reset: the member's ID with a new key.
+func (a *account) comeBack(org *identity.Organization, link identity.Link, reset *pb.MemberChain, now time.Time) error {
+	m, err := identity.VerifyChain(reset, org.ID, now)
+	if err != nil {
+		return err
+	}
+	if m.Name != link.Name {
+		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "the link is for %s, and would reset %s", link.Name, m.Address())
+	}
+	a.Member, a.Genesis = m.ID, reset.Genesis
+	a.Reset, err = identity.SignReset(m, a.MemberKey, identity.Rotation{Issued: now})
+	return err
+}
+
 // confirm checks the node's answer against what was sent, stores it, and publishes
 // KeyPackages.
 func (d *Device) confirm(ctx context.Context, answer *pb.EnrollResponse) error {
@@ -325,7 +350,7 @@ func (d *Device) confirm(ctx context.Context, answer *pb.EnrollResponse) error {
 	if err := d.connect(); err != nil {
 		return err
 	}
-	d.account.Enroled, d.account.Link = true, ""
+	d.account.Enroled, d.account.Link, d.account.Reset = true, "", ""
 	if err := d.vault.update(func(t *txn) error { return t.putMetaJSON(accountKey, d.account) }); err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ import (
 type keyChange struct {
 	memberKey        // who; of an organization's, no member
 	Was       []byte `json:",omitempty"` // the member that had the address before
-	State     string // device, key, replaced, root, incident or name
+	State     string // device, key, reset, replaced, root, incident or name
 	From      string // the address, or the organization
 	Reason    string
 }
@@ -68,7 +68,7 @@ func (t *txn) noteDevices(l *learned) error {
 			ids = append(ids, id.String())
 		}
 	}
-	if len(ids) == 0 {
+	if len(ids) == 0 || l.member.ResetSince(l.known.Key) { // noteKey tells of that
 		return nil
 	}
 	return t.noteChange(keyChange{memberKey: l.memberKey, State: "device", From: l.member.Address().String(),
@@ -80,6 +80,10 @@ func (t *txn) noteDevices(l *learned) error {
 func (t *txn) noteKey(l *learned) error {
 	if l.known.Key.Equal(l.member.Key) {
 		return nil
+	}
+	if l.member.ResetSince(l.known.Key) {
+		return t.noteChange(keyChange{memberKey: l.memberKey, State: "reset", From: l.member.Address().String(),
+			Reason: fmt.Sprintf("new key that the old one did not sign: %s has reset the member, whose devices were lost, or so it says", l.member.Organization.Manifest.Name)})
 	}
 	why := "signed by the old one"
 	if n := len(l.member.Rotations); n > 0 {

@@ -113,11 +113,27 @@ func (d *Device) loadRooms() error {
 func (d *Device) roomWith(k memberKey) *room {
 	var best *room
 	for _, r := range d.rooms {
-		if r.Peer == k && !r.Ended && r.Creating == nil && r.holds(k) && (best == nil || bytes.Compare(r.ID[:], best.ID[:]) < 0) {
+		if r.Peer == k && !r.Ended && r.Creating == nil && d.reaches(r, k) && (best == nil || bytes.Compare(r.ID[:], best.ID[:]) < 0) {
 			best = r
 		}
 	}
 	return best
+}
+
+// reaches reports whether a member has a device in the room that is not known to be revoked:
+// who was reset has none in rooms of before, and what is written there reaches nobody.
+func (d *Device) reaches(r *room, k memberKey) bool {
+	if !r.holds(k) {
+		return false
+	}
+	m, err := d.chains.get(k)
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(r.state.Members(), func(x mls.Member) bool {
+		c, err := policy.CredentialOf(x.Node)
+		return err == nil && c.Organization == k.Org && c.Member == k.Member && !revoked(m, c.Device)
+	})
 }
 
 // holds reports whether a member has a device in the room.

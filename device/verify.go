@@ -51,13 +51,13 @@ const (
 )
 
 // holds reports whether a member is the verified one: the same ID, and the key that was
-// compared among those that it has had.
+// compared among those that it has had, each signed by the one before.
 func (v *verifiedRow) holds(m *identity.Member) bool {
 	if v.Organization != m.Organization.ID || v.Member != m.ID {
 		return false
 	}
 	key := ed25519.PublicKey(v.Key)
-	return key.Equal(m.Key) || slices.ContainsFunc(m.Rotations, func(r *identity.Rotation) bool { return key.Equal(r.Previous) })
+	return key.Equal(m.Key) || !m.ResetSince(key) && slices.ContainsFunc(m.Rotations, func(r *identity.Rotation) bool { return key.Equal(r.Previous) })
 }
 
 // Verified is what the person knows of a member's key.

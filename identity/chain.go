@@ -58,7 +58,7 @@ func VerifyChain(chain *pb.MemberChain, org wire.OrganizationID, now time.Time) 
 	case len(chain.Devices) != len(record.Devices):
 		return nil, refuse("%d device certificates where the record names %d", len(chain.Devices), len(record.Devices))
 	}
-	rotations, err := verifyRotations(chain.Keys, genesis, id)
+	rotations, err := verifyRotations(chain.Keys, o, genesis, id)
 	if err != nil {
 		return nil, err
 	}

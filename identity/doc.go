@@ -57,6 +57,9 @@
 // key: organization, member, number (from 1), previous (key), key, issued, without (0 to 16
 // times: device ID), device (0 to 16 times: device ID and hash of its certificate).
 //
+// entente.im/member-reset/v1, signed by "<name>/directory" and "<member ID>/member" with the
+// new key: as entente.im/member-key/v1, without device.
+//
 // entente.im/revocation/v1, signed by "<member ID>/member" or "<name>/directory":
 // organization, member, device, issued, by (member or organization).
 //

@@ -3,6 +3,7 @@ package identity
 import (
 	"crypto/ed25519"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/entente-im/entente/wire"
@@ -27,17 +28,25 @@ type Rotation struct {
 	// Devices are those that stay, whose certificates stand though an old key has signed
 	// them.
 	Devices []DeviceEntry
-	Note    string
+	// Reset: the organization has put the new key in the old one's place (reset.go).
+	Reset bool
+	Note  string
 }
 
 // SignRotation signs a rotation from an old to a new member key.
 func SignRotation(r Rotation, old, next ed25519.PrivateKey) (string, error) {
-	rec := wire.Record{Type: rotationType}
+	r.Previous, r.Key = public(old), public(next)
+	owner := MemberKeyName(r.Member)
+	return wire.SignNote(r.record(rotationType), noteKey(owner, old), noteKey(owner, next))
+}
+
+func (r *Rotation) record(typ string) wire.Record {
+	rec := wire.Record{Type: typ}
 	rec.Add("organization", "%s", r.Organization)
 	rec.Add("member", "%s", r.Member)
 	rec.Add("number", "%d", r.Number)
-	rec.Add("previous", "%s", wire.FormatKey(public(old)))
-	rec.Add("key", "%s", wire.FormatKey(public(next)))
+	rec.Add("previous", "%s", wire.FormatKey(r.Previous))
+	rec.Add("key", "%s", wire.FormatKey(r.Key))
 	rec.Add("issued", "%s", wire.FormatTime(r.Issued))
 	for _, d := range r.Without {
 		rec.Add("without", "%s", d)
@@ -45,18 +54,39 @@ func SignRotation(r Rotation, old, next ed25519.PrivateKey) (string, error) {
 	for _, d := range r.Devices {
 		rec.Add("device", "%s %s", d.Device, wire.FormatHash(d.Certificate))
 	}
-	owner := MemberKeyName(r.Member)
-	return wire.SignNote(rec, noteKey(owner, old), noteKey(owner, next))
+	return rec
 }
 
 // verifyRotation checks the rotation that follows key, the number-th of a member.
-func verifyRotation(note string, org wire.OrganizationID, member wire.MemberID, key ed25519.PublicKey, number uint64) (*Rotation, error) {
+func verifyRotation(note string, org *Organization, member wire.MemberID, key ed25519.PublicKey, number uint64) (*Rotation, error) {
+	r, text, err := readRotation(note, org.ID, member, key, number)
+	if err != nil {
+		return nil, err
+	}
+	if r.Reset {
+		return r, org.signedReset(r, text)
+	}
+	for _, k := range []ed25519.PublicKey{r.Previous, r.Key} {
+		if err := signed(note, text, wire.NoteKey{Owner: MemberKeyName(member), Public: k}); err != nil {
+			return nil, refuse("member key: %v", err)
+		}
+	}
+	return r, nil
+}
+
+// readRotation reads a rotation that follows key; whose signatures it has is not checked yet.
+func readRotation(note string, org wire.OrganizationID, member wire.MemberID, key ed25519.PublicKey, number uint64) (*Rotation, string, error) {
 	text, err := wire.NoteText(note)
 	if err != nil {
-		return nil, refuse("member key: %v", err)
+		return nil, "", refuse("member key: %v", err)
 	}
-	f := wire.Read(text, rotationType)
-	r := &Rotation{Organization: f.Hash("organization"), Member: f.Hash("member"), Number: f.Uint("number"), Note: note}
+	typ, _, _ := strings.Cut(text, "\n")
+	r := &Rotation{Note: note, Reset: typ == resetType}
+	if !r.Reset {
+		typ = rotationType
+	}
+	f := wire.Read(text, typ)
+	r.Organization, r.Member, r.Number = f.Hash("organization"), f.Hash("member"), f.Uint("number")
 	r.Previous, r.Key = f.Key("previous"), f.Key("key")
 	r.Issued = f.Time("issued")
 	seen := make(map[wire.DeviceID]bool)
@@ -77,37 +107,35 @@ func verifyRotation(note string, org wire.OrganizationID, member wire.MemberID, 
 		r.Devices = append(r.Devices, d)
 	}
 	if err := f.Done(); err != nil {
-		return nil, refuse("member key: %v", err)
+		return nil, "", refuse("member key: %v", err)
 	}
 	if r.Organization != org || r.Member != member || r.Number != number || !r.Previous.Equal(key) || r.Key.Equal(key) {
-		return nil, refuse("a member key that does not follow the one before")
+		return nil, "", refuse("a member key that does not follow the one before")
 	}
-	for _, k := range []ed25519.PublicKey{r.Previous, r.Key} {
-		if err := signed(note, text, wire.NoteKey{Owner: MemberKeyName(member), Public: k}); err != nil {
-			return nil, refuse("member key: %v", err)
-		}
+	if r.Reset && len(r.Devices) > 0 {
+		return nil, "", refuse("a reset that takes devices over")
 	}
-	return r, nil
+	return r, text, nil
 }
 
 // Rotated verifies a rotation that is to follow the member's key of now.
 func (m *Member) Rotated(note string) (*Rotation, error) {
-	return verifyRotation(note, m.Organization.ID, m.ID, m.Key, uint64(len(m.Rotations))+1)
+	return verifyRotation(note, m.Organization, m.ID, m.Key, uint64(len(m.Rotations))+1)
 }
 
 // verifyRotations walks a member's keys from the one of its genesis record.
-func verifyRotations(notes []string, g *Genesis, id wire.MemberID) ([]*Rotation, error) {
+func verifyRotations(notes []string, o *Organization, g *Genesis, id wire.MemberID) ([]*Rotation, error) {
 	if len(notes) > MaxRotations {
 		return nil, refuse("%d member keys: at most %d", len(notes), MaxRotations)
 	}
 	var out []*Rotation
 	key := g.Key
 	for i, n := range notes {
-		r, err := verifyRotation(n, g.Organization, id, key, uint64(i)+1)
+		r, err := verifyRotation(n, o, id, key, uint64(i)+1)
 		if err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(out, func(o *Rotation) bool { return o.Previous.Equal(r.Key) }) {
+		if slices.ContainsFunc(out, func(x *Rotation) bool { return x.Previous.Equal(r.Key) }) {
 			return nil, refuse("a member key that was one before")
 		}
 		out, key = append(out, r), r.Key

@@ -194,7 +194,7 @@ func (n *Node) enroll(ctx context.Context, m *pb.EnrollRequest) (*pb.MemberChain
 		return nil, wire.Refuse(pb.Code_CODE_UNSUPPORTED, "KeyPackages are published after enrolment")
 	}
 	var keep func()
-	chain, err := n.dir.Enroll(ctx, directory.Enrolment{Secret: [32]byte(m.Secret), Genesis: m.Genesis, Device: m.Device}, n.numberFor(&keep))
+	chain, err := n.dir.Enroll(ctx, directory.Enrolment{Secret: [32]byte(m.Secret), Genesis: m.Genesis, Reset: m.Reset_, Device: m.Device}, n.numberFor(&keep))
 	if err != nil {
 		return nil, err
 	}

@@ -28,22 +28,35 @@ func (n *Node) addMember(ctx context.Context, m *pb.AddMemberRequest) (*pb.AddMe
 	if err := wire.CheckMemberName(m.Name); err != nil {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "member names are 1 to 64 of a-z 0-9 . - _, beginning and ending with a letter or digit")
 	}
-	ttl := time.Duration(m.ValidSeconds) * time.Second
-	if ttl == 0 {
-		ttl = wire.LinkLifetime
-	}
-	if ttl < 0 || ttl > wire.LinkLifetime {
-		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a link is good for at most 72 hours")
+	ttl, err := linkTime(m.ValidSeconds)
+	if err != nil {
+		return nil, err
 	}
 	l, err := n.dir.CreateLink(ctx, m.Name, ttl)
 	if err != nil {
 		return nil, err
 	}
-	link := identity.Link{Host: n.apiHost, Name: m.Name, Organization: n.org.Manifest.Name, Pin: n.peer, Web: n.config.Proxied, Secret: l.Secret}
+	return n.linkFor(l), nil
+}
+
+// linkTime is how long a link is good for.
+func linkTime(seconds int64) (time.Duration, error) {
+	if seconds == 0 {
+		return wire.LinkLifetime, nil
+	}
+	if seconds < 0 || seconds > int64(wire.LinkLifetime/time.Second) {
+		return 0, wire.Refuse(pb.Code_CODE_MALFORMED, "a link is good for at most 72 hours")
+	}
+	return time.Duration(seconds) * time.Second, nil
+}
+
+// linkFor is what an operator is given of a new link.
+func (n *Node) linkFor(l directory.CreatedLink) *pb.AddMemberResponse {
+	link := identity.Link{Host: n.apiHost, Name: l.Name, Organization: n.org.Manifest.Name, Pin: n.peer, Web: n.config.Proxied, Secret: l.Secret}
 	return &pb.AddMemberResponse{
 		Link: link.String(), LinkId: fmt.Sprintf("%x", l.ID), ExpiresUnix: l.Expires.Unix(),
-		Address: wire.Address{Name: m.Name, Organization: n.org.Manifest.Name}.String(),
-	}, nil
+		Address: wire.Address{Name: l.Name, Organization: n.org.Manifest.Name}.String(),
+	}
 }
 
 func (a operatorAPI) ListMembers(context.Context, *connect.Request[pb.ListMembersRequest]) (*connect.Response[pb.ListMembersResponse], error) {
@@ -240,7 +253,11 @@ func (a enrolmentAPI) Describe(_ context.Context, r *connect.Request[pb.Describe
 	if err != nil {
 		return answer[pb.DescribeResponse](nil, err)
 	}
-	return answer(&pb.DescribeResponse{Name: l.Name, Manifests: a.n.org.Notes, NodeCertificate: a.n.certificate, ExpiresUnix: l.Expires.Unix()}, nil)
+	out := &pb.DescribeResponse{Name: l.Name, Manifests: a.n.org.Notes, NodeCertificate: a.n.certificate, ExpiresUnix: l.Expires.Unix()}
+	if l.Reset != nil {
+		out.Reset_, err = a.n.dir.Chain(*l.Reset)
+	}
+	return answer(out, err)
 }
 
 // Enroll makes the link's holder a member, with its device, in one transaction.

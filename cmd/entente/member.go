@@ -15,7 +15,7 @@ type operatorClient = ententev1connect.OperatorServiceClient
 
 func memberCommand() *cobra.Command {
 	c := group("member", "Members of the organization, for its operator")
-	c.AddCommand(memberAdd(), memberList(), memberDevices(), memberLinks(), memberRevokeLink(), memberGroup())
+	c.AddCommand(memberAdd(), memberReset(), memberList(), memberDevices(), memberLinks(), memberRevokeLink(), memberGroup())
 	return c
 }
 
@@ -35,17 +35,43 @@ func memberAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		out := c.OutOrStdout()
-		switch {
-		case *asJSON:
-			return printProto(out, a)
-		case *linkOnly:
-			_, err = fmt.Fprintln(out, a.Link)
+		return printLink(c, a, *linkOnly, *asJSON)
+	}
+	return c
+}
+
+func printLink(c *cobra.Command, a *pb.AddMemberResponse, linkOnly, asJSON bool) error {
+	out := c.OutOrStdout()
+	switch {
+	case asJSON:
+		return printProto(out, a)
+	case linkOnly:
+		_, err := fmt.Fprintln(out, a.Link)
+		return err
+	}
+	fmt.Fprintf(out, "%s can enrol a device until %s, once, with this link:\n\n%s\n\n", a.Address, when(a.ExpiresUnix), a.Link)
+	qrterminal.GenerateHalfBlock(a.Link, qrterminal.L, out)
+	return nil
+}
+
+func memberReset() *cobra.Command {
+	c := &cobra.Command{
+		Use: "reset NAME", Short: "Let a member who has lost all devices come back",
+		Long: `Let a member who has lost all devices come back: whatever devices the directory has of them are revoked, and a link lets one new
+device in, with a new key. The member stays the same, with the same address; rooms are entered anew by invitation, and what was on
+the lost devices is gone. Everybody who deals with them is told that you have done this, and who had compared safety numbers has
+to do so again before they write: be sure who asks you.`,
+		Example: "  entente member reset alice --data acme\n  entente member reset alice --data acme --link-only | entente device enroll", Args: exactArgs("NAME"),
+	}
+	data, asJSON := dataFlag(c), jsonFlag(c)
+	linkOnly := c.Flags().Bool("link-only", false, "print the link and nothing else")
+	valid := c.Flags().Duration("valid", 0, "how long the link is good for (default 72h)")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		a, err := operate(c.Context(), *data, operatorClient.ResetMember, &pb.ResetMemberRequest{Name: args[0], ValidSeconds: int64(valid.Seconds())})
+		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "%s can enrol a device until %s, once, with this link:\n\n%s\n\n", a.Address, when(a.ExpiresUnix), a.Link)
-		qrterminal.GenerateHalfBlock(a.Link, qrterminal.L, out)
-		return nil
+		return printLink(c, a, *linkOnly, *asJSON)
 	}
 	return c
 }

@@ -31,7 +31,8 @@ type linkRow struct {
 	Name    string    `json:"name"`
 	Expires time.Time `json:"expires"`
 	State   string    `json:"state"`             // open, used, revoked
-	Genesis string    `json:"genesis,omitempty"` // of the member that used it
+	Genesis string    `json:"genesis,omitempty"` // of the member that used it; of a reset, the new key's half
+	Reset   []byte    `json:"reset,omitempty"`   // the member that is reset by it
 }
 
 // LinkInfo is what an operator sees of a link.
@@ -39,7 +40,8 @@ type LinkInfo struct {
 	ID      [16]byte
 	Name    string
 	Expires time.Time
-	State   string // open, used, revoked, expired
+	State   string         // open, used, revoked, expired
+	Reset   *wire.MemberID // who is reset by it; nil: it makes a new member
 }
 
 // CreatedLink is a new link; only here its secret is known.
@@ -63,6 +65,11 @@ func (d *Directory) CreateLink(ctx context.Context, name string, ttl time.Durati
 	if _, err := d.Lookup(name); err == nil {
 		return CreatedLink{}, wire.Refuse(pb.Code_CODE_NAME_TAKEN, "%s is a member already", name)
 	}
+	return d.createLink(ctx, linkRow{Name: name}, ttl)
+}
+
+// createLink makes a link; d.write is held.
+func (d *Directory) createLink(ctx context.Context, row linkRow, ttl time.Duration) (CreatedLink, error) {
 	if err := d.roomForLink(ctx); err != nil {
 		return CreatedLink{}, err
 	}
@@ -71,8 +78,10 @@ func (d *Directory) CreateLink(ctx context.Context, name string, ttl time.Durati
 		return l, fmt.Errorf("directory: randomness: %w", err)
 	}
 	hash := identity.LinkHash(l.Secret)
-	l.LinkInfo = LinkInfo{ID: identity.LinkID(l.Secret), Name: name, Expires: d.opts.Clock.Now().Add(ttl).UTC().Truncate(time.Second), State: "open"}
-	err := d.putLink(ctx, l.ID, linkRow{Version: rowVersion, Hash: hash[:], Name: name, Expires: l.Expires, State: "open"})
+	row.Version, row.Hash, row.State = rowVersion, hash[:], "open"
+	row.Expires = d.opts.Clock.Now().Add(ttl).UTC().Truncate(time.Second)
+	l.LinkInfo = d.info(identity.LinkID(l.Secret), row)
+	err := d.putLink(ctx, l.ID, row)
 	if err == nil {
 		d.waiting.open[l.ID] = l.Expires
 	}
@@ -139,7 +148,11 @@ func (d *Directory) info(id [16]byte, row linkRow) LinkInfo {
 	if state == "open" && !d.opts.Clock.Now().Before(row.Expires) {
 		state = "expired"
 	}
-	return LinkInfo{id, row.Name, row.Expires, state}
+	out := LinkInfo{ID: id, Name: row.Name, Expires: row.Expires, State: state}
+	if m, err := wire.Bytes32(row.Reset); err == nil {
+		out.Reset = (*wire.MemberID)(&m)
+	}
+	return out
 }
 
 // Links lists all links.
@@ -238,7 +251,8 @@ func (d *Directory) sweepLinks(ctx context.Context, now time.Time) error {
 // Enrolment is what the holder of a link hands over.
 type Enrolment struct {
 	Secret      [32]byte
-	Genesis     string   // note
+	Genesis     string   // note; of a reset none
+	Reset       string   // note: the new key's half of a reset
 	Device      string   // note
 	KeyPackages [][]byte // of FirstSuite; checked by the caller
 }
@@ -259,22 +273,22 @@ func (d *Directory) Enroll(ctx context.Context, e Enrolment, also func(*store.Ba
 	if subtle.ConstantTimeCompare(hash[:], row.Hash) != 1 {
 		return nil, wire.Refuse(pb.Code_CODE_LINK_UNKNOWN, "")
 	}
-	if row.State == "used" && row.Genesis == e.Genesis {
-		return d.enrolledBefore(e)
+	if row.State == "used" && row.Genesis == e.Genesis+e.Reset { // one of the two is empty
+		return d.enrolledBefore(e, row)
 	}
 	if err := d.usable(row); err != nil {
 		return nil, err
 	}
-	rec, device, err := d.checkEnrolment(e, row)
+	rec, member, device, err := d.checkLinked(e, row)
 	if err != nil {
 		return nil, err
 	}
 	var b store.Batch
-	shown, err := d.put(&b, *rec, memberRow{Genesis: e.Genesis, Devices: []string{e.Device}})
+	shown, err := d.put(&b, *rec, *member)
 	if err != nil {
 		return nil, err
 	}
-	row.State, row.Genesis = "used", e.Genesis
+	row.State, row.Genesis = "used", e.Genesis+e.Reset
 	if err := addLink(&b, id, row); err != nil {
 		return nil, err
 	}
@@ -293,8 +307,11 @@ func (d *Directory) Enroll(ctx context.Context, e Enrolment, also func(*store.Ba
 }
 
 // enrolledBefore answers a repetition: the chain, as long as the device is in it.
-func (d *Directory) enrolledBefore(e Enrolment) (*pb.MemberChain, error) {
-	_, id, err := identity.VerifyGenesis(e.Genesis)
+func (d *Directory) enrolledBefore(e Enrolment, row linkRow) (*pb.MemberChain, error) {
+	id, err := wire.Bytes32(row.Reset)
+	if err != nil {
+		_, id, err = identity.VerifyGenesis(e.Genesis)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -306,6 +323,19 @@ func (d *Directory) enrolledBefore(e Enrolment) (*pb.MemberChain, error) {
 		return nil, wire.Refuse(pb.Code_CODE_LINK_USED, "")
 	}
 	return chain, nil
+}
+
+// checkLinked makes the record, and what the member's row begins with, that an enrolment asks
+// for by a link of either kind.
+func (d *Directory) checkLinked(e Enrolment, row linkRow) (*identity.MemberRecord, *memberRow, wire.DeviceID, error) {
+	if len(row.Reset) > 0 {
+		return d.checkReset(e, row)
+	}
+	if e.Reset != "" {
+		return nil, nil, wire.DeviceID{}, wire.Refuse(pb.Code_CODE_FORBIDDEN, "the link is for a new member")
+	}
+	rec, device, err := d.checkEnrolment(e, row)
+	return rec, &memberRow{Genesis: e.Genesis, Devices: []string{e.Device}}, device, err
 }
 
 // checkEnrolment verifies the notes against the link and makes the first record.

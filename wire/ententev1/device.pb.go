@@ -387,6 +387,7 @@ type DescribeResponse struct {
 	Manifests       []string               `protobuf:"bytes,2,rep,name=manifests,proto3" json:"manifests,omitempty"`
 	NodeCertificate string                 `protobuf:"bytes,3,opt,name=node_certificate,json=nodeCertificate,proto3" json:"node_certificate,omitempty"`
 	ExpiresUnix     int64                  `protobuf:"varint,4,opt,name=expires_unix,json=expiresUnix,proto3" json:"expires_unix,omitempty"`
+	Reset_          *MemberChain           `protobuf:"bytes,5,opt,name=reset,proto3" json:"reset,omitempty"` // the member that is reset by the link, as it is now; none: a new member
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -449,6 +450,13 @@ func (x *DescribeResponse) GetExpiresUnix() int64 {
 	return 0
 }
 
+func (x *DescribeResponse) GetReset_() *MemberChain {
+	if x != nil {
+		return x.Reset_
+	}
+	return nil
+}
+
 type EnrollRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	LinkId        []byte                 `protobuf:"bytes,1,opt,name=link_id,json=linkId,proto3" json:"link_id,omitempty"` // SHA-256 of the secret, first 16 bytes
@@ -456,6 +464,7 @@ type EnrollRequest struct {
 	Genesis       string                 `protobuf:"bytes,3,opt,name=genesis,proto3" json:"genesis,omitempty"`             // note: member genesis record, self-signed
 	Device        string                 `protobuf:"bytes,4,opt,name=device,proto3" json:"device,omitempty"`               // note: device certificate by the member key
 	KeyPackages   [][]byte               `protobuf:"bytes,5,rep,name=key_packages,json=keyPackages,proto3" json:"key_packages,omitempty"`
+	Reset_        string                 `protobuf:"bytes,6,opt,name=reset,proto3" json:"reset,omitempty"` // note: the new key's half of a reset, in the place of genesis
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -523,6 +532,13 @@ func (x *EnrollRequest) GetKeyPackages() [][]byte {
 		return x.KeyPackages
 	}
 	return nil
+}
+
+func (x *EnrollRequest) GetReset_() string {
+	if x != nil {
+		return x.Reset_
+	}
+	return ""
 }
 
 type EnrollResponse struct {
@@ -4179,18 +4195,20 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\x16GetLinkMessageResponse\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\fR\amessage\"*\n" +
 	"\x0fDescribeRequest\x12\x17\n" +
-	"\alink_id\x18\x01 \x01(\fR\x06linkId\"\x92\x01\n" +
+	"\alink_id\x18\x01 \x01(\fR\x06linkId\"\xc1\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\tmanifests\x18\x02 \x03(\tR\tmanifests\x12)\n" +
 	"\x10node_certificate\x18\x03 \x01(\tR\x0fnodeCertificate\x12!\n" +
-	"\fexpires_unix\x18\x04 \x01(\x03R\vexpiresUnix\"\x95\x01\n" +
+	"\fexpires_unix\x18\x04 \x01(\x03R\vexpiresUnix\x12-\n" +
+	"\x05reset\x18\x05 \x01(\v2\x17.entente.v1.MemberChainR\x05reset\"\xab\x01\n" +
 	"\rEnrollRequest\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\fR\x06linkId\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\fR\x06secret\x12\x18\n" +
 	"\agenesis\x18\x03 \x01(\tR\agenesis\x12\x16\n" +
 	"\x06device\x18\x04 \x01(\tR\x06device\x12!\n" +
-	"\fkey_packages\x18\x05 \x03(\fR\vkeyPackages\"j\n" +
+	"\fkey_packages\x18\x05 \x03(\fR\vkeyPackages\x12\x14\n" +
+	"\x05reset\x18\x06 \x01(\tR\x05reset\"j\n" +
 	"\x0eEnrollResponse\x12-\n" +
 	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\x12)\n" +
 	"\x10node_certificate\x18\x02 \x01(\tR\x0fnodeCertificate\"e\n" +
@@ -4571,112 +4589,113 @@ var file_entente_v1_device_proto_goTypes = []any{
 	(*Close)(nil),                      // 88: entente.v1.Close
 }
 var file_entente_v1_device_proto_depIdxs = []int32{
-	79, // 0: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
-	11, // 1: entente.v1.RotateMemberKeyRequest.keys:type_name -> entente.v1.SealedMemberKey
-	80, // 2: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
-	79, // 3: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
-	81, // 4: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
-	82, // 5: entente.v1.GetAgreementResponse.agreement:type_name -> entente.v1.AgreementBody
-	81, // 6: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
-	21, // 7: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
-	26, // 8: entente.v1.ListWitnessesResponse.witnesses:type_name -> entente.v1.Witness
-	79, // 9: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
-	79, // 10: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
-	83, // 11: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
-	79, // 12: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
-	84, // 13: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
-	81, // 14: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
-	84, // 15: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
-	81, // 16: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
-	85, // 17: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
-	86, // 18: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
-	79, // 19: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
-	79, // 20: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
-	57, // 21: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
-	56, // 22: entente.v1.AccountResponse.visits:type_name -> entente.v1.DeviceVisit
-	58, // 23: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
-	81, // 24: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
-	87, // 25: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
-	88, // 26: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
-	6,  // 27: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
-	8,  // 28: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
-	2,  // 29: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
-	4,  // 30: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
-	0,  // 31: entente.v1.DeviceService.Report:input_type -> entente.v1.ReportRequest
-	19, // 32: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
-	29, // 33: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
-	31, // 34: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
-	33, // 35: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
-	35, // 36: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
-	37, // 37: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
-	39, // 38: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
-	41, // 39: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
-	43, // 40: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
-	45, // 41: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
-	47, // 42: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
-	54, // 43: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
-	49, // 44: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
-	51, // 45: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
-	53, // 46: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
-	10, // 47: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
-	22, // 48: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
-	24, // 49: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
-	59, // 50: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
-	61, // 51: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
-	63, // 52: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
-	65, // 53: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
-	67, // 54: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
-	69, // 55: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
-	71, // 56: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
-	73, // 57: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
-	75, // 58: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
-	77, // 59: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
-	27, // 60: entente.v1.DeviceService.ListWitnesses:input_type -> entente.v1.ListWitnessesRequest
-	15, // 61: entente.v1.DeviceService.GetAgreement:input_type -> entente.v1.GetAgreementRequest
-	13, // 62: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
-	17, // 63: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
-	7,  // 64: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
-	9,  // 65: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
-	3,  // 66: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
-	5,  // 67: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
-	1,  // 68: entente.v1.DeviceService.Report:output_type -> entente.v1.ReportResponse
-	20, // 69: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
-	30, // 70: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
-	32, // 71: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
-	34, // 72: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
-	36, // 73: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
-	38, // 74: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
-	40, // 75: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
-	42, // 76: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
-	44, // 77: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
-	46, // 78: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
-	48, // 79: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
-	55, // 80: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
-	50, // 81: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
-	52, // 82: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
-	36, // 83: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
-	12, // 84: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
-	23, // 85: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
-	25, // 86: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
-	60, // 87: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
-	62, // 88: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
-	64, // 89: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
-	66, // 90: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
-	68, // 91: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
-	70, // 92: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
-	72, // 93: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
-	74, // 94: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
-	76, // 95: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
-	78, // 96: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
-	28, // 97: entente.v1.DeviceService.ListWitnesses:output_type -> entente.v1.ListWitnessesResponse
-	16, // 98: entente.v1.DeviceService.GetAgreement:output_type -> entente.v1.GetAgreementResponse
-	14, // 99: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
-	18, // 100: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
-	64, // [64:101] is the sub-list for method output_type
-	27, // [27:64] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	79, // 0: entente.v1.DescribeResponse.reset:type_name -> entente.v1.MemberChain
+	79, // 1: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
+	11, // 2: entente.v1.RotateMemberKeyRequest.keys:type_name -> entente.v1.SealedMemberKey
+	80, // 3: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
+	79, // 4: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
+	81, // 5: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
+	82, // 6: entente.v1.GetAgreementResponse.agreement:type_name -> entente.v1.AgreementBody
+	81, // 7: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
+	21, // 8: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
+	26, // 9: entente.v1.ListWitnessesResponse.witnesses:type_name -> entente.v1.Witness
+	79, // 10: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
+	79, // 11: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
+	83, // 12: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
+	79, // 13: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
+	84, // 14: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
+	81, // 15: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
+	84, // 16: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
+	81, // 17: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
+	85, // 18: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
+	86, // 19: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
+	79, // 20: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
+	79, // 21: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
+	57, // 22: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
+	56, // 23: entente.v1.AccountResponse.visits:type_name -> entente.v1.DeviceVisit
+	58, // 24: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
+	81, // 25: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
+	87, // 26: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
+	88, // 27: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
+	6,  // 28: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
+	8,  // 29: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
+	2,  // 30: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
+	4,  // 31: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
+	0,  // 32: entente.v1.DeviceService.Report:input_type -> entente.v1.ReportRequest
+	19, // 33: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
+	29, // 34: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
+	31, // 35: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
+	33, // 36: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
+	35, // 37: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
+	37, // 38: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
+	39, // 39: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
+	41, // 40: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
+	43, // 41: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
+	45, // 42: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
+	47, // 43: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
+	54, // 44: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
+	49, // 45: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
+	51, // 46: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
+	53, // 47: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
+	10, // 48: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
+	22, // 49: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
+	24, // 50: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
+	59, // 51: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
+	61, // 52: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
+	63, // 53: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
+	65, // 54: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
+	67, // 55: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
+	69, // 56: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
+	71, // 57: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
+	73, // 58: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
+	75, // 59: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
+	77, // 60: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
+	27, // 61: entente.v1.DeviceService.ListWitnesses:input_type -> entente.v1.ListWitnessesRequest
+	15, // 62: entente.v1.DeviceService.GetAgreement:input_type -> entente.v1.GetAgreementRequest
+	13, // 63: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
+	17, // 64: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
+	7,  // 65: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
+	9,  // 66: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
+	3,  // 67: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
+	5,  // 68: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
+	1,  // 69: entente.v1.DeviceService.Report:output_type -> entente.v1.ReportResponse
+	20, // 70: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
+	30, // 71: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
+	32, // 72: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
+	34, // 73: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
+	36, // 74: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
+	38, // 75: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
+	40, // 76: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
+	42, // 77: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
+	44, // 78: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
+	46, // 79: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
+	48, // 80: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
+	55, // 81: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
+	50, // 82: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
+	52, // 83: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
+	36, // 84: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
+	12, // 85: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
+	23, // 86: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
+	25, // 87: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
+	60, // 88: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
+	62, // 89: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
+	64, // 90: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
+	66, // 91: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
+	68, // 92: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
+	70, // 93: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
+	72, // 94: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
+	74, // 95: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
+	76, // 96: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
+	78, // 97: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
+	28, // 98: entente.v1.DeviceService.ListWitnesses:output_type -> entente.v1.ListWitnessesResponse
+	16, // 99: entente.v1.DeviceService.GetAgreement:output_type -> entente.v1.GetAgreementResponse
+	14, // 100: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
+	18, // 101: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
+	65, // [65:102] is the sub-list for method output_type
+	28, // [28:65] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_device_proto_init() }

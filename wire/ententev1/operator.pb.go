@@ -1748,6 +1748,58 @@ func (x *AddMemberRequest) GetValidSeconds() int64 {
 	return 0
 }
 
+type ResetMemberRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	ValidSeconds  int64                  `protobuf:"varint,2,opt,name=valid_seconds,json=validSeconds,proto3" json:"valid_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetMemberRequest) Reset() {
+	*x = ResetMemberRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetMemberRequest) ProtoMessage() {}
+
+func (x *ResetMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetMemberRequest.ProtoReflect.Descriptor instead.
+func (*ResetMemberRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ResetMemberRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ResetMemberRequest) GetValidSeconds() int64 {
+	if x != nil {
+		return x.ValidSeconds
+	}
+	return 0
+}
+
 type AddMemberResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Link          string                 `protobuf:"bytes,1,opt,name=link,proto3" json:"link,omitempty"`
@@ -1760,7 +1812,7 @@ type AddMemberResponse struct {
 
 func (x *AddMemberResponse) Reset() {
 	*x = AddMemberResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[26]
+	mi := &file_entente_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +1824,7 @@ func (x *AddMemberResponse) String() string {
 func (*AddMemberResponse) ProtoMessage() {}
 
 func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[26]
+	mi := &file_entente_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +1837,7 @@ func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
 func (*AddMemberResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AddMemberResponse) GetLink() string {
@@ -1824,7 +1876,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[27]
+	mi := &file_entente_v1_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1888,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[27]
+	mi := &file_entente_v1_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1901,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{27}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{28}
 }
 
 type MemberStatus struct {
@@ -1866,7 +1918,7 @@ type MemberStatus struct {
 
 func (x *MemberStatus) Reset() {
 	*x = MemberStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[28]
+	mi := &file_entente_v1_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1878,7 +1930,7 @@ func (x *MemberStatus) String() string {
 func (*MemberStatus) ProtoMessage() {}
 
 func (x *MemberStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[28]
+	mi := &file_entente_v1_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1891,7 +1943,7 @@ func (x *MemberStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberStatus.ProtoReflect.Descriptor instead.
 func (*MemberStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *MemberStatus) GetAddress() string {
@@ -1945,7 +1997,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[29]
+	mi := &file_entente_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2009,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[29]
+	mi := &file_entente_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2022,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListMembersResponse) GetMembers() []*MemberStatus {
@@ -1989,7 +2041,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[30]
+	mi := &file_entente_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2053,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[30]
+	mi := &file_entente_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2066,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{30}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListDevicesRequest) GetName() string {
@@ -2041,7 +2093,7 @@ type DeviceStatus struct {
 
 func (x *DeviceStatus) Reset() {
 	*x = DeviceStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[31]
+	mi := &file_entente_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2053,7 +2105,7 @@ func (x *DeviceStatus) String() string {
 func (*DeviceStatus) ProtoMessage() {}
 
 func (x *DeviceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[31]
+	mi := &file_entente_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2066,7 +2118,7 @@ func (x *DeviceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceStatus.ProtoReflect.Descriptor instead.
 func (*DeviceStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{31}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeviceStatus) GetAddress() string {
@@ -2141,7 +2193,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[32]
+	mi := &file_entente_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2205,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[32]
+	mi := &file_entente_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2218,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{32}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*DeviceStatus {
@@ -2185,7 +2237,7 @@ type DisableDeviceRequest struct {
 
 func (x *DisableDeviceRequest) Reset() {
 	*x = DisableDeviceRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[33]
+	mi := &file_entente_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2197,7 +2249,7 @@ func (x *DisableDeviceRequest) String() string {
 func (*DisableDeviceRequest) ProtoMessage() {}
 
 func (x *DisableDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[33]
+	mi := &file_entente_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2210,7 +2262,7 @@ func (x *DisableDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableDeviceRequest.ProtoReflect.Descriptor instead.
 func (*DisableDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DisableDeviceRequest) GetDeviceId() string {
@@ -2229,7 +2281,7 @@ type DisableDeviceResponse struct {
 
 func (x *DisableDeviceResponse) Reset() {
 	*x = DisableDeviceResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[34]
+	mi := &file_entente_v1_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2241,7 +2293,7 @@ func (x *DisableDeviceResponse) String() string {
 func (*DisableDeviceResponse) ProtoMessage() {}
 
 func (x *DisableDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[34]
+	mi := &file_entente_v1_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2254,7 +2306,7 @@ func (x *DisableDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableDeviceResponse.ProtoReflect.Descriptor instead.
 func (*DisableDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DisableDeviceResponse) GetRooms() uint32 {
@@ -2272,7 +2324,7 @@ type ListLinksRequest struct {
 
 func (x *ListLinksRequest) Reset() {
 	*x = ListLinksRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[35]
+	mi := &file_entente_v1_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2284,7 +2336,7 @@ func (x *ListLinksRequest) String() string {
 func (*ListLinksRequest) ProtoMessage() {}
 
 func (x *ListLinksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[35]
+	mi := &file_entente_v1_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2297,7 +2349,7 @@ func (x *ListLinksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLinksRequest.ProtoReflect.Descriptor instead.
 func (*ListLinksRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{35}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{36}
 }
 
 type LinkStatus struct {
@@ -2312,7 +2364,7 @@ type LinkStatus struct {
 
 func (x *LinkStatus) Reset() {
 	*x = LinkStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[36]
+	mi := &file_entente_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2324,7 +2376,7 @@ func (x *LinkStatus) String() string {
 func (*LinkStatus) ProtoMessage() {}
 
 func (x *LinkStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[36]
+	mi := &file_entente_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2337,7 +2389,7 @@ func (x *LinkStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkStatus.ProtoReflect.Descriptor instead.
 func (*LinkStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *LinkStatus) GetLinkId() string {
@@ -2377,7 +2429,7 @@ type ListLinksResponse struct {
 
 func (x *ListLinksResponse) Reset() {
 	*x = ListLinksResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[37]
+	mi := &file_entente_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2389,7 +2441,7 @@ func (x *ListLinksResponse) String() string {
 func (*ListLinksResponse) ProtoMessage() {}
 
 func (x *ListLinksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[37]
+	mi := &file_entente_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2402,7 +2454,7 @@ func (x *ListLinksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLinksResponse.ProtoReflect.Descriptor instead.
 func (*ListLinksResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListLinksResponse) GetLinks() []*LinkStatus {
@@ -2421,7 +2473,7 @@ type RevokeLinkRequest struct {
 
 func (x *RevokeLinkRequest) Reset() {
 	*x = RevokeLinkRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[38]
+	mi := &file_entente_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2433,7 +2485,7 @@ func (x *RevokeLinkRequest) String() string {
 func (*RevokeLinkRequest) ProtoMessage() {}
 
 func (x *RevokeLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[38]
+	mi := &file_entente_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2446,7 +2498,7 @@ func (x *RevokeLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeLinkRequest.ProtoReflect.Descriptor instead.
 func (*RevokeLinkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RevokeLinkRequest) GetLinkId() string {
@@ -2464,7 +2516,7 @@ type RevokeLinkResponse struct {
 
 func (x *RevokeLinkResponse) Reset() {
 	*x = RevokeLinkResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[39]
+	mi := &file_entente_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2476,7 +2528,7 @@ func (x *RevokeLinkResponse) String() string {
 func (*RevokeLinkResponse) ProtoMessage() {}
 
 func (x *RevokeLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[39]
+	mi := &file_entente_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2489,7 +2541,7 @@ func (x *RevokeLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeLinkResponse.ProtoReflect.Descriptor instead.
 func (*RevokeLinkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{39}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 type InvitePartnerRequest struct {
@@ -2506,7 +2558,7 @@ type InvitePartnerRequest struct {
 
 func (x *InvitePartnerRequest) Reset() {
 	*x = InvitePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[40]
+	mi := &file_entente_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2518,7 +2570,7 @@ func (x *InvitePartnerRequest) String() string {
 func (*InvitePartnerRequest) ProtoMessage() {}
 
 func (x *InvitePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[40]
+	mi := &file_entente_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2531,7 +2583,7 @@ func (x *InvitePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvitePartnerRequest.ProtoReflect.Descriptor instead.
 func (*InvitePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *InvitePartnerRequest) GetName() string {
@@ -2586,7 +2638,7 @@ type InvitePartnerResponse struct {
 
 func (x *InvitePartnerResponse) Reset() {
 	*x = InvitePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[41]
+	mi := &file_entente_v1_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2598,7 +2650,7 @@ func (x *InvitePartnerResponse) String() string {
 func (*InvitePartnerResponse) ProtoMessage() {}
 
 func (x *InvitePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[41]
+	mi := &file_entente_v1_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2611,7 +2663,7 @@ func (x *InvitePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvitePartnerResponse.ProtoReflect.Descriptor instead.
 func (*InvitePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *InvitePartnerResponse) GetToken() string {
@@ -2640,7 +2692,7 @@ type AcceptPartnerRequest struct {
 
 func (x *AcceptPartnerRequest) Reset() {
 	*x = AcceptPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[42]
+	mi := &file_entente_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2652,7 +2704,7 @@ func (x *AcceptPartnerRequest) String() string {
 func (*AcceptPartnerRequest) ProtoMessage() {}
 
 func (x *AcceptPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[42]
+	mi := &file_entente_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2665,7 +2717,7 @@ func (x *AcceptPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPartnerRequest.ProtoReflect.Descriptor instead.
 func (*AcceptPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *AcceptPartnerRequest) GetToken() string {
@@ -2709,7 +2761,7 @@ type AcceptPartnerResponse struct {
 
 func (x *AcceptPartnerResponse) Reset() {
 	*x = AcceptPartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	mi := &file_entente_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2721,7 +2773,7 @@ func (x *AcceptPartnerResponse) String() string {
 func (*AcceptPartnerResponse) ProtoMessage() {}
 
 func (x *AcceptPartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	mi := &file_entente_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2734,7 +2786,7 @@ func (x *AcceptPartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPartnerResponse.ProtoReflect.Descriptor instead.
 func (*AcceptPartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *AcceptPartnerResponse) GetPartner() string {
@@ -2780,7 +2832,7 @@ type ListPartnersRequest struct {
 
 func (x *ListPartnersRequest) Reset() {
 	*x = ListPartnersRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	mi := &file_entente_v1_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2792,7 +2844,7 @@ func (x *ListPartnersRequest) String() string {
 func (*ListPartnersRequest) ProtoMessage() {}
 
 func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	mi := &file_entente_v1_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2805,7 +2857,7 @@ func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersRequest.ProtoReflect.Descriptor instead.
 func (*ListPartnersRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{45}
 }
 
 type ListPartnersResponse struct {
@@ -2817,7 +2869,7 @@ type ListPartnersResponse struct {
 
 func (x *ListPartnersResponse) Reset() {
 	*x = ListPartnersResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[45]
+	mi := &file_entente_v1_operator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2829,7 +2881,7 @@ func (x *ListPartnersResponse) String() string {
 func (*ListPartnersResponse) ProtoMessage() {}
 
 func (x *ListPartnersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[45]
+	mi := &file_entente_v1_operator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2842,7 +2894,7 @@ func (x *ListPartnersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersResponse.ProtoReflect.Descriptor instead.
 func (*ListPartnersResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListPartnersResponse) GetPartners() []*PartnerStatus {
@@ -2861,7 +2913,7 @@ type ShowPartnerRequest struct {
 
 func (x *ShowPartnerRequest) Reset() {
 	*x = ShowPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[46]
+	mi := &file_entente_v1_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2873,7 +2925,7 @@ func (x *ShowPartnerRequest) String() string {
 func (*ShowPartnerRequest) ProtoMessage() {}
 
 func (x *ShowPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[46]
+	mi := &file_entente_v1_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2886,7 +2938,7 @@ func (x *ShowPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowPartnerRequest.ProtoReflect.Descriptor instead.
 func (*ShowPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ShowPartnerRequest) GetName() string {
@@ -2926,7 +2978,7 @@ type PartnerDetails struct {
 
 func (x *PartnerDetails) Reset() {
 	*x = PartnerDetails{}
-	mi := &file_entente_v1_operator_proto_msgTypes[47]
+	mi := &file_entente_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2938,7 +2990,7 @@ func (x *PartnerDetails) String() string {
 func (*PartnerDetails) ProtoMessage() {}
 
 func (x *PartnerDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[47]
+	mi := &file_entente_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2951,7 +3003,7 @@ func (x *PartnerDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerDetails.ProtoReflect.Descriptor instead.
 func (*PartnerDetails) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PartnerDetails) GetStatus() *PartnerStatus {
@@ -3128,7 +3180,7 @@ type TermsChange struct {
 
 func (x *TermsChange) Reset() {
 	*x = TermsChange{}
-	mi := &file_entente_v1_operator_proto_msgTypes[48]
+	mi := &file_entente_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3140,7 +3192,7 @@ func (x *TermsChange) String() string {
 func (*TermsChange) ProtoMessage() {}
 
 func (x *TermsChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[48]
+	mi := &file_entente_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3153,7 +3205,7 @@ func (x *TermsChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TermsChange.ProtoReflect.Descriptor instead.
 func (*TermsChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TermsChange) GetDirectory() string {
@@ -3247,7 +3299,7 @@ type AmendPartnerRequest struct {
 
 func (x *AmendPartnerRequest) Reset() {
 	*x = AmendPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[49]
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3259,7 +3311,7 @@ func (x *AmendPartnerRequest) String() string {
 func (*AmendPartnerRequest) ProtoMessage() {}
 
 func (x *AmendPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[49]
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3272,7 +3324,7 @@ func (x *AmendPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AmendPartnerRequest.ProtoReflect.Descriptor instead.
 func (*AmendPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AmendPartnerRequest) GetName() string {
@@ -3314,7 +3366,7 @@ type RenamePartnerRequest struct {
 
 func (x *RenamePartnerRequest) Reset() {
 	*x = RenamePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	mi := &file_entente_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3326,7 +3378,7 @@ func (x *RenamePartnerRequest) String() string {
 func (*RenamePartnerRequest) ProtoMessage() {}
 
 func (x *RenamePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	mi := &file_entente_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3339,7 +3391,7 @@ func (x *RenamePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenamePartnerRequest.ProtoReflect.Descriptor instead.
 func (*RenamePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RenamePartnerRequest) GetName() string {
@@ -3373,7 +3425,7 @@ type AcceptAmendmentRequest struct {
 
 func (x *AcceptAmendmentRequest) Reset() {
 	*x = AcceptAmendmentRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[51]
+	mi := &file_entente_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3385,7 +3437,7 @@ func (x *AcceptAmendmentRequest) String() string {
 func (*AcceptAmendmentRequest) ProtoMessage() {}
 
 func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[51]
+	mi := &file_entente_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3398,7 +3450,7 @@ func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptAmendmentRequest.ProtoReflect.Descriptor instead.
 func (*AcceptAmendmentRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AcceptAmendmentRequest) GetName() string {
@@ -3428,7 +3480,7 @@ type ProposedTerms struct {
 
 func (x *ProposedTerms) Reset() {
 	*x = ProposedTerms{}
-	mi := &file_entente_v1_operator_proto_msgTypes[52]
+	mi := &file_entente_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3440,7 +3492,7 @@ func (x *ProposedTerms) String() string {
 func (*ProposedTerms) ProtoMessage() {}
 
 func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[52]
+	mi := &file_entente_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3453,7 +3505,7 @@ func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposedTerms.ProtoReflect.Descriptor instead.
 func (*ProposedTerms) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ProposedTerms) GetChanges() string {
@@ -3503,7 +3555,7 @@ type RequestPartnerRequest struct {
 
 func (x *RequestPartnerRequest) Reset() {
 	*x = RequestPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[53]
+	mi := &file_entente_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3515,7 +3567,7 @@ func (x *RequestPartnerRequest) String() string {
 func (*RequestPartnerRequest) ProtoMessage() {}
 
 func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[53]
+	mi := &file_entente_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3528,7 +3580,7 @@ func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPartnerRequest.ProtoReflect.Descriptor instead.
 func (*RequestPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{53}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RequestPartnerRequest) GetName() string {
@@ -3561,7 +3613,7 @@ type RequestPartnerResponse struct {
 
 func (x *RequestPartnerResponse) Reset() {
 	*x = RequestPartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[54]
+	mi := &file_entente_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3573,7 +3625,7 @@ func (x *RequestPartnerResponse) String() string {
 func (*RequestPartnerResponse) ProtoMessage() {}
 
 func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[54]
+	mi := &file_entente_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3586,7 +3638,7 @@ func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPartnerResponse.ProtoReflect.Descriptor instead.
 func (*RequestPartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RequestPartnerResponse) GetExpiresUnix() int64 {
@@ -3610,7 +3662,7 @@ type AnswerRequestRequest struct {
 
 func (x *AnswerRequestRequest) Reset() {
 	*x = AnswerRequestRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[55]
+	mi := &file_entente_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3622,7 +3674,7 @@ func (x *AnswerRequestRequest) String() string {
 func (*AnswerRequestRequest) ProtoMessage() {}
 
 func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[55]
+	mi := &file_entente_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3635,7 +3687,7 @@ func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequestRequest.ProtoReflect.Descriptor instead.
 func (*AnswerRequestRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{55}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AnswerRequestRequest) GetName() string {
@@ -3686,7 +3738,7 @@ type AnswerRequestResponse struct {
 
 func (x *AnswerRequestResponse) Reset() {
 	*x = AnswerRequestResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[56]
+	mi := &file_entente_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3698,7 +3750,7 @@ func (x *AnswerRequestResponse) String() string {
 func (*AnswerRequestResponse) ProtoMessage() {}
 
 func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[56]
+	mi := &file_entente_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3711,7 +3763,7 @@ func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequestResponse.ProtoReflect.Descriptor instead.
 func (*AnswerRequestResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{56}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *AnswerRequestResponse) GetPartner() *PartnerStatus {
@@ -3761,7 +3813,7 @@ type ChangeGroupRequest struct {
 
 func (x *ChangeGroupRequest) Reset() {
 	*x = ChangeGroupRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[57]
+	mi := &file_entente_v1_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3773,7 +3825,7 @@ func (x *ChangeGroupRequest) String() string {
 func (*ChangeGroupRequest) ProtoMessage() {}
 
 func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[57]
+	mi := &file_entente_v1_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3786,7 +3838,7 @@ func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeGroupRequest.ProtoReflect.Descriptor instead.
 func (*ChangeGroupRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{57}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ChangeGroupRequest) GetGroup() string {
@@ -3820,7 +3872,7 @@ type GroupStatus struct {
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[58]
+	mi := &file_entente_v1_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3832,7 +3884,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[58]
+	mi := &file_entente_v1_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3845,7 +3897,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{58}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GroupStatus) GetGroup() string {
@@ -3871,7 +3923,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[59]
+	mi := &file_entente_v1_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3883,7 +3935,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[59]
+	mi := &file_entente_v1_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3896,7 +3948,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{59}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListGroupsRequest) GetGroup() string {
@@ -3915,7 +3967,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[60]
+	mi := &file_entente_v1_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3927,7 +3979,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[60]
+	mi := &file_entente_v1_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3940,7 +3992,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{60}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*GroupStatus {
@@ -3962,7 +4014,7 @@ type PartnerGroupsRequest struct {
 
 func (x *PartnerGroupsRequest) Reset() {
 	*x = PartnerGroupsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[61]
+	mi := &file_entente_v1_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3974,7 +4026,7 @@ func (x *PartnerGroupsRequest) String() string {
 func (*PartnerGroupsRequest) ProtoMessage() {}
 
 func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[61]
+	mi := &file_entente_v1_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3987,7 +4039,7 @@ func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerGroupsRequest.ProtoReflect.Descriptor instead.
 func (*PartnerGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{61}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PartnerGroupsRequest) GetName() string {
@@ -4021,7 +4073,7 @@ type PartnerGroupsResponse struct {
 
 func (x *PartnerGroupsResponse) Reset() {
 	*x = PartnerGroupsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[62]
+	mi := &file_entente_v1_operator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4033,7 +4085,7 @@ func (x *PartnerGroupsResponse) String() string {
 func (*PartnerGroupsResponse) ProtoMessage() {}
 
 func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[62]
+	mi := &file_entente_v1_operator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4046,7 +4098,7 @@ func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerGroupsResponse.ProtoReflect.Descriptor instead.
 func (*PartnerGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{62}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *PartnerGroupsResponse) GetPartner() string {
@@ -4072,7 +4124,7 @@ type ModeRequest struct {
 
 func (x *ModeRequest) Reset() {
 	*x = ModeRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[63]
+	mi := &file_entente_v1_operator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4084,7 +4136,7 @@ func (x *ModeRequest) String() string {
 func (*ModeRequest) ProtoMessage() {}
 
 func (x *ModeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[63]
+	mi := &file_entente_v1_operator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4097,7 +4149,7 @@ func (x *ModeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeRequest.ProtoReflect.Descriptor instead.
 func (*ModeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{63}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ModeRequest) GetMode() string {
@@ -4117,7 +4169,7 @@ type ModeResponse struct {
 
 func (x *ModeResponse) Reset() {
 	*x = ModeResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[64]
+	mi := &file_entente_v1_operator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4129,7 +4181,7 @@ func (x *ModeResponse) String() string {
 func (*ModeResponse) ProtoMessage() {}
 
 func (x *ModeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[64]
+	mi := &file_entente_v1_operator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4142,7 +4194,7 @@ func (x *ModeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeResponse.ProtoReflect.Descriptor instead.
 func (*ModeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{64}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ModeResponse) GetMode() string {
@@ -4169,7 +4221,7 @@ type ChangePartnerRequest struct {
 
 func (x *ChangePartnerRequest) Reset() {
 	*x = ChangePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[65]
+	mi := &file_entente_v1_operator_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4181,7 +4233,7 @@ func (x *ChangePartnerRequest) String() string {
 func (*ChangePartnerRequest) ProtoMessage() {}
 
 func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[65]
+	mi := &file_entente_v1_operator_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4194,7 +4246,7 @@ func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{65}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ChangePartnerRequest) GetName() string {
@@ -4222,7 +4274,7 @@ type ChangePartnerResponse struct {
 
 func (x *ChangePartnerResponse) Reset() {
 	*x = ChangePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[66]
+	mi := &file_entente_v1_operator_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4234,7 +4286,7 @@ func (x *ChangePartnerResponse) String() string {
 func (*ChangePartnerResponse) ProtoMessage() {}
 
 func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[66]
+	mi := &file_entente_v1_operator_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4247,7 +4299,7 @@ func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{66}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ChangePartnerResponse) GetPartner() *PartnerStatus {
@@ -4285,7 +4337,7 @@ type ChangeBlockRequest struct {
 
 func (x *ChangeBlockRequest) Reset() {
 	*x = ChangeBlockRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[67]
+	mi := &file_entente_v1_operator_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4297,7 +4349,7 @@ func (x *ChangeBlockRequest) String() string {
 func (*ChangeBlockRequest) ProtoMessage() {}
 
 func (x *ChangeBlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[67]
+	mi := &file_entente_v1_operator_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4310,7 +4362,7 @@ func (x *ChangeBlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeBlockRequest.ProtoReflect.Descriptor instead.
 func (*ChangeBlockRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{67}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ChangeBlockRequest) GetWho() string {
@@ -4365,7 +4417,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_entente_v1_operator_proto_msgTypes[68]
+	mi := &file_entente_v1_operator_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4377,7 +4429,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[68]
+	mi := &file_entente_v1_operator_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4390,7 +4442,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{68}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Block) GetName() string {
@@ -4471,7 +4523,7 @@ type BlockChange struct {
 
 func (x *BlockChange) Reset() {
 	*x = BlockChange{}
-	mi := &file_entente_v1_operator_proto_msgTypes[69]
+	mi := &file_entente_v1_operator_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4483,7 +4535,7 @@ func (x *BlockChange) String() string {
 func (*BlockChange) ProtoMessage() {}
 
 func (x *BlockChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[69]
+	mi := &file_entente_v1_operator_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4496,7 +4548,7 @@ func (x *BlockChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockChange.ProtoReflect.Descriptor instead.
 func (*BlockChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{69}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *BlockChange) GetWhat() string {
@@ -4550,7 +4602,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[70]
+	mi := &file_entente_v1_operator_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4562,7 +4614,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[70]
+	mi := &file_entente_v1_operator_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4575,7 +4627,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{70}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ListBlocksRequest) GetLog() bool {
@@ -4595,7 +4647,7 @@ type ListBlocksResponse struct {
 
 func (x *ListBlocksResponse) Reset() {
 	*x = ListBlocksResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[71]
+	mi := &file_entente_v1_operator_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4607,7 +4659,7 @@ func (x *ListBlocksResponse) String() string {
 func (*ListBlocksResponse) ProtoMessage() {}
 
 func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[71]
+	mi := &file_entente_v1_operator_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4620,7 +4672,7 @@ func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksResponse.ProtoReflect.Descriptor instead.
 func (*ListBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{71}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ListBlocksResponse) GetBlocks() []*Block {
@@ -4648,7 +4700,7 @@ type PublishBlockListRequest struct {
 
 func (x *PublishBlockListRequest) Reset() {
 	*x = PublishBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[72]
+	mi := &file_entente_v1_operator_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4660,7 +4712,7 @@ func (x *PublishBlockListRequest) String() string {
 func (*PublishBlockListRequest) ProtoMessage() {}
 
 func (x *PublishBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[72]
+	mi := &file_entente_v1_operator_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4673,7 +4725,7 @@ func (x *PublishBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishBlockListRequest.ProtoReflect.Descriptor instead.
 func (*PublishBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{72}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *PublishBlockListRequest) GetValidSeconds() int64 {
@@ -4702,7 +4754,7 @@ type SubscribeBlockListRequest struct {
 
 func (x *SubscribeBlockListRequest) Reset() {
 	*x = SubscribeBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[73]
+	mi := &file_entente_v1_operator_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4714,7 +4766,7 @@ func (x *SubscribeBlockListRequest) String() string {
 func (*SubscribeBlockListRequest) ProtoMessage() {}
 
 func (x *SubscribeBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[73]
+	mi := &file_entente_v1_operator_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4727,7 +4779,7 @@ func (x *SubscribeBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeBlockListRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{73}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *SubscribeBlockListRequest) GetOrganization() string {
@@ -4766,7 +4818,7 @@ type ListBlockListsRequest struct {
 
 func (x *ListBlockListsRequest) Reset() {
 	*x = ListBlockListsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[74]
+	mi := &file_entente_v1_operator_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4778,7 +4830,7 @@ func (x *ListBlockListsRequest) String() string {
 func (*ListBlockListsRequest) ProtoMessage() {}
 
 func (x *ListBlockListsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[74]
+	mi := &file_entente_v1_operator_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4791,7 +4843,7 @@ func (x *ListBlockListsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlockListsRequest.ProtoReflect.Descriptor instead.
 func (*ListBlockListsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{74}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{75}
 }
 
 type BlockListStatus struct {
@@ -4812,7 +4864,7 @@ type BlockListStatus struct {
 
 func (x *BlockListStatus) Reset() {
 	*x = BlockListStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[75]
+	mi := &file_entente_v1_operator_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4824,7 +4876,7 @@ func (x *BlockListStatus) String() string {
 func (*BlockListStatus) ProtoMessage() {}
 
 func (x *BlockListStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[75]
+	mi := &file_entente_v1_operator_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4837,7 +4889,7 @@ func (x *BlockListStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockListStatus.ProtoReflect.Descriptor instead.
 func (*BlockListStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{75}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *BlockListStatus) GetOrganization() string {
@@ -4919,7 +4971,7 @@ type ListBlockListsResponse struct {
 
 func (x *ListBlockListsResponse) Reset() {
 	*x = ListBlockListsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[76]
+	mi := &file_entente_v1_operator_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4931,7 +4983,7 @@ func (x *ListBlockListsResponse) String() string {
 func (*ListBlockListsResponse) ProtoMessage() {}
 
 func (x *ListBlockListsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[76]
+	mi := &file_entente_v1_operator_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4944,7 +4996,7 @@ func (x *ListBlockListsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlockListsResponse.ProtoReflect.Descriptor instead.
 func (*ListBlockListsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{76}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ListBlockListsResponse) GetLists() []*BlockListStatus {
@@ -4964,7 +5016,7 @@ type ShowBlockListRequest struct {
 
 func (x *ShowBlockListRequest) Reset() {
 	*x = ShowBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[77]
+	mi := &file_entente_v1_operator_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4976,7 +5028,7 @@ func (x *ShowBlockListRequest) String() string {
 func (*ShowBlockListRequest) ProtoMessage() {}
 
 func (x *ShowBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[77]
+	mi := &file_entente_v1_operator_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4989,7 +5041,7 @@ func (x *ShowBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowBlockListRequest.ProtoReflect.Descriptor instead.
 func (*ShowBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{77}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ShowBlockListRequest) GetOrganization() string {
@@ -5018,7 +5070,7 @@ type BlockListDetails struct {
 
 func (x *BlockListDetails) Reset() {
 	*x = BlockListDetails{}
-	mi := &file_entente_v1_operator_proto_msgTypes[78]
+	mi := &file_entente_v1_operator_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5030,7 +5082,7 @@ func (x *BlockListDetails) String() string {
 func (*BlockListDetails) ProtoMessage() {}
 
 func (x *BlockListDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[78]
+	mi := &file_entente_v1_operator_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5043,7 +5095,7 @@ func (x *BlockListDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockListDetails.ProtoReflect.Descriptor instead.
 func (*BlockListDetails) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{78}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *BlockListDetails) GetStatus() *BlockListStatus {
@@ -5090,7 +5142,7 @@ type NameCheck struct {
 
 func (x *NameCheck) Reset() {
 	*x = NameCheck{}
-	mi := &file_entente_v1_operator_proto_msgTypes[79]
+	mi := &file_entente_v1_operator_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5102,7 +5154,7 @@ func (x *NameCheck) String() string {
 func (*NameCheck) ProtoMessage() {}
 
 func (x *NameCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[79]
+	mi := &file_entente_v1_operator_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5115,7 +5167,7 @@ func (x *NameCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameCheck.ProtoReflect.Descriptor instead.
 func (*NameCheck) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{79}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *NameCheck) GetName() string {
@@ -5180,7 +5232,7 @@ type SimilarName struct {
 
 func (x *SimilarName) Reset() {
 	*x = SimilarName{}
-	mi := &file_entente_v1_operator_proto_msgTypes[80]
+	mi := &file_entente_v1_operator_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5192,7 +5244,7 @@ func (x *SimilarName) String() string {
 func (*SimilarName) ProtoMessage() {}
 
 func (x *SimilarName) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[80]
+	mi := &file_entente_v1_operator_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5205,7 +5257,7 @@ func (x *SimilarName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimilarName.ProtoReflect.Descriptor instead.
 func (*SimilarName) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{80}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *SimilarName) GetName() string {
@@ -5251,7 +5303,7 @@ type OrganizationDNSRequest struct {
 
 func (x *OrganizationDNSRequest) Reset() {
 	*x = OrganizationDNSRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[81]
+	mi := &file_entente_v1_operator_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5263,7 +5315,7 @@ func (x *OrganizationDNSRequest) String() string {
 func (*OrganizationDNSRequest) ProtoMessage() {}
 
 func (x *OrganizationDNSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[81]
+	mi := &file_entente_v1_operator_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5276,7 +5328,7 @@ func (x *OrganizationDNSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrganizationDNSRequest.ProtoReflect.Descriptor instead.
 func (*OrganizationDNSRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{81}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{82}
 }
 
 type OrganizationDNSResponse struct {
@@ -5290,7 +5342,7 @@ type OrganizationDNSResponse struct {
 
 func (x *OrganizationDNSResponse) Reset() {
 	*x = OrganizationDNSResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[82]
+	mi := &file_entente_v1_operator_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5302,7 +5354,7 @@ func (x *OrganizationDNSResponse) String() string {
 func (*OrganizationDNSResponse) ProtoMessage() {}
 
 func (x *OrganizationDNSResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[82]
+	mi := &file_entente_v1_operator_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5315,7 +5367,7 @@ func (x *OrganizationDNSResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrganizationDNSResponse.ProtoReflect.Descriptor instead.
 func (*OrganizationDNSResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{82}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *OrganizationDNSResponse) GetName() string {
@@ -5487,6 +5539,9 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\brenaming\x18\r \x01(\tR\brenaming\x12+\n" +
 	"\x05check\x18\x1e \x01(\v2\x15.entente.v1.NameCheckR\x05check\"K\n" +
 	"\x10AddMemberRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
+	"\rvalid_seconds\x18\x02 \x01(\x03R\fvalidSeconds\"M\n" +
+	"\x12ResetMemberRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12#\n" +
 	"\rvalid_seconds\x18\x02 \x01(\x03R\fvalidSeconds\"}\n" +
 	"\x11AddMemberResponse\x12\x12\n" +
@@ -5765,7 +5820,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x17OrganizationDNSResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12+\n" +
-	"\x05check\x18\x03 \x01(\v2\x15.entente.v1.NameCheckR\x05check2\xee\x1a\n" +
+	"\x05check\x18\x03 \x01(\v2\x15.entente.v1.NameCheckR\x05check2\xbc\x1b\n" +
 	"\x0fOperatorService\x12Z\n" +
 	"\x0fWitnessRecovery\x12\".entente.v1.WitnessRecoveryRequest\x1a#.entente.v1.WitnessRecoveryResponse\x12N\n" +
 	"\vListReports\x12\x1e.entente.v1.ListReportsRequest\x1a\x1f.entente.v1.ListReportsResponse\x12H\n" +
@@ -5775,7 +5830,8 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"CheckFrank\x12\x1d.entente.v1.CheckFrankRequest\x1a\x1e.entente.v1.CheckFrankResponse\x12?\n" +
 	"\x06Status\x12\x1d.entente.v1.NodeStatusRequest\x1a\x16.entente.v1.NodeStatus\x12H\n" +
-	"\tAddMember\x12\x1c.entente.v1.AddMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12N\n" +
+	"\tAddMember\x12\x1c.entente.v1.AddMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12L\n" +
+	"\vResetMember\x12\x1e.entente.v1.ResetMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12N\n" +
 	"\vListMembers\x12\x1e.entente.v1.ListMembersRequest\x1a\x1f.entente.v1.ListMembersResponse\x12N\n" +
 	"\vListDevices\x12\x1e.entente.v1.ListDevicesRequest\x1a\x1f.entente.v1.ListDevicesResponse\x12T\n" +
 	"\rDisableDevice\x12 .entente.v1.DisableDeviceRequest\x1a!.entente.v1.DisableDeviceResponse\x12H\n" +
@@ -5829,7 +5885,7 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
 var file_entente_v1_operator_proto_goTypes = []any{
 	(*StoredReport)(nil),              // 0: entente.v1.StoredReport
 	(*ListReportsRequest)(nil),        // 1: entente.v1.ListReportsRequest
@@ -5857,98 +5913,99 @@ var file_entente_v1_operator_proto_goTypes = []any{
 	(*MailboxStatus)(nil),             // 23: entente.v1.MailboxStatus
 	(*PartnerStatus)(nil),             // 24: entente.v1.PartnerStatus
 	(*AddMemberRequest)(nil),          // 25: entente.v1.AddMemberRequest
-	(*AddMemberResponse)(nil),         // 26: entente.v1.AddMemberResponse
-	(*ListMembersRequest)(nil),        // 27: entente.v1.ListMembersRequest
-	(*MemberStatus)(nil),              // 28: entente.v1.MemberStatus
-	(*ListMembersResponse)(nil),       // 29: entente.v1.ListMembersResponse
-	(*ListDevicesRequest)(nil),        // 30: entente.v1.ListDevicesRequest
-	(*DeviceStatus)(nil),              // 31: entente.v1.DeviceStatus
-	(*ListDevicesResponse)(nil),       // 32: entente.v1.ListDevicesResponse
-	(*DisableDeviceRequest)(nil),      // 33: entente.v1.DisableDeviceRequest
-	(*DisableDeviceResponse)(nil),     // 34: entente.v1.DisableDeviceResponse
-	(*ListLinksRequest)(nil),          // 35: entente.v1.ListLinksRequest
-	(*LinkStatus)(nil),                // 36: entente.v1.LinkStatus
-	(*ListLinksResponse)(nil),         // 37: entente.v1.ListLinksResponse
-	(*RevokeLinkRequest)(nil),         // 38: entente.v1.RevokeLinkRequest
-	(*RevokeLinkResponse)(nil),        // 39: entente.v1.RevokeLinkResponse
-	(*InvitePartnerRequest)(nil),      // 40: entente.v1.InvitePartnerRequest
-	(*InvitePartnerResponse)(nil),     // 41: entente.v1.InvitePartnerResponse
-	(*AcceptPartnerRequest)(nil),      // 42: entente.v1.AcceptPartnerRequest
-	(*AcceptPartnerResponse)(nil),     // 43: entente.v1.AcceptPartnerResponse
-	(*ListPartnersRequest)(nil),       // 44: entente.v1.ListPartnersRequest
-	(*ListPartnersResponse)(nil),      // 45: entente.v1.ListPartnersResponse
-	(*ShowPartnerRequest)(nil),        // 46: entente.v1.ShowPartnerRequest
-	(*PartnerDetails)(nil),            // 47: entente.v1.PartnerDetails
-	(*TermsChange)(nil),               // 48: entente.v1.TermsChange
-	(*AmendPartnerRequest)(nil),       // 49: entente.v1.AmendPartnerRequest
-	(*RenamePartnerRequest)(nil),      // 50: entente.v1.RenamePartnerRequest
-	(*AcceptAmendmentRequest)(nil),    // 51: entente.v1.AcceptAmendmentRequest
-	(*ProposedTerms)(nil),             // 52: entente.v1.ProposedTerms
-	(*RequestPartnerRequest)(nil),     // 53: entente.v1.RequestPartnerRequest
-	(*RequestPartnerResponse)(nil),    // 54: entente.v1.RequestPartnerResponse
-	(*AnswerRequestRequest)(nil),      // 55: entente.v1.AnswerRequestRequest
-	(*AnswerRequestResponse)(nil),     // 56: entente.v1.AnswerRequestResponse
-	(*ChangeGroupRequest)(nil),        // 57: entente.v1.ChangeGroupRequest
-	(*GroupStatus)(nil),               // 58: entente.v1.GroupStatus
-	(*ListGroupsRequest)(nil),         // 59: entente.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),        // 60: entente.v1.ListGroupsResponse
-	(*PartnerGroupsRequest)(nil),      // 61: entente.v1.PartnerGroupsRequest
-	(*PartnerGroupsResponse)(nil),     // 62: entente.v1.PartnerGroupsResponse
-	(*ModeRequest)(nil),               // 63: entente.v1.ModeRequest
-	(*ModeResponse)(nil),              // 64: entente.v1.ModeResponse
-	(*ChangePartnerRequest)(nil),      // 65: entente.v1.ChangePartnerRequest
-	(*ChangePartnerResponse)(nil),     // 66: entente.v1.ChangePartnerResponse
-	(*ChangeBlockRequest)(nil),        // 67: entente.v1.ChangeBlockRequest
-	(*Block)(nil),                     // 68: entente.v1.Block
-	(*BlockChange)(nil),               // 69: entente.v1.BlockChange
-	(*ListBlocksRequest)(nil),         // 70: entente.v1.ListBlocksRequest
-	(*ListBlocksResponse)(nil),        // 71: entente.v1.ListBlocksResponse
-	(*PublishBlockListRequest)(nil),   // 72: entente.v1.PublishBlockListRequest
-	(*SubscribeBlockListRequest)(nil), // 73: entente.v1.SubscribeBlockListRequest
-	(*ListBlockListsRequest)(nil),     // 74: entente.v1.ListBlockListsRequest
-	(*BlockListStatus)(nil),           // 75: entente.v1.BlockListStatus
-	(*ListBlockListsResponse)(nil),    // 76: entente.v1.ListBlockListsResponse
-	(*ShowBlockListRequest)(nil),      // 77: entente.v1.ShowBlockListRequest
-	(*BlockListDetails)(nil),          // 78: entente.v1.BlockListDetails
-	(*NameCheck)(nil),                 // 79: entente.v1.NameCheck
-	(*SimilarName)(nil),               // 80: entente.v1.SimilarName
-	(*OrganizationDNSRequest)(nil),    // 81: entente.v1.OrganizationDNSRequest
-	(*OrganizationDNSResponse)(nil),   // 82: entente.v1.OrganizationDNSResponse
-	(*MemberChain)(nil),               // 83: entente.v1.MemberChain
-	(*Currency)(nil),                  // 84: entente.v1.Currency
-	(*Fork)(nil),                      // 85: entente.v1.Fork
-	(*RootFork)(nil),                  // 86: entente.v1.RootFork
+	(*ResetMemberRequest)(nil),        // 26: entente.v1.ResetMemberRequest
+	(*AddMemberResponse)(nil),         // 27: entente.v1.AddMemberResponse
+	(*ListMembersRequest)(nil),        // 28: entente.v1.ListMembersRequest
+	(*MemberStatus)(nil),              // 29: entente.v1.MemberStatus
+	(*ListMembersResponse)(nil),       // 30: entente.v1.ListMembersResponse
+	(*ListDevicesRequest)(nil),        // 31: entente.v1.ListDevicesRequest
+	(*DeviceStatus)(nil),              // 32: entente.v1.DeviceStatus
+	(*ListDevicesResponse)(nil),       // 33: entente.v1.ListDevicesResponse
+	(*DisableDeviceRequest)(nil),      // 34: entente.v1.DisableDeviceRequest
+	(*DisableDeviceResponse)(nil),     // 35: entente.v1.DisableDeviceResponse
+	(*ListLinksRequest)(nil),          // 36: entente.v1.ListLinksRequest
+	(*LinkStatus)(nil),                // 37: entente.v1.LinkStatus
+	(*ListLinksResponse)(nil),         // 38: entente.v1.ListLinksResponse
+	(*RevokeLinkRequest)(nil),         // 39: entente.v1.RevokeLinkRequest
+	(*RevokeLinkResponse)(nil),        // 40: entente.v1.RevokeLinkResponse
+	(*InvitePartnerRequest)(nil),      // 41: entente.v1.InvitePartnerRequest
+	(*InvitePartnerResponse)(nil),     // 42: entente.v1.InvitePartnerResponse
+	(*AcceptPartnerRequest)(nil),      // 43: entente.v1.AcceptPartnerRequest
+	(*AcceptPartnerResponse)(nil),     // 44: entente.v1.AcceptPartnerResponse
+	(*ListPartnersRequest)(nil),       // 45: entente.v1.ListPartnersRequest
+	(*ListPartnersResponse)(nil),      // 46: entente.v1.ListPartnersResponse
+	(*ShowPartnerRequest)(nil),        // 47: entente.v1.ShowPartnerRequest
+	(*PartnerDetails)(nil),            // 48: entente.v1.PartnerDetails
+	(*TermsChange)(nil),               // 49: entente.v1.TermsChange
+	(*AmendPartnerRequest)(nil),       // 50: entente.v1.AmendPartnerRequest
+	(*RenamePartnerRequest)(nil),      // 51: entente.v1.RenamePartnerRequest
+	(*AcceptAmendmentRequest)(nil),    // 52: entente.v1.AcceptAmendmentRequest
+	(*ProposedTerms)(nil),             // 53: entente.v1.ProposedTerms
+	(*RequestPartnerRequest)(nil),     // 54: entente.v1.RequestPartnerRequest
+	(*RequestPartnerResponse)(nil),    // 55: entente.v1.RequestPartnerResponse
+	(*AnswerRequestRequest)(nil),      // 56: entente.v1.AnswerRequestRequest
+	(*AnswerRequestResponse)(nil),     // 57: entente.v1.AnswerRequestResponse
+	(*ChangeGroupRequest)(nil),        // 58: entente.v1.ChangeGroupRequest
+	(*GroupStatus)(nil),               // 59: entente.v1.GroupStatus
+	(*ListGroupsRequest)(nil),         // 60: entente.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),        // 61: entente.v1.ListGroupsResponse
+	(*PartnerGroupsRequest)(nil),      // 62: entente.v1.PartnerGroupsRequest
+	(*PartnerGroupsResponse)(nil),     // 63: entente.v1.PartnerGroupsResponse
+	(*ModeRequest)(nil),               // 64: entente.v1.ModeRequest
+	(*ModeResponse)(nil),              // 65: entente.v1.ModeResponse
+	(*ChangePartnerRequest)(nil),      // 66: entente.v1.ChangePartnerRequest
+	(*ChangePartnerResponse)(nil),     // 67: entente.v1.ChangePartnerResponse
+	(*ChangeBlockRequest)(nil),        // 68: entente.v1.ChangeBlockRequest
+	(*Block)(nil),                     // 69: entente.v1.Block
+	(*BlockChange)(nil),               // 70: entente.v1.BlockChange
+	(*ListBlocksRequest)(nil),         // 71: entente.v1.ListBlocksRequest
+	(*ListBlocksResponse)(nil),        // 72: entente.v1.ListBlocksResponse
+	(*PublishBlockListRequest)(nil),   // 73: entente.v1.PublishBlockListRequest
+	(*SubscribeBlockListRequest)(nil), // 74: entente.v1.SubscribeBlockListRequest
+	(*ListBlockListsRequest)(nil),     // 75: entente.v1.ListBlockListsRequest
+	(*BlockListStatus)(nil),           // 76: entente.v1.BlockListStatus
+	(*ListBlockListsResponse)(nil),    // 77: entente.v1.ListBlockListsResponse
+	(*ShowBlockListRequest)(nil),      // 78: entente.v1.ShowBlockListRequest
+	(*BlockListDetails)(nil),          // 79: entente.v1.BlockListDetails
+	(*NameCheck)(nil),                 // 80: entente.v1.NameCheck
+	(*SimilarName)(nil),               // 81: entente.v1.SimilarName
+	(*OrganizationDNSRequest)(nil),    // 82: entente.v1.OrganizationDNSRequest
+	(*OrganizationDNSResponse)(nil),   // 83: entente.v1.OrganizationDNSResponse
+	(*MemberChain)(nil),               // 84: entente.v1.MemberChain
+	(*Currency)(nil),                  // 85: entente.v1.Currency
+	(*Fork)(nil),                      // 86: entente.v1.Fork
+	(*RootFork)(nil),                  // 87: entente.v1.RootFork
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.ListReportsResponse.reports:type_name -> entente.v1.StoredReport
 	0,  // 1: entente.v1.GetReportResponse.report:type_name -> entente.v1.StoredReport
 	11, // 2: entente.v1.ListLogsResponse.logs:type_name -> entente.v1.PartnerLog
-	83, // 3: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
-	84, // 4: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
+	84, // 3: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
+	85, // 4: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
 	23, // 5: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
 	24, // 6: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
-	79, // 7: entente.v1.PartnerStatus.check:type_name -> entente.v1.NameCheck
-	28, // 8: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
-	31, // 9: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
-	36, // 10: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
-	48, // 11: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
-	79, // 12: entente.v1.AcceptPartnerResponse.check:type_name -> entente.v1.NameCheck
+	80, // 7: entente.v1.PartnerStatus.check:type_name -> entente.v1.NameCheck
+	29, // 8: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
+	32, // 9: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
+	37, // 10: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
+	49, // 11: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
+	80, // 12: entente.v1.AcceptPartnerResponse.check:type_name -> entente.v1.NameCheck
 	24, // 13: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
 	24, // 14: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
-	52, // 15: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
-	52, // 16: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
-	48, // 17: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
-	48, // 18: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	53, // 15: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
+	53, // 16: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
+	49, // 17: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	49, // 18: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
 	24, // 19: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
-	58, // 20: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
+	59, // 20: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
 	24, // 21: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
-	68, // 22: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
-	69, // 23: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
-	75, // 24: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
-	75, // 25: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
-	68, // 26: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
-	80, // 27: entente.v1.NameCheck.similar:type_name -> entente.v1.SimilarName
-	79, // 28: entente.v1.OrganizationDNSResponse.check:type_name -> entente.v1.NameCheck
+	69, // 22: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
+	70, // 23: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
+	76, // 24: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
+	76, // 25: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
+	69, // 26: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
+	81, // 27: entente.v1.NameCheck.similar:type_name -> entente.v1.SimilarName
+	80, // 28: entente.v1.OrganizationDNSResponse.check:type_name -> entente.v1.NameCheck
 	9,  // 29: entente.v1.OperatorService.WitnessRecovery:input_type -> entente.v1.WitnessRecoveryRequest
 	1,  // 30: entente.v1.OperatorService.ListReports:input_type -> entente.v1.ListReportsRequest
 	3,  // 31: entente.v1.OperatorService.GetReport:input_type -> entente.v1.GetReportRequest
@@ -5956,87 +6013,89 @@ var file_entente_v1_operator_proto_depIdxs = []int32{
 	7,  // 33: entente.v1.OperatorService.CheckFrank:input_type -> entente.v1.CheckFrankRequest
 	21, // 34: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
 	25, // 35: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
-	27, // 36: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
-	30, // 37: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
-	33, // 38: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
-	35, // 39: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
-	38, // 40: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
-	40, // 41: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
-	42, // 42: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
-	44, // 43: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
-	46, // 44: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
-	65, // 45: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
-	65, // 46: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
-	65, // 47: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	65, // 48: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
-	53, // 49: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
-	55, // 50: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
-	63, // 51: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
-	57, // 52: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
-	59, // 53: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
-	61, // 54: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
-	49, // 55: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
-	51, // 56: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
-	50, // 57: entente.v1.OperatorService.RenamePartner:input_type -> entente.v1.RenamePartnerRequest
-	65, // 58: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
-	15, // 59: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
-	17, // 60: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
-	19, // 61: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
-	12, // 62: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
-	14, // 63: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
-	14, // 64: entente.v1.OperatorService.ShowRootFork:input_type -> entente.v1.ShowForkRequest
-	67, // 65: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
-	70, // 66: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
-	72, // 67: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
-	73, // 68: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
-	81, // 69: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
-	74, // 70: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
-	77, // 71: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
-	10, // 72: entente.v1.OperatorService.WitnessRecovery:output_type -> entente.v1.WitnessRecoveryResponse
-	2,  // 73: entente.v1.OperatorService.ListReports:output_type -> entente.v1.ListReportsResponse
-	4,  // 74: entente.v1.OperatorService.GetReport:output_type -> entente.v1.GetReportResponse
-	6,  // 75: entente.v1.OperatorService.DropReport:output_type -> entente.v1.DropReportResponse
-	8,  // 76: entente.v1.OperatorService.CheckFrank:output_type -> entente.v1.CheckFrankResponse
-	22, // 77: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	26, // 78: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	29, // 79: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	32, // 80: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	34, // 81: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	37, // 82: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	39, // 83: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	41, // 84: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	43, // 85: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	45, // 86: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	47, // 87: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	66, // 88: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	66, // 89: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	66, // 90: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	66, // 91: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
-	54, // 92: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
-	56, // 93: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
-	64, // 94: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
-	58, // 95: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
-	60, // 96: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
-	62, // 97: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
-	47, // 98: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
-	47, // 99: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
-	47, // 100: entente.v1.OperatorService.RenamePartner:output_type -> entente.v1.PartnerDetails
-	66, // 101: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
-	16, // 102: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	18, // 103: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	20, // 104: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	13, // 105: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
-	85, // 106: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
-	86, // 107: entente.v1.OperatorService.ShowRootFork:output_type -> entente.v1.RootFork
-	68, // 108: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
-	71, // 109: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
-	78, // 110: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
-	78, // 111: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
-	82, // 112: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
-	76, // 113: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
-	78, // 114: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
-	72, // [72:115] is the sub-list for method output_type
-	29, // [29:72] is the sub-list for method input_type
+	26, // 36: entente.v1.OperatorService.ResetMember:input_type -> entente.v1.ResetMemberRequest
+	28, // 37: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
+	31, // 38: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
+	34, // 39: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
+	36, // 40: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
+	39, // 41: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
+	41, // 42: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
+	43, // 43: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
+	45, // 44: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
+	47, // 45: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
+	66, // 46: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	66, // 47: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	66, // 48: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	66, // 49: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
+	54, // 50: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
+	56, // 51: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
+	64, // 52: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
+	58, // 53: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
+	60, // 54: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
+	62, // 55: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
+	50, // 56: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
+	52, // 57: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
+	51, // 58: entente.v1.OperatorService.RenamePartner:input_type -> entente.v1.RenamePartnerRequest
+	66, // 59: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
+	15, // 60: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	17, // 61: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	19, // 62: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	12, // 63: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
+	14, // 64: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
+	14, // 65: entente.v1.OperatorService.ShowRootFork:input_type -> entente.v1.ShowForkRequest
+	68, // 66: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
+	71, // 67: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
+	73, // 68: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
+	74, // 69: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
+	82, // 70: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
+	75, // 71: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
+	78, // 72: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
+	10, // 73: entente.v1.OperatorService.WitnessRecovery:output_type -> entente.v1.WitnessRecoveryResponse
+	2,  // 74: entente.v1.OperatorService.ListReports:output_type -> entente.v1.ListReportsResponse
+	4,  // 75: entente.v1.OperatorService.GetReport:output_type -> entente.v1.GetReportResponse
+	6,  // 76: entente.v1.OperatorService.DropReport:output_type -> entente.v1.DropReportResponse
+	8,  // 77: entente.v1.OperatorService.CheckFrank:output_type -> entente.v1.CheckFrankResponse
+	22, // 78: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	27, // 79: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	27, // 80: entente.v1.OperatorService.ResetMember:output_type -> entente.v1.AddMemberResponse
+	30, // 81: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	33, // 82: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	35, // 83: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	38, // 84: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	40, // 85: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	42, // 86: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	44, // 87: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	46, // 88: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	48, // 89: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	67, // 90: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	67, // 91: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	67, // 92: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	67, // 93: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	55, // 94: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
+	57, // 95: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
+	65, // 96: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
+	59, // 97: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
+	61, // 98: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
+	63, // 99: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
+	48, // 100: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
+	48, // 101: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
+	48, // 102: entente.v1.OperatorService.RenamePartner:output_type -> entente.v1.PartnerDetails
+	67, // 103: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	16, // 104: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	18, // 105: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	20, // 106: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	13, // 107: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
+	86, // 108: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
+	87, // 109: entente.v1.OperatorService.ShowRootFork:output_type -> entente.v1.RootFork
+	69, // 110: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
+	72, // 111: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
+	79, // 112: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
+	79, // 113: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
+	83, // 114: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
+	77, // 115: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
+	79, // 116: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
+	73, // [73:117] is the sub-list for method output_type
+	29, // [29:73] is the sub-list for method input_type
 	29, // [29:29] is the sub-list for extension type_name
 	29, // [29:29] is the sub-list for extension extendee
 	0,  // [0:29] is the sub-list for field type_name
@@ -6048,14 +6107,14 @@ func file_entente_v1_operator_proto_init() {
 		return
 	}
 	file_entente_v1_federation_proto_init()
-	file_entente_v1_operator_proto_msgTypes[48].OneofWrappers = []any{}
+	file_entente_v1_operator_proto_msgTypes[49].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   83,
+			NumMessages:   84,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

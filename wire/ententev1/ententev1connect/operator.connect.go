@@ -56,6 +56,9 @@ const (
 	// OperatorServiceAddMemberProcedure is the fully-qualified name of the OperatorService's AddMember
 	// RPC.
 	OperatorServiceAddMemberProcedure = "/entente.v1.OperatorService/AddMember"
+	// OperatorServiceResetMemberProcedure is the fully-qualified name of the OperatorService's
+	// ResetMember RPC.
+	OperatorServiceResetMemberProcedure = "/entente.v1.OperatorService/ResetMember"
 	// OperatorServiceListMembersProcedure is the fully-qualified name of the OperatorService's
 	// ListMembers RPC.
 	OperatorServiceListMembersProcedure = "/entente.v1.OperatorService/ListMembers"
@@ -174,6 +177,8 @@ type OperatorServiceClient interface {
 	CheckFrank(context.Context, *connect.Request[ententev1.CheckFrankRequest]) (*connect.Response[ententev1.CheckFrankResponse], error)
 	Status(context.Context, *connect.Request[ententev1.NodeStatusRequest]) (*connect.Response[ententev1.NodeStatus], error)
 	AddMember(context.Context, *connect.Request[ententev1.AddMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error)
+	// ResetMember revokes all devices of a member and makes a link by which it comes back with a new key.
+	ResetMember(context.Context, *connect.Request[ententev1.ResetMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error)
 	ListMembers(context.Context, *connect.Request[ententev1.ListMembersRequest]) (*connect.Response[ententev1.ListMembersResponse], error)
 	ListDevices(context.Context, *connect.Request[ententev1.ListDevicesRequest]) (*connect.Response[ententev1.ListDevicesResponse], error)
 	DisableDevice(context.Context, *connect.Request[ententev1.DisableDeviceRequest]) (*connect.Response[ententev1.DisableDeviceResponse], error)
@@ -263,6 +268,12 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			httpClient,
 			baseURL+OperatorServiceAddMemberProcedure,
 			connect.WithSchema(operatorServiceMethods.ByName("AddMember")),
+			connect.WithClientOptions(opts...),
+		),
+		resetMember: connect.NewClient[ententev1.ResetMemberRequest, ententev1.AddMemberResponse](
+			httpClient,
+			baseURL+OperatorServiceResetMemberProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ResetMember")),
 			connect.WithClientOptions(opts...),
 		),
 		listMembers: connect.NewClient[ententev1.ListMembersRequest, ententev1.ListMembersResponse](
@@ -493,6 +504,7 @@ type operatorServiceClient struct {
 	checkFrank         *connect.Client[ententev1.CheckFrankRequest, ententev1.CheckFrankResponse]
 	status             *connect.Client[ententev1.NodeStatusRequest, ententev1.NodeStatus]
 	addMember          *connect.Client[ententev1.AddMemberRequest, ententev1.AddMemberResponse]
+	resetMember        *connect.Client[ententev1.ResetMemberRequest, ententev1.AddMemberResponse]
 	listMembers        *connect.Client[ententev1.ListMembersRequest, ententev1.ListMembersResponse]
 	listDevices        *connect.Client[ententev1.ListDevicesRequest, ententev1.ListDevicesResponse]
 	disableDevice      *connect.Client[ententev1.DisableDeviceRequest, ententev1.DisableDeviceResponse]
@@ -564,6 +576,11 @@ func (c *operatorServiceClient) Status(ctx context.Context, req *connect.Request
 // AddMember calls entente.v1.OperatorService.AddMember.
 func (c *operatorServiceClient) AddMember(ctx context.Context, req *connect.Request[ententev1.AddMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error) {
 	return c.addMember.CallUnary(ctx, req)
+}
+
+// ResetMember calls entente.v1.OperatorService.ResetMember.
+func (c *operatorServiceClient) ResetMember(ctx context.Context, req *connect.Request[ententev1.ResetMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error) {
+	return c.resetMember.CallUnary(ctx, req)
 }
 
 // ListMembers calls entente.v1.OperatorService.ListMembers.
@@ -755,6 +772,8 @@ type OperatorServiceHandler interface {
 	CheckFrank(context.Context, *connect.Request[ententev1.CheckFrankRequest]) (*connect.Response[ententev1.CheckFrankResponse], error)
 	Status(context.Context, *connect.Request[ententev1.NodeStatusRequest]) (*connect.Response[ententev1.NodeStatus], error)
 	AddMember(context.Context, *connect.Request[ententev1.AddMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error)
+	// ResetMember revokes all devices of a member and makes a link by which it comes back with a new key.
+	ResetMember(context.Context, *connect.Request[ententev1.ResetMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error)
 	ListMembers(context.Context, *connect.Request[ententev1.ListMembersRequest]) (*connect.Response[ententev1.ListMembersResponse], error)
 	ListDevices(context.Context, *connect.Request[ententev1.ListDevicesRequest]) (*connect.Response[ententev1.ListDevicesResponse], error)
 	DisableDevice(context.Context, *connect.Request[ententev1.DisableDeviceRequest]) (*connect.Response[ententev1.DisableDeviceResponse], error)
@@ -840,6 +859,12 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		OperatorServiceAddMemberProcedure,
 		svc.AddMember,
 		connect.WithSchema(operatorServiceMethods.ByName("AddMember")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceResetMemberHandler := connect.NewUnaryHandler(
+		OperatorServiceResetMemberProcedure,
+		svc.ResetMember,
+		connect.WithSchema(operatorServiceMethods.ByName("ResetMember")),
 		connect.WithHandlerOptions(opts...),
 	)
 	operatorServiceListMembersHandler := connect.NewUnaryHandler(
@@ -1074,6 +1099,8 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceStatusHandler.ServeHTTP(w, r)
 		case OperatorServiceAddMemberProcedure:
 			operatorServiceAddMemberHandler.ServeHTTP(w, r)
+		case OperatorServiceResetMemberProcedure:
+			operatorServiceResetMemberHandler.ServeHTTP(w, r)
 		case OperatorServiceListMembersProcedure:
 			operatorServiceListMembersHandler.ServeHTTP(w, r)
 		case OperatorServiceListDevicesProcedure:
@@ -1181,6 +1208,10 @@ func (UnimplementedOperatorServiceHandler) Status(context.Context, *connect.Requ
 
 func (UnimplementedOperatorServiceHandler) AddMember(context.Context, *connect.Request[ententev1.AddMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.AddMember is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ResetMember(context.Context, *connect.Request[ententev1.ResetMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ResetMember is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) ListMembers(context.Context, *connect.Request[ententev1.ListMembersRequest]) (*connect.Response[ententev1.ListMembersResponse], error) {
