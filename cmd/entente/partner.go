@@ -130,7 +130,7 @@ func partnerRows(partners []*pb.PartnerStatus) [][]string {
 		if amendment == "" {
 			amendment = "-"
 		}
-		rows = append(rows, []string{nameMarks(p.Name, p.Check), p.State, p.Contact, strconv.FormatUint(p.OutboxCount, 10), bytesText(p.OutboxBytes),
+		rows = append(rows, []string{calledMarks(p), p.State, p.Contact, strconv.FormatUint(p.OutboxCount, 10), bytesText(p.OutboxBytes),
 			when(p.LastContactUnix), when(p.NextAttemptUnix), when(p.ValidUntilUnix), amendment, dash(p.GetCheck().GetDns()), trouble})
 	}
 	return rows

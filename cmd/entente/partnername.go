@@ -102,3 +102,13 @@ an agreement and once a day; no delivery depends on it.`,
 	}
 	return c
 }
+
+// calledMarks is a partner in a listing, with what speaks against its name, and a new one that
+// waits for the operator.
+func calledMarks(p *pb.PartnerStatus) string {
+	name := nameMarks(p.Name, p.Check)
+	if p.Renaming != "" {
+		name += " (calls itself " + p.Renaming + ")"
+	}
+	return name
+}
