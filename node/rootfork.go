@@ -26,6 +26,10 @@ func rootForkKey(id wire.OrganizationID) []byte { return append([]byte(rootForkP
 
 // twoRoots returns the proof that is held against a partner; nil: none, or it is settled.
 func (n *Node) twoRoots(id wire.OrganizationID) (*pb.RootFork, error) {
+	org, known := n.partner(id)
+	if tip, ok := n.settled.Load(id); ok && known && tip == string(org.Tip()) {
+		return nil, nil
+	}
 	b, err := n.store.Get(rootForkKey(id))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
@@ -41,7 +45,8 @@ func (n *Node) twoRoots(id wire.OrganizationID) (*pb.RootFork, error) {
 	if err != nil {
 		return nil, err
 	}
-	if org, ok := n.partner(id); ok && proved.SettledBy(org) {
+	if known && proved.SettledBy(org) {
+		n.settled.Store(id, string(org.Tip()))
 		return nil, nil
 	}
 	return f, nil

@@ -171,6 +171,14 @@ func (d *Directory) findLost() error {
 // the version after next, so that whoever knows the lost one takes it. It returns their
 // addresses. Members that a new log has nothing of yet get their first record there.
 func (d *Directory) Restore(ctx context.Context) ([]string, error) {
+	names, err := d.putAllBack(ctx)
+	if err != nil {
+		return names, err
+	}
+	return names, d.renew(ctx)
+}
+
+func (d *Directory) putAllBack(ctx context.Context) ([]string, error) {
 	d.write.Lock()
 	defer d.write.Unlock()
 	var names []string
@@ -184,7 +192,7 @@ func (d *Directory) Restore(ctx context.Context) ([]string, error) {
 		names = append(names, d.members[id].member.Address().String())
 		d.lost = d.lost[:len(d.lost)-1]
 	}
-	return names, d.renew(ctx)
+	return names, nil
 }
 
 // putBack appends the record that is known of a member under the version after the log's

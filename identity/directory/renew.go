@@ -62,21 +62,33 @@ func (d *Directory) clear(ctx context.Context, under string) error {
 	}
 }
 
-// renew puts the members that no leaf of this log is about into it; d.write is held.
+// renew puts the members that no leaf of this log is about into it; others may change the
+// directory meanwhile.
 func (d *Directory) renew(ctx context.Context) error {
-	for len(d.owed) > 0 {
-		if err := ctx.Err(); err != nil {
+	for {
+		if more, err := d.renewNext(ctx); err != nil || !more {
 			return err
 		}
-		id := d.owed[len(d.owed)-1]
-		if e := d.members[id]; e.row.Log != d.log.number { // else something else has changed it meanwhile
-			if err := d.renewMember(ctx, e); err != nil {
-				return err
-			}
-		}
-		d.owed = d.owed[:len(d.owed)-1]
 	}
-	return nil
+}
+
+func (d *Directory) renewNext(ctx context.Context) (more bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	d.write.Lock()
+	defer d.write.Unlock()
+	n := len(d.owed)
+	if n == 0 {
+		return false, nil
+	}
+	if e := d.members[d.owed[n-1]]; e.row.Log != d.log.number { // else something else has changed it meanwhile
+		if err := d.renewMember(ctx, e); err != nil {
+			return false, err
+		}
+	}
+	d.owed = d.owed[:n-1]
+	return n > 1, nil
 }
 
 // renewMember signs a member's record anew, as the first of its label; d.write is held.
