@@ -130,9 +130,6 @@ func (d *Device) stageKey(ctx context.Context, m *identity.Member) error {
 		return err
 	}
 	r := identity.Rotation{Organization: d.account.Organization, Member: m.ID, Number: uint64(len(m.Rotations)) + 1, Issued: d.now(), Without: m.Uncovered()}
-	if len(r.Without) > wire.MaxDevicesPerMember {
-		r.Without = r.Without[:wire.MaxDevicesPerMember] // the rest by the next one
-	}
 	for id, c := range m.Devices {
 		r.Devices = append(r.Devices, identity.DeviceEntry{Device: id, Certificate: c.Hash})
 	}

@@ -15,15 +15,11 @@ import (
 
 const resetType = "entente.im/member-reset/v1"
 
-// MaxResetWithout bounds the devices that a reset names as out.
-const MaxResetWithout = wire.MaxDevicesPerMember
-
 // SignReset is the half of a reset that the member's new device signs, with the new key, for
 // the member as the directory has it now: nobody can put in a key that somebody else has.
 func SignReset(m *Member, next ed25519.PrivateKey, r Rotation) (string, error) {
 	r.Organization, r.Member, r.Number, r.Previous, r.Key = m.Organization.ID, m.ID, uint64(len(m.Rotations))+1, m.Key, public(next)
-	out := m.Uncovered()
-	r.Without, r.Devices = out[max(0, len(out)-MaxResetWithout):], nil
+	r.Without, r.Devices = m.Uncovered(), nil
 	return wire.SignNote(r.record(resetType), noteKey(MemberKeyName(m.ID), next))
 }
 

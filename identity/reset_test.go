@@ -116,3 +116,24 @@ func TestAnOrganizationResetsNobodyWhoHasADevice(t *testing.T) {
 	_, err = CountersignReset(sign(t, text, noteKey(MemberKeyName(m.ID), next)), m, acme.keys.Directory)
 	refused(t, err, "not revoked")
 }
+
+func TestAResetOfWhoHasLostManyDevicesLeavesTheRestToTheNextKey(t *testing.T) {
+	acme := newHouse(t, "acme.example")
+	alice := acme.member(t, "alice")
+	r := alice.record("alice")
+	for i := range wire.MaxDevicesPerMember + 4 {
+		r.Revoked = append(r.Revoked, wire.DeviceID{byte(i + 1)})
+	}
+	m, err := VerifyChain(alice.chain(t, r), acme.ID, now)
+	must(t, err)
+	next := seeded("alice after")
+	half, err := SignReset(m, next, Rotation{Issued: now})
+	must(t, err)
+	whole, err := CountersignReset(half, m, acme.keys.Directory)
+	must(t, err)
+	after, err := VerifyChain(resetChain(t, acme, alice, m, next, whole), acme.ID, now)
+	must(t, err)
+	if n := len(after.Uncovered()); n != 4 {
+		t.Errorf("%d devices are left to the next key", n)
+	}
+}

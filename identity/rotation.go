@@ -164,15 +164,15 @@ func (m *Member) Without(d wire.DeviceID) bool {
 	return slices.ContainsFunc(m.Rotations, func(r *Rotation) bool { return slices.Contains(r.Without, d) })
 }
 
-// Uncovered lists the revoked devices that still know the member's key: it has to be
-// rotated.
+// Uncovered lists the revoked devices that still know the member's key, which has to be
+// rotated: the last ones, as many as one rotation names.
 func (m *Member) Uncovered() (out []wire.DeviceID) {
 	for _, d := range m.Revoked {
 		if !m.Without(d) {
 			out = append(out, d)
 		}
 	}
-	return out
+	return out[max(0, len(out)-wire.MaxDevicesPerMember):]
 }
 
 // follows reports whether a member's keys continue those of an older state.

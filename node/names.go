@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
+	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
@@ -149,6 +150,9 @@ func (n *Node) asKnown(id wire.OrganizationID, a *pb.QueryResponse) {
 	if p, err := n.fed.Partner(id.String()); err == nil && p.Renaming != "" {
 		if org, ok := n.partner(id); ok {
 			chain.Manifests = org.Notes
+			if _, err := identity.VerifyCheckpoint(chain.GetCurrency().GetCheckpoint(), org); err != nil {
+				chain.Currency = nil // of a log that an incident has begun since: not proved, and not refused
+			}
 		}
 	}
 }
