@@ -23,8 +23,17 @@ func (d *Device) commitPending(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(rand.N(5 * time.Second)):
+	case <-time.After(rand.N(commitSpread)):
 	}
+	return d.commitWaiting(ctx)
+}
+
+// commitSpread is the time over which the devices of a room spread their Commits of what
+// others have proposed.
+const commitSpread = 5 * time.Second
+
+// commitWaiting commits the proposals that wait in this device's rooms.
+func (d *Device) commitWaiting(ctx context.Context) error {
 	if open, err := d.unanswered(); err != nil || open {
 		return err // counters are taken in order: later
 	}

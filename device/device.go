@@ -75,6 +75,8 @@ type Device struct {
 	verified   map[string]*verifiedRow // by address
 	mustVerify bool                    // the own organization wants people of others verified
 	looks      looks
+	resolved   map[wire.Address]resolved // what the home node said a moment ago
+	askSelf    bool                      // own KeyPackages, keys or devices have changed: upkeep
 }
 
 // Option of Open and Enroll.

@@ -70,6 +70,7 @@ func (d *Device) lookAgain(k memberKey) {
 		d.looks.again = make(map[memberKey]bool)
 	}
 	d.looks.again[k] = true
+	d.askSelf = d.askSelf || k == d.ownKey()
 	d.looks.next = time.Time{}
 }
 

@@ -237,6 +237,7 @@ func (b *batch) memberKey(core *pb.EnvelopeCore) error {
 		return errors.New("device: a member key that does not open")
 	}
 	last := secrets.LastResort()
+	b.ownKeys = true
 	b.writes = append(b.writes, func(t *txn) error {
 		var offered [][]byte
 		if err := t.metaJSON(offeredKeysKey, &offered); err != nil && !errors.Is(err, errNoRecord) {

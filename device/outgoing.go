@@ -37,9 +37,9 @@ const (
 )
 
 func (o *outgoing) save(t *txn) error {
-	b, err := json.Marshal(o)
+	b, err := o.marshal()
 	if err != nil {
-		return fmt.Errorf("device: an outgoing message: %w", err)
+		return err
 	}
 	return t.putState(append([]byte(outPrefix), o.ID[:]...), b)
 }
@@ -50,8 +50,8 @@ func (t *txn) outgoing(id MessageID) (*outgoing, error) {
 		return nil, err
 	}
 	o := &outgoing{}
-	if err := json.Unmarshal(v, o); err != nil {
-		return nil, fmt.Errorf("device: an outgoing message: %w", err)
+	if err := o.unmarshal(v); err != nil {
+		return nil, err
 	}
 	return o, nil
 }
@@ -71,8 +71,8 @@ func (d *Device) waiting() ([]*outgoing, error) {
 	err := d.vault.view(func(t *txn) error {
 		return t.eachState(outPrefix, func(_, v []byte) error {
 			o := &outgoing{}
-			if err := json.Unmarshal(v, o); err != nil {
-				return fmt.Errorf("device: an outgoing message: %w", err)
+			if err := o.unmarshal(v); err != nil {
+				return err
 			}
 			out = append(out, o)
 			return nil

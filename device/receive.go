@@ -60,6 +60,7 @@ type batch struct {
 	unread  []uint64 // mailbox numbers of what cannot be opened
 	renew   bool     // an epoch ended: the state key is replaced
 	joined  bool
+	ownKeys bool                 // a member key has come
 	left    map[wire.RoomID]bool // whose invitations came from who is blocked
 }
 
@@ -178,6 +179,7 @@ func (b *batch) commit(mark uint64) error {
 	for id, r := range b.rooms {
 		b.d.rooms[id] = r
 	}
+	b.d.askSelf = b.d.askSelf || b.joined || b.ownKeys
 	if b.renew {
 		if err := b.d.vault.rotate(); err != nil {
 			return err

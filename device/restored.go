@@ -3,7 +3,6 @@ package device
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -95,7 +94,7 @@ func (t *txn) resetOutgoing() error {
 	err := t.eachState(outPrefix, func(_, v []byte) error {
 		o := &outgoing{}
 		list = append(list, o)
-		return json.Unmarshal(v, o)
+		return o.unmarshal(v)
 	})
 	if err != nil {
 		return err

@@ -139,7 +139,7 @@ func (o SendOptions) orDefault() (SendOptions, error) {
 func (d *Device) queue(ctx context.Context, to wire.Address, text string, o SendOptions) (id MessageID, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	m, err := d.resolve(ctx, to)
+	m, err := d.resolveSoon(ctx, to)
 	if err != nil {
 		return id, err
 	}

@@ -45,6 +45,7 @@ func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) erro
 	defer renew.Stop()
 	ends := time.NewTicker(time.Second)
 	defer ends.Stop()
+	up := upkeep{l: l}
 	for done := false; ; {
 		if err := d.showNew(show); err != nil {
 			return err
@@ -66,7 +67,7 @@ func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) erro
 			return ctx.Err()
 		case <-d.events:
 			if follow {
-				if err := l.keepUp(ctx); err != nil {
+				if err := up.delivered(ctx); err != nil {
 					return err
 				}
 			}
@@ -84,8 +85,8 @@ func (d *Device) Receive(ctx context.Context, follow bool, show func(Shown) erro
 			if err := d.Sweep(); err != nil {
 				return err
 			}
-			if follow && d.undecided() {
-				if err := l.submitWaiting(ctx); err != nil && !temporary(err) {
+			if follow {
+				if err := up.tick(ctx); err != nil {
 					return err
 				}
 			}
@@ -140,23 +141,6 @@ func (d *Device) afterReceive(ctx context.Context) error {
 		return err
 	}
 	return d.commitPending(ctx)
-}
-
-// keepUp does what a long visit has to do after each delivery.
-func (l *link) keepUp(ctx context.Context) error {
-	if err := l.d.replenish(ctx); err != nil && !temporary(err) {
-		return err
-	}
-	if err := l.d.refresh(ctx); err != nil && !temporary(err) {
-		return err
-	}
-	if err := l.d.commitPending(ctx); err != nil && !temporary(err) {
-		return err
-	}
-	if err := l.bringLater(ctx); err != nil {
-		return err
-	}
-	return l.submitWaiting(ctx)
 }
 
 // showNew hands over what is new and then marks it as shown.
