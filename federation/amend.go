@@ -75,6 +75,23 @@ func (f *Federation) openAmendment(a *amendment, st standing, ours bool) (*ident
 	return out, nil
 }
 
+// keepProposals leaves out of a record the proposals that do not stand under the manifests and
+// the agreement that it has: those may have changed since, and no side is stopped by it.
+func (f *Federation) keepProposals(rec *partnerRecord, st standing) {
+	keep := func(a *amendment, ours bool) *amendment {
+		if a == nil {
+			return nil
+		}
+		again := *a // who reads the record has the other one
+		if _, err := f.openAmendment(&again, st, ours); err != nil {
+			f.log.Warn("a proposal for other terms does not stand any more", "partner", st.org.ID.String(), "ours", ours, "error", err.Error())
+			return nil
+		}
+		return &again
+	}
+	rec.Proposed, rec.Offered = keep(rec.Proposed, true), keep(rec.Offered, false)
+}
+
 // follows refuses what is no amendment of the agreement in force: an older one that is
 // shown again, one that skips a version, one of another past or between other parties.
 func follows(next, now *identity.Agreement) error {

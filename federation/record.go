@@ -165,21 +165,13 @@ func (f *Federation) load() error {
 }
 
 func (f *Federation) loadPartner(id wire.OrganizationID, rec partnerRecord) error {
+	// Fewer than when it was signed: a recovery has taken the place of what came after.
+	rec.OurManifests = min(rec.OurManifests, len(f.opts.Organization.Notes))
 	st, err := f.verify(id, rec)
 	if err != nil {
 		return fmt.Errorf("federation: partner %s on disk: %w", id, err)
 	}
-	for _, a := range []struct {
-		of   **amendment
-		ours bool
-	}{{&rec.Proposed, true}, {&rec.Offered, false}} {
-		if *a.of == nil {
-			continue
-		}
-		if _, err := f.openAmendment(*a.of, st, a.ours); err != nil {
-			return fmt.Errorf("federation: a proposal between us and %s on disk: %w", id, err)
-		}
-	}
+	f.keepProposals(&rec, st)
 	p, err := f.install(id, rec, st)
 	if err != nil {
 		return err

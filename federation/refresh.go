@@ -108,6 +108,7 @@ func (f *Federation) takeManifests(ctx context.Context, p *partner, m *pb.Manife
 	if err != nil {
 		return err
 	}
+	f.keepProposals(&rec, st)
 	if err := f.put(ctx, partnerKey(p.id), rec); err != nil {
 		return err
 	}
