@@ -108,6 +108,9 @@ func (f *Federation) takeManifests(ctx context.Context, p *partner, m *pb.Manife
 	if err != nil {
 		return err
 	}
+	if err := f.clashes(p.id, st); err != nil { // before it is written: a restart would find two
+		return err
+	}
 	f.keepProposals(&rec, st)
 	if err := f.put(ctx, partnerKey(p.id), rec); err != nil {
 		return err

@@ -49,6 +49,35 @@ func TestAProposalThatItsOwnManifestsLeaveBehindKeepsNoNodeFromStarting(t *testi
 	}
 }
 
+// Two partners take one name at the same time. The second is kept under its old one, on disk
+// as well: a restart finds both.
+func TestANameThatAnotherPartnerTookMeanwhileIsNotWritten(t *testing.T) {
+	a, b := pair(t)
+	c := newNode(t, "third.example")
+	befriend(t, c, b)
+	b.linked(c)
+	rename := func(n *node) error {
+		p := b.fed.find(n.org.ID)
+		o, err := n.org.Rename(n.root.Root, "taken.example", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.fed.takeManifests(context.Background(), p, &pb.ManifestAnswer{Manifests: o.Notes, NodeCertificate: n.cert})
+	}
+	if err := rename(a); err != nil {
+		t.Fatal(err)
+	}
+	refusedWith(t, rename(c), pb.Code_CODE_NAME_TAKEN)
+	b.halt()
+	b.start()
+	if _, err := b.fed.Partner("third.example"); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+	if i, err := b.fed.Partner("taken.example"); err != nil || i.ID != a.org.ID {
+		t.Errorf("after a restart taken.example is %v: %v", i.ID, err)
+	}
+}
+
 // An organization whose root was taken has made agreements under manifests that are gone with
 // its recovery. It starts, and they hold.
 func TestARecoveryToFewerManifestsKeepsAgreements(t *testing.T) {
