@@ -43,6 +43,9 @@ func forkNodes(lo, hi, m uint64, leaf func(uint64) []byte, give func(tlog.Hash))
 	forkNodes(lo+k, hi, m, leaf, give)
 }
 
+// LogRoot is the root of a log of size leaves, at least one (RFC 6962 §2.1).
+func LogRoot(size uint64, leaf func(uint64) []byte) [32]byte { return subtree(0, size, leaf) }
+
 // subtree is the hash of some leaves (RFC 6962 §2.1).
 func subtree(lo, hi uint64, leaf func(uint64) []byte) tlog.Hash {
 	if hi-lo == 1 {

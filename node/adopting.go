@@ -138,8 +138,8 @@ func (n *Node) adoptOwn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if holder, head := n.adopting.roll.best(size, partners); head != nil {
-		if err := n.takeBack(ctx, holder, head); err != nil {
+	if holders, head := n.adopting.roll.best(size, partners); head != nil {
+		if err := n.takeBack(ctx, holders, head); err != nil {
 			return err
 		}
 		n.log.Error("records lost: the directory's log was taken back from partners", "from", size, "to", head.Size,
@@ -159,10 +159,29 @@ func (n *Node) adoptOwn(ctx context.Context) error {
 	return n.revokeAgain(ctx)
 }
 
-// takeBack takes over what a partner holds of our log, and voids what may have been handed
+// ownLeaves gets the leaves of a head of ours from one of the partners that hold it: one that
+// is slow, or hands out others, keeps nobody from asking the next.
+func (n *Node) ownLeaves(ctx context.Context, holders []wire.OrganizationID, head *identity.Checkpoint) ([]byte, error) {
+	var failed []error
+	for _, id := range holders {
+		ctx, cancel := context.WithTimeout(ctx, followTime)
+		leaves, err := n.fetchLeaves(ctx, id, n.org.ID[:], 0, head.Size)
+		cancel()
+		if err == nil {
+			err = directory.Hashes(leaves, head)
+		}
+		if err == nil {
+			return leaves, nil
+		}
+		failed = append(failed, fmt.Errorf("node: what partner %s holds: %w", id, err))
+	}
+	return nil, errors.Join(failed...)
+}
+
+// takeBack takes over what partners hold of our log, and voids what may have been handed
 // out after the copy that this node was restored from.
-func (n *Node) takeBack(ctx context.Context, holder wire.OrganizationID, head *identity.Checkpoint) error {
-	leaves, err := n.fetchLeaves(ctx, holder, n.org.ID[:], 0, head.Size)
+func (n *Node) takeBack(ctx context.Context, holders []wire.OrganizationID, head *identity.Checkpoint) error {
+	leaves, err := n.ownLeaves(ctx, holders, head)
 	if err != nil {
 		return err
 	}

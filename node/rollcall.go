@@ -66,16 +66,21 @@ func (r *rollcall) missing(of []wire.OrganizationID) (out []wire.OrganizationID)
 	return out
 }
 
-// best is the highest head above a size that any of some partners has answered with, and who.
-func (r *rollcall) best(above uint64, of []wire.OrganizationID) (holder wire.OrganizationID, head *identity.Checkpoint) {
+// best is the highest head above a size that any of some partners has answered with, and all
+// who have: of several each may be the one that has the leaves.
+func (r *rollcall) best(above uint64, of []wire.OrganizationID) (holders []wire.OrganizationID, head *identity.Checkpoint) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, id := range of {
-		if h := r.held[id]; h != nil && h.Size > above {
-			holder, head, above = id, h, h.Size
+		switch h := r.held[id]; {
+		case h == nil:
+		case h.Size > above:
+			holders, head, above = []wire.OrganizationID{id}, h, h.Size
+		case head != nil && h.Size == head.Size && h.Root == head.Root:
+			holders = append(holders, id)
 		}
 	}
-	return holder, head
+	return holders, head
 }
 
 // judge ends the call when nobody is missing or its time is over, and reports whether it

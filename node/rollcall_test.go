@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/entente-im/entente/store"
 	"github.com/entente-im/entente/wire"
 )
 
@@ -114,4 +115,45 @@ func TestAPartnerThatIsGoneIsWaitedForNoLongerThanDocumented(t *testing.T) {
 	if took := time.Since(began); took > startWait/2 {
 		t.Errorf("with the operator's word it waited %v", took)
 	}
+}
+
+// A partner that holds the newest head hands out other leaves than it is of. It makes nobody a
+// liar, voids nothing, and the leaves come from another who has them.
+func TestLeavesThatAreNotThoseOfTheHeadAreTakenFromSomebodyElse(t *testing.T) {
+	sites := newLinked(t, "acme.example", "globex.example", "initech.example")
+	a := sites[0]
+	a.client("alice")
+	sites[1].follows(a)
+	sites[2].follows(a)
+	a.halt()
+	backup := a.kept()
+	a.start()
+	a.client("bob")
+	sites[1].follows(a)
+	sites[2].follows(a)
+	newest := a.headOf()
+	liar, honest := sites[1], sites[2]
+	if a.voters()[0] != liar.org.ID { // the one that is asked first lies
+		liar, honest = honest, liar
+	}
+	a.halt()
+	key := append(append([]byte("rp/leaf/"), a.org.ID[:]...), make([]byte, 8)...)
+	leaves, err := liar.store.Get(key)
+	must(t, err)
+	var b store.Batch
+	leaves[0] ^= 1
+	b.Put(key, leaves)
+	_, err = liar.store.Commit(t.Context(), &b)
+	must(t, err)
+	a.setBack(backup)
+	a.start()
+	eventually(t, "the log is taken back", func() bool {
+		size, _, err := a.Node.dir.Head()
+		must(t, err)
+		return size >= newest.Size && a.signs() == nil
+	})
+	if a.adopting.forked.Load() {
+		t.Error("the node takes itself for one with two pasts")
+	}
+	a.isNoLiarTo(honest)
 }

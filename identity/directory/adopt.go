@@ -50,14 +50,27 @@ func (d *Directory) Fits(head *identity.Checkpoint) error {
 	return err
 }
 
+// Hashes reports an error unless leaves are those of a head, all of them from the first.
+func Hashes(leaves []byte, head *identity.Checkpoint) error {
+	if head.Size == 0 || uint64(len(leaves))/LeafLen != head.Size || len(leaves)%LeafLen != 0 ||
+		identity.LogRoot(head.Size, func(i uint64) []byte { return leaves[i*LeafLen : (i+1)*LeafLen] }) != head.Root {
+		return fmt.Errorf("directory: %d bytes of leaves that do not hash to the signed head of %d", len(leaves), head.Size)
+	}
+	return nil
+}
+
 // Adopt takes the leaves of a verified head of this log over, all of them from the first.
-// When it returns nil they are on stable storage, and Behind is true until Restore.
+// When it returns nil they are on stable storage, and Behind is true until Restore. Leaves
+// that are not the head's say nothing of this log, whatever they begin with.
 func (d *Directory) Adopt(ctx context.Context, head *identity.Checkpoint, leaves []byte) error {
 	d.write.Lock()
 	defer d.write.Unlock()
 	size := uint64(len(leaves) / LeafLen)
 	if head.Organization != d.opts.Organization.ID || head.Log != d.log.number || uint64(len(leaves)) != head.Size*LeafLen || size <= d.log.size {
 		return fmt.Errorf("directory: %d bytes of leaves for a head of %d, where %d are held", len(leaves), head.Size, d.log.size)
+	}
+	if err := Hashes(leaves, head); err != nil {
+		return err
 	}
 	for i := range d.log.size {
 		own, err := d.Leaf(i)
