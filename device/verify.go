@@ -93,14 +93,31 @@ func (d *Device) loadVerified() error {
 // checkPinned refuses a member that has the address of a verified one and is another, and
 // one of another organization who is not verified where the own organization asks for it.
 func (d *Device) checkPinned(m *identity.Member) error {
-	row := d.verified[m.Address().String()]
-	switch {
-	case row == nil && d.mustVerify && m.Organization.ID != d.account.Organization:
+	switch pins := d.pinsOf(m); {
+	case len(pins) == 0 && d.mustVerify && m.Organization.ID != d.account.Organization:
 		return fmt.Errorf("%w: %w", ErrMustVerify, wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s asks you to compare safety numbers with %s before you write", d.account.OrgName, m.Address()))
-	case row == nil || row.holds(m):
-		return nil
+	case !d.holdPins(m, pins):
+		return fmt.Errorf("%w: %w", ErrNotTheVerified, wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s has a new key that the old one did not sign; caused by %s", m.Address(), m.Organization.Manifest.Name))
 	}
-	return fmt.Errorf("%w: %w", ErrNotTheVerified, wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s has a new key that the old one did not sign; caused by %s", m.Address(), m.Organization.Manifest.Name))
+	return nil
+}
+
+// pinsOf are the addresses of the pins that a member has to hold: that of its address; and
+// because its organization says what it, and its people, are called, those of this very member
+// and of its name at that organization, whatever the addresses were then.
+func (d *Device) pinsOf(m *identity.Member) (out []string) {
+	own := m.Address().String()
+	for address, row := range d.verified {
+		name, _, _ := strings.Cut(address, "@")
+		if address == own || row.Organization == m.Organization.ID && (row.Member == m.ID || name == m.Name) {
+			out = append(out, address)
+		}
+	}
+	return out
+}
+
+func (d *Device) holdPins(m *identity.Member, pins []string) bool {
+	return !slices.ContainsFunc(pins, func(a string) bool { return !d.verified[a].holds(m) })
 }
 
 // askPolicy asks what the own organization wants, once before the first room: later it is
@@ -195,18 +212,32 @@ func (d *Device) verify(ctx context.Context, to wire.Address, how string, check 
 		return err
 	}
 	row := &verifiedRow{Organization: m.Organization.ID, Member: m.ID, Key: m.Key, At: d.now().UTC().Truncate(time.Second), How: how}
-	return d.putVerified(to.String(), row)
+	return d.putVerified(m.Address().String(), row, d.pinsOf(m))
 }
 
-func (d *Device) putVerified(address string, row *verifiedRow) error {
-	if d.verified[address] == nil && len(d.verified) >= maxVerified {
+// putVerified pins a member, in the place of other pins.
+func (d *Device) putVerified(address string, row *verifiedRow, others []string) error {
+	if d.verified[address] == nil && len(d.verified)-len(others) >= maxVerified {
 		return wire.Refuse(pb.Code_CODE_FULL, "this device keeps %d verified members: take one out (entente verify ADDRESS --unverify)", maxVerified)
 	}
-	if err := d.vault.update(func(t *txn) error { return t.putMetaJSON(verifiedPrefix+address, row) }); err != nil {
+	err := d.vault.update(func(t *txn) error {
+		return errors.Join(t.deleteVerified(others), t.putMetaJSON(verifiedPrefix+address, row))
+	})
+	if err != nil {
 		return err
+	}
+	for _, a := range others {
+		delete(d.verified, a)
 	}
 	d.verified[address] = row
 	return nil
+}
+
+func (t *txn) deleteVerified(addresses []string) (err error) {
+	for _, a := range addresses {
+		err = errors.Join(err, t.deleteMeta([]byte(verifiedPrefix+a)))
+	}
+	return err
 }
 
 // Unverify forgets that a member was verified; after it whoever has the address is written
@@ -214,13 +245,25 @@ func (d *Device) putVerified(address string, row *verifiedRow) error {
 func (d *Device) Unverify(to wire.Address) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.verified[to.String()] == nil {
+	var pins []string
+	if d.verified[to.String()] != nil {
+		pins = append(pins, to.String())
+	}
+	var k memberKey // who has the address now, and was verified under another one
+	if d.vault.view(func(t *txn) error { return t.metaJSON(nameKey(to), &k) }) == nil {
+		if m, err := d.chains.get(k); err == nil && m.Name == to.Name && m.Organization.Answers(to.Organization, d.now()) {
+			pins = append(pins, slices.DeleteFunc(d.pinsOf(m), func(a string) bool { return a == to.String() })...)
+		}
+	}
+	if len(pins) == 0 {
 		return fmt.Errorf("%w: %s", ErrNotVerified, to)
 	}
-	if err := d.vault.update(func(t *txn) error { return t.deleteMeta([]byte(verifiedPrefix + to.String())) }); err != nil {
+	if err := d.vault.update(func(t *txn) error { return t.deleteVerified(pins) }); err != nil {
 		return err
 	}
-	delete(d.verified, to.String())
+	for _, a := range pins {
+		delete(d.verified, a)
+	}
 	return nil
 }
 
@@ -270,13 +313,12 @@ func (d *Device) gradeOf(k memberKey) string {
 	if err != nil {
 		return ""
 	}
-	row := d.verified[m.Address().String()]
-	switch {
-	case row == nil && d.mustVerify && k.Org != d.account.Organization:
+	switch pins := d.pinsOf(m); {
+	case len(pins) == 0 && d.mustVerify && k.Org != d.account.Organization:
 		return "to be verified"
-	case row == nil:
+	case len(pins) == 0:
 		return ""
-	case row.holds(m):
+	case d.holdPins(m, pins):
 		return "verified"
 	}
 	return "changed"

@@ -135,6 +135,11 @@ func TestAVerifiedMembersNewDeviceAndKeyAreToldAndKeepTheGrade(t *testing.T) {
 // signed: what a home node can make that has been turned, or is made to.
 func impostor(t *testing.T, o *organization, d *Device) *pb.MemberChain {
 	t.Helper()
+	return impostorUnder(t, o, d, chainOf(t, d).Manifests)
+}
+
+func impostorUnder(t *testing.T, o *organization, d *Device, manifests []string) *pb.MemberChain {
+	t.Helper()
 	keys, err := identity.OpenNodeKeys(filepath.Join(o.dir, node.KeysFile), testPass)
 	must(t, err)
 	_, member, err := ed25519.GenerateKey(nil)
@@ -149,7 +154,7 @@ func impostor(t *testing.T, o *organization, d *Device) *pb.MemberChain {
 	record, err := identity.MemberRecord{Organization: org, Member: id, Name: d.account.Name, Version: 1, Key: member.Public().(ed25519.PublicKey), Issued: d.now(),
 		Devices: []identity.DeviceEntry{{Device: wire.DeviceID(pub), Certificate: c.Hash}}}.Sign(o.name, keys.Directory)
 	must(t, err)
-	return &pb.MemberChain{Manifests: chainOf(t, d).Manifests, Record: record, Genesis: genesis, Devices: []string{c.Note}}
+	return &pb.MemberChain{Manifests: manifests, Record: record, Genesis: genesis, Devices: []string{c.Note}}
 }
 
 func TestASubstitutedKeyAtFirstContactHasOtherNumbers(t *testing.T) {
@@ -212,6 +217,69 @@ func TestAVerifiedMemberWhoIsReplacedInSilenceIsSeenAndWrittenToNoMore(t *testin
 	m, err := p.alice.learn(p.bob.account.Organization, fake)
 	must(t, err)
 	must(t, p.alice.checkPinned(m))
+}
+
+// What an organization calls itself and its people is its own word: neither frees somebody else
+// from the pin.
+func TestAnotherNameDoesNotTakeThePinAway(t *testing.T) {
+	p := newPair(t)
+	talk(t, p, 1)
+	_, b := numbers(t, p.alice, p.bob)
+	must(t, p.alice.VerifyDigits(t.Context(), p.bob.Address(), b.Digits()))
+	genuine := chainOf(t, p.bob)
+	org := p.bob.account.Organization
+	o, err := identity.VerifyManifests(genuine.Manifests, org)
+	must(t, err)
+	root, err := identity.OpenRootKeys(filepath.Join(p.globex.dir, node.RootFile), testPass)
+	must(t, err)
+	renamed, err := o.Rename(root.Root, "globex.test", p.alice.now())
+	must(t, err)
+	now := wire.Address{Name: p.bob.account.Name, Organization: "globex.test"}
+
+	fake, err := p.alice.learn(org, impostorUnder(t, p.globex, p.bob, renamed.Notes))
+	must(t, err)
+	if fake.Address() != now {
+		t.Fatalf("the impostor is %s", fake.Address())
+	}
+	if err := p.alice.checkPinned(fake); !errors.Is(err, ErrNotTheVerified) {
+		t.Errorf("another bob, at the same organization under another name: %v", err)
+	}
+	same, err := p.alice.learn(org, &pb.MemberChain{Manifests: renamed.Notes, Genesis: genuine.Genesis, Record: genuine.Record, Devices: genuine.Devices})
+	must(t, err)
+	must(t, p.alice.checkPinned(same))
+
+	// bob himself is reset, and called otherwise by the directory.
+	keys, err := identity.OpenNodeKeys(filepath.Join(p.globex.dir, node.KeysFile), testPass)
+	must(t, err)
+	_, next, err := ed25519.GenerateKey(nil)
+	must(t, err)
+	pub, _, err := ed25519.GenerateKey(nil)
+	must(t, err)
+	out := *same
+	out.Devices, out.Revoked = nil, []wire.DeviceID{p.bob.ID()}
+	half, err := identity.SignReset(&out, next, identity.Rotation{Issued: p.alice.now()})
+	must(t, err)
+	reset, err := identity.CountersignReset(half, &out, keys.Directory)
+	must(t, err)
+	c, err := identity.SignDeviceCertificate(org, same.ID, wire.DeviceID(pub), next, p.alice.now())
+	must(t, err)
+	record, err := identity.MemberRecord{Organization: org, Member: same.ID, Name: "robert", Version: 3, Previous: [32]byte{1}, Key: next.Public().(ed25519.PublicKey),
+		Issued: p.alice.now(), Devices: []identity.DeviceEntry{{Device: wire.DeviceID(pub), Certificate: c.Hash}}, Revoked: out.Revoked}.Sign(p.globex.name, keys.Directory)
+	must(t, err)
+	robert, err := p.alice.learn(org, &pb.MemberChain{Manifests: renamed.Notes, Genesis: genuine.Genesis, Record: record, Devices: []string{c.Note}, Keys: []string{reset}})
+	must(t, err)
+	if err := p.alice.checkPinned(robert); !errors.Is(err, ErrNotTheVerified) {
+		t.Errorf("bob after a reset, under another name: %v", err)
+	}
+	if g := p.alice.gradeOf(memberKey{org, robert.ID}); g != "changed" {
+		t.Errorf("the grade is %q", g)
+	}
+	// The person may take the new one on.
+	must(t, p.alice.Unverify(robert.Address()))
+	must(t, p.alice.checkPinned(robert))
+	if got := verifiedAs(t, p.alice); got != nil {
+		t.Errorf("verified: %q", got)
+	}
 }
 
 func TestALinkedDeviceKnowsWhomItsPersonHasVerified(t *testing.T) {
