@@ -83,3 +83,53 @@ func TestAMemberWhoLostAllDevicesComesBackAsTheSame(t *testing.T) {
 		t.Errorf("the audit: %+v %v", a, err)
 	}
 }
+
+// TestWhoHasADeviceInHandDoesNotUseUpTheKeysOfAReset: a thief of an unlocked device has the member
+// key and makes one after the other. The administrator still ends that.
+func TestWhoHasADeviceInHandDoesNotUseUpTheKeysOfAReset(t *testing.T) {
+	w := newWorld(t)
+	alice := w.enrolled("alice")
+	key, made := alice.key, 0
+	rotate := func(without ...wire.DeviceID) error {
+		m, err := w.Get(alice.id)
+		w.must(err)
+		next := newKey(t)
+		r := identity.Rotation{Organization: w.org.ID, Member: m.ID, Number: uint64(len(m.Rotations)) + 1, Issued: w.clock.Now(), Without: without}
+		for id, c := range m.Devices {
+			r.Devices = append(r.Devices, identity.DeviceEntry{Device: id, Certificate: c.Hash})
+		}
+		note, err := identity.SignRotation(r, key, next)
+		w.must(err)
+		if _, err = w.RotateKey(t.Context(), alice.id, note); err == nil {
+			key, made = next, made+1
+		}
+		return err
+	}
+	code(t, rotate(), pb.Code_CODE_FORBIDDEN) // nobody is out
+	var err error
+	for range identity.MaxRotations {
+		alice.key = key
+		id, note := w.further(alice, key)
+		_, err := w.AddDevice(t.Context(), alice.id, note, nil)
+		w.must(err)
+		out, err := identity.SignRevocation(identity.Revocation{Organization: w.org.ID, Member: alice.id, Device: id, Issued: w.clock.Now(), By: "member"}, w.org.Manifest.Name, key)
+		w.must(err)
+		w.must(w.RevokeDevice(t.Context(), out))
+		if err = rotate(id); err != nil {
+			break
+		}
+		if made == 1 {
+			code(t, rotate(id), pb.Code_CODE_FORBIDDEN) // it is out already
+		}
+	}
+	if made != identity.MaxRotations-keptForResets {
+		t.Fatalf("%d keys were made: %v", made, err)
+	}
+	note, err := w.SignRevocation(alice.device)
+	w.must(err)
+	w.must(w.RevokeDevice(t.Context(), note))
+	l, err := w.CreateResetLink(t.Context(), "alice", time.Hour)
+	w.must(err)
+	_, err = w.Enroll(t.Context(), w.returns(alice.id, l.Secret).enrol, nil)
+	w.must(err)
+}

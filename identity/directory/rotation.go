@@ -11,6 +11,10 @@ import (
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
+// keptForResets is how many of a member's keys only the organization brings in: who has a
+// device in hand that is not the member's any more can use up all others.
+const keptForResets = 16
+
 // RotateKey takes a member's next key: signed by the one of now, for all devices that the
 // record names and none that it does not. Repeating it is a success.
 func (d *Directory) RotateKey(ctx context.Context, member wire.MemberID, rotation string) (*pb.MemberChain, error) {
@@ -23,8 +27,8 @@ func (d *Directory) RotateKey(ctx context.Context, member wire.MemberID, rotatio
 	if n := len(e.row.Keys); n > 0 && e.row.Keys[n-1] == rotation {
 		return d.chain(&e.row), nil
 	}
-	if len(e.row.Keys) >= identity.MaxRotations {
-		return nil, wire.Refuse(pb.Code_CODE_FULL, "the member has had %d keys, the most that are kept", len(e.row.Keys)+1)
+	if len(e.row.Keys) >= identity.MaxRotations-keptForResets {
+		return nil, wire.Refuse(pb.Code_CODE_FULL, "the member has had %d keys, the most that its devices make: the administrator can reset it", len(e.row.Keys)+1)
 	}
 	rec, err := identity.VerifyRecord(e.row.Record, d.opts.Organization)
 	if err != nil {
@@ -38,6 +42,9 @@ func (d *Directory) RotateKey(ctx context.Context, member wire.MemberID, rotatio
 	}
 	if err := fits(r, rec); err != nil {
 		return nil, err
+	}
+	if !slices.ContainsFunc(r.Without, func(id wire.DeviceID) bool { return !e.member.Without(id) }) {
+		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "a member key that nobody needs: the one before is known to no device that is out")
 	}
 	rec.Key = r.Key
 	if err := d.succeed(rec, e); err != nil {
