@@ -37,8 +37,8 @@ type caseRow struct {
 
 const caseRowVersion = 1
 
-// maxCases is how many Commits of a generation may be complained about at once; each is
-// among the last wire.ComplaintCommits.
+// maxCases is how many cases are kept about Commits that are not among the last
+// wire.ComplaintCommits any more.
 const maxCases = wire.ComplaintCommits
 
 // roomCase is what is said about one Commit.
@@ -230,9 +230,10 @@ func (c *change) takeComplaint(d *draft, from wire.OrganizationID, note string) 
 	now := c.n.clock.Now().UnixMilli()
 	k := row.find(said.Commit)
 	switch {
-	case k == nil && len(row.Cases) >= maxCases:
-		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "enough Commits of this room are complained about")
 	case k == nil:
+		if err := c.n.forgetCases(d, row); err != nil {
+			return err
+		}
 		k = &roomCase{Epoch: said.Epoch, Commit: said.Commit, Accused: accused, Last: now}
 		row.Cases = append(row.Cases, k)
 	case k.Accused != accused:
@@ -254,6 +255,27 @@ func (c *change) takeComplaint(d *draft, from wire.OrganizationID, note string) 
 		return nil // everybody was told
 	}
 	return c.tell(d, base.Seats, c.n.describe(k, base, d.row.Generation))
+}
+
+// forgetCases makes room for another case: what is open about the last Commits stays, and of
+// those before them what stops somebody, the newest. So there is always a place for a complaint
+// about one of the last, however much was complained about before.
+func (n *Node) forgetCases(d *draft, row *caseRow) error {
+	last, err := n.commits(d)
+	if err != nil {
+		return err
+	}
+	var open, past []*roomCase
+	for _, k := range row.Cases {
+		switch {
+		case slices.ContainsFunc(last, func(r commitRecord) bool { return r.Step.Commit == k.Commit }):
+			open = append(open, k)
+		case k.upheld():
+			past = append(past, k)
+		}
+	}
+	row.Cases = append(past[max(0, len(past)-maxCases):], open...)
+	return nil
 }
 
 // takeGroupInfo takes a GroupInfo of the current epoch that a member publishes: whoever can

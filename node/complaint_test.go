@@ -196,6 +196,37 @@ func TestAFloodOfComplaintsIsStopped(t *testing.T) {
 	}
 }
 
+// A member complains about every good Commit. When there is one that nobody can apply, there is
+// still a place to say so.
+func TestComplaintsAboutCommitsOfLongAgoTakeNoPlaceFromLaterOnes(t *testing.T) {
+	w := newWorld(t)
+	for range maxCases + 1 {
+		b, next := w.alice.commit(w.alice.state, group.CommitParams{})
+		if st := w.alice.hand(w.room, w.alice.state.Epoch(), b); st.Code != sequenced {
+			t.Fatalf("alice goes on: %s %s", wire.CodeName(st.Code), st.Detail)
+		}
+		w.alice.state = next
+		w.follow(w.bob, b.Commit)
+		if st := w.pat.complains(w, w.pat.complaint(w, b.Commit)); wire.ClassOf(st.Code) != wire.Success {
+			t.Fatalf("pat complains: %s %s", wire.CodeName(st.Code), st.Detail)
+		}
+		info, err := w.bob.state.GroupInfo(false)
+		must(t, err)
+		body := &pb.PublishGroupInfoRequest{Room: w.room[:], Epoch: w.bob.state.Epoch(), GroupInfo: info}
+		if st := w.acme.publishGroupInfo(t.Context(), w.bob.id, body); st.Code != accepted {
+			t.Fatalf("bob vouches: %s %s", wire.CodeName(st.Code), st.Detail)
+		}
+	}
+	broken := w.breaks().Commit
+	if st := w.bob.complains(w, w.bob.complaint(w, broken)); st.Code != accepted {
+		t.Fatalf("bob cannot apply the last one: %s %s", wire.CodeName(st.Code), st.Detail)
+	}
+	hash := sha256.Sum256(broken)
+	if k := w.open(); len(k) == 0 || string(k[len(k)-1].Commit) != string(hash[:]) {
+		t.Errorf("open: %v", k)
+	}
+}
+
 // twin is a second device of a client's member, known to no directory: for rooms whose hub
 // asks none.
 func (c *client) twin() *client {
