@@ -287,22 +287,20 @@ func (g *gossip) head(head *identity.Checkpoint) (pubsub.ValidationResult, strin
 // fork passes on a proof, once for each organization.
 func (g *gossip) fork(org *identity.Organization, body []byte) (pubsub.ValidationResult, string) {
 	f := &pb.Fork{}
-	if proto.Unmarshal(body, f) != nil || len(f.Manifests) > 0 {
+	if proto.Unmarshal(body, f) != nil || len(f.Manifests) > 0 || f.Organization != org.ID.String() {
 		return pubsub.ValidationReject, "malformed"
 	}
 	g.mu.Lock()
 	r := g.rumourLocked(org.ID)
 	r.turn(org.Manifest.Log())
-	if r.forked || r.rate.take(g.f.clock.Now(), 1) > 0 {
-		g.mu.Unlock()
+	known := r.forked
+	g.mu.Unlock()
+	if known {
 		return pubsub.ValidationIgnore, "known"
 	}
-	g.mu.Unlock()
-	f.Manifests = org.Notes
-	if f.Organization != org.ID.String() {
-		return pubsub.ValidationReject, "malformed"
-	}
-	proved, err := identity.VerifyFork(f)
+	// Looked at before anything is counted: what anybody can make up about an organization
+	// takes no place from what it has signed.
+	proved, err := identity.VerifyForkOf(f, org)
 	if err != nil && identity.HeadOfLaterLog(f.Older, org) {
 		return pubsub.ValidationIgnore, "later"
 	}
@@ -312,8 +310,12 @@ func (g *gossip) fork(org *identity.Organization, body []byte) (pubsub.Validatio
 	if proved.Older.Log != org.Manifest.Log() {
 		return pubsub.ValidationIgnore, "ended"
 	}
+	f.Manifests = org.Notes
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if r.forked {
+		return pubsub.ValidationIgnore, "known"
+	}
 	r.forked = true
 	g.f.opts.Hearing.HeardFork(org.ID, f)
 	return pubsub.ValidationAccept, "fork"

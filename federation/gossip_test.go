@@ -2,12 +2,14 @@ package federation
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"google.golang.org/protobuf/proto"
 
 	pb "github.com/entente-im/entente/wire/ententev1"
 
@@ -117,6 +119,44 @@ func TestAProofOfAForkReachesAllOnce(t *testing.T) {
 	defer c.ears.mu.Unlock()
 	if got, err := identity.VerifyFork(c.ears.forks[0]); err != nil || got.Organization.ID != a.org.ID {
 		t.Errorf("as heard: %v", err)
+	}
+}
+
+// A partner makes up proofs about another organization. They keep neither its heads nor a proof
+// that stands from being heard.
+func TestProofsThatAreMadeUpTakeNoPlaceFromWhatIsSigned(t *testing.T) {
+	a, b := pair(t)
+	g := b.fed.gossip
+	message := func(kind byte, body []byte) []byte {
+		m, err := sealGossip(a.org.ID, kind, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	fork := func(f *pb.Fork) []byte {
+		f.Manifests = nil
+		body, err := proto.Marshal(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return message(gossipFork, body)
+	}
+	for i := range 3 * gossipBurst {
+		untrue := &pb.Fork{Type: identity.ForkType, Organization: a.org.ID.String(), Older: fmt.Sprint("made up ", i), Newer: "as well"}
+		if result, _ := g.hear(fork(untrue)); result != pubsub.ValidationReject {
+			t.Fatalf("what is made up: %v", result)
+		}
+	}
+	if _, reason := g.hear(message(gossipHead, []byte(a.head(7, 1).Note))); reason != "head" {
+		t.Errorf("a signed head: %s", reason)
+	}
+	proof, err := identity.ProveFork(a.org, a.head(9, 1), a.head(9, 2), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, reason := g.hear(fork(proof)); reason != "fork" || b.ears.proofs() != 1 {
+		t.Errorf("a proof: %s", reason)
 	}
 }
 

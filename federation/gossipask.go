@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+
 	pb "github.com/entente-im/entente/wire/ententev1"
 
 	"github.com/entente-im/entente/wire"
@@ -20,6 +22,9 @@ const (
 	toldPage = 32
 	// maxTold bounds the messages that are taken from one partner after a link came up.
 	maxTold = 4_096
+	// maxUntrue is how many of them may not stand, because we do not know yet what an
+	// organization has signed: then the partner is heard no further.
+	maxUntrue = 64
 	// toldPause is the least time between two such catch-ups with one partner.
 	toldPause = 10 * time.Second
 )
@@ -30,6 +35,7 @@ func (g *gossip) catchUp(ctx context.Context, p *partner) {
 		return
 	}
 	var after []byte
+	untrue := 0
 	for range maxTold / toldPage {
 		a, err := g.f.ask(ctx, p, &pb.QueryRequest{Query: &pb.QueryRequest_Told{Told: &pb.ToldQuery{After: after}}})
 		if err != nil { // a partner of an older version does not know the question
@@ -38,8 +44,15 @@ func (g *gossip) catchUp(ctx context.Context, p *partner) {
 		}
 		told := a.GetTold()
 		for _, m := range told.GetMessages()[:min(len(told.GetMessages()), toldPage)] {
-			_, reason := g.hear(m)
+			result, reason := g.hear(m)
 			g.f.metrics.gossip.WithLabelValues(reason).Inc()
+			if result == pubsub.ValidationReject {
+				untrue++
+			}
+			if untrue > maxUntrue {
+				g.f.log.Warn("a partner tells what does not stand", "partner", p.id.String())
+				return
+			}
 		}
 		if len(told.GetLast()) == 0 || bytes.Compare(told.GetLast(), after) <= 0 {
 			return

@@ -58,17 +58,14 @@ func SignCheckpoint(o *Organization, size uint64, root [32]byte, directory ed255
 // has ended is still what it was.
 func VerifyHead(signed string, o *Organization) (*Checkpoint, error) {
 	c, err := VerifyCheckpoint(signed, o)
-	for i := len(o.Notes) - 2; err != nil && i >= 0; i-- {
-		text, e := wire.NoteText(o.Notes[i])
-		if e != nil {
-			return nil, e
-		}
-		m, e := parseManifest(text)
-		if e != nil || m.Directory.Equal(o.Manifest.Directory) && m.Log() == o.Manifest.Log() {
+	tried := &o.Manifest
+	for i := len(o.chain) - 2; err != nil && i >= 0; i-- {
+		m := &o.chain[i]
+		if m.Directory.Equal(tried.Directory) && m.Log() == tried.Log() {
 			continue
 		}
 		past := *o
-		past.Manifest = m
+		past.Manifest, tried = *m, m
 		c, err = VerifyCheckpoint(signed, &past)
 	}
 	return c, err

@@ -74,14 +74,24 @@ func VerifyFork(f *pb.Fork) (*ProvedFork, error) {
 	if err != nil {
 		return nil, refuse("a fork of no organization")
 	}
-	p := &ProvedFork{}
-	if p.Organization, err = VerifyManifests(f.Manifests, id); err != nil {
+	o, err := VerifyManifests(f.Manifests, id)
+	if err != nil {
 		return nil, err
 	}
-	if p.Older, err = VerifyHead(f.Older, p.Organization); err != nil {
+	return VerifyForkOf(f, o)
+}
+
+// VerifyForkOf is VerifyFork for who knows the organization already: it does not look at the
+// proof's manifests.
+func VerifyForkOf(f *pb.Fork, o *Organization) (*ProvedFork, error) {
+	if f.GetType() != ForkType || len(f.Nodes) > maxForkNodes || f.Organization != o.ID.String() {
+		return nil, refuse("a fork of type %.60q, or of another organization", f.GetType())
+	}
+	p, err := &ProvedFork{Organization: o}, error(nil)
+	if p.Older, err = VerifyHead(f.Older, o); err != nil {
 		return nil, err
 	}
-	if p.Newer, err = VerifyHead(f.Newer, p.Organization); err != nil {
+	if p.Newer, err = VerifyHead(f.Newer, o); err != nil {
 		return nil, err
 	}
 	switch {
