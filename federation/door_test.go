@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/prometheus/client_golang/prometheus"
 
 	pb "github.com/entente-im/entente/wire/ententev1"
 
@@ -477,5 +478,37 @@ func TestReasonsForAChangeAreOneBoundedPrintableLine(t *testing.T) {
 	}
 	if i, _ := b.fed.Partner(a.name); i.State == "suspended" || i.Why != "" {
 		t.Errorf("a refused change left %s, %q", i.State, i.Why)
+	}
+}
+
+// A partner says with each of many hellos that it has another manifest. It is not asked for
+// all of them each time.
+func TestHellosThatNameOtherManifestsAskForFewOfThem(t *testing.T) {
+	a, b := pair(t)
+	p := a.fed.find(b.org.ID)
+	digest, id := p.standing().digest, a.org.ID
+	asked := a.fed.metrics.queries.MustCurryWith(prometheus.Labels{"direction": "in"})
+	before := counted(t, asked, "ok")
+	for i := range 60 {
+		out, err := a.fed.open(t.Context(), p, DeliverProtocol)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &pb.DeliverHello{Version: wire.ProtocolVersion, Organization: id[:], Incarnation: 1, TimeMs: time.Now().UnixMilli(), Agreement: digest[:],
+			Manifest: a.org.Manifest.Sequence, ManifestHash: []byte{byte(i)}}
+		if err := out.write(&pb.DeliverFrame{Frame: &pb.DeliverFrame_Hello{Hello: h}}, maxHello, HelloTimeout); err != nil {
+			t.Fatal(err)
+		}
+		var frame pb.DeliverFrame
+		release, err := out.read(&frame, maxHello, HelloTimeout)
+		if err != nil || frame.GetWelcome().GetStatus().GetCode() != pb.Code_CODE_OK {
+			t.Fatalf("%v %v", frame.GetWelcome(), err)
+		}
+		release()
+		time.Sleep(20 * time.Millisecond) // or it is asked for once for several
+		out.s.Reset()
+	}
+	if n := counted(t, asked, "ok") - before; n > refreshBurst+5 {
+		t.Errorf("60 hellos made the node ask %v times", n)
 	}
 }

@@ -30,6 +30,7 @@ type partner struct {
 	bytes, queries *bucket
 	files          *bucket // bytes of files handed out
 	amends         *bucket // words about amendments: each may be written down
+	refreshes      *bucket // questions for its manifests, each of which is verified whole
 
 	mu        sync.Mutex
 	items     *bucket // new with every agreement
@@ -106,6 +107,8 @@ func (f *Federation) newPartner(id wire.OrganizationID) *partner {
 		queries: newBucket(l.Queries, 10*l.Queries),
 		files:   newBucket(float64(l.Files), float64(2*l.Files)),
 		amends:  newBucket(AmendRate, AmendBurst),
+
+		refreshes: newBucket(refreshRate, refreshBurst),
 	}
 }
 

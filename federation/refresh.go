@@ -18,6 +18,9 @@ import (
 // and go; one that is about to be unable to speak is asked every time.
 const RefreshEvery = time.Hour
 
+// refreshRate and refreshBurst bound the questions that a partner causes by what its hellos say.
+const refreshRate, refreshBurst = 0.1, 10
+
 // refresh asks a partner for its manifests when they are due and takes new ones.
 // A partner that cannot be reached is an error; one that shows nothing new, or what
 // does not stand, is linked with as it was.
@@ -25,7 +28,7 @@ func (f *Federation) refresh(ctx context.Context, p *partner) error {
 	now := f.clock.Now()
 	p.mu.Lock()
 	due := p.refreshed.IsZero() || now.Sub(p.refreshed) >= RefreshEvery || !now.Add(24*time.Hour).Before(p.terms.expires)
-	if due {
+	if due = due && p.refreshes.take(now, 1) == 0; due {
 		p.refreshed = now // asked by one at a time
 	}
 	p.mu.Unlock()
@@ -82,6 +85,9 @@ const maxManifests = 1_024
 func (f *Federation) takeManifests(ctx context.Context, p *partner, m *pb.ManifestAnswer) error {
 	if len(m.GetManifests()) == 0 || len(m.Manifests) > maxManifests || len(m.NodeCertificate) > wire.MaxNote {
 		return fmt.Errorf("%w: %d manifests", wire.ErrMalformed, len(m.GetManifests()))
+	}
+	if rec, _ := p.recorded(); slices.Equal(rec.Manifests, m.Manifests) && rec.Certificate == m.NodeCertificate {
+		return nil
 	}
 	if err := f.followsName(ctx, p, m.Manifests); err != nil {
 		if errors.Is(err, identity.ErrManifestFork) && f.opts.TwoRoots != nil {
