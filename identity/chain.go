@@ -38,6 +38,9 @@ func VerifyChain(chain *pb.MemberChain, org wire.OrganizationID, now time.Time) 
 	if chain == nil {
 		return nil, refuse("no chain")
 	}
+	if n := sizeOf(chain.Genesis, chain.Record) + sizeOf(chain.Devices...) + sizeOf(chain.Keys...); n > maxMember {
+		return nil, refuse("a member's chain of %d bytes: at most %d are taken", n, maxMember)
+	}
 	o, err := VerifyManifests(chain.Manifests, org)
 	if err != nil {
 		return nil, err
@@ -83,6 +86,25 @@ func VerifyChain(chain *pb.MemberChain, org wire.OrganizationID, now time.Time) 
 		m.Devices[c.Device] = c
 	}
 	return m, nil
+}
+
+// Lasting is what is needed to compare the member with later states and with leaves, without
+// the notes that it was verified by: for whoever keeps many.
+func (m *Member) Lasting() *Member {
+	out := *m
+	out.Organization = &Organization{ID: m.Organization.ID, Manifest: m.Organization.Manifest}
+	out.Rotations, out.Devices = nil, make(map[wire.DeviceID]*DeviceCertificate, len(m.Devices))
+	for _, r := range m.Rotations {
+		bare := *r
+		bare.Note = ""
+		out.Rotations = append(out.Rotations, &bare)
+	}
+	for id, c := range m.Devices {
+		bare := *c
+		bare.Note = ""
+		out.Devices[id] = &bare
+	}
+	return &out
 }
 
 // Supersedes checks what a newly fetched member may be when an older state of the

@@ -26,7 +26,21 @@ const (
 	maxCustodians   = 16
 	maxAddressLen   = 256
 	maxManifests    = 1_000
+
+	// maxChain bounds all notes of a chain of manifests, and maxMember those of one member
+	// beside them, in bytes. Notes may carry lines of anybody; whoever verifies a chain keeps
+	// it, and proofs hold two.
+	maxChain  = 1 << 20
+	maxMember = 512 << 10
 )
+
+// sizeOf is the length of notes in bytes.
+func sizeOf(notes ...string) (n int) {
+	for _, s := range notes {
+		n += len(s)
+	}
+	return n
+}
 
 // ErrNotStanding is wrapped by every refusal of a Verify function.
 var ErrNotStanding = errors.New("identity: does not stand")
@@ -300,6 +314,9 @@ func parseCapability(f *wire.Fields, v string) (c Capability) {
 func VerifyManifests(notes []string, want wire.OrganizationID) (*Organization, error) {
 	if len(notes) == 0 || len(notes) > maxManifests {
 		return nil, refuse("a chain of %d manifests", len(notes))
+	}
+	if n := sizeOf(notes...); n > maxChain {
+		return nil, refuse("a chain of manifests of %d bytes: at most %d are taken", n, maxChain)
 	}
 	o := &Organization{Notes: notes}
 	var before [32]byte

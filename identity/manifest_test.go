@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,6 +96,47 @@ func TestChainsOfTooManyManifestsAreRefusedUnread(t *testing.T) {
 	}
 	_, err := VerifyManifests(notes, acme.ID)
 	refused(t, err, "1001 manifests")
+}
+
+// Notes may carry lines of anybody. They do not make a chain as long as somebody likes, which
+// whoever verifies it would keep.
+func TestNotesFilledUpWithLinesOfNobodyAreRefused(t *testing.T) {
+	acme := newHouse(t, "acme.example")
+	alice := acme.member(t, "alice", "phone")
+	padded := func(note string) string {
+		return note + "\u2014 nobody " + strings.Repeat("AAAA", (wire.MaxNote-len(note)-32)/4) + "AAAAAAA=\n"
+	}
+	o := acme.Organization
+	for i := range maxChain / wire.MaxNote {
+		m, err := o.Successor(now)
+		must(t, err)
+		note, err := m.Sign(acme.root.Root)
+		must(t, err)
+		next, err := VerifyManifests(append(slices.Clone(o.Notes), padded(note)), acme.ID)
+		if i == maxChain/wire.MaxNote-1 { // with the genesis manifest it is too much
+			refused(t, err, "at most 1048576 are taken")
+			break
+		}
+		must(t, err)
+		o = next
+	}
+	chain := alice.chain(t, alice.record("alice"))
+	whole, err := VerifyChain(chain, acme.ID, now)
+	must(t, err)
+	chain.Genesis, chain.Devices[0] = padded(chain.Genesis), padded(chain.Devices[0])
+	_, err = VerifyChain(chain, acme.ID, now)
+	refused(t, err, "at most 524288 are taken")
+	kept := whole.Lasting()
+	must(t, kept.Supersedes(whole))
+	must(t, whole.Supersedes(kept))
+	for id, c := range kept.Devices {
+		if c.Note != "" || whole.Devices[id].Note == "" || c.Hash != whole.Devices[id].Hash {
+			t.Errorf("a certificate is kept as %+v", c)
+		}
+	}
+	if len(kept.Organization.Notes) > 0 || kept.Address() != whole.Address() {
+		t.Errorf("the organization is kept as %+v", kept.Organization)
+	}
 }
 
 func TestAgreementOutlivesANewRoot(t *testing.T) {

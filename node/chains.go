@@ -161,7 +161,7 @@ func (c *chains) remember(org wire.OrganizationID, chain *pb.MemberChain, now ti
 			return err
 		}
 	}
-	c.members[k] = m
+	c.members[k] = m.Lasting()
 	delete(c.missing, wanted{memberKey: k})
 	return nil
 }

@@ -2,10 +2,13 @@ package node
 
 import (
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/identity/replica"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
@@ -86,5 +89,65 @@ func TestARestoredNodeTakesItsManifestsBack(t *testing.T) {
 	}
 	if f, err := b.twoRoots(a.org.ID); err != nil || f != nil {
 		t.Errorf("accused: %v %v", f, err)
+	}
+}
+
+// The largest chains of manifests that are taken still make proofs that are kept: who fills his
+// notes up with lines of nobody is no less a liar.
+func TestProofsOfTheLargestChainsAreKept(t *testing.T) {
+	sites := newLinked(t, "acme.example", "globex.example")
+	a, b := sites[0], sites[1]
+	root, err := identity.OpenRootKeys(filepath.Join(a.dir, RootFile), worldPass)
+	must(t, err)
+	padded := func(note string) string {
+		return note + "\u2014 " + strings.Repeat("\"", wire.MaxNote-len(note)-16) + " AAAAAAA=\n"
+	}
+	long := func(address string) *identity.Organization {
+		o := a.org
+		for range 30 {
+			m, err := o.Successor(time.Now())
+			must(t, err)
+			m.Addresses = []string{address}
+			note, err := m.Sign(root.Root)
+			must(t, err)
+			next, err := identity.VerifyManifests(append(slices.Clone(o.Notes), padded(note)), a.org.ID)
+			if err != nil {
+				break
+			}
+			o = next
+		}
+		return o
+	}
+	one, other := long("/ip4/192.0.2.1/tcp/1"), long("/ip4/192.0.2.2/tcp/1")
+	f, err := identity.ProveRootFork(a.org.ID, one.Notes, other.Notes)
+	must(t, err)
+	must(t, b.foundTwoRoots(t.Context(), a.org.ID, f))
+	if f, err := b.twoRoots(a.org.ID); err != nil || f == nil {
+		t.Errorf("the proof is kept: %v", err)
+	}
+	if p, err := b.fed.Partner(a.org.ID.String()); err != nil || p.State != "quarantined" {
+		t.Errorf("the partner is %s: %v", p.State, err)
+	}
+	keys, err := identity.OpenNodeKeys(filepath.Join(a.dir, KeysFile), worldPass)
+	must(t, err)
+	head := func(root byte) *identity.Checkpoint {
+		signed, err := identity.SignCheckpoint(one, 4, [32]byte{root}, keys.Directory)
+		must(t, err)
+		h, err := identity.VerifyCheckpoint(signed, one)
+		must(t, err)
+		return h
+	}
+	proof, err := identity.ProveFork(one, head(1), head(2), nil)
+	must(t, err)
+	r, err := b.replicas.of(a.org.ID)
+	must(t, err)
+	for range 2 { // and once more, of the log after it
+		must(t, r.Refuse(t.Context(), &replica.ForkError{Proof: proof}, time.Now()))
+		_, err = r.Turn(t.Context(), r.State().Log+1)
+		must(t, err)
+	}
+	must(t, r.Refuse(t.Context(), &replica.ForkError{Proof: proof}, time.Now()))
+	if r.Forked() == nil || r.State().Settled == nil {
+		t.Error("a proof is lost")
 	}
 }
