@@ -125,12 +125,19 @@ func (n *Node) hubsOfOurs() []wire.OrganizationID {
 	return out
 }
 
-// met keeps the manifests of an organization, the longer past of two.
+// met keeps the manifests of an organization: of two chains the one that prevails, as between
+// partners (docs/protocol.md 2.15). A thief of its root outruns nobody.
 func (n *Node) met(ctx context.Context, org wire.OrganizationID, manifests []string) error {
 	known, err := n.metBefore(org)
 	switch {
-	case err == nil && len(known.Notes) >= len(manifests):
-		return nil
+	case err == nil:
+		shown, err := identity.VerifyManifests(manifests, org)
+		if err != nil {
+			return err
+		}
+		if stands, err := identity.Prevailing(known, shown); err != nil || stands == known {
+			return nil // a fork says nothing new of it
+		}
 	case err != nil && !errors.Is(err, store.ErrNotFound):
 		return err
 	case err != nil:

@@ -1,8 +1,12 @@
 package node
 
 import (
+	"crypto/ed25519"
+	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
@@ -50,5 +54,28 @@ func TestWhatAHubHandsOnHasToStand(t *testing.T) {
 	}
 	if _, err := acme.chainThrough(t.Context(), initech.org.ID, ida.member[:]); wire.StatusOf(err).Code != noAgreement {
 		t.Errorf("without a hub to ask: %v", err)
+	}
+}
+
+// A thief of the root of an organization that is met through hubs has shown more manifests than it
+// has. The next root takes precedence, and stays.
+func TestAThiefOutrunsNoOrganizationThatIsMetThroughAHub(t *testing.T) {
+	acme, initech := newSite(t, "acme.example"), newSite(t, "initech.example")
+	root, err := identity.OpenRootKeys(filepath.Join(initech.dir, RootFile), worldPass)
+	must(t, err)
+	thief := initech.org
+	for range 3 {
+		thief, err = thief.Remanifest(root.Root, nil, []string{"/ip4/192.0.2.66/tcp/1"}, nil, time.Now())
+		must(t, err)
+	}
+	next, _, err := ed25519.GenerateKey(nil)
+	must(t, err)
+	rotated, err := initech.org.Remanifest(root.Next, next, initech.org.Manifest.Addresses, initech.org.Manifest.API, time.Now())
+	must(t, err)
+	for _, o := range []*identity.Organization{thief, rotated, thief, initech.org} {
+		must(t, acme.met(t.Context(), initech.org.ID, o.Notes))
+	}
+	if o, err := acme.metBefore(initech.org.ID); err != nil || !o.Manifest.Root.Equal(rotated.Manifest.Root) {
+		t.Errorf("it is known by %d manifests: %v", len(o.Notes), err)
 	}
 }
