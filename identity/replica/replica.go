@@ -18,6 +18,7 @@
 package replica
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -107,6 +108,9 @@ type Replica struct {
 	mu   sync.Mutex
 	row  stateRow
 	tree *tree // nil: not computed yet
+
+	// The proofs of row, read once: partners' questions come to State.
+	proof, settled *pb.Fork
 }
 
 // Open reads what is held of a log. The leaves are checked when they are needed first.
@@ -122,6 +126,7 @@ func Open(s *store.Store, id wire.OrganizationID) (*Replica, error) {
 	if err := json.Unmarshal(b, &r.row); err != nil || r.row.Version != rowVersion {
 		return nil, errors.New("replica: a state that does not parse")
 	}
+	r.proof, r.settled = readFork(r.row.Fork), readFork(r.row.Settled)
 	return r, nil
 }
 
@@ -131,11 +136,11 @@ func (r *Replica) leafKey(n uint64) []byte {
 	return binary.BigEndian.AppendUint64(append([]byte(leafPrefix), r.id[:]...), n)
 }
 
-// State returns what is held.
+// State returns what is held. The proofs are not to be changed.
 func (r *Replica) State() State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := State{Log: r.row.Log, Fork: readFork(r.row.Fork), Settled: readFork(r.row.Settled), Head: r.row.Head, Since: r.row.Since, Cosigned: r.row.CosignedSize, Problem: r.row.Problem, ProblemAt: r.row.ProblemAt}
+	s := State{Log: r.row.Log, Fork: r.proof, Settled: r.settled, Head: r.row.Head, Since: r.row.Since, Cosigned: r.row.CosignedSize, Problem: r.row.Problem, ProblemAt: r.row.ProblemAt}
 	if !r.row.Dropped {
 		s.Size = r.row.Size
 	}
@@ -375,6 +380,9 @@ func (r *Replica) commit(ctx context.Context, b *store.Batch, row stateRow) erro
 	b.Put(r.stateKey(), v)
 	if _, err := r.store.Commit(context.WithoutCancel(ctx), b); err != nil {
 		return fmt.Errorf("replica: storing: %w", err)
+	}
+	if !bytes.Equal(row.Fork, r.row.Fork) || !bytes.Equal(row.Settled, r.row.Settled) {
+		r.proof, r.settled = readFork(row.Fork), readFork(row.Settled)
 	}
 	r.row = row
 	return nil

@@ -249,6 +249,9 @@ func TestTwoPastsAreProvedWhicheverIsSeenFirst(t *testing.T) {
 		if h.r.Forked() == nil {
 			t.Fatal("the proof did not outlive a restart")
 		}
+		if h.r.Forked() != h.r.Forked() { // a partner's questions come to it
+			t.Error("the proof is read anew each time")
+		}
 		if _, err := identity.VerifyFork(h.r.Forked()); err != nil {
 			t.Errorf("the stored proof: %v", err)
 		}
