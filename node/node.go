@@ -111,7 +111,7 @@ type Node struct {
 	underway  sync.Map    // wire.DeviceID: whoever revokes it follows that up
 	manifests sync.Mutex  // the file of our manifests is written by one at a time
 	stale     atomic.Bool // partners knew newer ones: they hold from the next start on
-	settled   sync.Map    // wire.OrganizationID: hash of the manifest that settles a proof about its root
+	settled   sync.Map    // wire.OrganizationID: judged, what a proof about its root comes to
 	leaving   sync.Map    // wire.DeviceID: revoked, and the directory does not say so yet
 
 	doors   doors

@@ -27,8 +27,12 @@ func rootForkKey(id wire.OrganizationID) []byte { return append([]byte(rootForkP
 // twoRoots returns the proof that is held against a partner; nil: none, or it is settled.
 func (n *Node) twoRoots(id wire.OrganizationID) (*pb.RootFork, error) {
 	org, known := n.partner(id)
-	if tip, ok := n.settled.Load(id); ok && known && tip == string(org.Tip()) {
-		return nil, nil
+	tip := ""
+	if known {
+		tip = string(org.Tip())
+	}
+	if was, ok := n.settled.Load(id); ok && was.(judged).tip == tip {
+		return was.(judged).proof, nil
 	}
 	b, err := n.store.Get(rootForkKey(id))
 	if errors.Is(err, store.ErrNotFound) {
@@ -46,10 +50,17 @@ func (n *Node) twoRoots(id wire.OrganizationID) (*pb.RootFork, error) {
 		return nil, err
 	}
 	if known && proved.SettledBy(org) {
-		n.settled.Store(id, string(org.Tip()))
-		return nil, nil
+		f = nil
 	}
+	n.settled.Store(id, judged{tip, f})
 	return f, nil
+}
+
+// judged is what a proof that is held against a partner comes to under its last manifest: each
+// look-up of its members asks, and two chains are long to verify. No proof: it is settled.
+type judged struct {
+	tip   string
+	proof *pb.RootFork
 }
 
 // foundTwoRoots keeps the proof and puts the partner in quarantine.
@@ -66,6 +77,7 @@ func (n *Node) foundTwoRoots(ctx context.Context, id wire.OrganizationID, f *pb.
 	if _, err := n.store.Commit(context.WithoutCancel(ctx), &b); err != nil {
 		return err
 	}
+	n.settled.Delete(id)
 	n.log.Error("a partner's root has signed two manifests in one place: this is proved and kept, the partner is in quarantine", "partner", id)
 	return n.fed.Quarantine(ctx, id, "its root has signed two manifests in one place: entente directory fork")
 }
