@@ -27,6 +27,11 @@ func (n *Node) resetMember(ctx context.Context, q *pb.ResetMemberRequest) (*pb.A
 	if err != nil {
 		return nil, err
 	}
+	// Who has one of the devices in hand adds another before it is revoked, again and again.
+	defer n.dir.Close(m.ID)()
+	if m, err = n.dir.Get(m.ID); err != nil {
+		return nil, err
+	}
 	for id := range m.Devices {
 		note, err := n.dir.SignRevocation(id)
 		if err != nil {

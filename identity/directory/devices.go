@@ -31,6 +31,9 @@ func (d *Directory) AddDevice(ctx context.Context, member wire.MemberID, certifi
 	if _, taken := d.ByDevice(c.Device); taken {
 		return nil, wire.Refuse(pb.Code_CODE_EXISTS, "the device is enrolled already")
 	}
+	if d.closed[member] > 0 {
+		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "the administrator resets the member")
+	}
 	rec, err := identity.VerifyRecord(e.row.Record, d.opts.Organization)
 	if err != nil {
 		return nil, err
@@ -57,6 +60,21 @@ func (d *Directory) AddDevice(ctx context.Context, member wire.MemberID, certifi
 	}
 	shown()
 	return d.Chain(member)
+}
+
+// Close lets a member have no further device until the function that it returns is called: what
+// is read of the member's devices in between is all of them. Nothing of it is durable.
+func (d *Directory) Close(member wire.MemberID) (reopen func()) {
+	d.write.Lock()
+	defer d.write.Unlock()
+	d.closed[member]++
+	return func() {
+		d.write.Lock()
+		defer d.write.Unlock()
+		if d.closed[member]--; d.closed[member] <= 0 {
+			delete(d.closed, member)
+		}
+	}
 }
 
 // checkDevice verifies a certificate against the member's key of now.

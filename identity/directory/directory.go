@@ -71,9 +71,10 @@ type Directory struct {
 	names   map[string]wire.MemberID
 	devices map[wire.DeviceID]wire.MemberID // active ones
 	log     logState
-	adopted uint64          // leaves before were taken over: records of them may be missing
-	lost    []wire.MemberID // whose newer records are; under write
-	owed    []wire.MemberID // of whom a new log has nothing yet; under write
+	adopted uint64                // leaves before were taken over: records of them may be missing
+	lost    []wire.MemberID       // whose newer records are; under write
+	owed    []wire.MemberID       // of whom a new log has nothing yet; under write
+	closed  map[wire.MemberID]int // who gets no further device for now: Close; under write
 	rates   claimRates
 	waiting waiting
 }
@@ -111,7 +112,7 @@ func Open(ctx context.Context, s *store.Store, o Options) (*Directory, error) {
 		return nil, errors.New("directory: keys that the manifest does not name: is it the keys file of this organization?")
 	}
 	d := &Directory{store: s, opts: o, members: make(map[wire.MemberID]*entry), names: make(map[string]wire.MemberID),
-		devices: make(map[wire.DeviceID]wire.MemberID)}
+		devices: make(map[wire.DeviceID]wire.MemberID), closed: make(map[wire.MemberID]int)}
 	d.rates.init()
 	if err := errors.Join(d.log.load(s), d.begin(ctx), d.loadAdopted()); err != nil {
 		return nil, err
