@@ -166,7 +166,7 @@ func (n *Node) addDevice(ctx context.Context, certificate string) (*pb.MemberCha
 		return nil, err
 	}
 	var keep func()
-	chain, err := n.dir.AddDevice(ctx, n.memberOf(device), certificate, n.numberFor(&keep))
+	chain, err := n.dir.AddDeviceBy(ctx, device, certificate, n.numberFor(&keep))
 	if err == nil && keep != nil {
 		keep()
 	}

@@ -48,7 +48,7 @@ func (n *Node) rotateMemberKey(ctx context.Context, m *pb.RotateMemberKeyRequest
 			return nil, wire.Refuse(pb.Code_CODE_TOO_LARGE, "a sealed key of %d bytes: at most %d", proto.Size(k.Body), maxSealedKey)
 		}
 	}
-	chain, err := n.dir.RotateKey(ctx, member, m.Rotation)
+	chain, err := n.dir.RotateKeyBy(ctx, device, m.Rotation)
 	if err != nil {
 		return nil, err
 	}

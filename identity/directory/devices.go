@@ -17,6 +17,23 @@ import (
 func (d *Directory) AddDevice(ctx context.Context, member wire.MemberID, certificate string, also func(*store.Batch, wire.DeviceID)) (*pb.MemberChain, error) {
 	d.write.Lock()
 	defer d.write.Unlock()
+	return d.addDevice(ctx, member, certificate, also)
+}
+
+// AddDeviceBy is AddDevice by one of the member's devices. It is refused when that one is not
+// active any more: its call may have begun before it was revoked.
+func (d *Directory) AddDeviceBy(ctx context.Context, by wire.DeviceID, certificate string, also func(*store.Batch, wire.DeviceID)) (*pb.MemberChain, error) {
+	d.write.Lock()
+	defer d.write.Unlock()
+	member, ok := d.ByDevice(by)
+	if !ok {
+		return nil, wire.Refuse(pb.Code_CODE_REVOKED, "")
+	}
+	return d.addDevice(ctx, member, certificate, also)
+}
+
+// addDevice is AddDevice; d.write is held.
+func (d *Directory) addDevice(ctx context.Context, member wire.MemberID, certificate string, also func(*store.Batch, wire.DeviceID)) (*pb.MemberChain, error) {
 	e, err := d.entry(member)
 	if err != nil {
 		return nil, err

@@ -114,3 +114,34 @@ func TestOwnDevicesAreClaimedWithoutTheLimitsForOthers(t *testing.T) {
 	_, err = w.ClaimOwn(ctx, alice.id, make([]wire.DeviceID, wire.MaxDevicesPerMember+1), FirstSuite)
 	code(t, err, pb.Code_CODE_TOO_LARGE)
 }
+
+// A call of a device that was revoked while it waited: the device still knows the member key, and
+// has made the next one so that it fits the record without it.
+func TestACallThatBeganBeforeItsDeviceWasRevokedChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	alice := w.enrolled("alice")
+	stolen, note := w.further(alice, alice.key)
+	_, err := w.AddDeviceBy(t.Context(), alice.device, note, nil)
+	w.must(err)
+	before, err := w.Get(alice.id)
+	w.must(err)
+	next := newKey(t)
+	r := identity.Rotation{Organization: w.org.ID, Member: alice.id, Number: 1, Issued: w.clock.Now(), Without: []wire.DeviceID{stolen},
+		Devices: []identity.DeviceEntry{{Device: alice.device, Certificate: before.Devices[alice.device].Hash}}}
+	rotation, err := identity.SignRotation(r, alice.key, next)
+	w.must(err)
+	_, another := w.further(alice, alice.key)
+	out, err := w.SignRevocation(stolen)
+	w.must(err)
+	w.must(w.RevokeDevice(t.Context(), out))
+	_, err = w.RotateKeyBy(t.Context(), stolen, rotation)
+	code(t, err, pb.Code_CODE_REVOKED)
+	_, err = w.AddDeviceBy(t.Context(), stolen, another, nil)
+	code(t, err, pb.Code_CODE_REVOKED)
+	if m, err := w.Get(alice.id); err != nil || !m.Key.Equal(before.Key) || len(m.Devices) != 1 {
+		t.Errorf("%d devices: %v", len(m.Devices), err)
+	}
+	// The very same by a device that stays is what a member does.
+	_, err = w.RotateKeyBy(t.Context(), alice.device, rotation)
+	w.must(err)
+}

@@ -20,6 +20,23 @@ const keptForResets = 16
 func (d *Directory) RotateKey(ctx context.Context, member wire.MemberID, rotation string) (*pb.MemberChain, error) {
 	d.write.Lock()
 	defer d.write.Unlock()
+	return d.rotateKey(ctx, member, rotation)
+}
+
+// RotateKeyBy is RotateKey by one of the member's devices. It is refused when that one is not
+// active any more: who is out still knows the key of now, and its call may have begun before.
+func (d *Directory) RotateKeyBy(ctx context.Context, by wire.DeviceID, rotation string) (*pb.MemberChain, error) {
+	d.write.Lock()
+	defer d.write.Unlock()
+	member, ok := d.ByDevice(by)
+	if !ok {
+		return nil, wire.Refuse(pb.Code_CODE_REVOKED, "")
+	}
+	return d.rotateKey(ctx, member, rotation)
+}
+
+// rotateKey is RotateKey; d.write is held.
+func (d *Directory) rotateKey(ctx context.Context, member wire.MemberID, rotation string) (*pb.MemberChain, error) {
 	e, err := d.entry(member)
 	if err != nil {
 		return nil, err
