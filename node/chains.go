@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/entente-im/entente/identity"
@@ -24,6 +25,7 @@ type chains struct {
 	missing map[wanted]bool
 	asked   map[wanted]asked
 	askings map[memberKey]askings
+	busy    map[wire.OrganizationID]bool // that is being asked: one question after the other
 }
 
 // wanted is what is missing of a member: a certificate that is not among those known, or
@@ -66,7 +68,7 @@ const chainPatience = 30 * time.Second
 
 func newChains(now func() time.Time) *chains {
 	return &chains{now: now, members: make(map[memberKey]*identity.Member), missing: make(map[wanted]bool),
-		asked: make(map[wanted]asked), askings: make(map[memberKey]askings)}
+		asked: make(map[wanted]asked), askings: make(map[memberKey]askings), busy: make(map[wire.OrganizationID]bool)}
 }
 
 // chainNeeded says whose certificates are missing, and whether they were asked for
@@ -166,26 +168,55 @@ func (c *chains) remember(org wire.OrganizationID, chain *pb.MemberChain, now ti
 	return nil
 }
 
-// take returns what was missed since it was asked last.
-func (c *chains) take() map[memberKey][]wanted {
+// take returns what was missed since it was asked last, of organizations that nobody is asking
+// now; whoever takes it says so to done.
+func (c *chains) take() map[wire.OrganizationID]map[memberKey][]wanted {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := make(map[memberKey][]wanted)
+	out := make(map[wire.OrganizationID]map[memberKey][]wanted)
 	for w := range c.missing {
-		out[w.memberKey] = append(out[w.memberKey], w)
+		if c.busy[w.org] {
+			continue
+		}
+		if out[w.org] == nil {
+			out[w.org] = make(map[memberKey][]wanted)
+		}
+		out[w.org][w.memberKey] = append(out[w.org][w.memberKey], w)
+		delete(c.missing, w)
 	}
-	clear(c.missing)
+	for org := range out {
+		c.busy[org] = true
+	}
 	return out
 }
 
-// fetchMissing fetches what the validator missed and reports whether it got
-// anything, so that trying again can help.
+func (c *chains) done(org wire.OrganizationID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.busy, org)
+}
+
+// fetchMissing fetches what the validator missed and reports whether it got anything, so that
+// trying again can help. Organizations are asked side by side: one that does not answer must
+// not have another's Commits refused because nobody came to ask that one.
 func (n *Node) fetchMissing(ctx context.Context) bool {
-	got := false
-	for k, list := range n.chains.take() {
-		if k.org == n.org.ID {
-			continue
-		}
+	var got atomic.Bool
+	var wg sync.WaitGroup
+	for org, members := range n.chains.take() {
+		wg.Go(func() {
+			defer n.chains.done(org)
+			if org != n.org.ID && n.fetchOf(ctx, members) {
+				got.Store(true)
+			}
+		})
+	}
+	wg.Wait()
+	return got.Load()
+}
+
+// fetchOf fetches certificates of members of one organization.
+func (n *Node) fetchOf(ctx context.Context, members map[memberKey][]wanted) (got bool) {
+	for k, list := range members {
 		chain, err := n.chain(ctx, k.org, k.member[:])
 		for _, w := range list {
 			n.chains.heard(w, err)
