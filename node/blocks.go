@@ -146,11 +146,10 @@ func (c *change) checkBlocked(next *mls.PublicGroup, effects *mls.Effects) error
 // them is blocked: to the blocked one as to any outsider, to ours with the reason.
 func (c *change) pairBlocked(d *draft, s submission) error {
 	people := make(map[policy.Person]bool)
-	for _, m := range members(d.group) {
-		people[policy.PersonOf(m)] = true
-	}
-	if len(people) > 2 {
-		return nil
+	for _, m := range d.people() {
+		if people[policy.PersonOf(m)] = true; len(people) > 2 {
+			return nil
+		}
 	}
 	for p := range people {
 		k := memberKey{p.Organization, p.Member}

@@ -70,7 +70,7 @@ func (d *draft) speaks(n *Node, s submission) bool {
 	if s.parsed.Kind == pb.Kind_KIND_COMMIT && s.bundle != nil && isExternalCommit(s.bundle.Commit) {
 		return true // the validator decides about the joiner's leaf
 	}
-	for _, m := range members(d.group) {
+	for _, m := range d.people() {
 		if s.from.IsZero() && m.Organization == n.org.ID && m.Device == s.sender {
 			return true
 		}
@@ -199,7 +199,7 @@ func (c *change) entry(d *draft, s submission, core []byte) *pb.Item {
 // device in the room.
 func (c *change) recipients(d *draft, s submission) (local []wire.DeviceID, partners []wire.OrganizationID) {
 	count := make(map[wire.OrganizationID]int)
-	for _, m := range members(d.group) {
+	for _, m := range d.people() {
 		if m.Organization != c.n.org.ID {
 			count[m.Organization]++
 		} else if m.Device != s.sender && c.n.active(m.Device) {

@@ -159,6 +159,15 @@ func (r *room) show() {
 	r.terms = termsOf(r.group)
 }
 
+// people are the credentials in the draft's group: those that are committed, as long as the
+// draft has changed nothing. A message to a room of a thousand reads no leaf.
+func (d *draft) people() []wire.Credential {
+	if leaves := d.room.leaves.Load(); leaves != nil && d.group == d.room.group {
+		return *leaves
+	}
+	return members(d.group)
+}
+
 // terms are what a room's description says about its messages.
 type terms struct {
 	ended bool
