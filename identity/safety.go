@@ -32,6 +32,8 @@ var (
 	ErrSafetyForm = errors.New("identity: no safety number: 60 digits, or the text of a QR code, are wanted")
 	// ErrSafetyDiffers says that the two see different keys.
 	ErrSafetyDiffers = errors.New("identity: the safety numbers differ")
+	// ErrSafetyOwn says that it is the code of who compares, which says nothing of the other.
+	ErrSafetyOwn = fmt.Errorf("%w: that is your own code", ErrSafetyDiffers)
 )
 
 // Fingerprint stands for a member with its key of now.
@@ -111,7 +113,7 @@ func (s SafetyNumber) CheckDigits(text string) error {
 }
 
 // CheckQR compares, in constant time, with the code that the other member shows: what is
-// its own there is theirs here.
+// its own there is theirs here. ErrSafetyOwn says that it is the one from this screen.
 func (s SafetyNumber) CheckQR(text string) error {
 	if len(text) > 4*SafetyDigits {
 		return ErrSafetyForm
@@ -120,6 +122,9 @@ func (s SafetyNumber) CheckQR(text string) error {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
 	if !ok || err != nil || len(b) != 1+2*len(s.Own) || b[0] != safetyVersion {
 		return ErrSafetyForm
+	}
+	if bytes.Equal(b[1:1+len(s.Own)], s.Own[:]) {
+		return ErrSafetyOwn
 	}
 	want := append(append([]byte{safetyVersion}, s.Theirs[:]...), s.Own[:]...)
 	if subtle.ConstantTimeCompare(b, want) != 1 {

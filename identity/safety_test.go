@@ -95,8 +95,11 @@ func TestASafetyNumberChangesWithOrganizationMemberAndKey(t *testing.T) {
 // An own code that is shown back, as by a mirror or by a node, verifies nobody.
 func TestAnOwnQRCodeVerifiesNobody(t *testing.T) {
 	_, s := readSafety(t)
-	if err := s.CheckQR(s.QR()); !errors.Is(err, ErrSafetyDiffers) {
-		t.Fatalf("an own code: %v", err)
+	elsewhere := SafetyNumber{s.Own, Fingerprint{9}}
+	for name, code := range map[string]string{"for the other": s.QR(), "for somebody else": elsewhere.QR()} {
+		if err := s.CheckQR(code); !errors.Is(err, ErrSafetyOwn) || !errors.Is(err, ErrSafetyDiffers) {
+			t.Errorf("an own code %s: %v", name, err)
+		}
 	}
 }
 

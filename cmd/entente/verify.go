@@ -85,6 +85,8 @@ func verifyOne(c *cobra.Command, d *device.Device, to wire.Address, f verifyFlag
 // verifyError says what to try.
 func verifyError(to wire.Address, err error) error {
 	switch {
+	case errors.Is(err, identity.ErrSafetyOwn):
+		return &usageError{fmt.Errorf("that is your own code: nothing was changed\nTake the text of the code on the screen of %s; there: entente verify, with your address", to)}
 	case errors.Is(err, identity.ErrSafetyDiffers):
 		return &hintError{fmt.Errorf("the safety numbers of you and %s differ: nothing was changed", to),
 			"read the digits again, both after `entente receive`; if they still differ, somebody stands between you: do not write", exitUnverified}
