@@ -239,19 +239,19 @@ func (a *Agreement) check() error {
 func (t Terms) Check() error {
 	switch {
 	case t.Directory != "none" && t.Directory != "exact" && t.Directory != "groups":
-		return refuse("terms with directory %.20q", t.Directory)
+		return refuse("directory %.20q is not none, exact or groups", t.Directory)
 	case t.Contact != ContactOpen && t.Contact != ContactRequest:
-		return refuse("terms with contact %.20q", string(t.Contact))
+		return refuse("contact %.20q is not open or request", string(t.Contact))
 	case t.Transit != "none" && t.Transit != "named" && t.Transit != "any":
-		return refuse("terms with transit %.20q", t.Transit)
+		return refuse("transit %.20q is not none, named or any", t.Transit)
 	case t.Retention < 0 || t.Retention > wire.RetentionCeiling:
-		return refuse("terms with a retention of %s", t.Retention)
+		return refuse("a retention of %s is not between 0 (no ceiling of its own) and %s", t.Retention, wire.RetentionCeiling)
 	case t.Rate > wire.MaxAgreementRate:
-		return refuse("terms with a rate of %d: at most %d are allowed", t.Rate, wire.MaxAgreementRate)
+		return refuse("a rate of %d is over %d", t.Rate, wire.MaxAgreementRate)
 	case !t.ValidUntil.After(t.ValidFrom):
-		return refuse("terms that end before they begin")
+		return refuse("the agreement would end before it begins")
 	case t.Abuse == "" || len(t.Abuse) > maxAbuse || !printable(t.Abuse):
-		return refuse("terms without a line for abuse")
+		return refuse("whom to tell of abuse is one line of 1 to %d bytes of text", maxAbuse)
 	}
 	return nil
 }

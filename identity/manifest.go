@@ -49,6 +49,12 @@ func refuse(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrNotStanding, fmt.Sprintf(format, args...))
 }
 
+// Plain is what an error of this package says to people: without the words that programs
+// know it by.
+func Plain(err error) string {
+	return strings.ReplaceAll(err.Error(), ErrNotStanding.Error()+": ", "")
+}
+
 // NodeEntry is a node of an organization, by its peer.
 type NodeEntry struct {
 	Peer        wire.DeviceID

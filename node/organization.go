@@ -43,7 +43,7 @@ func RotateRoot(dir, rootFile, out string, passphrase []byte, now time.Time) (*i
 	defer clear(keys.Next)
 	public := keys.Next.Public().(ed25519.PublicKey)
 	if identity.NextRootHash(public) != o.Manifest.NextRoot {
-		return nil, fmt.Errorf("node: %s holds other keys than those that the present manifest commits to", rootFile)
+		return nil, fmt.Errorf("%s holds other keys than those that the present manifest commits to: %w", rootFile, ErrOtherRoot)
 	}
 	after, afterPrivate, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -77,7 +77,7 @@ func remanifest(dir, rootFile string, passphrase []byte, next func(*identity.Org
 	defer clear(keys.Root)
 	defer clear(keys.Next)
 	if !o.Manifest.Root.Equal(keys.Root.Public()) {
-		return nil, fmt.Errorf("node: %s holds another root key than that of the present manifest", rootFile)
+		return nil, fmt.Errorf("%s holds another root key than that of the present manifest: %w", rootFile, ErrOtherRoot)
 	}
 	if o, err = next(o, keys.Root); err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -61,7 +60,7 @@ from before. Replace custodians together with entente organization rotate: the o
 	keys := c.Flags().StringArray("key", nil, "a custodian's key, as entente custodian init prints it (repeatable)")
 	threshold := c.Flags().Uint64("threshold", 0, "how many custodians are needed")
 	witnesses := c.Flags().StringArray("witness", nil, "a witness's verifier key (repeatable)")
-	root := c.Flags().String("root", "", "file with the root keys (default: root.sealed in the node's folder)")
+	root := rootFlag(c, data, pass)
 	own := c.Flags().Bool("own-witness", false, "print this organization's own verifier key, for partners to name")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		o, err := node.OpenOrganization(*data)
@@ -77,7 +76,7 @@ from before. Replace custodians together with entente organization rotate: the o
 			return err
 		}
 		if len(*keys) > 0 {
-			if o, err = entrust(c, *data, *root, *pass, *keys, *threshold, *witnesses); err != nil {
+			if o, err = entrust(*data, root, *keys, *threshold, *witnesses); err != nil {
 				return err
 			}
 		}
@@ -86,7 +85,7 @@ from before. Replace custodians together with entente organization rotate: the o
 	return c
 }
 
-func entrust(c *cobra.Command, data, root, pass string, keys []string, threshold uint64, witnesses []string) (*identity.Organization, error) {
+func entrust(data string, root func() (string, []byte, error), keys []string, threshold uint64, witnesses []string) (*identity.Organization, error) {
 	var custodians [][]byte
 	named := make([]identity.Cosigner, 0, len(witnesses))
 	for _, text := range keys {
@@ -106,14 +105,12 @@ func entrust(c *cobra.Command, data, root, pass string, keys []string, threshold
 	if len(named) == 0 {
 		return nil, &usageError{fmt.Errorf("custodians without a --witness could bring nothing in: name a partner's verifier key")}
 	}
-	p, err := passphrase(c, pass, false)
+	file, p, err := root()
 	if err != nil {
 		return nil, err
 	}
-	if root == "" {
-		root = filepath.Join(data, node.RootFile)
-	}
-	return node.Entrust(data, root, p, publicKeys(custodians), threshold, named, time.Now())
+	o, err := node.Entrust(data, file, p, publicKeys(custodians), threshold, named, time.Now())
+	return o, rootError(err)
 }
 
 func showCustodians(c *cobra.Command, o *identity.Organization, asJSON bool) error {

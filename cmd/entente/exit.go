@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/spf13/cobra"
@@ -48,7 +49,7 @@ func report(w io.Writer, err error) int {
 		fmt.Fprintln(w, "entente: interrupted")
 		return exitInterrupted
 	}
-	fmt.Fprintln(w, "entente:", strings.TrimSpace(err.Error()))
+	fmt.Fprintln(w, "entente:", plainText(strings.TrimSpace(err.Error())))
 	code := exitCode(err)
 	var hint *hintError
 	if errors.As(err, &hint) && hint.hint != "" {
@@ -59,6 +60,22 @@ func report(w io.Writer, err error) int {
 	return code
 }
 
+// packages whose names stand before their errors' texts: for logs, not for people.
+var packages = []string{"identity", "directory", "node", "device", "federation", "mailbox", "store", "wire"}
+
+// plainText leaves out of an error's text what only programmers need.
+func plainText(s string) string {
+	refused := identity.ErrNotStanding.Error() + ": "
+	if rest, ok := strings.CutPrefix(s, refused); ok {
+		s = "not valid: " + rest
+	}
+	s = strings.ReplaceAll(s, refused, "")
+	for _, p := range packages {
+		s = strings.ReplaceAll(strings.TrimPrefix(s, p+": "), ": "+p+": ", ": ")
+	}
+	return s
+}
+
 func exitCode(err error) int {
 	var usage *usageError
 	if errors.As(err, &usage) || strings.HasPrefix(err.Error(), "unknown command") {
@@ -67,6 +84,9 @@ func exitCode(err error) int {
 	var hint *hintError
 	if errors.As(err, &hint) && hint.code != 0 {
 		return hint.code
+	}
+	if errors.Is(err, identity.ErrPassphrase) {
+		return exitPassphrase
 	}
 	var status *wire.StatusError
 	if !errors.As(err, &status) {
@@ -102,6 +122,9 @@ var hints = map[pb.Code]string{
 func statusHint(err error) string {
 	var status *wire.StatusError
 	if errors.As(err, &status) {
+		if status.Status.Code == pb.Code_CODE_NO_KEY_PACKAGE && strings.Contains(status.Status.Detail, "no device") {
+			return "they enrol a device first, with a link from their operator: entente device enroll"
+		}
 		return hints[status.Status.Code]
 	}
 	var path *fs.PathError

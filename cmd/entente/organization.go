@@ -87,25 +87,22 @@ still, gives way to this at every partner. The new keys are sealed into a new fi
 passphrase. Start the node again afterwards, so that partners are shown the new manifest.`,
 		Example: "  entente organization rotate --data acme\n  entente organization rotate --data acme --root /media/usb/root.sealed --out /media/usb/root-1.sealed", Args: exactArgs()}
 	data, pass := dataFlag(c), passphraseFlag(c)
-	root := c.Flags().String("root", "", "file with the present root keys (default: root.sealed in the node's folder)")
+	root := rootFlag(c, data, pass)
 	out := c.Flags().String("out", "", "new file for the new root keys (default: root-SEQUENCE.sealed beside --root)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		o, err := node.OpenOrganization(*data)
 		if err != nil {
 			return err
 		}
-		if *root == "" {
-			*root = filepath.Join(*data, node.RootFile)
-		}
-		if *out == "" {
-			*out = filepath.Join(filepath.Dir(*root), fmt.Sprintf("root-%d.sealed", o.Manifest.Sequence+1))
-		}
-		p, err := passphrase(c, *pass, false)
+		file, p, err := root()
 		if err != nil {
 			return err
 		}
-		if o, err = node.RotateRoot(*data, *root, *out, p, time.Now()); err != nil {
-			return err
+		if *out == "" {
+			*out = filepath.Join(filepath.Dir(file), fmt.Sprintf("root-%d.sealed", o.Manifest.Sequence+1))
+		}
+		if o, err = node.RotateRoot(*data, file, *out, p, time.Now()); err != nil {
+			return rootError(err)
 		}
 		fmt.Fprintf(c.OutOrStdout(), `organization  %s
 manifest      %d
@@ -113,7 +110,7 @@ new root      %s
 new keys      %s
 
 Keep the new file offline and destroy the old one (%s). Then start the node again.
-`, o.Manifest.Name, o.Manifest.Sequence, fingerprint(o.Manifest.Root), *out, *root)
+`, o.Manifest.Name, o.Manifest.Sequence, fingerprint(o.Manifest.Root), *out, file)
 		return nil
 	}
 	return c

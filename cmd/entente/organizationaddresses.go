@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -20,23 +19,20 @@ move, or neither finds the other.`,
 		Example: "  entente organization addresses --data acme\n  entente organization addresses --sign --data acme\n  entente organization addresses --sign --root /media/usb/root.sealed --data acme", Args: exactArgs()}
 	data, pass, asJSON := dataFlag(c), passphraseFlag(c), jsonFlag(c)
 	sign := c.Flags().Bool("sign", false, "sign the addresses of node.yaml")
-	root := c.Flags().String("root", "", "file with the root keys (default: root.sealed in the node's folder)")
+	root := rootFlag(c, data, pass)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		configured, signed, err := node.Announced(*data)
 		if err != nil {
 			return err
 		}
 		if *sign && !slices.Equal(configured, signed) {
-			if *root == "" {
-				*root = filepath.Join(*data, node.RootFile)
-			}
-			p, err := passphrase(c, *pass, false)
+			file, p, err := root()
 			if err != nil {
 				return err
 			}
-			o, err := node.Readdress(*data, *root, p, configured, time.Now())
+			o, err := node.Readdress(*data, file, p, configured, time.Now())
 			if err != nil {
-				return err
+				return rootError(err)
 			}
 			signed = o.Manifest.Addresses
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/entente-im/entente/node"
@@ -18,18 +17,15 @@ has happened, in one line. First make sure that one node alone runs, from one fo
 follow the new log, and their administrators end the quarantine. What was proved of the old log stays proved.`,
 		Example: "  entente organization incident \"a copy of our node was started by mistake\" --data acme\n  entente organization incident \"our backup was run beside our node\" --root /media/usb/root.sealed --data acme", Args: exactArgs("REASON")}
 	data, pass, asJSON := dataFlag(c), passphraseFlag(c), jsonFlag(c)
-	root := c.Flags().String("root", "", "file with the root keys (default: root.sealed in the node's folder)")
+	root := rootFlag(c, data, pass)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if *root == "" {
-			*root = filepath.Join(*data, node.RootFile)
-		}
-		p, err := passphrase(c, *pass, false)
+		file, p, err := root()
 		if err != nil {
 			return err
 		}
-		o, err := node.DeclareIncident(*data, *root, p, args[0], time.Now())
+		o, err := node.DeclareIncident(*data, file, p, args[0], time.Now())
 		if err != nil {
-			return err
+			return rootError(err)
 		}
 		told := o.Manifest.Incidents[len(o.Manifest.Incidents)-1]
 		if *asJSON {

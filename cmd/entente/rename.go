@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/entente-im/entente/node"
@@ -18,22 +17,19 @@ looks like another one that they know; then their administrators are asked. Unde
 keep its DNS record that long, and publish the new one (entente organization dns).`,
 		Example: "  entente organization rename acme.test --data acme\n  entente organization rename acme.test --root /media/usb/root.sealed --data acme", Args: exactArgs("NAME")}
 	data, pass, asJSON := dataFlag(c), passphraseFlag(c), jsonFlag(c)
-	root := c.Flags().String("root", "", "file with the root keys (default: root.sealed in the node's folder)")
+	root := rootFlag(c, data, pass)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if *root == "" {
-			*root = filepath.Join(*data, node.RootFile)
-		}
 		before, err := node.OpenOrganization(*data)
 		if err != nil {
 			return err
 		}
-		p, err := passphrase(c, *pass, false)
+		file, p, err := root()
 		if err != nil {
 			return err
 		}
-		o, err := node.Rename(*data, *root, p, args[0], time.Now())
+		o, err := node.Rename(*data, file, p, args[0], time.Now())
 		if err != nil {
-			return err
+			return rootError(err)
 		}
 		if *asJSON {
 			return printJSON(c.OutOrStdout(), map[string]any{"event": "renamed", "manifest": o.Manifest.Sequence, "was": before.Manifest.Name, "name": o.Manifest.Name})
