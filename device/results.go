@@ -142,7 +142,7 @@ func (b *batch) noticeRange(said *notice.Notice, r notice.Range) {
 				return err
 			}
 			return t.show(Shown{Event: "notice", ID: s.ID, To: to, Text: s.Text, State: r.State.String(),
-				Reason: s.Reason, Room: said.Room.String(), Seq: seq, At: said.Issued})
+				Reason: reasonOf(r), Room: said.Room.String(), Seq: seq, At: said.Issued})
 		})
 	}
 }
@@ -176,14 +176,20 @@ func (b *batch) whom(said *notice.Notice, r notice.Range) (memberKey, bool) {
 	return who, true
 }
 
+// reasonOf names why a range was refused; empty in every other state.
+func reasonOf(r notice.Range) string {
+	if r.Reason == 0 {
+		return ""
+	}
+	return wire.CodeName(r.Reason)
+}
+
 // state notes what an organization says of a message at one of its members, and
 // whether that is news. What one device has acknowledged was shown, whatever becomes of
 // the copies for the member's others.
 func (s *Sent) state(member string, said *notice.Notice, r notice.Range) bool {
 	m := MemberState{Address: member, State: r.State.String(), At: said.Issued, Until: r.Until}
-	if r.Reason != 0 {
-		m.Reason = wire.CodeName(r.Reason)
-	}
+	m.Reason = reasonOf(r)
 	at := slices.IndexFunc(s.Members, func(x MemberState) bool { return x.Address == member })
 	switch {
 	case at < 0 && len(s.Members) >= wire.MaxRoomDevices:

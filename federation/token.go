@@ -47,7 +47,7 @@ func (f *Federation) Invite(ctx context.Context, partnerName string, terms ident
 		ttl = DefaultTokenLifetime
 	}
 	if ttl < time.Second || ttl > MaxTokenLifetime {
-		return "", fmt.Errorf("federation: a token for %s: at most %s are allowed", ttl, MaxTokenLifetime)
+		return "", wire.Refuse(pb.Code_CODE_MALFORMED, "a token is good for a second or more, and for %s at most", MaxTokenLifetime)
 	}
 	if partnerName != "" {
 		if err := wire.CheckOrganizationName(partnerName); err != nil {

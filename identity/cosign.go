@@ -146,6 +146,32 @@ func cosignedAt(b64 string) (time.Time, bool) {
 	return time.Unix(int64(binary.BigEndian.Uint64(b[4:])), 0), true
 }
 
+// SaidCosignature is what a head says of who has cosigned it, whoever that is.
+type SaidCosignature struct {
+	Name string // of the key
+	At   time.Time
+	Hash uint32 // of the key: Cosigner.KeyHash
+}
+
+// KeyHash is by what notes name a cosigner's key, beside its name.
+func (c Cosigner) KeyHash() uint32 { return cosignerKey{Cosigner: c}.KeyHash() }
+
+// SaidCosignatures lists what a head's lines have the form of, in their order. Nothing of it
+// is verified: Cosignatures does that for those whose keys are known.
+func SaidCosignatures(head string) ([]SaidCosignature, error) {
+	n, err := openHead(head)
+	if err != nil {
+		return nil, err
+	}
+	var out []SaidCosignature
+	for _, s := range n.UnverifiedSigs {
+		if at, ok := cosignedAt(s.Base64); ok {
+			out = append(out, SaidCosignature{s.Name, at, s.Hash})
+		}
+	}
+	return out, nil
+}
+
 // MergeCosignatures puts the cosignatures of one head, by those that are recognized,
 // onto another note of the same head: newer ones of one cosigner in the place of older.
 func MergeCosignatures(head *Checkpoint, add string, recognized []Cosigner) (string, error) {

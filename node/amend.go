@@ -27,7 +27,7 @@ func (n *Node) amendPartner(ctx context.Context, m *pb.AmendPartnerRequest) (*pb
 		err = n.fed.DeclineAmendment(ctx, p.ID)
 	default:
 		var terms identity.Terms
-		if terms, err = changedTerms(p.Terms, m.Terms); err == nil {
+		if terms, err = changedTerms(p.Terms, m.Terms, n.clock.Now()); err == nil {
 			err = n.fed.Amend(ctx, p.ID, terms)
 		}
 	}
@@ -52,8 +52,9 @@ func (a operatorAPI) AcceptAmendment(ctx context.Context, r *connect.Request[pb.
 	return answer(a.n.showPartner(r.Msg.Name))
 }
 
-// changedTerms are the terms that an operator wants, beginning from others.
-func changedTerms(t identity.Terms, m *pb.TermsChange) (identity.Terms, error) {
+// changedTerms are the terms that an operator wants, beginning from others. One that is
+// over before it is signed is a slip.
+func changedTerms(t identity.Terms, m *pb.TermsChange, now time.Time) (identity.Terms, error) {
 	if m == nil {
 		return t, nil
 	}
@@ -74,11 +75,17 @@ func changedTerms(t identity.Terms, m *pb.TermsChange) (identity.Terms, error) {
 		}
 		t.Retention = time.Duration(*m.RetentionSeconds) * time.Second
 	}
+	if m.FileSize != nil && *m.FileSize > wire.MaxFile {
+		return t, wire.Refuse(pb.Code_CODE_MALFORMED, "no file is larger than %d GiB, whatever an agreement says", wire.MaxFile>>30)
+	}
 	if m.ValidUntilUnix != nil {
+		if *m.ValidUntilUnix <= now.Unix() {
+			return t, wire.Refuse(pb.Code_CODE_MALFORMED, "%s is over: nothing would be in force", time.Unix(*m.ValidUntilUnix, 0).UTC().Format(time.DateOnly))
+		}
 		t.ValidUntil = time.Unix(*m.ValidUntilUnix, 0).UTC()
 	}
 	if err := t.Check(); err != nil {
-		return t, wire.Refuse(pb.Code_CODE_MALFORMED, "%v", err)
+		return t, wire.Refuse(pb.Code_CODE_MALFORMED, "%s", identity.Plain(err))
 	}
 	return t, nil
 }
@@ -94,7 +101,14 @@ func proposedTerms(now identity.Terms, a *federation.Amendment) *pb.ProposedTerm
 	if a == nil {
 		return nil
 	}
-	return &pb.ProposedTerms{Changes: now.Changes(a.Terms), Terms: a.Terms.Text(), Hash: a.Hash[:], AtUnix: unix(a.At), Delivered: a.Delivered}
+	return &pb.ProposedTerms{Changes: now.Changes(a.Terms), Terms: a.Terms.Text(), Hash: a.Hash[:], AtUnix: unix(a.At), Delivered: a.Delivered, Would: agreedTerms(a.Terms)}
+}
+
+// agreedTerms are terms field by field.
+func agreedTerms(t identity.Terms) *pb.AgreedTerms {
+	return &pb.AgreedTerms{Contact: string(t.Contact), Directory: t.Directory, Rooms: t.Rooms, FileSize: t.FileSize, Calls: t.Calls, Guests: t.Guests,
+		Transit: t.Transit, RetentionSeconds: int64(t.Retention / time.Second), Rate: t.Rate,
+		ValidFromUnix: unix(t.ValidFrom), ValidUntilUnix: unix(t.ValidUntil), Abuse: t.Abuse}
 }
 
 // amendmentOf says in a word what waits for a signature.

@@ -57,7 +57,7 @@ func (n *Node) proveMember(name string) (*pb.DirectoryProof, error) {
 	}
 	p := &pb.DirectoryProof{Type: identity.ProofType, Organization: n.org.ID.String(), Chain: &pb.MemberChain{Manifests: n.org.Notes}}
 	id, err := wire.ParseMemberID(name)
-	if m, e := n.dir.Lookup(name); e == nil {
+	if m, e := n.named(name); e == nil {
 		id, err = m.ID, nil
 	} else if err != nil {
 		return nil, e
@@ -69,8 +69,13 @@ func (n *Node) proveMember(name string) (*pb.DirectoryProof, error) {
 			return nil, err
 		}
 	}
-	p.Currency, err = n.dir.Currency(id)
-	return p, err
+	if p.Currency, err = n.dir.Currency(id); err != nil {
+		return nil, err
+	}
+	if head, err := n.ownHead(); err == nil && head != nil && same(head.Note, p.Currency.Checkpoint) {
+		p.Currency.Checkpoint = head.Note // with what partners have cosigned
+	}
+	return p, nil
 }
 
 func (a operatorAPI) ListLogs(context.Context, *connect.Request[pb.ListLogsRequest]) (*connect.Response[pb.ListLogsResponse], error) {

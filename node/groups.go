@@ -156,7 +156,7 @@ func (n *Node) changeGroup(ctx context.Context, m *pb.ChangeGroupRequest) (*pb.G
 		set = make(map[wire.MemberID]bool)
 	}
 	for _, name := range m.Members {
-		who, err := n.dir.Lookup(name)
+		who, err := n.named(name)
 		if err != nil {
 			return nil, err
 		}
@@ -240,11 +240,25 @@ func (n *Node) partnerGroups(ctx context.Context, m *pb.PartnerGroupsRequest) (*
 		return nil, err
 	}
 	if m.Change {
+		if err := n.inhabited(m.Groups); err != nil && !m.AllowEmpty {
+			return nil, err
+		}
 		if err := n.allowGroups(ctx, p.ID, m.Groups); err != nil {
 			return nil, err
 		}
 	}
 	return &pb.PartnerGroupsResponse{Partner: p.Name, Groups: n.groups.rule(p.ID)}, nil
+}
+
+// inhabited refuses groups that nobody is in: a name mistyped would keep everybody from
+// the partner.
+func (n *Node) inhabited(list []string) error {
+	for _, name := range list {
+		if len(n.groups.list(name)) == 0 {
+			return wire.Refuse(pb.Code_CODE_NOT_FOUND, "nobody is in a group %.80q", name)
+		}
+	}
+	return nil
 }
 
 func (g *groups) rule(partner wire.OrganizationID) []string {
@@ -254,7 +268,7 @@ func (g *groups) rule(partner wire.OrganizationID) []string {
 }
 
 // allowGroups writes a rule, which holds for everything that comes from now on. A group
-// that has no members yet may be named: until it has, nobody is in it.
+// that has no members may be named: until it has, nobody is in it.
 func (n *Node) allowGroups(ctx context.Context, partner wire.OrganizationID, list []string) error {
 	if len(list) > maxGroups {
 		return wire.Refuse(pb.Code_CODE_MALFORMED, "%d groups: at most %d", len(list), maxGroups)

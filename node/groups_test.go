@@ -17,7 +17,7 @@ func (s *site) groupOf(name string, members ...string) {
 
 func (s *site) allow(partner *site, list ...string) {
 	s.t.Helper()
-	_, err := s.partnerGroups(s.t.Context(), &pb.PartnerGroupsRequest{Name: partner.org.Manifest.Name, Change: true, Groups: list})
+	_, err := s.partnerGroups(s.t.Context(), &pb.PartnerGroupsRequest{Name: partner.org.Manifest.Name, Change: true, Groups: list, AllowEmpty: true})
 	must(s.t, err)
 }
 

@@ -76,7 +76,7 @@ func (a operatorAPI) ListDevices(_ context.Context, r *connect.Request[pb.ListDe
 	out := &pb.ListDevicesResponse{}
 	members := a.n.dir.Members()
 	if r.Msg.Name != "" {
-		m, err := a.n.dir.Lookup(r.Msg.Name)
+		m, err := a.n.named(r.Msg.Name)
 		if err != nil {
 			return answer[pb.ListDevicesResponse](nil, err)
 		}
@@ -146,22 +146,29 @@ func (n *Node) invitePartner(ctx context.Context, m *pb.InvitePartnerRequest) (*
 	if err := n.mayInvite(m.Name, m.AcceptSimilarName); err != nil {
 		return nil, err
 	}
+	if m.ValidSeconds < 0 || m.AgreementSeconds < 0 {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a token and an agreement last a second or more")
+	}
 	ttl, term := orDefault(m.ValidSeconds, wire.LinkLifetime), orDefault(m.AgreementSeconds, wire.AgreementLifetime)
 	now := n.clock.Now()
 	terms := identity.DefaultTerms(now, now.Add(term))
 	if m.Contact != "" {
 		terms.Contact = identity.Contact(m.Contact)
 	}
-	terms, err := changedTerms(terms, m.Terms)
+	terms, err := changedTerms(terms, m.Terms, now)
 	if err != nil {
 		return nil, err
 	}
 	token, err := n.fed.Invite(ctx, m.Name, terms, ttl)
-	return &pb.InvitePartnerResponse{Token: token, ExpiresUnix: now.Add(ttl).Unix()}, err
+	out := &pb.InvitePartnerResponse{Token: token, ExpiresUnix: now.Add(ttl).Unix()}
+	if p, e := n.fed.Partner(m.Name); e == nil && p.State != "ended" {
+		out.InForce = p.State
+	}
+	return out, err
 }
 
 func orDefault(seconds int64, d time.Duration) time.Duration {
-	if seconds <= 0 {
+	if seconds == 0 {
 		return d
 	}
 	return time.Duration(seconds) * time.Second

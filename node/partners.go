@@ -55,7 +55,7 @@ func (n *Node) showPartner(name string) (*pb.PartnerDetails, error) {
 	status := n.partnerStatus(p)
 	status.Check = n.checkName(n.nameIndex(), p.Name, p.ID)
 	return &pb.PartnerDetails{
-		Proposed: proposedTerms(p.Terms, p.Proposed), Offered: proposedTerms(p.Terms, p.Offered), Groups: n.groups.rule(p.ID), Version: p.Version, RejectedUnix: unix(p.Rejected),
+		Proposed: proposedTerms(p.Terms, p.Proposed), Offered: proposedTerms(p.Terms, p.Offered), Groups: n.groups.rule(p.ID), Version: p.Version, Agreed: agreedTerms(p.Terms), RejectedUnix: unix(p.Rejected),
 		Former: p.Names[:len(p.Names)-1],
 		Status: status, PeerId: p.Peer, Terms: p.Terms.Text(), Effect: effectOf(p),
 		SinceUnix: unix(p.Since), ValidFromUnix: unix(p.ValidFrom), Why: p.Why, ChangedUnix: unix(p.Changed),

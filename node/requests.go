@@ -20,7 +20,7 @@ func (a operatorAPI) RequestPartner(ctx context.Context, r *connect.Request[pb.R
 		return answer[pb.RequestPartnerResponse](nil, wire.Refuse(pb.Code_CODE_MALFORMED, "%.80q is no organization's name, such as globex.example", r.Msg.Name))
 	}
 	now := a.n.clock.Now()
-	terms, err := changedTerms(identity.DefaultTerms(now, now.Add(wire.AgreementLifetime)), r.Msg.Terms)
+	terms, err := changedTerms(identity.DefaultTerms(now, now.Add(wire.AgreementLifetime)), r.Msg.Terms, now)
 	if err != nil {
 		return answer[pb.RequestPartnerResponse](nil, err)
 	}

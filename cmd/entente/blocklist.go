@@ -29,7 +29,7 @@ a list with the next publish. --withdraw publishes an empty one.`,
 		Example: "  entente blocklist publish --valid 720h --data acme\n  entente blocklist publish --withdraw --data acme", Args: exactArgs(),
 	}
 	data, asJSON := dataFlag(c), jsonFlag(c)
-	valid := c.Flags().Duration("valid", 0, "how long the list holds (default 30 days, at most 90)")
+	valid := spanFlag(c, "valid", "how long the list holds (default 30d, at most 90d)")
 	withdraw := c.Flags().Bool("withdraw", false, "publish an empty list")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		d, err := operate(c.Context(), *data, operatorClient.PublishBlockList, &pb.PublishBlockListRequest{ValidSeconds: seconds(*valid), Withdraw: *withdraw})

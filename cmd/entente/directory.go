@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,20 +42,6 @@ func directoryShow() *cobra.Command {
 		return nil
 	}
 	return c
-}
-
-// cosigners names who has signed a checkpoint beside its log (C2SP signed-note).
-func cosigners(checkpoint string) string {
-	var names []string
-	for line := range strings.Lines(checkpoint) {
-		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "— "), "/cosigner "); ok && strings.HasPrefix(line, "— ") {
-			names = append(names, name)
-		}
-	}
-	if len(names) == 0 {
-		return "by nobody yet"
-	}
-	return "by " + strings.Join(names, ", ")
 }
 
 func directoryAudit() *cobra.Command {
@@ -119,10 +104,14 @@ func directoryVerify() *cobra.Command {
 		Use: "verify FILE", Short: "Verify a proof from its file alone, without a network",
 		Long: `Verify a proof that entente directory prove or entente directory fork has written, from
 the file alone. It shows which organization and member it speaks of: compare the
-organization's ID with the one that you know. Exits with 3 when it does not hold.`,
-		Example: "  entente directory verify alice.proof\n  entente directory verify - < alice.proof", Args: exactArgs("FILE"),
+organization's ID with the one that you know. COSIGNED BY says whose signatures the head of the
+log carries, and when they say it was; a signature is checked by its key: those of partners are not in the
+file, name them with --witness. Exits with 3 when the proof does not hold, or a named key's signature.`,
+		Example: "  entente directory verify alice.proof\n  entente directory verify - < alice.proof\n" +
+			"  entente directory verify alice.proof --witness globex.example/cosigner+1f2e3d4c+BASE64", Args: exactArgs("FILE"),
 	}
 	asJSON := jsonFlag(c)
+	witnesses := c.Flags().StringArray("witness", nil, "a witness's verifier key, as entente organization custodians --own-witness prints it (repeatable)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		b, err := readProof(c, args[0])
 		if err != nil {
@@ -142,7 +131,11 @@ organization's ID with the one that you know. Exits with 3 when it does not hold
 		if err != nil {
 			return &hintError{fmt.Errorf("the proof does not hold: %w", err), "", exitRefused}
 		}
-		return printProved(c, proved, *asJSON)
+		signed, err := cosignedBy(proved, *witnesses)
+		if err != nil {
+			return err
+		}
+		return printProved(c, proved, signed, *asJSON)
 	}
 	return c
 }
@@ -164,17 +157,23 @@ func readProof(c *cobra.Command, name string) ([]byte, error) {
 	return b, err
 }
 
-func printProved(c *cobra.Command, p *identity.Proved, asJSON bool) error {
+func printProved(c *cobra.Command, p *identity.Proved, signed []cosignedRow, asJSON bool) error {
 	out := c.OutOrStdout()
 	org := p.Organization
 	if asJSON {
-		v := map[string]any{"organization": org.Manifest.Name, "organization_id": org.ID.String(), "log_size": p.Head.Size, "member": nil}
+		v := map[string]any{"organization": org.Manifest.Name, "organization_id": org.ID.String(), "log_size": p.Head.Size, "cosigned": signed, "member": nil}
 		if m := p.Member; m != nil {
 			v["member"] = map[string]any{"address": m.Address().String(), "member_id": m.ID.String(), "version": m.Version, "devices": len(m.Devices), "disabled": m.Disabled}
 		}
 		return printJSON(out, v)
 	}
 	fmt.Fprintf(out, "organization  %s (%s)\nlog           %d entries\n", org.Manifest.Name, org.ID, p.Head.Size)
+	for _, s := range signed {
+		fmt.Fprintf(out, "cosigned by   %s\n", s.text())
+	}
+	if len(signed) == 0 {
+		fmt.Fprintln(out, "cosigned by   nobody: the organization alone says so")
+	}
 	if p.Member == nil {
 		_, err := fmt.Fprintln(out, "member        none: the log has no such member")
 		return err

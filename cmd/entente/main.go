@@ -26,7 +26,7 @@ func run(args []string) int {
 	defer stop()
 	root := rootCommand()
 	root.SetArgs(args)
-	if err := root.ExecuteContext(ctx); err != nil {
+	if err := commandLine(root.ExecuteContext(ctx)); err != nil {
 		return report(root.ErrOrStderr(), err)
 	}
 	return exitOK
@@ -46,7 +46,7 @@ Try it all on one machine: entente testnet walk`,
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w\nSee `%s --help`", err, c.CommandPath())}
+		return &usageError{fmt.Errorf("%s\nSee `%s --help`", flagText(err), c.CommandPath())}
 	})
 	root.AddCommand(nodeCommand(), memberCommand(), deviceCommand(), roomCommand(), contactCommand(), partnerCommand(), blockCommand(), blockListCommand(),
 		sendCommand(), receiveCommand(), sentCommand(), messageCommand(), verifyCommand(), reportCommand(), abuseCommand(), fileCommand(), testnetCommand(), benchCommand(), doctorCommand(), configCommand(), directoryCommand(), organizationCommand(), custodianCommand())

@@ -29,7 +29,7 @@ func memberAdd() *cobra.Command {
 	}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	linkOnly := c.Flags().Bool("link-only", false, "print the link and nothing else")
-	valid := c.Flags().Duration("valid", 0, "how long the link is good for (default 72h)")
+	valid := spanFlag(c, "valid", "how long the link is good for (default 72h)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		a, err := operate(c.Context(), *data, operatorClient.AddMember, &pb.AddMemberRequest{Name: args[0], ValidSeconds: int64(valid.Seconds())})
 		if err != nil {
@@ -65,7 +65,7 @@ to do so again before they write: be sure who asks you.`,
 	}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	linkOnly := c.Flags().Bool("link-only", false, "print the link and nothing else")
-	valid := c.Flags().Duration("valid", 0, "how long the link is good for (default 72h)")
+	valid := spanFlag(c, "valid", "how long the link is good for (default 72h)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		a, err := operate(c.Context(), *data, operatorClient.ResetMember, &pb.ResetMemberRequest{Name: args[0], ValidSeconds: int64(valid.Seconds())})
 		if err != nil {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
+	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/spf13/cobra"
 )
@@ -85,9 +87,14 @@ them, nor writes into one that exists.`,
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	allow := c.Flags().StringSlice("allow", nil, "a group that may, instead of those before (repeatable)")
 	all := c.Flags().Bool("all", false, "every member may")
+	empty := c.Flags().Bool("allow-empty", false, "also a group that nobody is in yet")
 	c.MarkFlagsMutuallyExclusive("allow", "all")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		a, err := operate(c.Context(), *data, operatorClient.PartnerGroups, &pb.PartnerGroupsRequest{Name: args[0], Change: *all || len(*allow) > 0, Groups: *allow})
+		a, err := operate(c.Context(), *data, operatorClient.PartnerGroups, &pb.PartnerGroupsRequest{Name: args[0], Change: *all || len(*allow) > 0, Groups: *allow, AllowEmpty: *empty})
+		var status *wire.StatusError
+		if errors.As(err, &status) && status.Status.Code == pb.Code_CODE_NOT_FOUND {
+			return &hintError{err, "entente member group list; nothing was changed: with --allow-empty nobody could deal with the partner until somebody is in it", 0}
+		}
 		if err != nil {
 			return err
 		}

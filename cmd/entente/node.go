@@ -154,7 +154,7 @@ func printStatus(w io.Writer, s *pb.NodeStatus) error {
 func nodeWait() *cobra.Command {
 	c := &cobra.Command{Use: "wait", Short: "Return when the node is ready", Example: "  entente node run --data acme & entente node wait --data acme", Args: exactArgs()}
 	data := dataFlag(c)
-	limit := c.Flags().Duration("timeout", 30*time.Second, "give up after this long")
+	limit := addSpan(c, "timeout", "give up after this long", 30*time.Second, false)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithTimeout(c.Context(), *limit)
 		defer cancel()

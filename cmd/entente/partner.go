@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 func partnerCommand() *cobra.Command {
@@ -27,8 +29,9 @@ func partnerInvite() *cobra.Command {
 	}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	terms := termFlags(c)
-	valid := c.Flags().Duration("valid", 0, "how long the token is good for (default 72h)")
-	term := c.Flags().Duration("term", 0, "how long the agreement stands (default 1 year)")
+	valid := spanFlag(c, "valid", "how long the token is good for (default 72h)")
+	term := spanFlag(c, "term", "how long the agreement stands, such as 90d (default 1 year)")
+	c.MarkFlagsMutuallyExclusive("term", "until")
 	similar := c.Flags().Bool("accept-similar-name", false, "invite under a name that looks like another one that is known here")
 	tokenOnly := c.Flags().Bool("token-only", false, "print the token and nothing else")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -40,6 +43,9 @@ func partnerInvite() *cobra.Command {
 			Name: args[0], Contact: t.GetContact(), Terms: t, ValidSeconds: seconds(*valid), AgreementSeconds: seconds(*term), AcceptSimilarName: *similar})
 		if err != nil {
 			return err
+		}
+		if a.InForce != "" {
+			fmt.Fprintf(c.ErrOrStderr(), "%s is a partner already (%s): the token makes another agreement in the place of this one\n  to change its terms instead: entente partner amend %s\n", args[0], a.InForce, args[0])
 		}
 		switch {
 		case *asJSON:
@@ -76,7 +82,7 @@ func partnerAccept() *cobra.Command {
 		}
 		preview, err := operate(c.Context(), *data, operatorClient.AcceptPartner, &pb.AcceptPartnerRequest{Token: token, DryRun: true})
 		if err != nil {
-			return err
+			return tokenError(err)
 		}
 		printNameCheck(c.ErrOrStderr(), preview.Check)
 		if !*yes {
@@ -87,7 +93,7 @@ func partnerAccept() *cobra.Command {
 		}
 		a, err := operate(c.Context(), *data, operatorClient.AcceptPartner, &pb.AcceptPartnerRequest{Token: token, AcceptSimilarName: *similar, AcceptUnprovedName: *unproved})
 		if err != nil {
-			return err
+			return tokenError(err)
 		}
 		if *asJSON {
 			return printProto(c.OutOrStdout(), a)
@@ -96,6 +102,21 @@ func partnerAccept() *cobra.Command {
 		return nil
 	}
 	return c
+}
+
+// tokenError says what to try about a token; its codes are those of enrolment links, too.
+func tokenError(err error) error {
+	var status *wire.StatusError
+	if !errors.As(err, &status) {
+		return err
+	}
+	switch status.Status.Code {
+	case pb.Code_CODE_LINK_EXPIRED, pb.Code_CODE_LINK_USED:
+		return &hintError{err, "ask the other organization's operator for a new token; there: entente partner invite, with your organization's name", 0}
+	case pb.Code_CODE_LINK_UNKNOWN, pb.Code_CODE_MALFORMED:
+		return &hintError{err, "copy the whole token, as entente partner invite has printed it; a name instead answers what that partner proposes", 0}
+	}
+	return err
 }
 
 func partnerList() *cobra.Command {
@@ -153,10 +174,15 @@ func readSecretArgument(c *cobra.Command, args []string, file, prompt string) (s
 	return line, err
 }
 
+// confirm asks before what cannot be undone. Where nobody is there to answer, nothing is
+// done, and that is a failure: a script must not take it for done.
 func confirm(c *cobra.Command, question string) (bool, error) {
 	line, err := readLine(c, question+" [y/N] ", 16)
 	if err != nil {
 		return false, err
+	}
+	if line == "" && !term.IsTerminal(int(os.Stdin.Fd())) {
+		return false, &hintError{errors.New("nobody is there to answer: nothing was done"), c.CommandPath() + " --yes, once you have read what it does", exitUsage}
 	}
 	if line != "y" && line != "yes" {
 		fmt.Fprintln(c.ErrOrStderr(), "nothing was done")

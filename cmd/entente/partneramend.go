@@ -24,7 +24,7 @@ func termFlags(c *cobra.Command) func() (*pb.TermsChange, error) {
 	calls := f.Bool("calls", false, "calls")
 	guests := f.Bool("guests", true, "guests of the partner in our rooms, and ours in theirs")
 	transit := f.String("transit", "none", "rooms with organizations that one side has no agreement with: none, named, any")
-	retention := f.Duration("retention", 0, "messages between us are kept no longer than this, such as 72h; 0: no ceiling of its own")
+	retention := addSpan(c, "retention", "messages between us are kept no longer than this, such as 72h; 0: no ceiling of its own", 0, true)
 	rate := f.Uint64("rate", 0, "items a second each way; 0: the default of each side")
 	until := f.String("until", "", "last day of the agreement, such as 2027-12-31")
 	abuse := f.String("abuse", "-", "whom to tell of abuse: one line")

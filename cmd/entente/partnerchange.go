@@ -94,10 +94,27 @@ func partnerChange(t partnerChangeText, call partnerCall) *cobra.Command {
 		if *asJSON {
 			return printProto(c.OutOrStdout(), a)
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s; %d waiting dropped, %d wait\n", a.Partner.Name, t.done, a.Dropped, a.Kept)
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s; %d waiting dropped, %d wait\n", a.Partner.Name, changeText(t.done, a.Partner), a.Dropped, a.Kept)
 		return err
 	}
 	return c
+}
+
+// changeText is what was done to a partner, and what holds all the same.
+func changeText(done string, p *pb.PartnerStatus) string {
+	switch {
+	case done == "quarantined" && p.State == "suspended":
+		return "stays suspended; quarantined once it is resumed (entente partner resume " + p.Name + ")"
+	case done == "released" && p.State == "suspended":
+		return "in no quarantine any more, and stays suspended (entente partner resume " + p.Name + ")"
+	case done == "resumed" && p.State == "quarantined":
+		return "resumed, and still in quarantine (entente partner release " + p.Name + ")"
+	case (done == "released" || done == "resumed") && p.State == "quarantinedThere":
+		return done + " here; the partner still has us in quarantine"
+	case done != "ended" && (p.State == "expired" || p.State == "notYet"):
+		return done + ", but the agreement is not in force today (entente partner show " + p.Name + ")"
+	}
+	return done
 }
 
 func partnerShow() *cobra.Command {

@@ -104,9 +104,14 @@ an agreement and once a day; no delivery depends on it.`,
 }
 
 // calledMarks is a partner in a listing, with what speaks against its name, and a new one that
-// waits for the operator.
+// waits for the operator. Names that it looks like stand there while it asks; partner show has
+// them for good.
 func calledMarks(p *pb.PartnerStatus) string {
-	name := nameMarks(p.Name, p.Check)
+	check := p.Check
+	if check != nil && p.State != "requests" { // what was accepted, its operator has confirmed
+		check = &pb.NameCheck{Name: check.Name, Shown: check.Shown, Scripts: check.Scripts}
+	}
+	name := nameMarks(p.Name, check)
 	if p.Renaming != "" {
 		name += " (calls itself " + p.Renaming + ")"
 	}

@@ -2632,6 +2632,7 @@ type InvitePartnerResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	ExpiresUnix   int64                  `protobuf:"varint,2,opt,name=expires_unix,json=expiresUnix,proto3" json:"expires_unix,omitempty"`
+	InForce       string                 `protobuf:"bytes,30,opt,name=in_force,json=inForce,proto3" json:"in_force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2678,6 +2679,13 @@ func (x *InvitePartnerResponse) GetExpiresUnix() int64 {
 		return x.ExpiresUnix
 	}
 	return 0
+}
+
+func (x *InvitePartnerResponse) GetInForce() string {
+	if x != nil {
+		return x.InForce
+	}
+	return ""
 }
 
 type AcceptPartnerRequest struct {
@@ -2972,6 +2980,7 @@ type PartnerDetails struct {
 	RejectedUnix         int64                  `protobuf:"varint,20,opt,name=rejected_unix,json=rejectedUnix,proto3" json:"rejected_unix,omitempty"` // when the partner declined our last proposal; 0: not
 	Groups               []string               `protobuf:"bytes,21,rep,name=groups,proto3" json:"groups,omitempty"`                                  // of ours that may deal with it; none: every member
 	Former               []string               `protobuf:"bytes,22,rep,name=former,proto3" json:"former,omitempty"`                                  // names that it had before
+	Agreed               *AgreedTerms           `protobuf:"bytes,40,opt,name=agreed,proto3" json:"agreed,omitempty"`                                  // what terms says, field by field
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -3160,6 +3169,146 @@ func (x *PartnerDetails) GetFormer() []string {
 	return nil
 }
 
+func (x *PartnerDetails) GetAgreed() *AgreedTerms {
+	if x != nil {
+		return x.Agreed
+	}
+	return nil
+}
+
+// AgreedTerms are an agreement's terms for programs; people read the text beside them.
+type AgreedTerms struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Contact          string                 `protobuf:"bytes,1,opt,name=contact,proto3" json:"contact,omitempty"`     // open, request
+	Directory        string                 `protobuf:"bytes,2,opt,name=directory,proto3" json:"directory,omitempty"` // none, exact, groups
+	Rooms            bool                   `protobuf:"varint,3,opt,name=rooms,proto3" json:"rooms,omitempty"`
+	FileSize         uint64                 `protobuf:"varint,4,opt,name=file_size,json=fileSize,proto3" json:"file_size,omitempty"` // bytes; 0: no files
+	Calls            bool                   `protobuf:"varint,5,opt,name=calls,proto3" json:"calls,omitempty"`
+	Guests           bool                   `protobuf:"varint,6,opt,name=guests,proto3" json:"guests,omitempty"`
+	Transit          string                 `protobuf:"bytes,7,opt,name=transit,proto3" json:"transit,omitempty"`                                            // none, named, any
+	RetentionSeconds int64                  `protobuf:"varint,8,opt,name=retention_seconds,json=retentionSeconds,proto3" json:"retention_seconds,omitempty"` // 0: no ceiling of its own
+	Rate             uint64                 `protobuf:"varint,9,opt,name=rate,proto3" json:"rate,omitempty"`                                                 // items a second; 0: the default of each side
+	ValidFromUnix    int64                  `protobuf:"varint,10,opt,name=valid_from_unix,json=validFromUnix,proto3" json:"valid_from_unix,omitempty"`
+	ValidUntilUnix   int64                  `protobuf:"varint,11,opt,name=valid_until_unix,json=validUntilUnix,proto3" json:"valid_until_unix,omitempty"`
+	Abuse            string                 `protobuf:"bytes,12,opt,name=abuse,proto3" json:"abuse,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *AgreedTerms) Reset() {
+	*x = AgreedTerms{}
+	mi := &file_entente_v1_operator_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgreedTerms) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgreedTerms) ProtoMessage() {}
+
+func (x *AgreedTerms) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgreedTerms.ProtoReflect.Descriptor instead.
+func (*AgreedTerms) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *AgreedTerms) GetContact() string {
+	if x != nil {
+		return x.Contact
+	}
+	return ""
+}
+
+func (x *AgreedTerms) GetDirectory() string {
+	if x != nil {
+		return x.Directory
+	}
+	return ""
+}
+
+func (x *AgreedTerms) GetRooms() bool {
+	if x != nil {
+		return x.Rooms
+	}
+	return false
+}
+
+func (x *AgreedTerms) GetFileSize() uint64 {
+	if x != nil {
+		return x.FileSize
+	}
+	return 0
+}
+
+func (x *AgreedTerms) GetCalls() bool {
+	if x != nil {
+		return x.Calls
+	}
+	return false
+}
+
+func (x *AgreedTerms) GetGuests() bool {
+	if x != nil {
+		return x.Guests
+	}
+	return false
+}
+
+func (x *AgreedTerms) GetTransit() string {
+	if x != nil {
+		return x.Transit
+	}
+	return ""
+}
+
+func (x *AgreedTerms) GetRetentionSeconds() int64 {
+	if x != nil {
+		return x.RetentionSeconds
+	}
+	return 0
+}
+
+func (x *AgreedTerms) GetRate() uint64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *AgreedTerms) GetValidFromUnix() int64 {
+	if x != nil {
+		return x.ValidFromUnix
+	}
+	return 0
+}
+
+func (x *AgreedTerms) GetValidUntilUnix() int64 {
+	if x != nil {
+		return x.ValidUntilUnix
+	}
+	return 0
+}
+
+func (x *AgreedTerms) GetAbuse() string {
+	if x != nil {
+		return x.Abuse
+	}
+	return ""
+}
+
 // TermsChange names the terms that are to be others than they are, or than the defaults.
 type TermsChange struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -3180,7 +3329,7 @@ type TermsChange struct {
 
 func (x *TermsChange) Reset() {
 	*x = TermsChange{}
-	mi := &file_entente_v1_operator_proto_msgTypes[49]
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3192,7 +3341,7 @@ func (x *TermsChange) String() string {
 func (*TermsChange) ProtoMessage() {}
 
 func (x *TermsChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[49]
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3205,7 +3354,7 @@ func (x *TermsChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TermsChange.ProtoReflect.Descriptor instead.
 func (*TermsChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *TermsChange) GetDirectory() string {
@@ -3299,7 +3448,7 @@ type AmendPartnerRequest struct {
 
 func (x *AmendPartnerRequest) Reset() {
 	*x = AmendPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	mi := &file_entente_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3311,7 +3460,7 @@ func (x *AmendPartnerRequest) String() string {
 func (*AmendPartnerRequest) ProtoMessage() {}
 
 func (x *AmendPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	mi := &file_entente_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3324,7 +3473,7 @@ func (x *AmendPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AmendPartnerRequest.ProtoReflect.Descriptor instead.
 func (*AmendPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AmendPartnerRequest) GetName() string {
@@ -3366,7 +3515,7 @@ type RenamePartnerRequest struct {
 
 func (x *RenamePartnerRequest) Reset() {
 	*x = RenamePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[51]
+	mi := &file_entente_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3378,7 +3527,7 @@ func (x *RenamePartnerRequest) String() string {
 func (*RenamePartnerRequest) ProtoMessage() {}
 
 func (x *RenamePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[51]
+	mi := &file_entente_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3391,7 +3540,7 @@ func (x *RenamePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenamePartnerRequest.ProtoReflect.Descriptor instead.
 func (*RenamePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RenamePartnerRequest) GetName() string {
@@ -3425,7 +3574,7 @@ type AcceptAmendmentRequest struct {
 
 func (x *AcceptAmendmentRequest) Reset() {
 	*x = AcceptAmendmentRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[52]
+	mi := &file_entente_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3437,7 +3586,7 @@ func (x *AcceptAmendmentRequest) String() string {
 func (*AcceptAmendmentRequest) ProtoMessage() {}
 
 func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[52]
+	mi := &file_entente_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3450,7 +3599,7 @@ func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptAmendmentRequest.ProtoReflect.Descriptor instead.
 func (*AcceptAmendmentRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AcceptAmendmentRequest) GetName() string {
@@ -3474,13 +3623,14 @@ type ProposedTerms struct {
 	Hash          []byte                 `protobuf:"bytes,3,opt,name=hash,proto3" json:"hash,omitempty"`       // SHA-256 of the text
 	AtUnix        int64                  `protobuf:"varint,4,opt,name=at_unix,json=atUnix,proto3" json:"at_unix,omitempty"`
 	Delivered     bool                   `protobuf:"varint,5,opt,name=delivered,proto3" json:"delivered,omitempty"` // ours: the partner has it
+	Would         *AgreedTerms           `protobuf:"bytes,40,opt,name=would,proto3" json:"would,omitempty"`         // what terms says, field by field
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProposedTerms) Reset() {
 	*x = ProposedTerms{}
-	mi := &file_entente_v1_operator_proto_msgTypes[53]
+	mi := &file_entente_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3492,7 +3642,7 @@ func (x *ProposedTerms) String() string {
 func (*ProposedTerms) ProtoMessage() {}
 
 func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[53]
+	mi := &file_entente_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3505,7 +3655,7 @@ func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposedTerms.ProtoReflect.Descriptor instead.
 func (*ProposedTerms) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{53}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ProposedTerms) GetChanges() string {
@@ -3543,6 +3693,13 @@ func (x *ProposedTerms) GetDelivered() bool {
 	return false
 }
 
+func (x *ProposedTerms) GetWould() *AgreedTerms {
+	if x != nil {
+		return x.Would
+	}
+	return nil
+}
+
 // RequestPartnerRequest leaves a request at an organization that is open to them.
 type RequestPartnerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3555,7 +3712,7 @@ type RequestPartnerRequest struct {
 
 func (x *RequestPartnerRequest) Reset() {
 	*x = RequestPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[54]
+	mi := &file_entente_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3567,7 +3724,7 @@ func (x *RequestPartnerRequest) String() string {
 func (*RequestPartnerRequest) ProtoMessage() {}
 
 func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[54]
+	mi := &file_entente_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3580,7 +3737,7 @@ func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPartnerRequest.ProtoReflect.Descriptor instead.
 func (*RequestPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RequestPartnerRequest) GetName() string {
@@ -3613,7 +3770,7 @@ type RequestPartnerResponse struct {
 
 func (x *RequestPartnerResponse) Reset() {
 	*x = RequestPartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[55]
+	mi := &file_entente_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3625,7 +3782,7 @@ func (x *RequestPartnerResponse) String() string {
 func (*RequestPartnerResponse) ProtoMessage() {}
 
 func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[55]
+	mi := &file_entente_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3638,7 +3795,7 @@ func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPartnerResponse.ProtoReflect.Descriptor instead.
 func (*RequestPartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{55}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RequestPartnerResponse) GetExpiresUnix() int64 {
@@ -3662,7 +3819,7 @@ type AnswerRequestRequest struct {
 
 func (x *AnswerRequestRequest) Reset() {
 	*x = AnswerRequestRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[56]
+	mi := &file_entente_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3674,7 +3831,7 @@ func (x *AnswerRequestRequest) String() string {
 func (*AnswerRequestRequest) ProtoMessage() {}
 
 func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[56]
+	mi := &file_entente_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3687,7 +3844,7 @@ func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequestRequest.ProtoReflect.Descriptor instead.
 func (*AnswerRequestRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{56}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *AnswerRequestRequest) GetName() string {
@@ -3738,7 +3895,7 @@ type AnswerRequestResponse struct {
 
 func (x *AnswerRequestResponse) Reset() {
 	*x = AnswerRequestResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[57]
+	mi := &file_entente_v1_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3750,7 +3907,7 @@ func (x *AnswerRequestResponse) String() string {
 func (*AnswerRequestResponse) ProtoMessage() {}
 
 func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[57]
+	mi := &file_entente_v1_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3763,7 +3920,7 @@ func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequestResponse.ProtoReflect.Descriptor instead.
 func (*AnswerRequestResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{57}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AnswerRequestResponse) GetPartner() *PartnerStatus {
@@ -3813,7 +3970,7 @@ type ChangeGroupRequest struct {
 
 func (x *ChangeGroupRequest) Reset() {
 	*x = ChangeGroupRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[58]
+	mi := &file_entente_v1_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3825,7 +3982,7 @@ func (x *ChangeGroupRequest) String() string {
 func (*ChangeGroupRequest) ProtoMessage() {}
 
 func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[58]
+	mi := &file_entente_v1_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3838,7 +3995,7 @@ func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeGroupRequest.ProtoReflect.Descriptor instead.
 func (*ChangeGroupRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{58}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ChangeGroupRequest) GetGroup() string {
@@ -3872,7 +4029,7 @@ type GroupStatus struct {
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[59]
+	mi := &file_entente_v1_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3884,7 +4041,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[59]
+	mi := &file_entente_v1_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3897,7 +4054,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{59}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *GroupStatus) GetGroup() string {
@@ -3923,7 +4080,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[60]
+	mi := &file_entente_v1_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3935,7 +4092,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[60]
+	mi := &file_entente_v1_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3948,7 +4105,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{60}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListGroupsRequest) GetGroup() string {
@@ -3967,7 +4124,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[61]
+	mi := &file_entente_v1_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3979,7 +4136,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[61]
+	mi := &file_entente_v1_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3992,7 +4149,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{61}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*GroupStatus {
@@ -4006,15 +4163,16 @@ func (x *ListGroupsResponse) GetGroups() []*GroupStatus {
 type PartnerGroupsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Change        bool                   `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"` // else it only asks
-	Groups        []string               `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`  // none: every member may
+	Change        bool                   `protobuf:"varint,2,opt,name=change,proto3" json:"change,omitempty"`                            // else it only asks
+	Groups        []string               `protobuf:"bytes,3,rep,name=groups,proto3" json:"groups,omitempty"`                             // none: every member may
+	AllowEmpty    bool                   `protobuf:"varint,30,opt,name=allow_empty,json=allowEmpty,proto3" json:"allow_empty,omitempty"` // also a group that nobody is in
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PartnerGroupsRequest) Reset() {
 	*x = PartnerGroupsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[62]
+	mi := &file_entente_v1_operator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4026,7 +4184,7 @@ func (x *PartnerGroupsRequest) String() string {
 func (*PartnerGroupsRequest) ProtoMessage() {}
 
 func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[62]
+	mi := &file_entente_v1_operator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4039,7 +4197,7 @@ func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerGroupsRequest.ProtoReflect.Descriptor instead.
 func (*PartnerGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{62}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *PartnerGroupsRequest) GetName() string {
@@ -4063,6 +4221,13 @@ func (x *PartnerGroupsRequest) GetGroups() []string {
 	return nil
 }
 
+func (x *PartnerGroupsRequest) GetAllowEmpty() bool {
+	if x != nil {
+		return x.AllowEmpty
+	}
+	return false
+}
+
 type PartnerGroupsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Partner       string                 `protobuf:"bytes,1,opt,name=partner,proto3" json:"partner,omitempty"`
@@ -4073,7 +4238,7 @@ type PartnerGroupsResponse struct {
 
 func (x *PartnerGroupsResponse) Reset() {
 	*x = PartnerGroupsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[63]
+	mi := &file_entente_v1_operator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4085,7 +4250,7 @@ func (x *PartnerGroupsResponse) String() string {
 func (*PartnerGroupsResponse) ProtoMessage() {}
 
 func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[63]
+	mi := &file_entente_v1_operator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4098,7 +4263,7 @@ func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerGroupsResponse.ProtoReflect.Descriptor instead.
 func (*PartnerGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{63}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *PartnerGroupsResponse) GetPartner() string {
@@ -4124,7 +4289,7 @@ type ModeRequest struct {
 
 func (x *ModeRequest) Reset() {
 	*x = ModeRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[64]
+	mi := &file_entente_v1_operator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4136,7 +4301,7 @@ func (x *ModeRequest) String() string {
 func (*ModeRequest) ProtoMessage() {}
 
 func (x *ModeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[64]
+	mi := &file_entente_v1_operator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4149,7 +4314,7 @@ func (x *ModeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeRequest.ProtoReflect.Descriptor instead.
 func (*ModeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{64}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ModeRequest) GetMode() string {
@@ -4169,7 +4334,7 @@ type ModeResponse struct {
 
 func (x *ModeResponse) Reset() {
 	*x = ModeResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[65]
+	mi := &file_entente_v1_operator_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4181,7 +4346,7 @@ func (x *ModeResponse) String() string {
 func (*ModeResponse) ProtoMessage() {}
 
 func (x *ModeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[65]
+	mi := &file_entente_v1_operator_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4194,7 +4359,7 @@ func (x *ModeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeResponse.ProtoReflect.Descriptor instead.
 func (*ModeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{65}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ModeResponse) GetMode() string {
@@ -4221,7 +4386,7 @@ type ChangePartnerRequest struct {
 
 func (x *ChangePartnerRequest) Reset() {
 	*x = ChangePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[66]
+	mi := &file_entente_v1_operator_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4233,7 +4398,7 @@ func (x *ChangePartnerRequest) String() string {
 func (*ChangePartnerRequest) ProtoMessage() {}
 
 func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[66]
+	mi := &file_entente_v1_operator_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4246,7 +4411,7 @@ func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{66}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ChangePartnerRequest) GetName() string {
@@ -4274,7 +4439,7 @@ type ChangePartnerResponse struct {
 
 func (x *ChangePartnerResponse) Reset() {
 	*x = ChangePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[67]
+	mi := &file_entente_v1_operator_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4286,7 +4451,7 @@ func (x *ChangePartnerResponse) String() string {
 func (*ChangePartnerResponse) ProtoMessage() {}
 
 func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[67]
+	mi := &file_entente_v1_operator_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4299,7 +4464,7 @@ func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{67}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ChangePartnerResponse) GetPartner() *PartnerStatus {
@@ -4337,7 +4502,7 @@ type ChangeBlockRequest struct {
 
 func (x *ChangeBlockRequest) Reset() {
 	*x = ChangeBlockRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[68]
+	mi := &file_entente_v1_operator_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4349,7 +4514,7 @@ func (x *ChangeBlockRequest) String() string {
 func (*ChangeBlockRequest) ProtoMessage() {}
 
 func (x *ChangeBlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[68]
+	mi := &file_entente_v1_operator_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4362,7 +4527,7 @@ func (x *ChangeBlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeBlockRequest.ProtoReflect.Descriptor instead.
 func (*ChangeBlockRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{68}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ChangeBlockRequest) GetWho() string {
@@ -4417,7 +4582,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_entente_v1_operator_proto_msgTypes[69]
+	mi := &file_entente_v1_operator_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4429,7 +4594,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[69]
+	mi := &file_entente_v1_operator_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4442,7 +4607,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{69}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Block) GetName() string {
@@ -4523,7 +4688,7 @@ type BlockChange struct {
 
 func (x *BlockChange) Reset() {
 	*x = BlockChange{}
-	mi := &file_entente_v1_operator_proto_msgTypes[70]
+	mi := &file_entente_v1_operator_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4535,7 +4700,7 @@ func (x *BlockChange) String() string {
 func (*BlockChange) ProtoMessage() {}
 
 func (x *BlockChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[70]
+	mi := &file_entente_v1_operator_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4548,7 +4713,7 @@ func (x *BlockChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockChange.ProtoReflect.Descriptor instead.
 func (*BlockChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{70}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *BlockChange) GetWhat() string {
@@ -4602,7 +4767,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[71]
+	mi := &file_entente_v1_operator_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4614,7 +4779,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[71]
+	mi := &file_entente_v1_operator_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4627,7 +4792,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{71}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ListBlocksRequest) GetLog() bool {
@@ -4647,7 +4812,7 @@ type ListBlocksResponse struct {
 
 func (x *ListBlocksResponse) Reset() {
 	*x = ListBlocksResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[72]
+	mi := &file_entente_v1_operator_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4659,7 +4824,7 @@ func (x *ListBlocksResponse) String() string {
 func (*ListBlocksResponse) ProtoMessage() {}
 
 func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[72]
+	mi := &file_entente_v1_operator_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4672,7 +4837,7 @@ func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksResponse.ProtoReflect.Descriptor instead.
 func (*ListBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{72}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListBlocksResponse) GetBlocks() []*Block {
@@ -4700,7 +4865,7 @@ type PublishBlockListRequest struct {
 
 func (x *PublishBlockListRequest) Reset() {
 	*x = PublishBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[73]
+	mi := &file_entente_v1_operator_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4712,7 +4877,7 @@ func (x *PublishBlockListRequest) String() string {
 func (*PublishBlockListRequest) ProtoMessage() {}
 
 func (x *PublishBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[73]
+	mi := &file_entente_v1_operator_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4725,7 +4890,7 @@ func (x *PublishBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishBlockListRequest.ProtoReflect.Descriptor instead.
 func (*PublishBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{73}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *PublishBlockListRequest) GetValidSeconds() int64 {
@@ -4754,7 +4919,7 @@ type SubscribeBlockListRequest struct {
 
 func (x *SubscribeBlockListRequest) Reset() {
 	*x = SubscribeBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[74]
+	mi := &file_entente_v1_operator_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4766,7 +4931,7 @@ func (x *SubscribeBlockListRequest) String() string {
 func (*SubscribeBlockListRequest) ProtoMessage() {}
 
 func (x *SubscribeBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[74]
+	mi := &file_entente_v1_operator_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4779,7 +4944,7 @@ func (x *SubscribeBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeBlockListRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{74}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *SubscribeBlockListRequest) GetOrganization() string {
@@ -4818,7 +4983,7 @@ type ListBlockListsRequest struct {
 
 func (x *ListBlockListsRequest) Reset() {
 	*x = ListBlockListsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[75]
+	mi := &file_entente_v1_operator_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4830,7 +4995,7 @@ func (x *ListBlockListsRequest) String() string {
 func (*ListBlockListsRequest) ProtoMessage() {}
 
 func (x *ListBlockListsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[75]
+	mi := &file_entente_v1_operator_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4843,7 +5008,7 @@ func (x *ListBlockListsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlockListsRequest.ProtoReflect.Descriptor instead.
 func (*ListBlockListsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{75}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{76}
 }
 
 type BlockListStatus struct {
@@ -4864,7 +5029,7 @@ type BlockListStatus struct {
 
 func (x *BlockListStatus) Reset() {
 	*x = BlockListStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[76]
+	mi := &file_entente_v1_operator_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4876,7 +5041,7 @@ func (x *BlockListStatus) String() string {
 func (*BlockListStatus) ProtoMessage() {}
 
 func (x *BlockListStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[76]
+	mi := &file_entente_v1_operator_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4889,7 +5054,7 @@ func (x *BlockListStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockListStatus.ProtoReflect.Descriptor instead.
 func (*BlockListStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{76}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *BlockListStatus) GetOrganization() string {
@@ -4971,7 +5136,7 @@ type ListBlockListsResponse struct {
 
 func (x *ListBlockListsResponse) Reset() {
 	*x = ListBlockListsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[77]
+	mi := &file_entente_v1_operator_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4983,7 +5148,7 @@ func (x *ListBlockListsResponse) String() string {
 func (*ListBlockListsResponse) ProtoMessage() {}
 
 func (x *ListBlockListsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[77]
+	mi := &file_entente_v1_operator_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4996,7 +5161,7 @@ func (x *ListBlockListsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlockListsResponse.ProtoReflect.Descriptor instead.
 func (*ListBlockListsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{77}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ListBlockListsResponse) GetLists() []*BlockListStatus {
@@ -5016,7 +5181,7 @@ type ShowBlockListRequest struct {
 
 func (x *ShowBlockListRequest) Reset() {
 	*x = ShowBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[78]
+	mi := &file_entente_v1_operator_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5028,7 +5193,7 @@ func (x *ShowBlockListRequest) String() string {
 func (*ShowBlockListRequest) ProtoMessage() {}
 
 func (x *ShowBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[78]
+	mi := &file_entente_v1_operator_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5041,7 +5206,7 @@ func (x *ShowBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowBlockListRequest.ProtoReflect.Descriptor instead.
 func (*ShowBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{78}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ShowBlockListRequest) GetOrganization() string {
@@ -5070,7 +5235,7 @@ type BlockListDetails struct {
 
 func (x *BlockListDetails) Reset() {
 	*x = BlockListDetails{}
-	mi := &file_entente_v1_operator_proto_msgTypes[79]
+	mi := &file_entente_v1_operator_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5082,7 +5247,7 @@ func (x *BlockListDetails) String() string {
 func (*BlockListDetails) ProtoMessage() {}
 
 func (x *BlockListDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[79]
+	mi := &file_entente_v1_operator_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5095,7 +5260,7 @@ func (x *BlockListDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockListDetails.ProtoReflect.Descriptor instead.
 func (*BlockListDetails) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{79}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *BlockListDetails) GetStatus() *BlockListStatus {
@@ -5142,7 +5307,7 @@ type NameCheck struct {
 
 func (x *NameCheck) Reset() {
 	*x = NameCheck{}
-	mi := &file_entente_v1_operator_proto_msgTypes[80]
+	mi := &file_entente_v1_operator_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5154,7 +5319,7 @@ func (x *NameCheck) String() string {
 func (*NameCheck) ProtoMessage() {}
 
 func (x *NameCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[80]
+	mi := &file_entente_v1_operator_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5167,7 +5332,7 @@ func (x *NameCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameCheck.ProtoReflect.Descriptor instead.
 func (*NameCheck) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{80}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *NameCheck) GetName() string {
@@ -5232,7 +5397,7 @@ type SimilarName struct {
 
 func (x *SimilarName) Reset() {
 	*x = SimilarName{}
-	mi := &file_entente_v1_operator_proto_msgTypes[81]
+	mi := &file_entente_v1_operator_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5244,7 +5409,7 @@ func (x *SimilarName) String() string {
 func (*SimilarName) ProtoMessage() {}
 
 func (x *SimilarName) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[81]
+	mi := &file_entente_v1_operator_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5257,7 +5422,7 @@ func (x *SimilarName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimilarName.ProtoReflect.Descriptor instead.
 func (*SimilarName) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{81}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *SimilarName) GetName() string {
@@ -5303,7 +5468,7 @@ type OrganizationDNSRequest struct {
 
 func (x *OrganizationDNSRequest) Reset() {
 	*x = OrganizationDNSRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[82]
+	mi := &file_entente_v1_operator_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5315,7 +5480,7 @@ func (x *OrganizationDNSRequest) String() string {
 func (*OrganizationDNSRequest) ProtoMessage() {}
 
 func (x *OrganizationDNSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[82]
+	mi := &file_entente_v1_operator_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5328,7 +5493,7 @@ func (x *OrganizationDNSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrganizationDNSRequest.ProtoReflect.Descriptor instead.
 func (*OrganizationDNSRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{82}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{83}
 }
 
 type OrganizationDNSResponse struct {
@@ -5342,7 +5507,7 @@ type OrganizationDNSResponse struct {
 
 func (x *OrganizationDNSResponse) Reset() {
 	*x = OrganizationDNSResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[83]
+	mi := &file_entente_v1_operator_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5354,7 +5519,7 @@ func (x *OrganizationDNSResponse) String() string {
 func (*OrganizationDNSResponse) ProtoMessage() {}
 
 func (x *OrganizationDNSResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[83]
+	mi := &file_entente_v1_operator_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5367,7 +5532,7 @@ func (x *OrganizationDNSResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrganizationDNSResponse.ProtoReflect.Descriptor instead.
 func (*OrganizationDNSResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{83}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *OrganizationDNSResponse) GetName() string {
@@ -5596,10 +5761,11 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\rvalid_seconds\x18\x03 \x01(\x03R\fvalidSeconds\x12+\n" +
 	"\x11agreement_seconds\x18\x04 \x01(\x03R\x10agreementSeconds\x12-\n" +
 	"\x05terms\x18\x05 \x01(\v2\x17.entente.v1.TermsChangeR\x05terms\x12.\n" +
-	"\x13accept_similar_name\x18\x1e \x01(\bR\x11acceptSimilarName\"P\n" +
+	"\x13accept_similar_name\x18\x1e \x01(\bR\x11acceptSimilarName\"k\n" +
 	"\x15InvitePartnerResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12!\n" +
-	"\fexpires_unix\x18\x02 \x01(\x03R\vexpiresUnix\"\xa7\x01\n" +
+	"\fexpires_unix\x18\x02 \x01(\x03R\vexpiresUnix\x12\x19\n" +
+	"\bin_force\x18\x1e \x01(\tR\ainForce\"\xa7\x01\n" +
 	"\x14AcceptPartnerRequest\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12.\n" +
@@ -5615,7 +5781,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x14ListPartnersResponse\x125\n" +
 	"\bpartners\x18\x01 \x03(\v2\x19.entente.v1.PartnerStatusR\bpartners\"(\n" +
 	"\x12ShowPartnerRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xfe\x05\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xaf\x06\n" +
 	"\x0ePartnerDetails\x121\n" +
 	"\x06status\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\x06status\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x14\n" +
@@ -5643,7 +5809,22 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\aversion\x18\x13 \x01(\x04R\aversion\x12#\n" +
 	"\rrejected_unix\x18\x14 \x01(\x03R\frejectedUnix\x12\x16\n" +
 	"\x06groups\x18\x15 \x03(\tR\x06groups\x12\x16\n" +
-	"\x06former\x18\x16 \x03(\tR\x06former\"\x89\x04\n" +
+	"\x06former\x18\x16 \x03(\tR\x06former\x12/\n" +
+	"\x06agreed\x18( \x01(\v2\x17.entente.v1.AgreedTermsR\x06agreed\"\xe9\x02\n" +
+	"\vAgreedTerms\x12\x18\n" +
+	"\acontact\x18\x01 \x01(\tR\acontact\x12\x1c\n" +
+	"\tdirectory\x18\x02 \x01(\tR\tdirectory\x12\x14\n" +
+	"\x05rooms\x18\x03 \x01(\bR\x05rooms\x12\x1b\n" +
+	"\tfile_size\x18\x04 \x01(\x04R\bfileSize\x12\x14\n" +
+	"\x05calls\x18\x05 \x01(\bR\x05calls\x12\x16\n" +
+	"\x06guests\x18\x06 \x01(\bR\x06guests\x12\x18\n" +
+	"\atransit\x18\a \x01(\tR\atransit\x12+\n" +
+	"\x11retention_seconds\x18\b \x01(\x03R\x10retentionSeconds\x12\x12\n" +
+	"\x04rate\x18\t \x01(\x04R\x04rate\x12&\n" +
+	"\x0fvalid_from_unix\x18\n" +
+	" \x01(\x03R\rvalidFromUnix\x12(\n" +
+	"\x10valid_until_unix\x18\v \x01(\x03R\x0evalidUntilUnix\x12\x14\n" +
+	"\x05abuse\x18\f \x01(\tR\x05abuse\"\x89\x04\n" +
 	"\vTermsChange\x12!\n" +
 	"\tdirectory\x18\x01 \x01(\tH\x00R\tdirectory\x88\x01\x01\x12\x19\n" +
 	"\x05rooms\x18\x02 \x01(\bH\x01R\x05rooms\x88\x01\x01\x12 \n" +
@@ -5684,13 +5865,14 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x14accept_unproved_name\x18\x03 \x01(\bR\x12acceptUnprovedName\"H\n" +
 	"\x16AcceptAmendmentRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
-	"\bproposal\x18\x02 \x01(\fR\bproposal\"\x8a\x01\n" +
+	"\bproposal\x18\x02 \x01(\fR\bproposal\"\xb9\x01\n" +
 	"\rProposedTerms\x12\x18\n" +
 	"\achanges\x18\x01 \x01(\tR\achanges\x12\x14\n" +
 	"\x05terms\x18\x02 \x01(\tR\x05terms\x12\x12\n" +
 	"\x04hash\x18\x03 \x01(\fR\x04hash\x12\x17\n" +
 	"\aat_unix\x18\x04 \x01(\x03R\x06atUnix\x12\x1c\n" +
-	"\tdelivered\x18\x05 \x01(\bR\tdelivered\"t\n" +
+	"\tdelivered\x18\x05 \x01(\bR\tdelivered\x12-\n" +
+	"\x05would\x18( \x01(\v2\x17.entente.v1.AgreedTermsR\x05would\"t\n" +
 	"\x15RequestPartnerRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12-\n" +
@@ -5719,11 +5901,13 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x11ListGroupsRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\"E\n" +
 	"\x12ListGroupsResponse\x12/\n" +
-	"\x06groups\x18\x01 \x03(\v2\x17.entente.v1.GroupStatusR\x06groups\"Z\n" +
+	"\x06groups\x18\x01 \x03(\v2\x17.entente.v1.GroupStatusR\x06groups\"{\n" +
 	"\x14PartnerGroupsRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06change\x18\x02 \x01(\bR\x06change\x12\x16\n" +
-	"\x06groups\x18\x03 \x03(\tR\x06groups\"I\n" +
+	"\x06groups\x18\x03 \x03(\tR\x06groups\x12\x1f\n" +
+	"\vallow_empty\x18\x1e \x01(\bR\n" +
+	"allowEmpty\"I\n" +
 	"\x15PartnerGroupsResponse\x12\x18\n" +
 	"\apartner\x18\x01 \x01(\tR\apartner\x12\x16\n" +
 	"\x06groups\x18\x02 \x03(\tR\x06groups\"!\n" +
@@ -5885,7 +6069,7 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 85)
 var file_entente_v1_operator_proto_goTypes = []any{
 	(*StoredReport)(nil),              // 0: entente.v1.StoredReport
 	(*ListReportsRequest)(nil),        // 1: entente.v1.ListReportsRequest
@@ -5936,169 +6120,172 @@ var file_entente_v1_operator_proto_goTypes = []any{
 	(*ListPartnersResponse)(nil),      // 46: entente.v1.ListPartnersResponse
 	(*ShowPartnerRequest)(nil),        // 47: entente.v1.ShowPartnerRequest
 	(*PartnerDetails)(nil),            // 48: entente.v1.PartnerDetails
-	(*TermsChange)(nil),               // 49: entente.v1.TermsChange
-	(*AmendPartnerRequest)(nil),       // 50: entente.v1.AmendPartnerRequest
-	(*RenamePartnerRequest)(nil),      // 51: entente.v1.RenamePartnerRequest
-	(*AcceptAmendmentRequest)(nil),    // 52: entente.v1.AcceptAmendmentRequest
-	(*ProposedTerms)(nil),             // 53: entente.v1.ProposedTerms
-	(*RequestPartnerRequest)(nil),     // 54: entente.v1.RequestPartnerRequest
-	(*RequestPartnerResponse)(nil),    // 55: entente.v1.RequestPartnerResponse
-	(*AnswerRequestRequest)(nil),      // 56: entente.v1.AnswerRequestRequest
-	(*AnswerRequestResponse)(nil),     // 57: entente.v1.AnswerRequestResponse
-	(*ChangeGroupRequest)(nil),        // 58: entente.v1.ChangeGroupRequest
-	(*GroupStatus)(nil),               // 59: entente.v1.GroupStatus
-	(*ListGroupsRequest)(nil),         // 60: entente.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),        // 61: entente.v1.ListGroupsResponse
-	(*PartnerGroupsRequest)(nil),      // 62: entente.v1.PartnerGroupsRequest
-	(*PartnerGroupsResponse)(nil),     // 63: entente.v1.PartnerGroupsResponse
-	(*ModeRequest)(nil),               // 64: entente.v1.ModeRequest
-	(*ModeResponse)(nil),              // 65: entente.v1.ModeResponse
-	(*ChangePartnerRequest)(nil),      // 66: entente.v1.ChangePartnerRequest
-	(*ChangePartnerResponse)(nil),     // 67: entente.v1.ChangePartnerResponse
-	(*ChangeBlockRequest)(nil),        // 68: entente.v1.ChangeBlockRequest
-	(*Block)(nil),                     // 69: entente.v1.Block
-	(*BlockChange)(nil),               // 70: entente.v1.BlockChange
-	(*ListBlocksRequest)(nil),         // 71: entente.v1.ListBlocksRequest
-	(*ListBlocksResponse)(nil),        // 72: entente.v1.ListBlocksResponse
-	(*PublishBlockListRequest)(nil),   // 73: entente.v1.PublishBlockListRequest
-	(*SubscribeBlockListRequest)(nil), // 74: entente.v1.SubscribeBlockListRequest
-	(*ListBlockListsRequest)(nil),     // 75: entente.v1.ListBlockListsRequest
-	(*BlockListStatus)(nil),           // 76: entente.v1.BlockListStatus
-	(*ListBlockListsResponse)(nil),    // 77: entente.v1.ListBlockListsResponse
-	(*ShowBlockListRequest)(nil),      // 78: entente.v1.ShowBlockListRequest
-	(*BlockListDetails)(nil),          // 79: entente.v1.BlockListDetails
-	(*NameCheck)(nil),                 // 80: entente.v1.NameCheck
-	(*SimilarName)(nil),               // 81: entente.v1.SimilarName
-	(*OrganizationDNSRequest)(nil),    // 82: entente.v1.OrganizationDNSRequest
-	(*OrganizationDNSResponse)(nil),   // 83: entente.v1.OrganizationDNSResponse
-	(*MemberChain)(nil),               // 84: entente.v1.MemberChain
-	(*Currency)(nil),                  // 85: entente.v1.Currency
-	(*Fork)(nil),                      // 86: entente.v1.Fork
-	(*RootFork)(nil),                  // 87: entente.v1.RootFork
+	(*AgreedTerms)(nil),               // 49: entente.v1.AgreedTerms
+	(*TermsChange)(nil),               // 50: entente.v1.TermsChange
+	(*AmendPartnerRequest)(nil),       // 51: entente.v1.AmendPartnerRequest
+	(*RenamePartnerRequest)(nil),      // 52: entente.v1.RenamePartnerRequest
+	(*AcceptAmendmentRequest)(nil),    // 53: entente.v1.AcceptAmendmentRequest
+	(*ProposedTerms)(nil),             // 54: entente.v1.ProposedTerms
+	(*RequestPartnerRequest)(nil),     // 55: entente.v1.RequestPartnerRequest
+	(*RequestPartnerResponse)(nil),    // 56: entente.v1.RequestPartnerResponse
+	(*AnswerRequestRequest)(nil),      // 57: entente.v1.AnswerRequestRequest
+	(*AnswerRequestResponse)(nil),     // 58: entente.v1.AnswerRequestResponse
+	(*ChangeGroupRequest)(nil),        // 59: entente.v1.ChangeGroupRequest
+	(*GroupStatus)(nil),               // 60: entente.v1.GroupStatus
+	(*ListGroupsRequest)(nil),         // 61: entente.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),        // 62: entente.v1.ListGroupsResponse
+	(*PartnerGroupsRequest)(nil),      // 63: entente.v1.PartnerGroupsRequest
+	(*PartnerGroupsResponse)(nil),     // 64: entente.v1.PartnerGroupsResponse
+	(*ModeRequest)(nil),               // 65: entente.v1.ModeRequest
+	(*ModeResponse)(nil),              // 66: entente.v1.ModeResponse
+	(*ChangePartnerRequest)(nil),      // 67: entente.v1.ChangePartnerRequest
+	(*ChangePartnerResponse)(nil),     // 68: entente.v1.ChangePartnerResponse
+	(*ChangeBlockRequest)(nil),        // 69: entente.v1.ChangeBlockRequest
+	(*Block)(nil),                     // 70: entente.v1.Block
+	(*BlockChange)(nil),               // 71: entente.v1.BlockChange
+	(*ListBlocksRequest)(nil),         // 72: entente.v1.ListBlocksRequest
+	(*ListBlocksResponse)(nil),        // 73: entente.v1.ListBlocksResponse
+	(*PublishBlockListRequest)(nil),   // 74: entente.v1.PublishBlockListRequest
+	(*SubscribeBlockListRequest)(nil), // 75: entente.v1.SubscribeBlockListRequest
+	(*ListBlockListsRequest)(nil),     // 76: entente.v1.ListBlockListsRequest
+	(*BlockListStatus)(nil),           // 77: entente.v1.BlockListStatus
+	(*ListBlockListsResponse)(nil),    // 78: entente.v1.ListBlockListsResponse
+	(*ShowBlockListRequest)(nil),      // 79: entente.v1.ShowBlockListRequest
+	(*BlockListDetails)(nil),          // 80: entente.v1.BlockListDetails
+	(*NameCheck)(nil),                 // 81: entente.v1.NameCheck
+	(*SimilarName)(nil),               // 82: entente.v1.SimilarName
+	(*OrganizationDNSRequest)(nil),    // 83: entente.v1.OrganizationDNSRequest
+	(*OrganizationDNSResponse)(nil),   // 84: entente.v1.OrganizationDNSResponse
+	(*MemberChain)(nil),               // 85: entente.v1.MemberChain
+	(*Currency)(nil),                  // 86: entente.v1.Currency
+	(*Fork)(nil),                      // 87: entente.v1.Fork
+	(*RootFork)(nil),                  // 88: entente.v1.RootFork
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.ListReportsResponse.reports:type_name -> entente.v1.StoredReport
 	0,  // 1: entente.v1.GetReportResponse.report:type_name -> entente.v1.StoredReport
 	11, // 2: entente.v1.ListLogsResponse.logs:type_name -> entente.v1.PartnerLog
-	84, // 3: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
-	85, // 4: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
+	85, // 3: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
+	86, // 4: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
 	23, // 5: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
 	24, // 6: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
-	80, // 7: entente.v1.PartnerStatus.check:type_name -> entente.v1.NameCheck
+	81, // 7: entente.v1.PartnerStatus.check:type_name -> entente.v1.NameCheck
 	29, // 8: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
 	32, // 9: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
 	37, // 10: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
-	49, // 11: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
-	80, // 12: entente.v1.AcceptPartnerResponse.check:type_name -> entente.v1.NameCheck
+	50, // 11: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
+	81, // 12: entente.v1.AcceptPartnerResponse.check:type_name -> entente.v1.NameCheck
 	24, // 13: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
 	24, // 14: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
-	53, // 15: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
-	53, // 16: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
-	49, // 17: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
-	49, // 18: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
-	24, // 19: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
-	59, // 20: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
-	24, // 21: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
-	69, // 22: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
-	70, // 23: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
-	76, // 24: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
-	76, // 25: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
-	69, // 26: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
-	81, // 27: entente.v1.NameCheck.similar:type_name -> entente.v1.SimilarName
-	80, // 28: entente.v1.OrganizationDNSResponse.check:type_name -> entente.v1.NameCheck
-	9,  // 29: entente.v1.OperatorService.WitnessRecovery:input_type -> entente.v1.WitnessRecoveryRequest
-	1,  // 30: entente.v1.OperatorService.ListReports:input_type -> entente.v1.ListReportsRequest
-	3,  // 31: entente.v1.OperatorService.GetReport:input_type -> entente.v1.GetReportRequest
-	5,  // 32: entente.v1.OperatorService.DropReport:input_type -> entente.v1.DropReportRequest
-	7,  // 33: entente.v1.OperatorService.CheckFrank:input_type -> entente.v1.CheckFrankRequest
-	21, // 34: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
-	25, // 35: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
-	26, // 36: entente.v1.OperatorService.ResetMember:input_type -> entente.v1.ResetMemberRequest
-	28, // 37: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
-	31, // 38: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
-	34, // 39: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
-	36, // 40: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
-	39, // 41: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
-	41, // 42: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
-	43, // 43: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
-	45, // 44: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
-	47, // 45: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
-	66, // 46: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
-	66, // 47: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
-	66, // 48: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	66, // 49: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
-	54, // 50: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
-	56, // 51: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
-	64, // 52: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
-	58, // 53: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
-	60, // 54: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
-	62, // 55: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
-	50, // 56: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
-	52, // 57: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
-	51, // 58: entente.v1.OperatorService.RenamePartner:input_type -> entente.v1.RenamePartnerRequest
-	66, // 59: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
-	15, // 60: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
-	17, // 61: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
-	19, // 62: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
-	12, // 63: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
-	14, // 64: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
-	14, // 65: entente.v1.OperatorService.ShowRootFork:input_type -> entente.v1.ShowForkRequest
-	68, // 66: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
-	71, // 67: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
-	73, // 68: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
-	74, // 69: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
-	82, // 70: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
-	75, // 71: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
-	78, // 72: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
-	10, // 73: entente.v1.OperatorService.WitnessRecovery:output_type -> entente.v1.WitnessRecoveryResponse
-	2,  // 74: entente.v1.OperatorService.ListReports:output_type -> entente.v1.ListReportsResponse
-	4,  // 75: entente.v1.OperatorService.GetReport:output_type -> entente.v1.GetReportResponse
-	6,  // 76: entente.v1.OperatorService.DropReport:output_type -> entente.v1.DropReportResponse
-	8,  // 77: entente.v1.OperatorService.CheckFrank:output_type -> entente.v1.CheckFrankResponse
-	22, // 78: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	27, // 79: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	27, // 80: entente.v1.OperatorService.ResetMember:output_type -> entente.v1.AddMemberResponse
-	30, // 81: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	33, // 82: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	35, // 83: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	38, // 84: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	40, // 85: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	42, // 86: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	44, // 87: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	46, // 88: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	48, // 89: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	67, // 90: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	67, // 91: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	67, // 92: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	67, // 93: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
-	55, // 94: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
-	57, // 95: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
-	65, // 96: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
-	59, // 97: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
-	61, // 98: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
-	63, // 99: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
-	48, // 100: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
-	48, // 101: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
-	48, // 102: entente.v1.OperatorService.RenamePartner:output_type -> entente.v1.PartnerDetails
-	67, // 103: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
-	16, // 104: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	18, // 105: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	20, // 106: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	13, // 107: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
-	86, // 108: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
-	87, // 109: entente.v1.OperatorService.ShowRootFork:output_type -> entente.v1.RootFork
-	69, // 110: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
-	72, // 111: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
-	79, // 112: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
-	79, // 113: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
-	83, // 114: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
-	77, // 115: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
-	79, // 116: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
-	73, // [73:117] is the sub-list for method output_type
-	29, // [29:73] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	54, // 15: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
+	54, // 16: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
+	49, // 17: entente.v1.PartnerDetails.agreed:type_name -> entente.v1.AgreedTerms
+	50, // 18: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	49, // 19: entente.v1.ProposedTerms.would:type_name -> entente.v1.AgreedTerms
+	50, // 20: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	24, // 21: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
+	60, // 22: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
+	24, // 23: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
+	70, // 24: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
+	71, // 25: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
+	77, // 26: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
+	77, // 27: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
+	70, // 28: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
+	82, // 29: entente.v1.NameCheck.similar:type_name -> entente.v1.SimilarName
+	81, // 30: entente.v1.OrganizationDNSResponse.check:type_name -> entente.v1.NameCheck
+	9,  // 31: entente.v1.OperatorService.WitnessRecovery:input_type -> entente.v1.WitnessRecoveryRequest
+	1,  // 32: entente.v1.OperatorService.ListReports:input_type -> entente.v1.ListReportsRequest
+	3,  // 33: entente.v1.OperatorService.GetReport:input_type -> entente.v1.GetReportRequest
+	5,  // 34: entente.v1.OperatorService.DropReport:input_type -> entente.v1.DropReportRequest
+	7,  // 35: entente.v1.OperatorService.CheckFrank:input_type -> entente.v1.CheckFrankRequest
+	21, // 36: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
+	25, // 37: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
+	26, // 38: entente.v1.OperatorService.ResetMember:input_type -> entente.v1.ResetMemberRequest
+	28, // 39: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
+	31, // 40: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
+	34, // 41: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
+	36, // 42: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
+	39, // 43: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
+	41, // 44: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
+	43, // 45: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
+	45, // 46: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
+	47, // 47: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
+	67, // 48: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	67, // 49: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	67, // 50: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	67, // 51: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
+	55, // 52: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
+	57, // 53: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
+	65, // 54: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
+	59, // 55: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
+	61, // 56: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
+	63, // 57: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
+	51, // 58: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
+	53, // 59: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
+	52, // 60: entente.v1.OperatorService.RenamePartner:input_type -> entente.v1.RenamePartnerRequest
+	67, // 61: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
+	15, // 62: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	17, // 63: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	19, // 64: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	12, // 65: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
+	14, // 66: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
+	14, // 67: entente.v1.OperatorService.ShowRootFork:input_type -> entente.v1.ShowForkRequest
+	69, // 68: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
+	72, // 69: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
+	74, // 70: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
+	75, // 71: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
+	83, // 72: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
+	76, // 73: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
+	79, // 74: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
+	10, // 75: entente.v1.OperatorService.WitnessRecovery:output_type -> entente.v1.WitnessRecoveryResponse
+	2,  // 76: entente.v1.OperatorService.ListReports:output_type -> entente.v1.ListReportsResponse
+	4,  // 77: entente.v1.OperatorService.GetReport:output_type -> entente.v1.GetReportResponse
+	6,  // 78: entente.v1.OperatorService.DropReport:output_type -> entente.v1.DropReportResponse
+	8,  // 79: entente.v1.OperatorService.CheckFrank:output_type -> entente.v1.CheckFrankResponse
+	22, // 80: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	27, // 81: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	27, // 82: entente.v1.OperatorService.ResetMember:output_type -> entente.v1.AddMemberResponse
+	30, // 83: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	33, // 84: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	35, // 85: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	38, // 86: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	40, // 87: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	42, // 88: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	44, // 89: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	46, // 90: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	48, // 91: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	68, // 92: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	68, // 93: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	68, // 94: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	68, // 95: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	56, // 96: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
+	58, // 97: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
+	66, // 98: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
+	60, // 99: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
+	62, // 100: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
+	64, // 101: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
+	48, // 102: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
+	48, // 103: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
+	48, // 104: entente.v1.OperatorService.RenamePartner:output_type -> entente.v1.PartnerDetails
+	68, // 105: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	16, // 106: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	18, // 107: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	20, // 108: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	13, // 109: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
+	87, // 110: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
+	88, // 111: entente.v1.OperatorService.ShowRootFork:output_type -> entente.v1.RootFork
+	70, // 112: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
+	73, // 113: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
+	80, // 114: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
+	80, // 115: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
+	84, // 116: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
+	78, // 117: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
+	80, // 118: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
+	75, // [75:119] is the sub-list for method output_type
+	31, // [31:75] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_operator_proto_init() }
@@ -6107,14 +6294,14 @@ func file_entente_v1_operator_proto_init() {
 		return
 	}
 	file_entente_v1_federation_proto_init()
-	file_entente_v1_operator_proto_msgTypes[49].OneofWrappers = []any{}
+	file_entente_v1_operator_proto_msgTypes[50].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   84,
+			NumMessages:   85,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
