@@ -145,6 +145,24 @@ func (d *Device) afterReceive(ctx context.Context) error {
 
 // showNew hands over what is new and then marks it as shown.
 func (d *Device) showNew(show func(Shown) error) error {
+	return d.showNewOf(func(Shown) bool { return true }, show)
+}
+
+// ShowIdentities hands over what is new of the keys that people stand on, of those whom the
+// caller asks about, and marks it as shown: for who writes and does not read first. No Receive
+// shows it again; it stands in the history, in its place.
+func (d *Device) ShowIdentities(about func(Shown) bool, show func(Shown) error) error {
+	d.mu.Lock()
+	err := d.tellChanges()
+	d.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return d.showNewOf(func(s Shown) bool { return s.Event == "identity" && about(s) }, show)
+}
+
+// showNewOf is showNew of those that are wanted; the others stay new.
+func (d *Device) showNewOf(wanted func(Shown) bool, show func(Shown) error) error {
 	for {
 		type row struct {
 			key []byte
@@ -157,6 +175,9 @@ func (d *Device) showNew(show func(Shown) error) error {
 				var s Shown
 				if err := json.Unmarshal(v, &s); err != nil {
 					return err
+				}
+				if !wanted(s) {
+					return nil
 				}
 				if err := t.withText(&s); err != nil {
 					return err

@@ -387,9 +387,9 @@ func sendCommand() *cobra.Command {
 		Args:    cobra.RangeArgs(1, 2),
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
-	expires := c.Flags().Duration("expires", 0, "how long it is kept undelivered (default 7 days, at most 720h)")
-	burn := c.Flags().Duration("burn", 0, "destroy the text on every device so long after it was read there")
-	until := c.Flags().Duration("until", 0, "destroy the text everywhere after so long, read or not")
+	expires := spanFlag(c, "expires", "how long it is kept undelivered (default 7d, at most 30d)")
+	burn := spanFlag(c, "burn", "destroy the text on every device so long after it was read there")
+	until := spanFlag(c, "until", "destroy the text everywhere after so long, read or not")
 	file := c.Flags().String("file", "", "send this file, with TEXT as its caption; repeating an interrupted command goes on where it was")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 1 && *file == "" {
@@ -402,31 +402,59 @@ func sendCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		say := sayProgress(c, *asJSON)
+		say, changed := sayProgress(c, *asJSON), sayIdentities(c, *asJSON)
 		o := device.SendOptions{Expires: *expires, Burn: *burn}
 		if *until > 0 {
 			o.Until = time.Now().Add(*until)
 		}
 		if !strings.Contains(args[0], "@") {
-			return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
-				if *file != "" {
-					return sendFile(c, *file, text, o, *asJSON)(ctx, s, wire.Address{}, id)
+			return inSession(c, *dir, *pass, func(ctx context.Context, d *device.Device, s *device.Sender) error {
+				id, err := d.FindRoom(args[0])
+				if err != nil {
+					return err
 				}
-				return s.SendRoom(ctx, id, text, o, say)
+				if *file != "" {
+					err = sendFile(c, *file, text, o, *asJSON)(ctx, s, wire.Address{}, id)
+				} else {
+					err = s.SendRoom(ctx, id, text, o, say)
+				}
+				return changed(d, err, func(x device.Shown) bool { return x.Room == id.String() })
 			})
 		}
 		to, err := wire.ParseAddress(args[0])
 		if err != nil {
 			return &usageError{fmt.Errorf("%q is no address, such as bob@globex.example", args[0])}
 		}
+		about := func(x device.Shown) bool { return x.From == to.String() || x.From == to.Organization }
 		if *file != "" {
-			return inSession(c, *dir, *pass, func(ctx context.Context, _ *device.Device, s *device.Sender) error {
-				return sendFile(c, *file, text, o, *asJSON)(ctx, s, to, wire.RoomID{})
+			return inSession(c, *dir, *pass, func(ctx context.Context, d *device.Device, s *device.Sender) error {
+				return changed(d, sendFile(c, *file, text, o, *asJSON)(ctx, s, to, wire.RoomID{}), about)
 			})
 		}
-		return withDevice(c, *dir, *pass, func(d *device.Device) error { return d.Send(c.Context(), to, text, o, say) })
+		return withDevice(c, *dir, *pass, func(d *device.Device) error { return changed(d, d.Send(c.Context(), to, text, o, say), about) })
 	}
 	return c
+}
+
+// sayIdentities tells who has sent something that the keys of who gets it are others than
+// before. It is told once: what stands here no receive repeats. Where it was not sent the error
+// says why, and a program that takes JSON reads its events from receive.
+func sayIdentities(c *cobra.Command, asJSON bool) func(*device.Device, error, func(device.Shown) bool) error {
+	return func(d *device.Device, err error, about func(device.Shown) bool) error {
+		if err != nil || asJSON {
+			return err
+		}
+		said := make(map[string]bool) // once where two rooms have no name
+		return d.ShowIdentities(about, func(s device.Shown) error {
+			text := identityText(s)
+			if said[text] {
+				return nil
+			}
+			said[text] = true
+			_, err := fmt.Fprintf(c.ErrOrStderr(), "entente: %s\n", text)
+			return err
+		})
+	}
 }
 
 func progressText(p device.Progress) string {
@@ -608,6 +636,9 @@ func noticeText(s device.Shown) string {
 
 // reasonText adds to a status's name what it means.
 func reasonText(name string) string {
+	if name == "" {
+		return "the other side gave no reason"
+	}
 	for code := range pb.Code_name {
 		if c := pb.Code(code); wire.CodeName(c) == name {
 			return name + ": " + wire.Status(c, "").Detail
