@@ -25,15 +25,15 @@ type Room struct {
 	Transit         string       `cbor:"12,keyasint"` // none, named, any
 	Roles           []byte       `cbor:"13,keyasint"` // SHA-256 of the roles, empty before roles exist
 	Resync          uint32       `cbor:"14,keyasint"` // 1: external Commit, own leaf only
-	Franking        []byte       `cbor:"15,keyasint"` // Ed25519 key, empty: none
+	Franking        []byte       `cbor:"15,keyasint"` // reserved for a hub's key that receivers verify franks by; always empty (docs/design.md)
 	Ended           bool         `cbor:"16,keyasint,omitempty"`
 }
 
-// RoomMember is an organization of a room with the agreement that lets it in; the
-// hub's own has none.
+// RoomMember is an organization of a room. Agreement is reserved for the agreement that lets
+// it in: devices leave it empty, and verify agreements themselves (docs/design.md).
 type RoomMember struct {
 	Organization []byte `cbor:"1,keyasint"`
-	Agreement    []byte `cbor:"2,keyasint"` // SHA-256 of the agreement's text, or empty
+	Agreement    []byte `cbor:"2,keyasint"` // SHA-256 of an agreement's text; always empty
 }
 
 const (
