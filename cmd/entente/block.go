@@ -31,6 +31,7 @@ that somebody in them is blocked, administrators of the room may remove them.
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	reason := c.Flags().String("reason", "", "why, for your colleagues; it is not sent")
 	code := c.Flags().String("code", "", "what your published list says of it: spam, phishing, harassment, malware, impersonation or other (default: not in the list)")
+	words(c, "code", "spam", "phishing", "harassment", "malware", "impersonation", "other")
 	lasts := spanFlag(c, "for", "how long, such as 30d (default: until it is removed)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		q := &pb.ChangeBlockRequest{Who: args[0], Reason: *reason, Code: *code}

@@ -51,6 +51,7 @@ with one sequence are an equivocation of their issuer: blocklist show has both.`
 	}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	mode := c.Flags().String("mode", "show", "enforce or show")
+	words(c, "mode", "enforce", "show")
 	file := c.Flags().String("file", "", "take the list from a file")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		q := &pb.SubscribeBlockListRequest{Organization: args[0], Mode: *mode}

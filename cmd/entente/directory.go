@@ -77,9 +77,9 @@ func directoryProve() *cobra.Command {
 	c := &cobra.Command{
 		Use: "prove MEMBER", Short: "Write a proof of a member's present record, for anybody to verify",
 		Long: `Write a proof of a member's present record to standard output: that the directory's log
-has this record of the member and no later one. With a member ID instead of a name it may
+has this record of the member and no later one. MEMBER is a name, an address or a member ID; with an ID it may
 show that the log has no such member. Anybody verifies it without a network.`,
-		Example: "  entente directory prove alice --data acme > alice.proof", Args: exactArgs("MEMBER"),
+		Example: "  entente directory prove alice --data acme > alice.proof", Args: exactArgs("MEMBER"), ValidArgsFunction: completeMember,
 	}
 	data := dataFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {

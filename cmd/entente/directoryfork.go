@@ -70,7 +70,7 @@ func directoryFork() *cobra.Command {
 		Long: `Write the proof that a partner's directory has shown two pasts to standard output: two
 heads that its directory key has signed, of which one cannot be a past of the other.
 Anybody verifies it with entente directory verify, without a network.`,
-		Example: "  entente directory fork globex.example --data acme > globex.fork", Args: exactArgs("PARTNER")}
+		Example: "  entente directory fork globex.example --data acme > globex.fork", Args: exactArgs("PARTNER"), ValidArgsFunction: completePartner}
 	data := dataFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		b, err := forkFile(c, *data, args[0])

@@ -102,7 +102,7 @@ func memberList() *cobra.Command {
 }
 
 func memberDevices() *cobra.Command {
-	c := &cobra.Command{Use: "devices [NAME]", Short: "List the devices of a member, or of all", Example: "  entente member devices alice --data acme", Args: optionalArg("NAME")}
+	c := &cobra.Command{Use: "devices [NAME]", Short: "List the devices of a member, or of all", Example: "  entente member devices alice --data acme", Args: optionalArg("NAME"), ValidArgsFunction: completeMember}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		request := &pb.ListDevicesRequest{}

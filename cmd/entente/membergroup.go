@@ -21,7 +21,7 @@ func memberGroupChange(verb, short string, remove bool) *cobra.Command {
 	c := &cobra.Command{
 		Use: verb + " GROUP NAME...", Short: short,
 		Long:    short + ". A group is there while somebody is in it. What a group may do is said by entente partner groups.",
-		Example: "  entente member group " + verb + " sales alice bob --data acme",
+		Example: "  entente member group " + verb + " sales alice bob --data acme", ValidArgsFunction: completeGroup,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) < 2 {
 				return exactArgs("GROUP", "NAME...")(c, args)
@@ -46,7 +46,13 @@ func memberGroupChange(verb, short string, remove bool) *cobra.Command {
 
 func memberGroupList() *cobra.Command {
 	c := &cobra.Command{Use: "list [GROUP]", Short: "List groups and who is in them", Args: optionalArg("GROUP"),
-		Example: "  entente member group list --data acme\n  entente member group list sales --data acme"}
+		Example: "  entente member group list --data acme\n  entente member group list sales --data acme",
+		ValidArgsFunction: func(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return groupNames(c), cobra.ShellCompDirectiveNoFileComp
+		}}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		q := &pb.ListGroupsRequest{}
@@ -86,6 +92,9 @@ them, nor writes into one that exists.`,
 	}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	allow := c.Flags().StringSlice("allow", nil, "a group that may, instead of those before (repeatable)")
+	_ = c.RegisterFlagCompletionFunc("allow", func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return groupNames(c), cobra.ShellCompDirectiveNoFileComp
+	})
 	all := c.Flags().Bool("all", false, "every member may")
 	empty := c.Flags().Bool("allow-empty", false, "also a group that nobody is in yet")
 	c.MarkFlagsMutuallyExclusive("allow", "all")

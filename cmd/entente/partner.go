@@ -66,7 +66,7 @@ func partnerAccept() *cobra.Command {
 		Short:   "Accept a proposed agreement, or a partner's proposal to amend one: both nodes sign it",
 		Long:    "Accept a proposed agreement. The token is read from --token-file, the argument, or standard input; the terms are shown before anything is signed.\nThe name is looked up in DNS (_entente TXT) and held against those that are known here: one that looks like another, or that DNS says is\nsomebody else's, is refused until you confirm it.\nWith a partner's NAME: sign the other terms that it proposes (partner show).",
 		Example: "  entente partner accept --data globex\n  entente partner accept acme.example --data globex\n  entente partner accept --token-file token --yes --data globex",
-		Args:    optionalArg("TOKEN"),
+		Args:    optionalArg("TOKEN"), ValidArgsFunction: completePartner,
 	}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	file := c.Flags().String("token-file", "", "file with the token")

@@ -28,6 +28,9 @@ func termFlags(c *cobra.Command) func() (*pb.TermsChange, error) {
 	rate := f.Uint64("rate", 0, "items a second each way; 0: the default of each side")
 	until := f.String("until", "", "last day of the agreement, such as 2027-12-31")
 	abuse := f.String("abuse", "-", "whom to tell of abuse: one line")
+	words(c, "contact", "open", "request")
+	words(c, "directory", "none", "exact", "groups")
+	words(c, "transit", "none", "named", "any")
 	return func() (*pb.TermsChange, error) {
 		t := &pb.TermsChange{}
 		given(c, "contact", contact, &t.Contact)

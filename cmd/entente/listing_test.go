@@ -1,0 +1,56 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// leaves are the commands that do something.
+func leaves(c *cobra.Command) (out []*cobra.Command) {
+	for _, child := range c.Commands() {
+		out = append(out, leaves(child)...)
+	}
+	if c.Runnable() && !c.HasSubCommands() && c.Name() != "help" && !strings.Contains(c.CommandPath(), "completion") {
+		out = append(out, c)
+	}
+	return out
+}
+
+func TestEveryListingHasJSON(t *testing.T) {
+	listings := []string{"list", "show", "status", "devices", "links", "partners", "members", "history", "sent", "code", "audit", "dns", "addresses", "custodians", "groups", "mode", "doctor", "test"}
+	seen := 0
+	for _, c := range leaves(rootCommand()) {
+		if !slices.Contains(listings, c.Name()) || c.CommandPath() == "entente config show" { // that prints a file
+			continue
+		}
+		seen++
+		if c.Flags().Lookup("json") == nil {
+			t.Errorf("%s has no --json", c.CommandPath())
+		}
+	}
+	if seen < 25 {
+		t.Errorf("%d listings: the tree is not what this test thinks", seen)
+	}
+}
+
+func TestAShellOffersFilesOnlyWhereACommandTakesOne(t *testing.T) {
+	for _, c := range leaves(rootCommand()) {
+		if c.ValidArgsFunction == nil && len(c.ValidArgs) == 0 && !strings.Contains(c.Use, "FILE") {
+			t.Errorf("%s offers files", c.CommandPath())
+		}
+	}
+	invite, _, err := rootCommand().Find([]string{"partner", "invite"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	complete, ok := invite.GetFlagCompletionFunc("transit")
+	if !ok {
+		t.Fatal("--transit offers nothing")
+	}
+	if got, directive := complete(invite, nil, ""); !slices.Equal(got, []string{"none", "named", "any"}) || directive != cobra.ShellCompDirectiveNoFileComp {
+		t.Errorf("--transit offers %v", got)
+	}
+}
