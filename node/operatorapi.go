@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -25,14 +26,18 @@ func (n *Node) addMember(ctx context.Context, m *pb.AddMemberRequest) (*pb.AddMe
 	if err := n.signs(); err != nil {
 		return nil, err
 	}
-	if err := wire.CheckMemberName(m.Name); err != nil {
+	name, organization, whole := strings.Cut(m.Name, "@") // as `member list` shows it
+	if whole && organization != n.org.Manifest.Name {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "members of %s are added here: name one without the @, such as alice", n.org.Manifest.Name)
+	}
+	if err := wire.CheckMemberName(name); err != nil {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "member names are 1 to 64 of a-z 0-9 . - _, beginning and ending with a letter or digit")
 	}
 	ttl, err := linkTime(m.ValidSeconds)
 	if err != nil {
 		return nil, err
 	}
-	l, err := n.dir.CreateLink(ctx, m.Name, ttl)
+	l, err := n.dir.CreateLink(ctx, name, ttl)
 	if err != nil {
 		return nil, err
 	}

@@ -103,20 +103,21 @@ func exitCode(err error) int {
 
 // hints say what a person can do about a status.
 var hints = map[pb.Code]string{
-	pb.Code_CODE_NO_AGREEMENT:    "ask your administrator for an agreement, or one that allows it: entente partner invite, show, amend",
-	pb.Code_CODE_SUSPENDED:       "nothing is sent until it is resumed: ask your administrator; entente partner show NAME",
-	pb.Code_CODE_UNKNOWN_MEMBER:  "check the spelling of the name before the @",
-	pb.Code_CODE_UNREACHABLE:     "nothing is lost: it is sent when the partner is back; see entente node status",
-	pb.Code_CODE_LINK_EXPIRED:    "ask the operator for a new link: entente member add NAME",
-	pb.Code_CODE_LINK_USED:       "ask the operator for a new link: entente member add NAME",
-	pb.Code_CODE_LINK_UNKNOWN:    "copy the whole link, with everything after the #",
-	pb.Code_CODE_REVOKED:         "enrol this device anew, with a link from your operator or from another device of yours",
-	pb.Code_CODE_RATE_LIMITED:    "wait a moment and repeat the command",
-	pb.Code_CODE_NO_KEY_PACKAGE:  "the recipient has to come online once: entente receive",
-	pb.Code_CODE_TOO_LARGE:       "shorten the text, or send it in parts",
-	pb.Code_CODE_FULL:            "the recipient has to fetch messages first; try again later",
-	pb.Code_CODE_ROLLED_BACK:     "repeat the command: this device was set back to an older copy and makes new keys",
-	pb.Code_CODE_UNAUTHENTICATED: "check the device's clock and sign in again",
+	pb.Code_CODE_NO_AGREEMENT:         "ask your administrator for an agreement, or one that allows it: entente partner invite, show, amend",
+	pb.Code_CODE_SUSPENDED:            "nothing is sent until it is resumed: ask your administrator; entente partner show NAME",
+	pb.Code_CODE_UNKNOWN_MEMBER:       "check the spelling of the name before the @; who has a link and has enrolled no device yet is no member yet",
+	pb.Code_CODE_UNKNOWN_ORGANIZATION: "check the spelling of the name; an operator lists partners with entente partner list",
+	pb.Code_CODE_UNREACHABLE:          "nothing is lost: it is sent when the partner is back; see entente node status",
+	pb.Code_CODE_LINK_EXPIRED:         "ask the operator for a new link: entente member add NAME",
+	pb.Code_CODE_LINK_USED:            "ask the operator for a new link: entente member add NAME",
+	pb.Code_CODE_LINK_UNKNOWN:         "copy the whole link, with everything after the #",
+	pb.Code_CODE_REVOKED:              "enrol this device anew, with a link from your operator or from another device of yours",
+	pb.Code_CODE_RATE_LIMITED:         "wait a moment and repeat the command",
+	pb.Code_CODE_NO_KEY_PACKAGE:       "the recipient has to come online once: entente receive",
+	pb.Code_CODE_TOO_LARGE:            "shorten the text, or send it in parts",
+	pb.Code_CODE_FULL:                 "the recipient has to fetch messages first; try again later",
+	pb.Code_CODE_ROLLED_BACK:          "repeat the command: this device was set back to an older copy and makes new keys",
+	pb.Code_CODE_UNAUTHENTICATED:      "check the device's clock and sign in again",
 }
 
 func statusHint(err error) string {

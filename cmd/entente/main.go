@@ -39,7 +39,8 @@ func rootCommand() *cobra.Command {
 		Long: `Each organization runs its own node. People's devices hold the keys; nodes hold
 ciphertext, for as long as the organization allows and no longer.
 
-Operators: node, organization, member, partner, abuse. Members: device, room, contact, verify, send, receive, sent, message, report.
+Operators: node, config, doctor, organization, custodian, member, partner, directory, block, blocklist, abuse.
+Members: device, contact, verify, send, receive, sent, message, room, file, report.
 Try it all on one machine: entente testnet walk`,
 		Version:       Version,
 		SilenceUsage:  true,
