@@ -23,9 +23,6 @@ func seenKey(id MessageID) []byte { return append([]byte("d/"), id[:]...) }
 // shown once.
 func (b *batch) take(r *room, from memberKey, m message, s Shown) {
 	now := b.d.now()
-	if m.Expires.Seconds > 0 && !m.Expires.Relative && m.Expires.Seconds <= now.Unix() {
-		return // it ended before it came
-	}
 	b.writes = append(b.writes, func(t *txn) (err error) {
 		if _, err := t.history(seenKey(m.ID)); err == nil {
 			return nil

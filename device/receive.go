@@ -16,12 +16,13 @@ import (
 	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/session"
 )
 
 // Shown is one thing for people: a message, what became of a sent one, or something
 // about a room.
 type Shown struct {
-	Event string `json:"event"` // message, edited, deleted, reaction, notice, request, room, identity, blocked, unreadable, session
+	Event string `json:"event"` // message, edited, deleted, reaction, notice, request, room, identity, blocked, unreadable, expired, session
 	ID    string `json:"id,omitempty"`
 	From  string `json:"from,omitempty"`
 	To    string `json:"to,omitempty"`
@@ -57,8 +58,8 @@ type batch struct {
 	rooms   map[wire.RoomID]*room
 	changed map[wire.RoomID]bool
 	writes  []func(*txn) error
-	unread  []uint64 // mailbox numbers of what cannot be opened
-	renew   bool     // an epoch ended: the state key is replaced
+	unread  []session.Unread // mailbox numbers of what nobody reads here
+	renew   bool             // an epoch ended: the state key is replaced
 	joined  bool
 	ownKeys bool                 // a member key has come
 	left    map[wire.RoomID]bool // whose invitations came from who is blocked
@@ -70,7 +71,7 @@ func (d *Device) newBatch(ctx context.Context) *batch {
 
 // handle is session.Handler: it stores all that a batch of deliveries means in one
 // transaction, and only then lets them be acknowledged.
-func (d *Device) handle(ctx context.Context, ds []*pb.Deliver) (unreadable []uint64, err error) {
+func (d *Device) handle(ctx context.Context, ds []*pb.Deliver) (unread []session.Unread, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.askBlocked(ctx); err != nil {
@@ -94,9 +95,11 @@ func (d *Device) handle(ctx context.Context, ds []*pb.Deliver) (unreadable []uin
 			if temporary(err) {
 				return nil, err // nothing was stored; it is delivered again
 			}
-			unreadable = append(unreadable, x.Seq)
-			b.unread = append(b.unread, x.Seq)
-			b.unreadable(x, err)
+			lost := session.Unread{Seq: x.Seq, Expired: errors.Is(err, errEnded)}
+			unread = append(unread, lost)
+			if b.unread = append(b.unread, lost); !lost.Expired {
+				b.unreadable(x, err)
+			}
 		}
 		mark = x.Seq
 	}
@@ -108,7 +111,7 @@ func (d *Device) handle(ctx context.Context, ds []*pb.Deliver) (unreadable []uin
 	if err := d.tellChanges(); err != nil {
 		return nil, err
 	}
-	return unreadable, nil
+	return unread, nil
 }
 
 // deliverBehind catches up with an entry's room and takes the entry then. When the hub
@@ -224,6 +227,9 @@ func (b *batch) unreadable(x *pb.Deliver, err error) {
 }
 
 func (b *batch) deliver(x *pb.Deliver) error {
+	if x.Ended != nil && len(x.Ended.Room) == 32 {
+		return b.endedThere(x.Ended)
+	}
 	if x.Envelope == nil {
 		return errors.New("device: the node's copy is damaged")
 	}
@@ -599,7 +605,12 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	if from != b.d.ownKey() {
 		m.evidence, m.context = evidenceOf(env, got, sender), got.Context
 	}
-	b.take(r, from, m, Shown{Event: "message", ID: m.ID.String(), From: b.d.nameOf(from), Own: from == b.d.ownKey(), To: b.toOf(r, from), Text: m.Text, Room: r.ID.String(), RoomName: r.Name,
-		Seq: env.Seq, At: time.UnixMilli(env.AcceptedMs)})
+	said := Shown{Event: "message", ID: m.ID.String(), From: b.d.nameOf(from), Own: from == b.d.ownKey(), To: b.toOf(r, from), Text: m.Text, Room: r.ID.String(), RoomName: r.Name,
+		Seq: env.Seq, At: time.UnixMilli(env.AcceptedMs)}
+	if m.ended(b.d.now().Unix()) {
+		b.tooLate(r, from, m, said)
+		return errEnded
+	}
+	b.take(r, from, m, said)
 	return nil
 }

@@ -38,15 +38,20 @@ func (b *batch) advanceSeq(r *room, seq uint64) bool {
 // that name another order for one place are a fork that people are told of. Entries of
 // our own are not delivered to us and leave a hole in what we can check.
 func (b *batch) chain(r *room, env *pb.Envelope) {
-	if len(env.Previous) != 32 || env.Seq == 0 {
+	b.chainTo(r, env.Seq, env.Previous, wire.IDOf(env.Core), env.AcceptedMs)
+}
+
+// chainTo is chain of an entry by its envelope's ID.
+func (b *batch) chainTo(r *room, seq uint64, previous []byte, id wire.EnvelopeID, acceptedMs int64) {
+	if len(previous) != 32 || seq == 0 {
 		return // from the room log of a page that was checked by MLS
 	}
-	if r.HeadSeq > 0 && r.HeadSeq+1 == env.Seq && !bytes.Equal(r.Head, env.Previous) {
-		b.show(Shown{Event: "room", State: "forked", Room: r.ID.String(), RoomName: r.Name, Seq: env.Seq, At: b.d.now(),
+	if r.HeadSeq > 0 && r.HeadSeq+1 == seq && !bytes.Equal(r.Head, previous) {
+		b.show(Shown{Event: "room", State: "forked", Room: r.ID.String(), RoomName: r.Name, Seq: seq, At: b.d.now(),
 			Reason: "its hub names another order than before: compare the room's code with others (entente room show)"})
 	}
-	head := wire.SequenceHash(r.ID, env.Seq, [32]byte(env.Previous), wire.IDOf(env.Core), env.AcceptedMs)
-	r.Head, r.HeadSeq = head[:], env.Seq
+	head := wire.SequenceHash(r.ID, seq, [32]byte(previous), id, acceptedMs)
+	r.Head, r.HeadSeq = head[:], seq
 	b.touch(r.ID)
 }
 

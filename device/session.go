@@ -28,7 +28,7 @@ type link struct {
 	downed    atomic.Int64             // when the connection was lost, Unix ns; 0: it is there
 	proposals map[wire.RoomID][]uint64 // counters of our last ones to leave
 	held      map[wire.RoomID]error    // why a Commit that messages wait for was not made
-	reporting []uint64                 // what the last Hello said to be unreadable; of the session's goroutine
+	reporting []session.Unread         // what the last Hello said that nobody reads here; of the session's goroutine
 }
 
 // How long a visit waits for a node that does not answer: at first, and for one that
@@ -50,7 +50,7 @@ func (d *Device) connectSession(ctx context.Context, stays bool) (*link, error) 
 		proposals: make(map[wire.RoomID][]uint64), held: make(map[wire.RoomID]error)}
 	var err error
 	l.client, err = d.home.Session(session.ClientOptions{
-		Mark: d.mark, Unreadable: l.unreported, Handler: l.handle, Welcomed: l.greeted,
+		Mark: d.mark, Unread: l.unreported, Handler: l.handle, Welcomed: l.greeted,
 		Drained: func() { closeOnce(l.read); poke(l.drained) },
 		State:   l.state,
 	})
@@ -111,12 +111,12 @@ func (l *link) greeted(submitMark uint64) error {
 	return err
 }
 
-func (l *link) handle(ctx context.Context, ds []*pb.Deliver) ([]uint64, error) {
-	unreadable, err := l.d.handle(ctx, ds)
+func (l *link) handle(ctx context.Context, ds []*pb.Deliver) ([]session.Unread, error) {
+	unread, err := l.d.handle(ctx, ds)
 	if err == nil {
 		poke(l.settled) // a result may be among them
 	}
-	return unreadable, err
+	return unread, err
 }
 
 // closeOnce is called by the session's one reader.

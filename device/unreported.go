@@ -3,19 +3,24 @@ package device
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"github.com/entente-im/entente/wire"
+	"github.com/entente-im/entente/wire/session"
 )
 
-// What this device could not open is told to the node with the acknowledgement, so that the
-// sender learns of it (P2). The acknowledgement can be lost with its connection, and what
+// What nobody reads on this device, because it could not be opened or ended before it came,
+// is told to the node with the acknowledgement, so that the sender learns of it (P2). The acknowledgement can be lost with its connection, and what
 // lies at or below the mark is not looked at again: the numbers are stored with the mark and
 // said again with the next Hello (docs/protocol.md 6.4).
-const unreportedName = "unreadable-unreported"
+const (
+	unreportedName = "unreadable-unreported" // all of them
+	expiredName    = "expired-unreported"    // of these, those that ended
+)
 
-// addUnreported notes mailbox numbers of deliveries that could not be opened. A window's
-// worth is kept: more than that is never unacknowledged at once.
-func (t *txn) addUnreported(seqs []uint64) error {
+// addUnreported notes mailbox numbers of deliveries that nobody reads. A window's worth is
+// kept: more than that is never unacknowledged at once.
+func (t *txn) addUnreported(seqs []session.Unread) error {
 	if len(seqs) == 0 {
 		return nil
 	}
@@ -28,8 +33,20 @@ func (t *txn) addUnreported(seqs []uint64) error {
 }
 
 // unreported are the numbers, rising.
-func (t *txn) unreported() (seqs []uint64, err error) {
-	b, err := t.meta([]byte(unreportedName))
+func (t *txn) unreported() (all []session.Unread, err error) {
+	seqs, err := t.numbersOf(unreportedName)
+	if err != nil {
+		return nil, err
+	}
+	expired, err := t.numbersOf(expiredName)
+	for _, n := range seqs {
+		all = append(all, session.Unread{Seq: n, Expired: slices.Contains(expired, n)})
+	}
+	return all, err
+}
+
+func (t *txn) numbersOf(name string) (seqs []uint64, err error) {
+	b, err := t.meta([]byte(name))
 	if errors.Is(err, errNoRecord) {
 		return nil, nil
 	}
@@ -42,16 +59,18 @@ func (t *txn) unreported() (seqs []uint64, err error) {
 	return seqs, nil
 }
 
-func (t *txn) putUnreported(seqs []uint64) error {
-	var b []byte
-	for _, n := range seqs {
-		b = binary.BigEndian.AppendUint64(b, n)
+func (t *txn) putUnreported(all []session.Unread) error {
+	var seqs, expired []byte
+	for _, u := range all {
+		if seqs = binary.BigEndian.AppendUint64(seqs, u.Seq); u.Expired {
+			expired = binary.BigEndian.AppendUint64(expired, u.Seq)
+		}
 	}
-	return t.putMeta([]byte(unreportedName), b)
+	return errors.Join(t.putMeta([]byte(unreportedName), seqs), t.putMeta([]byte(expiredName), expired))
 }
 
 // unreported lists what the next Hello says.
-func (l *link) unreported() []uint64 {
+func (l *link) unreported() []session.Unread {
 	err := l.d.vault.view(func(t *txn) (err error) { l.reporting, err = t.unreported(); return err })
 	if err != nil {
 		l.reporting = nil
@@ -64,7 +83,7 @@ func (l *link) reported() error {
 	if len(l.reporting) == 0 {
 		return nil
 	}
-	last := l.reporting[len(l.reporting)-1]
+	last := l.reporting[len(l.reporting)-1].Seq
 	l.reporting = nil
 	l.d.mu.Lock()
 	defer l.d.mu.Unlock()
@@ -73,7 +92,7 @@ func (l *link) reported() error {
 		if err != nil {
 			return err
 		}
-		for len(left) > 0 && left[0] <= last {
+		for len(left) > 0 && left[0].Seq <= last {
 			left = left[1:]
 		}
 		return t.putUnreported(left)

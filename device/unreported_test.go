@@ -8,6 +8,7 @@ import (
 
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/session"
 )
 
 // TestASenderLearnsOfWhatCouldNotBeOpenedAlthoughTheAcknowledgementWasLost: the device has
@@ -39,7 +40,7 @@ func TestASenderLearnsOfWhatCouldNotBeOpenedAlthoughTheAcknowledgementWasLost(t 
 	must(t, err)
 	// Stored, and the connection goes before the acknowledgement does.
 	unreadable, err := p.bob.handle(ctx, ds)
-	if err != nil || len(unreadable) != 1 || unreadable[0] != bad.Seq {
+	if err != nil || len(unreadable) != 1 || unreadable[0].Seq != bad.Seq {
 		t.Fatalf("unreadable: %v, %v", unreadable, err)
 	}
 	receive(t, p.bob)
@@ -72,14 +73,14 @@ func TestNoMoreThanAWindowOfUnreadableNumbersIsKept(t *testing.T) {
 	p := newPair(t)
 	must(t, p.bob.vault.update(func(tx *txn) error {
 		for n := range uint64(3 * wire.DeliverWindow) {
-			if err := tx.addUnreported([]uint64{n + 1}); err != nil {
+			if err := tx.addUnreported([]session.Unread{{Seq: n + 1}}); err != nil {
 				return err
 			}
 		}
 		return nil
 	}))
 	left := (&link{d: p.bob}).unreported()
-	if len(left) != wire.DeliverWindow || left[0] != 2*wire.DeliverWindow+1 || left[len(left)-1] != 3*wire.DeliverWindow {
-		t.Errorf("%d numbers, from %d to %d", len(left), left[0], left[len(left)-1])
+	if len(left) != wire.DeliverWindow || left[0].Seq != 2*wire.DeliverWindow+1 || left[len(left)-1].Seq != 3*wire.DeliverWindow {
+		t.Errorf("%d numbers, from %d to %d", len(left), left[0].Seq, left[len(left)-1].Seq)
 	}
 }

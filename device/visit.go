@@ -182,6 +182,9 @@ func (d *Device) showNewOf(wanted func(Shown) bool, show func(Shown) error) erro
 				if err := t.withText(&s); err != nil {
 					return err
 				}
+				if s.Gone && s.Event == "message" {
+					s.Event = "expired" // here, before anybody looked
+				}
 				rows = append(rows, row{append([]byte(nil), k...), s})
 				return nil
 			})

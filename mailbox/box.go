@@ -58,6 +58,7 @@ type handout struct {
 	deadline time.Time
 	at       time.Time
 	damaged  bool // the body does not open: reported as unreadable
+	ended    bool // its own deadline had passed: reported as expired
 }
 
 func newBox(key boxKey, id store.QueueID) *box {

@@ -3,6 +3,8 @@ package mailbox
 import (
 	"time"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
@@ -39,4 +41,38 @@ func (m *Mailbox) deadline(core *pb.EnvelopeCore, ceiling time.Time, now time.Ti
 		end = least
 	}
 	return end, nil
+}
+
+// ended reports whether a message's own deadline has passed: a bucket may last longer, and
+// nobody reads it from then on. A clock that is held ends nothing.
+func (m *Mailbox) ended(meta *meta, core []byte, now time.Time) bool {
+	if meta.class != pb.Class_CLASS_MESSAGE {
+		return false
+	}
+	own := deadlineIn(core)
+	return own > 0 && own <= now.Unix() && !m.store.Status().ClockHeld
+}
+
+// deadlineIn reads the deadline of an encoded core and copies nothing of its body; 0: none.
+func deadlineIn(core []byte) int64 {
+	const deadline protowire.Number = 7 // EnvelopeCore
+	for len(core) > 0 {
+		n, kind, size := protowire.ConsumeTag(core)
+		if size < 0 {
+			return 0
+		}
+		core = core[size:]
+		if n == deadline && kind == protowire.VarintType {
+			v, size := protowire.ConsumeVarint(core)
+			if size < 0 {
+				return 0
+			}
+			return int64(v)
+		}
+		if size = protowire.ConsumeFieldValue(n, kind, core); size < 0 {
+			return 0
+		}
+		core = core[size:]
+	}
+	return 0
 }

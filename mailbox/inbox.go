@@ -23,6 +23,9 @@ type Entry struct {
 	Envelope *pb.Envelope
 	Deadline time.Time
 	Err      error // the node's copy is damaged; Envelope is nil, the rest is served
+	// Ended: its own deadline has passed, though its bucket has not. It is not for the
+	// device to read; its place in the room is.
+	Ended bool
 }
 
 // Fetch hands out up to n entries (and about bytes of bodies, at least one entry)
@@ -41,7 +44,7 @@ func (m *Mailbox) Fetch(ctx context.Context, device wire.DeviceID, after uint64,
 	for i, it := range items {
 		entries[i] = Entry{Seq: uint64(it.lsn), Deadline: it.deadline, Err: it.err}
 		if it.err == nil {
-			entries[i].Envelope = it.item.Envelope
+			entries[i].Envelope, entries[i].Ended = it.item.Envelope, it.ended
 		}
 	}
 	return entries, nil
@@ -53,6 +56,7 @@ type handedItem struct {
 	item     *pb.Item
 	deadline time.Time
 	err      error
+	ended    bool // by its own deadline
 }
 
 // hand reads a page of a queue and notes what it hands out. It excludes removals
@@ -93,8 +97,10 @@ func (m *Mailbox) handed(b *box, page []store.Item) []handedItem {
 		if it.item != nil {
 			it.item.Number = uint64(p.LSN)
 		}
+		meta := m.metaOf(b.id, p.LSN, p.Meta)
+		it.ended = b.kind == kindInbox && meta != nil && it.err == nil && m.ended(meta, it.item.Envelope.Core, now)
 		out[i] = it
-		b.hand(p.LSN, handout{meta: m.metaOf(b.id, p.LSN, p.Meta), deadline: p.Deadline, at: now, damaged: it.err != nil})
+		b.hand(p.LSN, handout{meta: meta, deadline: p.Deadline, at: now, damaged: it.err != nil, ended: it.ended})
 	}
 	return out
 }
@@ -120,15 +126,15 @@ func parseBody(body []byte) (*pb.Item, error) {
 }
 
 // Ack destroys the node's copies of what a device has stored: every reference up
-// to through that was handed out to it. Those listed in unreadable it could not
-// open; their senders are told so. Nothing that was not handed out is touched, with
+// to through that was handed out to it. Those listed in unreadable nobody reads there;
+// their senders are told so. Those listed in expired ended before they came. Nothing that was not handed out is touched, with
 // one exception: before the first Fetch after a start, what lay there at the start
 // counts as handed out, so that an acknowledgement that a crash swallowed can be
 // repeated. Repeating an Ack is a success.
 //
 // When it returns nil, removal and events are written; an Ack that caused no events
 // may be undone by a power cut, which delivers again.
-func (m *Mailbox) Ack(ctx context.Context, device wire.DeviceID, through uint64, unreadable []uint64) error {
+func (m *Mailbox) Ack(ctx context.Context, device wire.DeviceID, through uint64, unreadable, expired []uint64) error {
 	b := m.find(boxKey{kindInbox, boxName(device)})
 	if b == nil {
 		return nil
@@ -141,13 +147,16 @@ func (m *Mailbox) Ack(ctx context.Context, device wire.DeviceID, through uint64,
 	if err != nil || len(out) == 0 {
 		return err
 	}
-	bad := make(map[store.LSN]bool)
+	said := make(map[store.LSN]State)
 	for _, seq := range unreadable[:min(len(unreadable), len(out)+wire.DeliverWindow)] {
-		bad[store.LSN(seq)] = true
+		said[store.LSN(seq)] = StateUnreadable
 	}
-	for i := range out {
-		if bad[out[i].lsn] {
-			out[i].state = StateUnreadable
+	for _, seq := range expired[:min(len(expired), len(out)+wire.DeliverWindow)] {
+		said[store.LSN(seq)] = StateExpired
+	}
+	for i, l := range out {
+		if state, ok := said[l.lsn]; ok && l.state == StateAcknowledged {
+			out[i].state = state
 		}
 	}
 	return m.remove(ctx, out)
@@ -179,8 +188,11 @@ func (m *Mailbox) acknowledged(ctx context.Context, b *box, through store.LSN) (
 
 func (h handout) leaving(b *box, lsn store.LSN) leaving {
 	state := StateAcknowledged
-	if h.damaged {
+	switch {
+	case h.damaged:
 		state = StateUnreadable
+	case h.ended:
+		state = StateExpired
 	}
 	return leaving{box: b, lsn: lsn, meta: h.meta, state: state, deadline: h.deadline}
 }

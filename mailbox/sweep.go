@@ -121,6 +121,8 @@ func (b *box) expiry(lsn store.LSN, now time.Time) (State, bool) {
 		return StateExpired, true
 	case h.damaged:
 		return StateUnreadable, true
+	case h.ended:
+		return StateExpired, true
 	}
 	return StateExpired, now.Sub(h.at) >= HandoutGrace
 }

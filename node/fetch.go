@@ -7,6 +7,7 @@ import (
 
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/session"
 )
 
 // deviceSession is a device's side of the node while its session lasts: what it
@@ -107,6 +108,10 @@ func (s *deviceSession) Pull(after uint64, n, bytes int) ([]*pb.Deliver, error) 
 			out = append(out, &pb.Deliver{Seq: e.Seq})
 			continue
 		}
+		if e.Ended {
+			out = append(out, &pb.Deliver{Seq: e.Seq, Ended: endedOf(e.Envelope)})
+			continue
+		}
 		out = append(out, &pb.Deliver{Seq: e.Seq, Envelope: e.Envelope})
 	}
 	if len(out) > 0 {
@@ -137,9 +142,27 @@ func (s *deviceSession) waitLoop(ctx context.Context) {
 	}
 }
 
+// endedOf is what a device is told of a message that nobody reads any more: its place.
+func endedOf(e *pb.Envelope) *pb.Ended {
+	core, err := wire.ParseCore(e.Core)
+	if err != nil {
+		return nil
+	}
+	id := wire.IDOf(e.Core)
+	return &pb.Ended{Room: core.Room, Generation: core.Generation, Seq: e.Seq, Previous: e.Previous, EnvelopeId: id[:], AcceptedMs: e.AcceptedMs, Deadline: core.Deadline}
+}
+
 // Ack implements session.Backend.
-func (s *deviceSession) Ack(ctx context.Context, through uint64, unreadable []uint64) error {
-	return s.n.mail.Ack(ctx, s.device, through, unreadable)
+func (s *deviceSession) Ack(ctx context.Context, through uint64, unread []session.Unread) error {
+	var unreadable, expired []uint64
+	for _, u := range unread {
+		if u.Expired {
+			expired = append(expired, u.Seq)
+		} else {
+			unreadable = append(unreadable, u.Seq)
+		}
+	}
+	return s.n.mail.Ack(ctx, s.device, through, unreadable, expired)
 }
 
 // SubmitMark implements session.Backend.

@@ -103,7 +103,7 @@ func drainNode(ctx context.Context, o BenchOptions, org *Organization, devices [
 	for i := range marks {
 		c, err := devices[2*i+1].Home().Session(session.ClientOptions{
 			Mark: func() uint64 { return atomic.LoadUint64(&marks[i]) },
-			Handler: func(_ context.Context, ds []*pb.Deliver) ([]uint64, error) {
+			Handler: func(_ context.Context, ds []*pb.Deliver) ([]session.Unread, error) {
 				atomic.StoreUint64(&marks[i], ds[len(ds)-1].Seq)
 				if n := taken.Add(messagesOf(ds)); n >= want {
 					select {
@@ -174,7 +174,7 @@ func newLoad(ctx context.Context, d *device.Device) (*load, error) {
 	mark.Store(d.Mark())
 	l.client, err = d.Home().Session(session.ClientOptions{
 		Mark: mark.Load,
-		Handler: func(_ context.Context, ds []*pb.Deliver) ([]uint64, error) { // notices
+		Handler: func(_ context.Context, ds []*pb.Deliver) ([]session.Unread, error) { // notices
 			mark.Store(ds[len(ds)-1].Seq)
 			return nil, nil
 		},

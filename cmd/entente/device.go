@@ -530,10 +530,24 @@ func shownText(s device.Shown) string {
 		return at + "  " + requestText(s)
 	case "blocked":
 		return at + "  " + blockedText(s)
+	case "expired":
+		return at + "  " + expiredText(s)
 	case "unreadable":
 		return fmt.Sprintf("%s  a message could not be opened: %s", at, safe(s.Reason))
 	}
 	return at + "  " + roomText(s)
+}
+
+// expiredText says that there was a message.
+func expiredText(s device.Shown) string {
+	text := "a message"
+	if s.From != "" {
+		text += " of " + s.From
+	}
+	if s.RoomName != "" {
+		text += " in " + oneLine(s.RoomName, 40)
+	}
+	return text + " ended before you read it"
 }
 
 // whoText says who has said something.

@@ -117,7 +117,7 @@ func (c *calls) frame(ctx context.Context, f *pb.Frame) error {
 // hello acknowledges what the device has, which is the first thing that can fail, and
 // starts to work.
 func (c *calls) hello(ctx context.Context, m *pb.Hello) error {
-	r, err := c.h.Device.Ack(ctx, connect.NewRequest(&pb.AckRequest{Through: m.AckedThrough, Unreadable: m.Unreadable}))
+	r, err := c.h.Device.Ack(ctx, connect.NewRequest(&pb.AckRequest{Through: m.AckedThrough, Unreadable: m.Unreadable, Expired: m.Expired}))
 	if err != nil {
 		return session.FromConnect(err)
 	}
@@ -161,7 +161,7 @@ func (c *calls) push(f *pb.Frame) error {
 
 // ack returns when the node has dropped what it names, and gives the fetcher its credit.
 func (c *calls) ack(ctx context.Context, m *pb.Ack) error {
-	if _, err := c.h.Device.Ack(ctx, connect.NewRequest(&pb.AckRequest{Through: m.Through, Unreadable: m.Unreadable})); err != nil {
+	if _, err := c.h.Device.Ack(ctx, connect.NewRequest(&pb.AckRequest{Through: m.Through, Unreadable: m.Unreadable, Expired: m.Expired})); err != nil {
 		err = session.FromConnect(err)
 		c.end(err)
 		return err

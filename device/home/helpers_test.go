@@ -60,7 +60,7 @@ type box struct {
 	mu        sync.Mutex
 	mail      []*pb.Deliver
 	acked     uint64
-	unread    []uint64
+	unread    []session.Unread
 	submitted []uint64
 	failPull  error
 	hold      bool // submissions stay without a result
@@ -116,11 +116,11 @@ func (b *box) Wake() <-chan struct{} {
 	return b.wake
 }
 
-func (b *box) Ack(_ context.Context, through uint64, unreadable []uint64) error {
+func (b *box) Ack(_ context.Context, through uint64, unread []session.Unread) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.acked = max(b.acked, through)
-	b.unread = append(b.unread, unreadable...)
+	b.unread = append(b.unread, unread...)
 	b.pulse()
 	return nil
 }
@@ -342,7 +342,7 @@ func runSession(t testing.TB, h *Home, change func(*session.ClientOptions)) *run
 			}
 			return r.got[len(r.got)-1]
 		},
-		Handler: func(_ context.Context, ds []*pb.Deliver) ([]uint64, error) {
+		Handler: func(_ context.Context, ds []*pb.Deliver) ([]session.Unread, error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			for _, d := range ds {

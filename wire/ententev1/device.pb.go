@@ -3378,6 +3378,7 @@ type AckRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Through       uint64                 `protobuf:"varint,1,opt,name=through,proto3" json:"through,omitempty"` // as Ack
 	Unreadable    []uint64               `protobuf:"varint,2,rep,packed,name=unreadable,proto3" json:"unreadable,omitempty"`
+	Expired       []uint64               `protobuf:"varint,3,rep,packed,name=expired,proto3" json:"expired,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3422,6 +3423,13 @@ func (x *AckRequest) GetThrough() uint64 {
 func (x *AckRequest) GetUnreadable() []uint64 {
 	if x != nil {
 		return x.Unreadable
+	}
+	return nil
+}
+
+func (x *AckRequest) GetExpired() []uint64 {
+	if x != nil {
+		return x.Expired
 	}
 	return nil
 }
@@ -4391,13 +4399,14 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2\x13.entente.v1.DeliverR\n" +
 	"deliveries\x12'\n" +
-	"\x05close\x18\x02 \x01(\v2\x11.entente.v1.CloseR\x05close\"F\n" +
+	"\x05close\x18\x02 \x01(\v2\x11.entente.v1.CloseR\x05close\"`\n" +
 	"\n" +
 	"AckRequest\x12\x18\n" +
 	"\athrough\x18\x01 \x01(\x04R\athrough\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x02 \x03(\x04R\n" +
-	"unreadable\".\n" +
+	"unreadable\x12\x18\n" +
+	"\aexpired\x18\x03 \x03(\x04R\aexpired\".\n" +
 	"\vAckResponse\x12\x1f\n" +
 	"\vsubmit_mark\x18\x01 \x01(\x04R\n" +
 	"submitMark\"-\n" +

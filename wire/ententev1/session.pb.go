@@ -304,6 +304,7 @@ type Hello struct {
 	WindowEnvelopes uint32                 `protobuf:"varint,4,opt,name=window_envelopes,json=windowEnvelopes,proto3" json:"window_envelopes,omitempty"` // deliveries it takes unacknowledged
 	WindowBytes     uint32                 `protobuf:"varint,5,opt,name=window_bytes,json=windowBytes,proto3" json:"window_bytes,omitempty"`
 	Unreadable      []uint64               `protobuf:"varint,6,rep,packed,name=unreadable,proto3" json:"unreadable,omitempty"` // up to acked_through: what it could not open, as far as the node may not know
+	Expired         []uint64               `protobuf:"varint,7,rep,packed,name=expired,proto3" json:"expired,omitempty"`       // of those, the ones that ended before they came
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -380,6 +381,13 @@ func (x *Hello) GetUnreadable() []uint64 {
 	return nil
 }
 
+func (x *Hello) GetExpired() []uint64 {
+	if x != nil {
+		return x.Expired
+	}
+	return nil
+}
+
 type Submit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	N             uint64                 `protobuf:"varint,1,opt,name=n,proto3" json:"n,omitempty"`              // restarts with the connection, rises by one
@@ -443,7 +451,8 @@ func (x *Submit) GetEnvelope() []byte {
 type Ack struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Through       uint64                 `protobuf:"varint,1,opt,name=through,proto3" json:"through,omitempty"`              // every seq up to here is stored by the device
-	Unreadable    []uint64               `protobuf:"varint,2,rep,packed,name=unreadable,proto3" json:"unreadable,omitempty"` // of those, the ones it could not open
+	Unreadable    []uint64               `protobuf:"varint,2,rep,packed,name=unreadable,proto3" json:"unreadable,omitempty"` // of those, the ones that nobody reads there
+	Expired       []uint64               `protobuf:"varint,3,rep,packed,name=expired,proto3" json:"expired,omitempty"`       // of the unreadable, the ones that ended before they came
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -488,6 +497,13 @@ func (x *Ack) GetThrough() uint64 {
 func (x *Ack) GetUnreadable() []uint64 {
 	if x != nil {
 		return x.Unreadable
+	}
+	return nil
+}
+
+func (x *Ack) GetExpired() []uint64 {
+	if x != nil {
+		return x.Expired
 	}
 	return nil
 }
@@ -751,8 +767,9 @@ func (x *Result) GetStatus() *Status {
 
 type Deliver struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"` // the mailbox's own order, rising, with gaps
-	Envelope      *Envelope              `protobuf:"bytes,2,opt,name=envelope,proto3" json:"envelope,omitempty"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`          // the mailbox's own order, rising, with gaps
+	Envelope      *Envelope              `protobuf:"bytes,2,opt,name=envelope,proto3" json:"envelope,omitempty"` // absent: the node's copy is damaged, or ended says why
+	Ended         *Ended                 `protobuf:"bytes,3,opt,name=ended,proto3" json:"ended,omitempty"`       // instead of an envelope
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -801,6 +818,107 @@ func (x *Deliver) GetEnvelope() *Envelope {
 	return nil
 }
 
+func (x *Deliver) GetEnded() *Ended {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+// Ended stands for a message whose own deadline passed before the device fetched it. Its
+// place in the room is known, its body is not handed out.
+type Ended struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Generation    uint32                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Seq           uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`          // of the room
+	Previous      []byte                 `protobuf:"bytes,4,opt,name=previous,proto3" json:"previous,omitempty"` // as in Envelope
+	EnvelopeId    []byte                 `protobuf:"bytes,5,opt,name=envelope_id,json=envelopeId,proto3" json:"envelope_id,omitempty"`
+	AcceptedMs    int64                  `protobuf:"varint,6,opt,name=accepted_ms,json=acceptedMs,proto3" json:"accepted_ms,omitempty"`
+	Deadline      int64                  `protobuf:"varint,7,opt,name=deadline,proto3" json:"deadline,omitempty"` // Unix
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ended) Reset() {
+	*x = Ended{}
+	mi := &file_entente_v1_session_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ended) ProtoMessage() {}
+
+func (x *Ended) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_session_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ended.ProtoReflect.Descriptor instead.
+func (*Ended) Descriptor() ([]byte, []int) {
+	return file_entente_v1_session_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Ended) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *Ended) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Ended) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Ended) GetPrevious() []byte {
+	if x != nil {
+		return x.Previous
+	}
+	return nil
+}
+
+func (x *Ended) GetEnvelopeId() []byte {
+	if x != nil {
+		return x.EnvelopeId
+	}
+	return nil
+}
+
+func (x *Ended) GetAcceptedMs() int64 {
+	if x != nil {
+		return x.AcceptedMs
+	}
+	return 0
+}
+
+func (x *Ended) GetDeadline() int64 {
+	if x != nil {
+		return x.Deadline
+	}
+	return 0
+}
+
 type Drained struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
@@ -810,7 +928,7 @@ type Drained struct {
 
 func (x *Drained) Reset() {
 	*x = Drained{}
-	mi := &file_entente_v1_session_proto_msgTypes[10]
+	mi := &file_entente_v1_session_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +940,7 @@ func (x *Drained) String() string {
 func (*Drained) ProtoMessage() {}
 
 func (x *Drained) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_session_proto_msgTypes[10]
+	mi := &file_entente_v1_session_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +953,7 @@ func (x *Drained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drained.ProtoReflect.Descriptor instead.
 func (*Drained) Descriptor() ([]byte, []int) {
-	return file_entente_v1_session_proto_rawDescGZIP(), []int{10}
+	return file_entente_v1_session_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Drained) GetSeq() uint64 {
@@ -854,7 +972,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_entente_v1_session_proto_msgTypes[11]
+	mi := &file_entente_v1_session_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +984,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_session_proto_msgTypes[11]
+	mi := &file_entente_v1_session_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +997,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_entente_v1_session_proto_rawDescGZIP(), []int{11}
+	return file_entente_v1_session_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Pong) GetT() int64 {
@@ -900,7 +1018,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_entente_v1_session_proto_msgTypes[12]
+	mi := &file_entente_v1_session_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -912,7 +1030,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_session_proto_msgTypes[12]
+	mi := &file_entente_v1_session_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -925,7 +1043,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_entente_v1_session_proto_rawDescGZIP(), []int{12}
+	return file_entente_v1_session_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Close) GetCode() uint32 {
@@ -969,7 +1087,7 @@ const file_entente_v1_session_proto_rawDesc = "" +
 	"\adrained\x18\x13 \x01(\v2\x13.entente.v1.DrainedH\x00R\adrained\x12&\n" +
 	"\x04pong\x18\x14 \x01(\v2\x10.entente.v1.PongH\x00R\x04pong\x12)\n" +
 	"\x05close\x18\x15 \x01(\v2\x11.entente.v1.CloseH\x00R\x05closeB\a\n" +
-	"\x05frame\"\xcc\x01\n" +
+	"\x05frame\"\xe6\x01\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x16\n" +
 	"\x06ticket\x18\x02 \x01(\fR\x06ticket\x12#\n" +
@@ -978,16 +1096,18 @@ const file_entente_v1_session_proto_rawDesc = "" +
 	"\fwindow_bytes\x18\x05 \x01(\rR\vwindowBytes\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x06 \x03(\x04R\n" +
-	"unreadable\"L\n" +
+	"unreadable\x12\x18\n" +
+	"\aexpired\x18\a \x03(\x04R\aexpired\"L\n" +
 	"\x06Submit\x12\f\n" +
 	"\x01n\x18\x01 \x01(\x04R\x01n\x12\x18\n" +
 	"\acounter\x18\x02 \x01(\x04R\acounter\x12\x1a\n" +
-	"\benvelope\x18\x03 \x01(\fR\benvelope\"?\n" +
+	"\benvelope\x18\x03 \x01(\fR\benvelope\"Y\n" +
 	"\x03Ack\x12\x18\n" +
 	"\athrough\x18\x01 \x01(\x04R\athrough\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x02 \x03(\x04R\n" +
-	"unreadable\"\x14\n" +
+	"unreadable\x12\x18\n" +
+	"\aexpired\x18\x03 \x03(\x04R\aexpired\"\x14\n" +
 	"\x04Ping\x12\f\n" +
 	"\x01t\x18\x01 \x01(\x03R\x01t\" \n" +
 	"\x06Reauth\x12\x16\n" +
@@ -1006,10 +1126,23 @@ const file_entente_v1_session_proto_rawDesc = "" +
 	"\x06Result\x12\f\n" +
 	"\x01n\x18\x01 \x01(\x04R\x01n\x12\x18\n" +
 	"\athrough\x18\x02 \x01(\x04R\athrough\x12*\n" +
-	"\x06status\x18\x03 \x01(\v2\x12.entente.v1.StatusR\x06status\"M\n" +
+	"\x06status\x18\x03 \x01(\v2\x12.entente.v1.StatusR\x06status\"v\n" +
 	"\aDeliver\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x120\n" +
-	"\benvelope\x18\x02 \x01(\v2\x14.entente.v1.EnvelopeR\benvelope\"\x1b\n" +
+	"\benvelope\x18\x02 \x01(\v2\x14.entente.v1.EnvelopeR\benvelope\x12'\n" +
+	"\x05ended\x18\x03 \x01(\v2\x11.entente.v1.EndedR\x05ended\"\xc7\x01\n" +
+	"\x05Ended\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\rR\n" +
+	"generation\x12\x10\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12\x1a\n" +
+	"\bprevious\x18\x04 \x01(\fR\bprevious\x12\x1f\n" +
+	"\venvelope_id\x18\x05 \x01(\fR\n" +
+	"envelopeId\x12\x1f\n" +
+	"\vaccepted_ms\x18\x06 \x01(\x03R\n" +
+	"acceptedMs\x12\x1a\n" +
+	"\bdeadline\x18\a \x01(\x03R\bdeadline\"\x1b\n" +
 	"\aDrained\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\"\x14\n" +
 	"\x04Pong\x12\f\n" +
@@ -1031,7 +1164,7 @@ func file_entente_v1_session_proto_rawDescGZIP() []byte {
 	return file_entente_v1_session_proto_rawDescData
 }
 
-var file_entente_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_entente_v1_session_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_entente_v1_session_proto_goTypes = []any{
 	(*Batch)(nil),    // 0: entente.v1.Batch
 	(*Frame)(nil),    // 1: entente.v1.Frame
@@ -1043,11 +1176,12 @@ var file_entente_v1_session_proto_goTypes = []any{
 	(*Welcome)(nil),  // 7: entente.v1.Welcome
 	(*Result)(nil),   // 8: entente.v1.Result
 	(*Deliver)(nil),  // 9: entente.v1.Deliver
-	(*Drained)(nil),  // 10: entente.v1.Drained
-	(*Pong)(nil),     // 11: entente.v1.Pong
-	(*Close)(nil),    // 12: entente.v1.Close
-	(*Status)(nil),   // 13: entente.v1.Status
-	(*Envelope)(nil), // 14: entente.v1.Envelope
+	(*Ended)(nil),    // 10: entente.v1.Ended
+	(*Drained)(nil),  // 11: entente.v1.Drained
+	(*Pong)(nil),     // 12: entente.v1.Pong
+	(*Close)(nil),    // 13: entente.v1.Close
+	(*Status)(nil),   // 14: entente.v1.Status
+	(*Envelope)(nil), // 15: entente.v1.Envelope
 }
 var file_entente_v1_session_proto_depIdxs = []int32{
 	1,  // 0: entente.v1.Batch.frames:type_name -> entente.v1.Frame
@@ -1059,16 +1193,17 @@ var file_entente_v1_session_proto_depIdxs = []int32{
 	7,  // 6: entente.v1.Frame.welcome:type_name -> entente.v1.Welcome
 	8,  // 7: entente.v1.Frame.result:type_name -> entente.v1.Result
 	9,  // 8: entente.v1.Frame.deliver:type_name -> entente.v1.Deliver
-	10, // 9: entente.v1.Frame.drained:type_name -> entente.v1.Drained
-	11, // 10: entente.v1.Frame.pong:type_name -> entente.v1.Pong
-	12, // 11: entente.v1.Frame.close:type_name -> entente.v1.Close
-	13, // 12: entente.v1.Result.status:type_name -> entente.v1.Status
-	14, // 13: entente.v1.Deliver.envelope:type_name -> entente.v1.Envelope
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	11, // 9: entente.v1.Frame.drained:type_name -> entente.v1.Drained
+	12, // 10: entente.v1.Frame.pong:type_name -> entente.v1.Pong
+	13, // 11: entente.v1.Frame.close:type_name -> entente.v1.Close
+	14, // 12: entente.v1.Result.status:type_name -> entente.v1.Status
+	15, // 13: entente.v1.Deliver.envelope:type_name -> entente.v1.Envelope
+	10, // 14: entente.v1.Deliver.ended:type_name -> entente.v1.Ended
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_session_proto_init() }
@@ -1096,7 +1231,7 @@ func file_entente_v1_session_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_session_proto_rawDesc), len(file_entente_v1_session_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -25,7 +25,7 @@ type Backend interface {
 	// Ack drops everything up to through, on stable storage when it returns nil.
 	// The device's first through comes from its own memory: the Backend bounds it
 	// by what it has ever given out.
-	Ack(ctx context.Context, through uint64, unreadable []uint64) error
+	Ack(ctx context.Context, through uint64, unread []Unread) error
 	// SubmitMark is the highest counter that has a result.
 	SubmitMark() uint64
 	// Reauth redeems a new ticket of the same device and returns until when the
@@ -89,7 +89,8 @@ func checkHello(batch *pb.Batch) (*pb.Hello, error) {
 		return nil, malformed("a ticket has 32 bytes")
 	case h.WindowEnvelopes == 0 || h.WindowBytes == 0:
 		return nil, malformed("an empty window")
-	case !unreadableStands(h.Unreadable, h.AckedThrough):
+	}
+	if _, ok := unreadStands(h.Unreadable, h.Expired, h.AckedThrough); !ok {
 		return nil, malformed("unreadable out of order, above what is acknowledged or too many")
 	}
 	return h, nil

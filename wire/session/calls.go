@@ -98,10 +98,11 @@ func within(ds []*pb.Deliver, n, bytes int) []*pb.Deliver {
 // CallAck drops everything up to q.Through, on stable storage when it returns nil,
 // and answers with the mark that a Welcome would say.
 func CallAck(ctx context.Context, b Backend, q *pb.AckRequest) (*pb.AckResponse, error) {
-	if !unreadableStands(q.Unreadable, q.Through) {
+	unread, ok := unreadStands(q.Unreadable, q.Expired, q.Through)
+	if !ok {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "unreadable out of order, above what is acknowledged or too many")
 	}
-	if err := b.Ack(ctx, q.Through, q.Unreadable); err != nil {
+	if err := b.Ack(ctx, q.Through, unread); err != nil {
 		return nil, err
 	}
 	return &pb.AckResponse{SubmitMark: b.SubmitMark()}, nil

@@ -43,7 +43,7 @@ func (d *desk) Pull(after uint64, n, _ int) (out []*pb.Deliver, err error) {
 
 func (d *desk) Wake() <-chan struct{} { return d.wake }
 
-func (d *desk) Ack(_ context.Context, through uint64, _ []uint64) error {
+func (d *desk) Ack(_ context.Context, through uint64, _ []Unread) error {
 	d.acks++
 	if d.err == nil {
 		d.through = through
@@ -186,6 +186,8 @@ func TestACallOfAcknowledgementsIsCheckedAndLasting(t *testing.T) {
 		"unreadable twice":                      {Through: 5, Unreadable: []uint64{3, 3}},
 		"unreadable out of order":               {Through: 5, Unreadable: []uint64{3, 2}},
 		"unreadable zero":                       {Through: 5, Unreadable: []uint64{0}},
+		"expired that is not unreadable":        {Through: 5, Unreadable: []uint64{2}, Expired: []uint64{3}},
+		"expired twice":                         {Through: 5, Unreadable: []uint64{2}, Expired: []uint64{2, 2}},
 		"more unreadable than a window":         {Through: 1000, Unreadable: long},
 	} {
 		d := &desk{}

@@ -13,10 +13,10 @@ import (
 )
 
 // Handler takes deliveries, in order and from one goroutine. When it returns nil
-// the device has stored all of them, and they are acknowledged; unreadable lists
-// the seq of those that it could not open. It may be handed a delivery again that
+// the device has stored all of them, and they are acknowledged; unread lists
+// those that nobody reads there. It may be handed a delivery again that
 // it has had before a reconnect, never one at or below Mark.
-type Handler func(ctx context.Context, ds []*pb.Deliver) (unreadable []uint64, err error)
+type Handler func(ctx context.Context, ds []*pb.Deliver) (unread []Unread, err error)
 
 // ClientOptions are a device's side of the session.
 type ClientOptions struct {
@@ -26,11 +26,11 @@ type ClientOptions struct {
 	Ticket func(ctx context.Context) ([]byte, error)
 	// Mark is the highest seq that the device has stored.
 	Mark func() uint64
-	// Unreadable, if set, lists, rising, what it has stored the numbers of and could not
-	// open, as far as the node may not have heard it: wire.DeliverWindow at most. Welcomed
-	// says that the node has.
-	Unreadable func() []uint64
-	Handler    Handler
+	// Unread, if set, lists, rising, what it has stored the numbers of and nobody reads, as
+	// far as the node may not have heard it: wire.DeliverWindow at most. Welcomed says that
+	// the node has.
+	Unread  func() []Unread
+	Handler Handler
 	// Welcomed, if set, is called with the highest counter that the node has a result
 	// for, before anything else of a connection is sent or handled. An error ends Run.
 	Welcomed func(submitMark uint64) error

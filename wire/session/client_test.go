@@ -46,7 +46,7 @@ func (h *home) options() ClientOptions {
 			}
 			return h.stored[len(h.stored)-1]
 		},
-		Handler: func(ctx context.Context, ds []*pb.Deliver) ([]uint64, error) {
+		Handler: func(ctx context.Context, ds []*pb.Deliver) ([]Unread, error) {
 			if h.block != nil {
 				select {
 				case <-h.block:

@@ -47,7 +47,8 @@ func FuzzServer(f *testing.F) {
 		if len(s.open) > 3 || s.openBytes > 100 || s.ackTo > s.sentUpTo || len(s.control) > maxControl || len(back.dones) > 3 {
 			t.Fatalf("%d open with %d bytes, acknowledged %d, %d answers", len(s.open), s.openBytes, s.ackTo, len(s.control))
 		}
-		for _, u := range s.unreadable {
+		for _, x := range s.unread {
+			u := x.Seq
 			if !slices.Contains([]uint64{2, 3, 9}, u) || u > s.ackTo {
 				t.Fatalf("%d is unreadable and was not delivered", u)
 			}

@@ -29,7 +29,7 @@ func TestTheNodeTakesTheLastAcknowledgementOfADeviceThatMaySpeak(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			live, end := context.WithCancelCause(context.Background())
 			b := &living{}
-			s := &server{backend: b, o: ServeOptions{}.orDefault(), live: live, acked: 3, ackTo: c.ackTo, unreadable: []uint64{4}}
+			s := &server{backend: b, o: ServeOptions{}.orDefault(), live: live, acked: 3, ackTo: c.ackTo, unread: []Unread{{4, false}}}
 			end(c.why)
 			if err := s.lastAck(); err != nil {
 				t.Fatal(err)
@@ -37,7 +37,7 @@ func TestTheNodeTakesTheLastAcknowledgementOfADeviceThatMaySpeak(t *testing.T) {
 			if b.acked != c.want {
 				t.Errorf("dropped up to %d, want %d", b.acked, c.want)
 			}
-			if c.want != 0 && !slices.Equal(b.unread, []uint64{4}) {
+			if c.want != 0 && !slices.Equal(b.unread, []Unread{{4, false}}) {
 				t.Errorf("unreadable: %v", b.unread)
 			}
 		})
@@ -47,11 +47,11 @@ func TestTheNodeTakesTheLastAcknowledgementOfADeviceThatMaySpeak(t *testing.T) {
 // living is a backend that refuses a context that has ended, and one without end.
 type living struct{ backend }
 
-func (b *living) Ack(ctx context.Context, through uint64, unreadable []uint64) error {
+func (b *living) Ack(ctx context.Context, through uint64, unread []Unread) error {
 	if _, bounded := ctx.Deadline(); !bounded || ctx.Err() != nil {
 		return errors.New("a context that has ended, or never does")
 	}
-	return b.backend.Ack(ctx, through, unreadable)
+	return b.backend.Ack(ctx, through, unread)
 }
 
 func TestADeviceThatLeavesAcknowledgesWhatItHasStored(t *testing.T) {
@@ -97,19 +97,20 @@ func TestADeliveryThatTheNodeCannotReadIsAcknowledgedAsUnreadable(t *testing.T) 
 		h := newHome()
 		o := h.options()
 		store := o.Handler
-		o.Handler = func(ctx context.Context, ds []*pb.Deliver) (unreadable []uint64, err error) {
+		o.Handler = func(ctx context.Context, ds []*pb.Deliver) (unread []Unread, err error) {
 			for _, d := range ds {
 				if d.Envelope == nil {
-					unreadable = append(unreadable, d.Seq)
+					unread = append(unread, Unread{d.Seq, d.Ended != nil})
 				}
 			}
 			_, err = store(ctx, ds)
-			return unreadable, err
+			return unread, err
 		}
 		_, cancel, end := runClient(t, o)
 		p, _ := h.accept(t, 64, 1<<20)
-		p.send(deliver(1, 1), &pb.Frame{Frame: &pb.Frame_Deliver{Deliver: &pb.Deliver{Seq: 2}}}, deliver(3, 1))
-		if a := p.read().Frames[0].GetAck(); a.GetThrough() != 3 || !slices.Equal(a.GetUnreadable(), []uint64{2}) {
+		p.send(deliver(1, 1), &pb.Frame{Frame: &pb.Frame_Deliver{Deliver: &pb.Deliver{Seq: 2}}}, deliver(3, 1),
+			&pb.Frame{Frame: &pb.Frame_Deliver{Deliver: &pb.Deliver{Seq: 4, Ended: &pb.Ended{Seq: 1}}}})
+		if a := p.read().Frames[0].GetAck(); a.GetThrough() != 4 || !slices.Equal(a.GetUnreadable(), []uint64{2, 4}) || !slices.Equal(a.GetExpired(), []uint64{4}) {
 			t.Errorf("acknowledged %v", a)
 		}
 		cancel()
@@ -123,11 +124,14 @@ func TestWhatADeviceCouldNotOpenIsSaidAgainWithHello(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHome()
 		o := h.options()
-		o.Unreadable = func() []uint64 { return []uint64{4, 7} }
+		o.Unread = func() []Unread { return []Unread{{4, true}, {7, false}} }
 		_, cancel, end := runClient(t, o)
 		_, hello := h.accept(t, 64, 1<<20)
 		if !slices.Equal(hello.Unreadable, []uint64{4, 7}) {
 			t.Errorf("said %v", hello.Unreadable)
+		}
+		if !slices.Equal(hello.Expired, []uint64{4}) {
+			t.Errorf("expired: %v", hello.Expired)
 		}
 		cancel()
 		<-end
@@ -137,6 +141,7 @@ func TestWhatADeviceCouldNotOpenIsSaidAgainWithHello(t *testing.T) {
 		"not rising":                 {AckedThrough: 9, Unreadable: []uint64{7, 4}},
 		"twice":                      {AckedThrough: 9, Unreadable: []uint64{4, 4}},
 		"zero":                       {AckedThrough: 9, Unreadable: []uint64{0}},
+		"expired and not unreadable": {AckedThrough: 9, Unreadable: []uint64{4}, Expired: []uint64{7}},
 	} {
 		h.Version, h.Ticket, h.WindowEnvelopes, h.WindowBytes = 1, make([]byte, TicketLen), 1, 1
 		if _, err := checkHello(&pb.Batch{Frames: []*pb.Frame{{Frame: &pb.Frame_Hello{Hello: h}}}}); err == nil {

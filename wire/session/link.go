@@ -19,19 +19,19 @@ type link struct {
 	lastN        uint64 // guarded by c.mu
 	expires      time.Time
 
-	mu         sync.Mutex
-	inbox      []*pb.Deliver // read, not yet handed over
-	drained    bool          // said after what is in inbox
-	inboxKick  chan struct{}
-	lastSeq    uint64 // highest received
-	heldN      int    // received and not acknowledged: what the window bounds
-	heldBytes  int
-	through    uint64 // stored
-	ackN       int    // stored, not yet acknowledged
-	ackBytes   int
-	unreadable []uint64
-	ackSince   time.Time
-	reauth     []byte // a ticket to send
+	mu        sync.Mutex
+	inbox     []*pb.Deliver // read, not yet handed over
+	drained   bool          // said after what is in inbox
+	inboxKick chan struct{}
+	lastSeq   uint64 // highest received
+	heldN     int    // received and not acknowledged: what the window bounds
+	heldBytes int
+	through   uint64 // stored
+	ackN      int    // stored, not yet acknowledged
+	ackBytes  int
+	unread    []Unread
+	ackSince  time.Time
+	reauth    []byte // a ticket to send
 }
 
 type handlerError struct{ err error }
@@ -49,8 +49,8 @@ func (l *link) greet(ctx context.Context, ticket []byte) error {
 	mark := o.Mark()
 	l.lastSeq, l.through = mark, mark
 	hello := &pb.Hello{Version: 1, Ticket: ticket, AckedThrough: mark, WindowEnvelopes: uint32(o.WindowEnvelopes), WindowBytes: uint32(o.WindowBytes)}
-	if o.Unreadable != nil {
-		hello.Unreadable = o.Unreadable()
+	if o.Unread != nil {
+		hello.Unreadable, hello.Expired = numbers(o.Unread())
 	}
 	if err := write(ctx, l.conn, []*pb.Frame{{Frame: &pb.Frame_Hello{Hello: hello}}}, o.Timing.Write); err != nil {
 		return err
@@ -190,14 +190,14 @@ func (l *link) handleLoop(ctx context.Context) error {
 		l.inbox, l.drained = nil, false
 		l.mu.Unlock()
 		if len(ds) > 0 {
-			unreadable, err := l.c.o.Handler(ctx, ds)
+			unread, err := l.c.o.Handler(ctx, ds)
 			if err != nil {
 				if ctx.Err() != nil {
 					return nil
 				}
 				return &handlerError{err}
 			}
-			l.stored(ds, unreadable)
+			l.stored(ds, unread)
 		}
 		if drained {
 			l.c.o.Drained()
@@ -205,7 +205,7 @@ func (l *link) handleLoop(ctx context.Context) error {
 	}
 }
 
-func (l *link) stored(ds []*pb.Deliver, unreadable []uint64) {
+func (l *link) stored(ds []*pb.Deliver, unread []Unread) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ackN == 0 {
@@ -216,7 +216,7 @@ func (l *link) stored(ds []*pb.Deliver, unreadable []uint64) {
 		l.ackBytes += proto.Size(d)
 	}
 	l.through = ds[len(ds)-1].Seq
-	l.unreadable = append(l.unreadable, unreadable...)
+	l.unread = append(l.unread, unread...)
 	poke(l.kick)
 }
 
@@ -265,10 +265,11 @@ func (l *link) takeAck(p *packer) time.Duration {
 	if left > 0 && l.ackN < l.c.o.WindowEnvelopes/4 && l.ackBytes < l.c.o.WindowBytes/4 {
 		return left
 	}
-	p.add(&pb.Frame{Frame: &pb.Frame_Ack{Ack: &pb.Ack{Through: l.through, Unreadable: l.unreadable}}}, 10*len(l.unreadable))
+	unread, expired := numbers(l.unread)
+	p.add(&pb.Frame{Frame: &pb.Frame_Ack{Ack: &pb.Ack{Through: l.through, Unreadable: unread, Expired: expired}}}, 10*(len(unread)+len(expired)))
 	l.heldN -= l.ackN
 	l.heldBytes -= l.ackBytes
-	l.ackN, l.ackBytes, l.unreadable = 0, 0, nil
+	l.ackN, l.ackBytes, l.unread = 0, 0, nil
 	return never
 }
 

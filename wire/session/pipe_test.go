@@ -61,7 +61,7 @@ type backend struct {
 	dones   []func(*pb.Status)
 	acked   uint64
 	ackErr  error
-	unread  []uint64
+	unread  []Unread
 	until   time.Time
 	pullErr error
 }
@@ -86,10 +86,10 @@ func (b *backend) Pull(after uint64, n, _ int) (out []*pb.Deliver, err error) {
 
 func (b *backend) Wake() <-chan struct{} { return nil }
 
-func (b *backend) Ack(_ context.Context, through uint64, unreadable []uint64) error {
+func (b *backend) Ack(_ context.Context, through uint64, unread []Unread) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.acked, b.unread = through, append(b.unread, unreadable...)
+	b.acked, b.unread = through, append(b.unread, unread...)
 	return b.ackErr
 }
 

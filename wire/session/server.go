@@ -23,21 +23,21 @@ type server struct {
 	kick    chan struct{}   // the writer has something to look at
 	ackKick chan struct{}
 
-	mu         sync.Mutex // guards all below; held for no call
-	lastN      uint64
-	open       map[uint64]int // submissions without a written result: n -> bytes
-	openBytes  int
-	results    []numbered
-	control    []*pb.Frame
-	expires    time.Time
-	window     int // of the device, clamped
-	windowB    int
-	unacked    []sent
-	unackedB   int
-	sentUpTo   uint64
-	ackTo      uint64   // received
-	unreadable []uint64 // received with it, not yet handed on
-	acked      uint64   // committed
+	mu        sync.Mutex // guards all below; held for no call
+	lastN     uint64
+	open      map[uint64]int // submissions without a written result: n -> bytes
+	openBytes int
+	results   []numbered
+	control   []*pb.Frame
+	expires   time.Time
+	window    int // of the device, clamped
+	windowB   int
+	unacked   []sent
+	unackedB  int
+	sentUpTo  uint64
+	ackTo     uint64   // received
+	unread    []Unread // received with it, not yet handed on
+	acked     uint64   // committed
 }
 
 type numbered struct {
@@ -70,7 +70,8 @@ func Serve(ctx context.Context, c Conn, hello *pb.Hello, b Backend, o ServeOptio
 	defer cut()
 	defer context.AfterFunc(live, func() { time.AfterFunc(closeWait, cut) })()
 
-	err := b.Ack(live, hello.AckedThrough, hello.Unreadable)
+	said, _ := unreadOf(hello.Unreadable, hello.Expired)
+	err := b.Ack(live, hello.AckedThrough, said)
 	if err == nil {
 		err = write(s.writing, c, []*pb.Frame{s.welcome()}, o.Timing.Write)
 	}
@@ -230,11 +231,15 @@ func (s *server) ack(m *pb.Ack) error {
 		if !found || s.unacked[i].seq > m.Through || u <= s.ackTo {
 			return malformed("an unreadable that was not sent")
 		}
-		if slices.Contains(s.unreadable, u) || slices.Contains(m.Unreadable[:n], u) {
+		if slices.ContainsFunc(s.unread, func(x Unread) bool { return x.Seq == u }) || slices.Contains(m.Unreadable[:n], u) {
 			return malformed("an unreadable twice")
 		}
 	}
-	s.unreadable = append(s.unreadable, m.Unreadable...)
+	unread, ok := unreadOf(m.Unreadable, m.Expired)
+	if !ok {
+		return malformed("expired that is not unreadable")
+	}
+	s.unread = append(s.unread, unread...)
 	s.ackTo = m.Through
 	poke(s.ackKick)
 	return nil
@@ -248,14 +253,14 @@ func (s *server) ackLoop() error {
 		case <-s.ackKick:
 		}
 		s.mu.Lock()
-		through, unreadable := s.ackTo, s.unreadable
-		s.unreadable = nil
+		through, unread := s.ackTo, s.unread
+		s.unread = nil
 		old := s.acked
 		s.mu.Unlock()
 		if through == old {
 			continue
 		}
-		if err := s.backend.Ack(s.live, through, unreadable); err != nil {
+		if err := s.backend.Ack(s.live, through, unread); err != nil {
 			return err
 		}
 		s.mu.Lock()
@@ -277,14 +282,14 @@ func (s *server) lastAck() error {
 		return nil
 	}
 	s.mu.Lock()
-	through, unreadable, old := s.ackTo, s.unreadable, s.acked
+	through, unread, old := s.ackTo, s.unread, s.acked
 	s.mu.Unlock()
 	if through == old {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.live), s.o.Timing.Write)
 	defer cancel()
-	return s.backend.Ack(ctx, through, unreadable)
+	return s.backend.Ack(ctx, through, unread)
 }
 
 func poke(c chan struct{}) {

@@ -26,6 +26,7 @@ func TestNodeEndsTheSessionOfADeviceThatBreaksTheRules(t *testing.T) {
 		"an acknowledgement of the future": {[]*pb.Frame{ack(9)}, CodeMalformed},
 		"an unreadable that was not sent":  {[]*pb.Frame{ack(2, 9)}, CodeMalformed},
 		"an unreadable above the mark":     {[]*pb.Frame{ack(1, 2)}, CodeMalformed},
+		"an expired that was not sent":     {[]*pb.Frame{{Frame: &pb.Frame_Ack{Ack: &pb.Ack{Through: 2, Unreadable: []uint64{1}, Expired: []uint64{2}}}}}, CodeMalformed},
 		"an unreadable twice":              {[]*pb.Frame{ack(2, 1, 1)}, CodeMalformed},
 		"a mark that falls":                {[]*pb.Frame{ack(2), ack(1)}, CodeMalformed},
 		"a short ticket":                   {[]*pb.Frame{{Frame: &pb.Frame_Reauth{Reauth: &pb.Reauth{Ticket: []byte{1}}}}}, CodeMalformed},
@@ -100,7 +101,7 @@ func TestDeliveriesStayWithinTheDevicesWindow(t *testing.T) {
 					t.Errorf("after credit for one: %v", got)
 				}
 				b.mu.Lock()
-				if b.acked != 1 || !slices.Equal(b.unread, []uint64{1}) {
+				if b.acked != 1 || !slices.Equal(b.unread, []Unread{{Seq: 1}}) {
 					t.Errorf("acknowledged %d, unreadable %v", b.acked, b.unread)
 				}
 				b.mu.Unlock()
