@@ -31,6 +31,7 @@ const window = 4
 // transfer goes on; the name appears when the whole was verified and is on the disk. An
 // existing file is replaced only with force.
 func (d *Device) GetFile(ctx context.Context, id MessageID, out string, force bool, step func(FileProgress)) (string, error) {
+	step = inTurn(step)
 	a, err := d.attachmentOf(id)
 	if err != nil {
 		return "", err
@@ -55,7 +56,7 @@ func (d *Device) GetFile(ctx context.Context, id MessageID, out string, force bo
 	if err := publish(part, out, force); err != nil {
 		return "", err
 	}
-	step(FileProgress{"saved", a.Name, a.Size, a.Size, out})
+	step(FileProgress{Event: "saved", Name: a.Name, Done: a.Size, Size: a.Size, Path: out})
 	return out, nil
 }
 
@@ -136,7 +137,7 @@ func (d *Device) fetchChunks(ctx context.Context, a *attachment, from uint32, w 
 			ch, at := make(chan got, 1), next
 			coming = append(coming, ch)
 			go func() {
-				chunk, err := d.getChunk(ctx, a, at)
+				chunk, err := d.getChunk(ctx, a, at, a.waits(step))
 				ch <- got{chunk, err}
 			}()
 		}
@@ -156,7 +157,7 @@ func (d *Device) fetchChunks(ctx context.Context, a *attachment, from uint32, w 
 			break
 		}
 		failpoint("file-got")
-		step(FileProgress{"downloading", a.Name, min(uint64(i+1)*plainChunk, a.Size), a.Size, ""})
+		step(FileProgress{Event: "downloading", Name: a.Name, Done: min(uint64(i+1)*plainChunk, a.Size), Size: a.Size})
 	}
 	cancel()
 	for _, ch := range coming {
@@ -165,8 +166,8 @@ func (d *Device) fetchChunks(ctx context.Context, a *attachment, from uint32, w 
 	return err
 }
 
-func (d *Device) getChunk(ctx context.Context, a *attachment, i uint32) ([]byte, error) {
-	r, err := persist(ctx, func(ctx context.Context) (*pb.GetBlobResponse, error) {
+func (d *Device) getChunk(ctx context.Context, a *attachment, i uint32, waits func(error)) ([]byte, error) {
+	r, err := persist(ctx, waits, func(ctx context.Context) (*pb.GetBlobResponse, error) {
 		return call(ctx, d.home.Device.GetBlob, &pb.GetBlobRequest{Organization: a.Owner[:], Blob: a.Blob[:], Index: i})
 	})
 	if err != nil {

@@ -130,7 +130,7 @@ func TestWhatOrganizationOrAgreementForbidOfFilesIsRefusedBeforeAnythingMoves(t 
 	p.acme.halt()
 	p.acme.configure = func(c *node.Config) { c.Files.MaxSize, c.Files.Types = 1<<20, []string{".pdf"} }
 	p.acme.start()
-	for path, says := range map[string]string{large: "1048576 are allowed", other: "no files of type"} {
+	for path, says := range map[string]string{large: "large.pdf is a file of 2.0 MiB, 2.1 MiB encrypted: at most 1.0 MiB are allowed by your organization", other: "no files of type"} {
 		err := p.alice.sendFile(t, p.bob.Address(), path, SendOptions{}, noStep)
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v; wanted %q", filepath.Base(path), err, says)

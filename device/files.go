@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/entente-im/entente/wire"
@@ -28,11 +30,12 @@ func (a *attachment) info() *FileInfo {
 
 // FileProgress is a step of a file on its way. Done counts bytes of Size.
 type FileProgress struct {
-	Event string `json:"event"` // hashing, uploading, downloading, saved
-	Name  string `json:"name"`
-	Done  uint64 `json:"done"`
-	Size  uint64 `json:"size"`
-	Path  string `json:"path,omitempty"` // where it was saved
+	Event  string `json:"event"` // hashing, uploading, downloading, waiting, saved
+	Name   string `json:"name"`
+	Done   uint64 `json:"done"`
+	Size   uint64 `json:"size"`
+	Path   string `json:"path,omitempty"`   // where it was saved
+	Reason string `json:"reason,omitempty"` // why it waits: it is tried again
 }
 
 // FileEntry is a file that this device can still fetch.
@@ -103,11 +106,12 @@ func (d *Device) dropUpload(ctx context.Context, upload []byte) error {
 // filePolicy is what the organization and its agreements allow between us and others.
 type filePolicy struct {
 	max   uint64
+	by    string // whose limit it is
 	types []string
 }
 
 func (d *Device) filePolicy(ctx context.Context, organizations ...wire.OrganizationID) (p filePolicy, err error) {
-	p.max = wire.MaxFile
+	p.max, p.by = wire.MaxFile, "by every organization"
 	for i, org := range append([]wire.OrganizationID{d.account.Organization}, organizations...) {
 		if i > 0 && org == d.account.Organization {
 			continue
@@ -116,22 +120,58 @@ func (d *Device) filePolicy(ctx context.Context, organizations ...wire.Organizat
 		if err != nil {
 			return p, err
 		}
-		p.max, p.types = min(p.max, a.MaxSize), a.Types
+		if p.types = a.Types; a.MaxSize < p.max {
+			p.max, p.by = a.MaxSize, "by your organization"
+			if i > 0 {
+				p.by = "by the agreement with " + d.nameOfOrganization(org)
+			}
+		}
 	}
 	return p, nil
+}
+
+// nameOfOrganization is what somebody's organization in one of our rooms is called, or "the
+// other organization".
+func (d *Device) nameOfOrganization(org wire.OrganizationID) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.rooms {
+		if r.state == nil {
+			continue
+		}
+		for _, k := range r.people() {
+			if m, err := d.chains.get(k); k.Org == org && err == nil {
+				return m.Organization.Manifest.Name
+			}
+		}
+	}
+	return "the other organization"
 }
 
 // check refuses a file that the policy does not allow, before a byte of it moves.
 func (p filePolicy) check(name, media string, size uint64) error {
 	switch {
 	case p.max == 0:
-		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "no files are allowed there")
+		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "no files are allowed %s", p.by)
 	case sealedSize(size) > p.max:
-		return wire.Refuse(pb.Code_CODE_TOO_LARGE, "a file of %d bytes (%d encrypted): %d are allowed there", size, sealedSize(size), p.max)
+		return wire.Refuse(pb.Code_CODE_TOO_LARGE, "%s is a file of %s, %s encrypted: at most %s are allowed %s", name, sizeText(size, true), sizeText(sealedSize(size), true), sizeText(p.max, false), p.by)
 	case !wire.FileAllowed(p.types, name, media):
 		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "your organization allows no files of type %s", media)
 	}
 	return nil
+}
+
+// sizeText is a size for people in one decimal, never smaller, or never larger, than it is.
+func sizeText(n uint64, up bool) string {
+	unit, name := uint64(1<<20), "MiB"
+	if n < unit {
+		unit, name = 1<<10, "KiB"
+	}
+	tenths := n * 10 / unit
+	if up && n*10%unit > 0 {
+		tenths++
+	}
+	return fmt.Sprintf("%d.%d %s", tenths/10, tenths%10, name)
 }
 
 // How a call about a chunk is repeated: as long as the node says that it may succeed
@@ -142,8 +182,25 @@ const (
 	chunkPause    = 250 * time.Millisecond
 )
 
-// persist makes a call until it succeeds or shall not be repeated.
-func persist[A any](ctx context.Context, f func(context.Context) (*A, error)) (*A, error) {
+// waits tells of a call that is repeated.
+func (a *attachment) waits(step func(FileProgress)) func(error) {
+	return func(why error) {
+		step(FileProgress{Event: "waiting", Name: a.Name, Size: a.Size, Reason: why.Error()})
+	}
+}
+
+// inTurn lets several goroutines tell steps.
+func inTurn(step func(FileProgress)) func(FileProgress) {
+	var mu sync.Mutex
+	return func(p FileProgress) {
+		mu.Lock()
+		defer mu.Unlock()
+		step(p)
+	}
+}
+
+// persist makes a call until it succeeds or shall not be repeated; waits is told why it is.
+func persist[A any](ctx context.Context, waits func(error), f func(context.Context) (*A, error)) (*A, error) {
 	until := time.Now().Add(chunkPatience)
 	for pause := chunkPause; ; pause = min(2*pause, 5*time.Second) {
 		one, cancel := context.WithTimeout(ctx, chunkTimeout)
@@ -156,6 +213,7 @@ func persist[A any](ctx context.Context, f func(context.Context) (*A, error)) (*
 		case errors.As(err, &st) && st.Status.Code == pb.Code_CODE_FULL:
 			return a, err // waiting makes no room
 		}
+		waits(err)
 		wait := pause
 		if st != nil && st.Status.RetryMs > 0 {
 			wait = min(time.Duration(st.Status.RetryMs)*time.Millisecond, chunkPatience)

@@ -227,7 +227,7 @@ func TestABurnedOrDeletedFileCannotBeFetchedAnyMore(t *testing.T) {
 	if err := s.SendRoom(t.Context(), room, "", SendOptions{Action: ActionDelete, About: idOf(t, f)}, func(Progress) {}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = p.bob.getChunk(t.Context(), a, 0)
+	_, err = p.bob.getChunk(t.Context(), a, 0, func(error) {})
 	var st *wire.StatusError
 	if !errors.As(err, &st) || st.Status.Code != pb.Code_CODE_NOT_FOUND {
 		t.Errorf("the node still has a deleted file: %v", err)

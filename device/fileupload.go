@@ -111,7 +111,7 @@ func (d *Device) upload(ctx context.Context, path string, o SendOptions, policy 
 		return nil, nil, fmt.Errorf("device: %w", err)
 	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() { // opening a pipe would wait
-		return nil, nil, wire.Refuse(pb.Code_CODE_MALFORMED, "%s is not a file", info.Name())
+		return nil, nil, wire.Refuse(pb.Code_CODE_MALFORMED, "%s is not a regular file", info.Name())
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -132,7 +132,7 @@ func (d *Device) upload(ctx context.Context, path string, o SendOptions, policy 
 		return nil, nil, err
 	}
 	key := uploadKey(path)
-	u, have, err := d.beginUpload(ctx, key, u, o)
+	u, have, err := d.beginUpload(ctx, key, u, o, u.File.waits(step))
 	if err == nil {
 		err = d.putChunks(ctx, f, u, have, step)
 	}
@@ -148,7 +148,7 @@ func (d *Device) upload(ctx context.Context, path string, o SendOptions, policy 
 // hashOf reads the whole file once.
 func hashOf(ctx context.Context, f *os.File, u *upload, step func(FileProgress)) (sum [32]byte, err error) {
 	h := sha256.New()
-	in := &meter{ctx: ctx, r: io.LimitReader(f, int64(u.File.Size)+1), tell: func(n uint64) { step(FileProgress{"hashing", u.File.Name, n, u.File.Size, ""}) }}
+	in := &meter{ctx: ctx, r: io.LimitReader(f, int64(u.File.Size)+1), tell: func(n uint64) { step(FileProgress{Event: "hashing", Name: u.File.Name, Done: n, Size: u.File.Size}) }}
 	n, err := io.CopyBuffer(h, in, make([]byte, wire.FileChunk))
 	if err == nil && uint64(n) != u.File.Size {
 		err = ErrFileChanged
@@ -180,7 +180,7 @@ func (m *meter) Read(b []byte) (int, error) {
 
 // beginUpload goes on with the upload that the record names, or starts one: its record, with
 // the key, is stored before anything is encrypted with it.
-func (d *Device) beginUpload(ctx context.Context, key []byte, want *upload, o SendOptions) (*upload, uint32, error) {
+func (d *Device) beginUpload(ctx context.Context, key []byte, want *upload, o SendOptions, waits func(error)) (*upload, uint32, error) {
 	was, err := d.uploadRecord(key)
 	if err != nil {
 		return nil, 0, err
@@ -189,7 +189,7 @@ func (d *Device) beginUpload(ctx context.Context, key []byte, want *upload, o Se
 		if was.File.Size != want.File.Size || was.MTime != want.MTime || was.File.Hash != want.File.Hash {
 			return was, 0, ErrFileChanged
 		}
-		st, err := persist(ctx, func(ctx context.Context) (*pb.UploadStatusResponse, error) {
+		st, err := persist(ctx, waits, func(ctx context.Context) (*pb.UploadStatusResponse, error) {
 			return call(ctx, d.home.Device.UploadStatus, &pb.UploadStatusRequest{Upload: was.File.Upload})
 		})
 		if err == nil {
@@ -206,7 +206,7 @@ func (d *Device) beginUpload(ctx context.Context, key []byte, want *upload, o Se
 	if !o.Until.IsZero() && o.Until.Before(deadline) {
 		deadline = o.Until
 	}
-	a, err := persist(ctx, func(ctx context.Context) (*pb.StartUploadResponse, error) {
+	a, err := persist(ctx, waits, func(ctx context.Context) (*pb.StartUploadResponse, error) {
 		return call(ctx, d.home.Device.StartUpload, &pb.StartUploadRequest{Size: sealedSize(want.File.Size), DeadlineUnix: deadline.Unix()})
 	})
 	if err != nil {
@@ -276,26 +276,26 @@ func (d *Device) putChunks(ctx context.Context, f io.Reader, u *upload, have uin
 		}
 		sealed.Write(chunk)
 		if i >= have {
-			if err := d.putChunk(ctx, u, i, chunk); err != nil {
+			if err := d.putChunk(ctx, u, i, chunk, step); err != nil {
 				return err
 			}
 			failpoint("file-chunk")
 		}
 		done += uint64(n)
-		step(FileProgress{"uploading", u.File.Name, done, u.File.Size, ""})
+		step(FileProgress{Event: "uploading", Name: u.File.Name, Done: done, Size: u.File.Size})
 	}
 	if !bytes.Equal(plain.Sum(nil), u.File.Hash[:]) {
 		return ErrFileChanged
 	}
 	u.File.Blob = [32]byte(sealed.Sum(nil))
-	_, err = persist(ctx, func(ctx context.Context) (*pb.FinishUploadResponse, error) {
+	_, err = persist(ctx, u.File.waits(step), func(ctx context.Context) (*pb.FinishUploadResponse, error) {
 		return call(ctx, d.home.Device.FinishUpload, &pb.FinishUploadRequest{Upload: u.File.Upload, Blob: u.File.Blob[:]})
 	})
 	return err
 }
 
-func (d *Device) putChunk(ctx context.Context, u *upload, i uint32, chunk []byte) error {
-	_, err := persist(ctx, func(ctx context.Context) (*pb.PutChunkResponse, error) {
+func (d *Device) putChunk(ctx context.Context, u *upload, i uint32, chunk []byte, step func(FileProgress)) error {
+	_, err := persist(ctx, u.File.waits(step), func(ctx context.Context) (*pb.PutChunkResponse, error) {
 		return call(ctx, d.home.Device.PutChunk, &pb.PutChunkRequest{Upload: u.File.Upload, Index: i, Chunk: chunk})
 	})
 	return err

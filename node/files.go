@@ -87,7 +87,7 @@ func (n *Node) chunkFor(ctx context.Context, from wire.OrganizationID, q *pb.Blo
 		return nil, err
 	}
 	if size > limit {
-		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "the agreement allows files of %d bytes", limit)
+		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "the agreement allows files of %.1f MiB", float64(limit)/(1<<20))
 	}
 	return &pb.BlobAnswer{Size: size, Chunk: chunk}, nil
 }
@@ -125,7 +125,7 @@ func (n *Node) getBlob(ctx context.Context, m *pb.GetBlobRequest) (*pb.GetBlobRe
 	case len(got.GetChunk()) > wire.FileChunk:
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "the partner sent a chunk of %d bytes", len(got.GetChunk()))
 	case got.GetSize() > limit:
-		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "files of %d bytes at most are exchanged with that partner", limit)
+		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "files of %.1f MiB at most are exchanged with that partner", float64(limit)/(1<<20))
 	}
 	return &pb.GetBlobResponse{Size: got.GetSize(), Chunk: got.GetChunk()}, nil
 }
@@ -154,7 +154,7 @@ func (n *Node) startUpload(device wire.DeviceID, member wire.MemberID, m *pb.Sta
 	case limit == 0:
 		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "this organization allows no files")
 	case m.Size > limit:
-		return nil, wire.Refuse(pb.Code_CODE_TOO_LARGE, "a file of %d bytes: %d are allowed", m.Size, limit)
+		return nil, wire.Refuse(pb.Code_CODE_TOO_LARGE, "a file of %.1f MiB encrypted: this organization allows %.1f MiB", float64(m.Size)/(1<<20), float64(limit)/(1<<20))
 	}
 	now := n.clock.Now()
 	deadline := now.Add(min(n.config.Retention, wire.RetentionCeiling))

@@ -67,6 +67,7 @@ var codes = map[pb.Code]codeInfo{
 	pb.Code_CODE_NOT_FOUND:            {"notFound", Permanent, item, "not here"},
 	pb.Code_CODE_DEADLINE_PASSED:      {"deadlinePassed", Permanent, item, "its deadline has passed"},
 	pb.Code_CODE_EXISTS:               {"exists", Permanent, item, "it exists already"},
+	pb.Code_CODE_DAMAGED:              {"damaged", Permanent, item, "the node's copy is damaged; ask the sender to send it again"},
 	pb.Code_CODE_FULL:                 {"full", Temporary, recipient, "no room left"},
 	pb.Code_CODE_RATE_LIMITED:         {"rateLimited", Temporary, item, "too many at once"},
 	pb.Code_CODE_RECOVERING:           {"recovering", Temporary, partner, "the node is recovering and signs nothing"},

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"time"
 
 	"github.com/entente-im/entente/device"
 	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
 
 func fileCommand() *cobra.Command {
@@ -86,34 +84,9 @@ func fileError(err error) error {
 	case errors.Is(err, device.ErrFileChanged):
 		return &hintError{err, "repeat the command when nothing writes to the file", exitRefused}
 	}
-	return err
-}
-
-// sayFile shows how far a file is: on a terminal a line that is written over, with
-// --json an object for each tenth of a second, else nothing.
-func sayFile(c *cobra.Command, asJSON bool) func(device.FileProgress) {
-	var last time.Time
-	event := ""
-	terminal := term.IsTerminal(int(os.Stderr.Fd()))
-	return func(p device.FileProgress) {
-		now := time.Now()
-		end := p.Done == p.Size && p.Event != "hashing"
-		if p.Event == event && !end && now.Sub(last) < 100*time.Millisecond {
-			return
-		}
-		last, event = now, p.Event
-		switch {
-		case asJSON:
-			_ = printJSON(c.OutOrStdout(), p)
-		case terminal:
-			percent := uint64(100)
-			if p.Size > 0 {
-				percent = p.Done * 100 / p.Size
-			}
-			_, _ = fmt.Fprintf(c.ErrOrStderr(), "\r%-11s %3d %%  %s of %s\x1b[K", p.Event, percent, bytesText(p.Done), bytesText(p.Size))
-			if end {
-				_, _ = fmt.Fprint(c.ErrOrStderr(), "\r\x1b[K")
-			}
-		}
+	var refused *wire.StatusError
+	if errors.As(err, &refused) && refused.Status.Code == pb.Code_CODE_TOO_LARGE {
+		return &hintError{err, "send it in smaller parts, or ask who sets the limit for more", exitRefused}
 	}
+	return err
 }

@@ -76,7 +76,7 @@ type Options struct {
 }
 
 // Store is an open folder of blobs. Its methods may be called at once. Refusals are
-// *wire.StatusError: notFound, full, tooLarge, malformed, deadlinePassed.
+// *wire.StatusError: notFound, full, tooLarge, malformed, deadlinePassed, damaged.
 type Store struct {
 	dir  string
 	seal [32]byte
@@ -105,6 +105,7 @@ type entry struct {
 
 	mu      sync.Mutex // one change at a time; before Store.mu
 	gone    bool
+	damaged bool // and the log says so
 	data    cipher.AEAD
 	have    uint32 // chunks, once counted
 	counted bool

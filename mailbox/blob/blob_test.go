@@ -211,7 +211,7 @@ func TestAChangedChunkOrOneInAnotherPlaceIsNeverHandedOut(t *testing.T) {
 		if err := os.WriteFile(path, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, err := w.Read(id, 0); !errors.Is(err, errDamaged) {
+		if _, _, err := w.Read(id, 0); wire.StatusOf(err).Code != pb.Code_CODE_DAMAGED {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -218,8 +219,10 @@ func (s *Store) readChunk(e *entry, a cipher.AEAD, index uint32) ([]byte, error)
 	}
 	defer f.Close()
 	sealed := make([]byte, chunkLen(e.record.Size, index)+sealedOver)
-	if _, err := f.ReadAt(sealed, int64(index)*stride); err != nil {
-		return nil, fmt.Errorf("%w: %w", errDamaged, err)
+	if _, err := f.ReadAt(sealed, int64(index)*stride); errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%w: it ends before chunk %d does", errDamaged, index)
+	} else if err != nil {
+		return nil, err
 	}
 	nonce, box := sealed[:chacha20poly1305.NonceSizeX], sealed[chacha20poly1305.NonceSizeX:]
 	chunk, err := a.Open(box[:0], nonce, box, bound(e.id, index))

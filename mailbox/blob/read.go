@@ -2,9 +2,12 @@ package blob
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"os"
 	"time"
 
+	"github.com/entente-im/entente/store/slot"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
@@ -30,16 +33,34 @@ func (s *Store) Read(blob ID, index uint32) (size uint64, chunk []byte, err erro
 	a, err := s.keyOf(e)
 	e.mu.Unlock()
 	if err != nil {
-		return 0, nil, disk("opening a file", err)
+		return 0, nil, s.lost(e, "opening a file", err)
 	}
 	if index >= e.chunks() {
 		return 0, nil, wire.Refuse(pb.Code_CODE_MALFORMED, "chunk %d of %d", index, e.chunks())
 	}
 	chunk, err = s.readChunk(e, a, index)
 	if err != nil {
-		return 0, nil, disk("reading a file", err)
+		return 0, nil, s.lost(e, "reading a file", err)
 	}
 	return e.record.Size, chunk, nil
+}
+
+// lost is disk of a finished blob: what was altered, cut short or taken away never comes
+// back, so that asking again is no use. The log says it once.
+func (s *Store) lost(e *entry, what string, err error) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.gone {
+		return errNotFound // its time ended meanwhile
+	}
+	if !errors.Is(err, errDamaged) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, slot.ErrDamaged) && !errors.Is(err, slot.ErrEmpty) {
+		return disk(what, err)
+	}
+	if !e.damaged {
+		e.damaged = true
+		s.log.Error("blob: damaged: nobody gets this file any more", "upload", hex.EncodeToString(e.id[:]), "member", e.record.Member, "error", err)
+	}
+	return wire.Refuse(pb.Code_CODE_DAMAGED, "")
 }
 
 // sweepEvery is how long a key may outlive its deadline on a running node.

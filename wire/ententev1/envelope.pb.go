@@ -193,6 +193,7 @@ const (
 	Code_CODE_NOT_FOUND            Code = 31
 	Code_CODE_DEADLINE_PASSED      Code = 32
 	Code_CODE_EXISTS               Code = 33
+	Code_CODE_DAMAGED              Code = 34
 	Code_CODE_FULL                 Code = 40
 	Code_CODE_RATE_LIMITED         Code = 41
 	Code_CODE_RECOVERING           Code = 42
@@ -236,6 +237,7 @@ var (
 		31: "CODE_NOT_FOUND",
 		32: "CODE_DEADLINE_PASSED",
 		33: "CODE_EXISTS",
+		34: "CODE_DAMAGED",
 		40: "CODE_FULL",
 		41: "CODE_RATE_LIMITED",
 		42: "CODE_RECOVERING",
@@ -276,6 +278,7 @@ var (
 		"CODE_NOT_FOUND":            31,
 		"CODE_DEADLINE_PASSED":      32,
 		"CODE_EXISTS":               33,
+		"CODE_DAMAGED":              34,
 		"CODE_FULL":                 40,
 		"CODE_RATE_LIMITED":         41,
 		"CODE_RECOVERING":           42,
@@ -1483,7 +1486,7 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\x0fKIND_REVOCATION\x10\n" +
 	"\x12\x13\n" +
 	"\x0fKIND_MEMBER_KEY\x10\v\x12\x12\n" +
-	"\x0eKIND_AGREEMENT\x10\f*\xc2\x06\n" +
+	"\x0eKIND_AGREEMENT\x10\f*\xd4\x06\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aCODE_OK\x10\x01\x12\x11\n" +
@@ -1514,7 +1517,8 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\x0fCODE_NAME_TAKEN\x10\x1e\x12\x12\n" +
 	"\x0eCODE_NOT_FOUND\x10\x1f\x12\x18\n" +
 	"\x14CODE_DEADLINE_PASSED\x10 \x12\x0f\n" +
-	"\vCODE_EXISTS\x10!\x12\r\n" +
+	"\vCODE_EXISTS\x10!\x12\x10\n" +
+	"\fCODE_DAMAGED\x10\"\x12\r\n" +
 	"\tCODE_FULL\x10(\x12\x15\n" +
 	"\x11CODE_RATE_LIMITED\x10)\x12\x13\n" +
 	"\x0fCODE_RECOVERING\x10*\x12\x16\n" +
