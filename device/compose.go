@@ -1,7 +1,6 @@
 package device
 
 import (
-	"encoding/json"
 	"errors"
 
 	"github.com/entente-im/entente/wire"
@@ -10,67 +9,75 @@ import (
 
 // compose makes the message that the options ask for.
 func (d *Device) compose(r *room, text string, o SendOptions) (m message, err error) {
-	m.Text, m.File = text, o.file
+	m.Text, m.File, m.plain = text, o.file, o.Plain
 	if m.Expires, err = o.expiry(d.now()); err != nil {
 		return m, err
+	}
+	if err := o.checkText(text); err != nil {
+		return m, err
+	}
+	if m.File == nil && !m.plain && o.Action != ActionReact {
+		m.linked, m.Mentions = mention(text, d.addressees(r))
 	}
 	switch o.Action {
 	case ActionReply:
 		m.ReplyTo = &o.About
+		return m, d.checkThere(o.About)
 	case ActionReact:
-		if m.ReplyTo, m.Reaction = &o.About, true; len(text) == 0 || len(text) > maxReaction {
-			return m, wire.Refuse(pb.Code_CODE_MALFORMED, "a reaction is 1 to %d bytes", maxReaction)
-		}
-	case ActionEdit, ActionDelete:
-		if m.Replaces, m.Deleted = &o.About, o.Action == ActionDelete; m.Deleted {
-			m.Text = ""
-		}
-		return m, d.checkOwn(r, o.About)
+		m.ReplyTo, m.Reaction = &o.About, true
+		return m, d.checkReaction(o.About, text)
+	case ActionUnreact:
+		return d.unreact(o.About, text)
+	case ActionEdit:
+		m.Replaces = &o.About
+		_, err := d.checkOwn(r, o)
+		return m, err
+	case ActionDelete:
+		k, err := d.checkOwn(r, o)
+		return deletion(o.About, k), err
 	}
 	return m, nil
 }
 
-// checkOwn: only what one has said oneself, in this room, can be changed.
-func (d *Device) checkOwn(r *room, id MessageID) error {
-	var s Sent
-	err := d.vault.view(func(t *txn) error {
-		raw, err := t.history(sentKey(id))
-		if err != nil {
-			return err
-		}
-		return json.Unmarshal(raw, &s)
-	})
-	if errors.Is(err, errNoRecord) {
-		err = d.checkSeen(r, id)
+// deletion takes a message back, or a reaction (the draft's "Unlike").
+func deletion(id MessageID, k known) message {
+	m := message{Replaces: &id, Deleted: true, Reaction: k.Reaction}
+	if about, err := ParseMessageID(k.ReplyTo); err == nil && k.Reaction {
+		m.ReplyTo = &about
 	}
-	if errors.Is(err, errNoRecord) || err == nil && s.Room != "" && s.Room != r.ID.String() {
-		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "only messages of your own can be edited or deleted")
-	}
-	return err
+	return m
 }
 
-// checkSeen is checkOwn of what another device of ours has said; errNoRecord: it was not.
-func (d *Device) checkSeen(r *room, id MessageID) error {
-	return d.vault.view(func(t *txn) error {
-		raw, err := t.history(seenKey(id))
-		if err != nil {
-			return err
-		}
-		var was seen
-		if err := json.Unmarshal(raw, &was); err != nil {
-			return err
-		}
-		if was.From != d.ownKey() || was.Room != r.ID {
-			return errNoRecord
-		}
-		return nil
-	})
+// checkReaction: once each, to what is there.
+func (d *Device) checkReaction(about MessageID, text string) error {
+	if len(text) > maxReaction {
+		return wire.Refuse(pb.Code_CODE_MALFORMED, "a reaction is 1 to %d bytes", maxReaction)
+	}
+	if _, found, err := d.ownReaction(about, text); err != nil {
+		return err
+	} else if found {
+		return wire.Refuse(pb.Code_CODE_EXISTS, "you have reacted so already")
+	}
+	return d.checkThere(about)
+}
+
+// unreact finds the reaction that is taken back.
+func (d *Device) unreact(about MessageID, text string) (message, error) {
+	id, found, err := d.ownReaction(about, text)
+	if err != nil {
+		return message{}, err
+	}
+	if !found {
+		return message{}, wire.Refuse(pb.Code_CODE_NOT_FOUND, "you have no such reaction to that message")
+	}
+	return deletion(id, known{Reaction: true, ReplyTo: about.String()}), nil
 }
 
 // putSent stores what is known of a new message, and what it does to an earlier one of
 // ours. The text of one that ends lies apart.
 func (t *txn) putSent(own memberKey, o *outgoing, m message, s Sent) error {
 	if m.Replaces != nil {
+		s.Reaction, s.ReplyTo = false, ""
 		here, err := t.editOwn(m)
 		if err == nil && !here {
 			err = t.replace(own, o.Room, m, Shown{})
@@ -84,7 +91,7 @@ func (t *txn) putSent(own memberKey, o *outgoing, m message, s Sent) error {
 		if err := t.putExpiring(o.ID, m.record(t.v.now(), true)); err != nil {
 			return err
 		}
-		s.Text, s.Expiring = "", true
+		s.Text, s.Expiring, s.Mentions = "", true, nil
 	}
 	_, err := t.changeSent(o.ID, func(x *Sent) { *x = s })
 	return err
@@ -106,7 +113,7 @@ func (t *txn) editSent(id MessageID, m message) error {
 		return err
 	}
 	if ok {
-		if x.Text = m.Text; m.Deleted {
+		if x.Text, x.Mentions = m.Text, m.Mentions; m.Deleted {
 			err = t.deleteState(expiringKey(id))
 		} else {
 			err = t.putExpiring(id, x)
@@ -116,6 +123,10 @@ func (t *txn) editSent(id MessageID, m message) error {
 		}
 	}
 	_, err = t.changeSent(id, func(s *Sent) {
+		if s.Deleted {
+			return // for good
+		}
+		s.Mentions = m.Mentions
 		if s.Edited, s.Deleted = !m.Deleted, m.Deleted; !s.Expiring {
 			s.Text = m.Text
 		}
@@ -133,6 +144,6 @@ func (t *txn) withSentText(s *Sent) error {
 		return err
 	}
 	x, ok, err := t.expiringText(id)
-	s.Text, s.File, s.Gone = x.Text, x.File.info(), err == nil && !ok
+	s.Text, s.File, s.Mentions, s.Gone = x.Text, x.File.info(), x.Mentions, err == nil && !ok
 	return err
 }

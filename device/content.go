@@ -1,7 +1,6 @@
 package device
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -53,7 +52,8 @@ const (
 	contentRoomName     = "application/vnd.entente.room-name" // what a room calls itself, UTF-8
 	maxRoomName         = 128                                 // bytes
 	maxContent          = 200 << 10
-	messageIDAlgorithm  = 0x01 // SHA-256, first 31 bytes
+	messageIDAlgorithm  = 0x01               // SHA-256, first 31 bytes
+	extensionUntil      = "entente.im/until" // Unix: a message that burns ends no later
 )
 
 var (
@@ -82,7 +82,14 @@ type message struct {
 	Reaction bool // Text is a reaction to ReplyTo
 	Expires  expiry
 	File     *attachment // Text is its caption
+	// Mentions are the addresses of people in the room whom Text names; MentionsYou: this
+	// member is one of them.
+	Mentions    []string
+	MentionsYou bool
 
+	linked   string // Text with links in place of addresses, as it travels; empty: Text does
+	plain    bool   // it travels as text/plain
+	markdown bool   // it came as Markdown
 	salt     []byte
 	evidence *evidence // nil: own, or not to be proved
 	context  []byte    // GroupContext that evidence refers to
@@ -93,6 +100,7 @@ type message struct {
 type expiry struct {
 	Relative bool  // Seconds after it was read first; otherwise since 1970
 	Seconds  int64 // at most 2^32-1
+	Until    int64 // of a relative one: no later than this, Unix; 0: of its own
 }
 
 const maxExpiry = 1<<32 - 1
@@ -100,14 +108,20 @@ const maxExpiry = 1<<32 - 1
 // newContent encodes a message and names it. Sender and room are the URIs of
 // docs/protocol.md 1.3.
 func newContent(sender, room string, m message) (encoded []byte, id MessageID, err error) {
-	if len(m.Text) > maxContent {
-		return nil, id, wire.Refuse(pb.Code_CODE_TOO_LARGE, "a text of %d bytes: at most %d are allowed", len(m.Text), maxContent)
+	text := m.Text
+	if m.linked != "" {
+		text = m.linked
+	}
+	if len(text) > maxContent {
+		return nil, id, wire.Refuse(pb.Code_CODE_TOO_LARGE, "a text of %d bytes: at most %d are allowed", len(text), maxContent)
 	}
 	c := content{Salt: make([]byte, saltLen), TopicID: []byte{}, Extensions: map[any]any{}}
-	disposition, kind, body := dispositionRender, contentMarkdown, m.Text
+	disposition, kind, body := dispositionRender, contentMarkdown, text
 	switch {
 	case m.Reaction:
 		disposition, kind = dispositionReaction, contentPlain
+	case m.plain:
+		kind = contentPlain
 	case m.Name != "":
 		kind, body = contentRoomName, m.Name
 	}
@@ -126,6 +140,9 @@ func newContent(sender, room string, m message) (encoded []byte, id MessageID, e
 	}
 	if m.Expires.Seconds > 0 {
 		c.Expires = []any{m.Expires.Relative, uint64(m.Expires.Seconds)}
+	}
+	if m.Expires.Relative && m.Expires.Until > 0 {
+		c.Extensions[extensionUntil] = uint64(m.Expires.Until)
 	}
 	rand.Read(c.Salt)
 	if encoded, err = contentEncoder.Marshal(c); err != nil {
@@ -151,7 +168,7 @@ func messageID(sender, room string, message, salt []byte) (id MessageID) {
 
 var errContent = errors.New("device: a message whose content is not understood")
 
-// parseContent reads a MIMI message with one part or none.
+// parseContent reads a MIMI message.
 func parseContent(sender, room string, b []byte) (m message, err error) {
 	var c content
 	if len(b) > maxContent+4<<10 || contentDecoder.Unmarshal(b, &c) != nil || len(c.Salt) != saltLen {
@@ -167,46 +184,13 @@ func parseContent(sender, room string, b []byte) (m message, err error) {
 	if m.Expires, err = parseExpiry(c.Expires); err != nil {
 		return message{ID: m.ID}, err
 	}
-	if err := m.part(c.Nested); err != nil {
+	if m.Expires.Relative {
+		m.Expires.Until = untilOf(c.Extensions)
+	}
+	if err := m.body(c.Nested); err != nil {
 		return message{ID: m.ID}, err
 	}
 	return m, nil
-}
-
-// part reads the nested part: a text, a file, a reaction, a room's name, or none in a deletion.
-func (m *message) part(p []any) (err error) {
-	if len(p) == 3 && p[2] == uint64(cardinalityNull) && m.Replaces != nil {
-		m.Deleted = true
-		return nil
-	}
-	if len(p) == 15 {
-		m.File, m.Text, err = parseAttachment(p)
-		return err
-	}
-	if len(p) != 5 {
-		return errContent
-	}
-	disposition, ok := p[0].(uint64)
-	kind, ok2 := p[3].(string)
-	body, ok3 := p[4].([]byte)
-	if !ok || !ok2 || !ok3 {
-		return errContent
-	}
-	text := string(bytes.ToValidUTF8(body, []byte("\uFFFD")))
-	switch {
-	case kind == contentRoomName && len(body) > 0 && len(body) <= maxRoomName:
-		m.Name = text
-	case !isText(kind):
-		return errContent
-	case disposition == dispositionReaction:
-		if m.ReplyTo == nil || len(text) == 0 || len(text) > maxReaction {
-			return errContent
-		}
-		m.Text, m.Reaction = text, true
-	default:
-		m.Text = text
-	}
-	return nil
 }
 
 // reference reads a message ID, or null.
@@ -233,7 +217,16 @@ func parseExpiry(v []any) (e expiry, err error) {
 	if !ok || !ok2 || seconds == 0 || seconds > maxExpiry {
 		return e, errContent
 	}
-	return expiry{relative, int64(seconds)}, nil
+	return expiry{Relative: relative, Seconds: int64(seconds)}, nil
+}
+
+// untilOf reads our extension; what is no time is no extension of ours.
+func untilOf(extensions map[any]any) int64 {
+	until, ok := extensions[extensionUntil].(uint64)
+	if !ok || until > maxExpiry {
+		return 0
+	}
+	return int64(until)
 }
 
 func isText(kind string) bool {

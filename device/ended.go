@@ -16,7 +16,7 @@ var errEnded = errors.New("device: a message that ended before it came")
 
 // ended reports whether a message's own end has passed.
 func (m *message) ended(now int64) bool {
-	return m.Expires.Seconds > 0 && !m.Expires.Relative && m.Expires.Seconds <= now || m.File != nil && m.File.Expires <= now
+	return m.Expires.Seconds > 0 && !m.Expires.Relative && m.Expires.Seconds <= now || m.Expires.Until > 0 && m.Expires.Until <= now || m.File != nil && m.File.Expires <= now
 }
 
 // tooLate notes a message that ended before it came, without what it said.

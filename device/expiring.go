@@ -21,6 +21,9 @@ type expiring struct {
 	File    *attachment `json:",omitempty"`
 	Last    int64       `json:",omitempty"` // Unix: End is no later; 0: of its own
 
+	Mentions    []string `json:",omitempty"`
+	MentionsYou bool     `json:",omitempty"`
+
 	Evidence *evidence `json:",omitempty"` // for a report; of what others have said
 }
 
@@ -53,11 +56,14 @@ func (m *message) expires() bool { return m.Expires.Seconds > 0 || m.File != nil
 // record is a message's text, and its file's key, until they end.
 func (m *message) record(now time.Time, read bool) expiring {
 	x := m.Expires.record(m.Text, now, read)
-	if x.File = m.File; m.File == nil {
-		return x
+	x.File, x.Mentions, x.MentionsYou, x.Last = m.File, m.Mentions, m.MentionsYou, m.Expires.Until
+	if last := now.Add(HistoryLife).Unix(); x.Last > last {
+		x.Last = last
 	}
-	x.Last = min(m.File.Expires, now.Add(HistoryLife).Unix())
-	if m.Expires.Seconds == 0 || x.End > x.Last {
+	if m.File != nil && (x.Last == 0 || m.File.Expires < x.Last) {
+		x.Last = min(m.File.Expires, now.Add(HistoryLife).Unix())
+	}
+	if x.Last > 0 && (m.Expires.Seconds == 0 || x.End > x.Last) {
 		x.End = x.Last
 	}
 	return x
@@ -146,16 +152,17 @@ func (d *Device) sweep() error {
 // checkExpiry bounds what a sender asks for.
 func (o SendOptions) expiry(now time.Time) (expiry, error) {
 	switch {
-	case o.Burn != 0 && !o.Until.IsZero():
-		return expiry{}, wire.Refuse(pb.Code_CODE_MALFORMED, "a message ends some time after it was read, or at a time: not both")
 	case o.Burn < 0 || o.Burn > HistoryLife || o.Burn > 0 && o.Burn < time.Second:
 		return expiry{}, wire.Refuse(pb.Code_CODE_MALFORMED, "a message burns between a second and 30 days after it was read")
-	case o.Burn > 0:
+	case o.Until.IsZero() && o.Burn > 0:
 		return expiry{Relative: true, Seconds: int64(o.Burn / time.Second)}, nil
 	case o.Until.IsZero():
 		return expiry{}, nil
 	case !o.Until.After(now) || o.Until.After(now.Add(HistoryLife)):
 		return expiry{}, wire.Refuse(pb.Code_CODE_MALFORMED, "a message ends in the future, within 30 days")
+	}
+	if o.Burn > 0 {
+		return expiry{Relative: true, Seconds: int64(o.Burn / time.Second), Until: o.Until.Unix()}, nil
 	}
 	return expiry{Seconds: o.Until.Unix()}, nil
 }

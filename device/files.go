@@ -123,29 +123,11 @@ func (d *Device) filePolicy(ctx context.Context, organizations ...wire.Organizat
 		if p.types = a.Types; a.MaxSize < p.max {
 			p.max, p.by = a.MaxSize, "by your organization"
 			if i > 0 {
-				p.by = "by the agreement with " + d.nameOfOrganization(org)
+				p.by = "by the agreement with " + d.pinnedName(org)
 			}
 		}
 	}
 	return p, nil
-}
-
-// nameOfOrganization is what somebody's organization in one of our rooms is called, or "the
-// other organization".
-func (d *Device) nameOfOrganization(org wire.OrganizationID) string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, r := range d.rooms {
-		if r.state == nil {
-			continue
-		}
-		for _, k := range r.people() {
-			if m, err := d.chains.get(k); k.Org == org && err == nil {
-				return m.Organization.Manifest.Name
-			}
-		}
-	}
-	return "the other organization"
 }
 
 // check refuses a file that the policy does not allow, before a byte of it moves.

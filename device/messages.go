@@ -37,8 +37,15 @@ func (b *batch) take(r *room, from memberKey, m message, s Shown) {
 				return err
 			}
 			if from == b.d.ownKey() { // of another device of ours
+				before, err := t.known(from, *m.Replaces)
+				if err != nil && !errors.Is(err, errNoRecord) {
+					return err
+				}
 				if here, err := t.editOwn(m); here || err != nil {
-					return errors.Join(err, t.showEdited(m, s))
+					if err != nil || before.Deleted {
+						return err
+					}
+					return t.showEdited(m, before, s)
 				}
 			}
 			return t.replace(from, r.ID, m, s)
@@ -62,7 +69,7 @@ func (b *batch) take(r *room, from memberKey, m message, s Shown) {
 			if err := t.putExpiring(m.ID, x); err != nil {
 				return err
 			}
-			s.Text, s.Expiring = "", true
+			s.Text, s.Mentions, s.MentionsYou, s.Expiring = "", nil, false, true
 			return t.show(s)
 		}
 		return errors.Join(t.putEvidence(m.ID, m.evidence), t.show(s))
@@ -88,6 +95,13 @@ func (t *txn) replace(from memberKey, room wire.RoomID, m message, s Shown) erro
 	if err := json.Unmarshal(raw, &was); err != nil || was.From != from || was.Room != room || was.Event == 0 {
 		return nil
 	}
+	row, key, err := t.event(was.Event)
+	if errors.Is(err, errNoRecord) || err == nil && row.Deleted {
+		return nil // a deletion is for good
+	}
+	if err != nil {
+		return err
+	}
 	ended := false
 	if _, err := t.state(expiringKey(*m.Replaces)); err == nil {
 		x, ok, err := t.expiringText(*m.Replaces)
@@ -95,7 +109,7 @@ func (t *txn) replace(from memberKey, room wire.RoomID, m message, s Shown) erro
 			return err
 		}
 		ended = !ok
-		if x.Text, x.Evidence = m.Text, m.evidence; m.Deleted || !ok {
+		if x.Text, x.Mentions, x.MentionsYou, x.Evidence = m.Text, m.Mentions, m.MentionsYou, m.evidence; m.Deleted || !ok {
 			err = t.deleteState(expiringKey(*m.Replaces))
 		} else {
 			err = t.putExpiring(*m.Replaces, x)
@@ -104,12 +118,12 @@ func (t *txn) replace(from memberKey, room wire.RoomID, m message, s Shown) erro
 			return err
 		}
 	}
-	row, key, err := t.event(was.Event)
-	if err != nil || ended || row.Deleted {
+	if err != nil || ended || row.Deleted || row.Event == "expired" || row.Event == "reaction" && !m.Deleted {
 		return err
 	}
+	said := row.Text
 	if row.Deleted, row.Edited = m.Deleted, !m.Deleted; !row.Expiring || m.Deleted {
-		row.Text = m.Text
+		row.Text, row.Mentions, row.MentionsYou = m.Text, m.Mentions, m.MentionsYou
 	}
 	row.Expiring = row.Expiring && !m.Deleted
 	switch {
@@ -135,8 +149,11 @@ func (t *txn) replace(from memberKey, room wire.RoomID, m message, s Shown) erro
 		return nil // it was done here: there is nobody to tell
 	}
 	// The text stands with the message and nowhere else, or a deletion would miss it.
-	s.Event, s.ID, s.Text, s.Expiring = "edited", row.ID, "", row.Expiring
-	if m.Deleted {
+	s.Event, s.ID, s.Text, s.Expiring, s.Mentions, s.MentionsYou = "edited", row.ID, "", row.Expiring, nil, false
+	switch {
+	case row.Event == "reaction": // one word, said again to whoever has read it
+		s.Event, s.Deleted, s.Text, s.ReplyTo = "reaction", true, said, row.ReplyTo
+	case m.Deleted:
 		s.Event = "deleted"
 	}
 	return t.show(s)
@@ -160,6 +177,9 @@ func (t *txn) event(n uint64) (s Shown, key []byte, err error) {
 
 // withText puts the text of a message that ends into its row, or says that it is gone.
 func (t *txn) withText(s *Shown) error {
+	if err := t.quote(s); err != nil {
+		return err
+	}
 	if s.Event == "edited" && !s.Expiring {
 		return t.editedText(s)
 	}
@@ -178,12 +198,14 @@ func (t *txn) withText(s *Shown) error {
 		s.Gone = true
 		return nil
 	}
-	s.Text, s.File = x.Text, x.File.info()
+	s.Text, s.File, s.Mentions, s.MentionsYou = x.Text, x.File.info(), x.Mentions, x.MentionsYou
 	switch {
 	case x.End > 0:
 		s.Ends = time.Unix(x.End, 0)
 	default:
-		s.Burns = time.Duration(x.Seconds * int64(time.Second)).String()
+		if s.Burns = time.Duration(x.Seconds * int64(time.Second)).String(); x.Last > 0 {
+			s.Ends = time.Unix(x.Last, 0)
+		}
 	}
 	return nil
 }
@@ -206,7 +228,7 @@ func (t *txn) editedText(s *Shown) error {
 	if errors.Is(err, errNoRecord) {
 		return nil
 	}
-	s.Text = row.Text
+	s.Text, s.Mentions, s.MentionsYou, s.Deleted = row.Text, row.Mentions, row.MentionsYou, row.Deleted
 	return err
 }
 
@@ -220,12 +242,12 @@ func (t *txn) editedSent(s *Shown, id MessageID) error {
 	if err := json.Unmarshal(raw, &was); err != nil {
 		return err
 	}
-	s.Text = was.Text
+	s.Text, s.Mentions, s.Deleted = was.Text, was.Mentions, was.Deleted
 	return nil
 }
 
 // showEdited tells of a change, by another device of ours, to what this one has sent.
-func (t *txn) showEdited(m message, s Shown) error {
+func (t *txn) showEdited(m message, before known, s Shown) error {
 	raw, err := t.history(sentKey(*m.Replaces))
 	if err != nil {
 		return nil // its day is over
@@ -234,11 +256,20 @@ func (t *txn) showEdited(m message, s Shown) error {
 	if err := json.Unmarshal(raw, &was); err != nil {
 		return err
 	}
-	s.Event, s.ID, s.Text, s.Expiring = "edited", was.ID, "", was.Expiring && !m.Deleted
-	if m.Deleted {
+	s.Event, s.ID, s.Text, s.Expiring, s.Mentions, s.MentionsYou = "edited", was.ID, "", was.Expiring && !m.Deleted, nil, false
+	switch {
+	case before.Reaction:
+		s.Event, s.Deleted, s.Text, s.ReplyTo = "reaction", true, before.Text, before.ReplyTo
+	case m.Deleted:
 		s.Event = "deleted"
 	}
 	return t.show(s)
+}
+
+// stale reports whether a row says nothing any more: an edit of what was deleted or has
+// ended since, or a reaction that was taken back.
+func (s *Shown) stale() bool {
+	return s.Event == "edited" && (s.Deleted || s.Gone) || s.Event == "reaction" && s.Deleted && s.Text == ""
 }
 
 // FindMessage finds a message of a room's history, received or sent, by the beginning
@@ -253,7 +284,7 @@ func (d *Device) FindMessage(text string) (id MessageID, room wire.RoomID, err e
 		return id, room, err
 	}
 	for _, s := range received {
-		if s.Event == "message" {
+		if s.Event == "message" || s.Event == "reaction" && s.Own {
 			all[s.ID] = s.Room
 		}
 	}

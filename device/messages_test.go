@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
 // find returns the row of a text in a history.
@@ -24,6 +25,19 @@ func find(t *testing.T, d *Device, text string) Shown {
 	}
 	t.Fatalf("%s has no %q: %+v", d.Address(), text, all)
 	return Shown{}
+}
+
+// forge has a device send what it would refuse to, in its one room.
+func forge(t *testing.T, d *Device, m message) {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.rooms {
+		encoded, id, err := newContent(wire.MemberURI(d.account.Organization, d.account.Member), wire.RoomURI(r.Hub, r.ID), m)
+		must(t, err)
+		o := &outgoing{ID: id, Room: r.ID, Content: encoded, Deadline: time.Now().Add(time.Hour).Unix(), Queued: time.Now(), Silent: true}
+		must(t, d.vault.update(func(x *txn) error { return o.save(x) }))
+	}
 }
 
 func TestMessagesAreAnsweredEditedAndDeletedByTheirSendersOnly(t *testing.T) {
@@ -69,18 +83,7 @@ func TestMessagesAreAnsweredEditedAndDeletedByTheirSendersOnly(t *testing.T) {
 			t.Error("bob's device edits what alice said")
 		}
 		// A device that does not keep to it is not believed.
-		p.bob.mu.Lock()
-		_, r := func() (wire.RoomID, *room) {
-			for id, r := range p.bob.rooms {
-				return id, r
-			}
-			return wire.RoomID{}, nil
-		}()
-		encoded, mid, err := newContent(wire.MemberURI(p.bob.account.Organization, p.bob.account.Member), wire.RoomURI(r.Hub, r.ID), message{Text: "meet never", Replaces: &id})
-		must(t, err)
-		o := &outgoing{ID: mid, Room: r.ID, Content: encoded, Deadline: time.Now().Add(time.Hour).Unix(), Queued: time.Now(), Silent: true}
-		must(t, p.bob.vault.update(func(x *txn) error { return o.save(x) }))
-		p.bob.mu.Unlock()
+		forge(t, p.bob, message{Text: "meet never", Replaces: &id})
 		send(t, p.bob, from, "and after it", SendOptions{})
 		shown := receiveUntil(t, p.alice, "what follows", hasTexts(1))
 		if kind("edited", "meet never")(shown) {
@@ -91,7 +94,19 @@ func TestMessagesAreAnsweredEditedAndDeletedByTheirSendersOnly(t *testing.T) {
 	t.Run("its sender deletes it, and it stays deleted", func(t *testing.T) {
 		send(t, p.alice, to, "", SendOptions{Action: ActionDelete, About: id})
 		receiveUntil(t, p.bob, "the deletion", kind("deleted", ""))
-		send(t, p.alice, to, "back again", SendOptions{Action: ActionEdit, About: id})
+		for name, o := range map[string]SendOptions{"edit": {Action: ActionEdit}, "delete": {Action: ActionDelete}, "reply": {Action: ActionReply}, "react": {Action: ActionReact}} {
+			o.About = id
+			if err := p.alice.Send(t.Context(), to, "back again", o, func(Progress) {}); wire.StatusOf(err).Code != pb.Code_CODE_FORBIDDEN {
+				t.Errorf("%s of what was deleted: %v", name, err)
+			}
+		}
+		for _, o := range []SendOptions{{Action: ActionReply, About: id}, {Action: ActionReact, About: id}} {
+			if err := p.bob.Send(t.Context(), from, "x", o, func(Progress) {}); wire.StatusOf(err).Code != pb.Code_CODE_FORBIDDEN {
+				t.Errorf("an answer to what was deleted: %v", err)
+			}
+		}
+		// A device that edits all the same undoes nothing on the others, nor here.
+		forge(t, p.alice, message{Text: "back again", Replaces: &id})
 		send(t, p.alice, to, "end", SendOptions{})
 		receiveUntil(t, p.bob, "the end", hasTexts(1))
 		all, err := p.bob.History()
@@ -211,7 +226,7 @@ func TestAMessageEndsAtItsTimeReadOrNot(t *testing.T) {
 		return nil
 	})
 	for name, o := range map[string]SendOptions{
-		"both":            {Burn: time.Minute, Until: time.Now().Add(time.Hour)},
+		"both too late":   {Burn: time.Minute, Until: time.Now().Add(31 * 24 * time.Hour)},
 		"in the past":     {Until: time.Now().Add(-time.Hour)},
 		"too late":        {Until: time.Now().Add(31 * 24 * time.Hour)},
 		"burns too late":  {Burn: 31 * 24 * time.Hour},

@@ -107,8 +107,12 @@ type Sent struct {
 	Deleted  bool      `json:"deleted,omitempty"`
 	Expiring bool      `json:"expiring,omitempty"` // the text lies apart and ends; Gone: it has
 	Gone     bool      `json:"gone,omitempty"`
-	Hidden   bool      `json:"hidden,omitempty"` // an edit or deletion: what it did stands with the message
-	State    string    `json:"state"`            // queued, waiting, accepted, sequenced, then what notices say
+	Burns    bool      `json:"burns,omitempty"`    // after it was read, on each device by its own time
+	Reaction bool      `json:"reaction,omitempty"` // Text is one to ReplyTo
+	ReplyTo  string    `json:"reply_to,omitempty"`
+	Mentions []string  `json:"mentions,omitempty"` // addresses
+	Hidden   bool      `json:"hidden,omitempty"`   // an edit or deletion: what it did stands with the message
+	State    string    `json:"state"`              // queued, waiting, accepted, sequenced, then what notices say
 	Reason   string    `json:"reason,omitempty"`
 	Code     pb.Code   `json:"code,omitempty"` // of the refusal for now
 	// Of is how many others were in the room; Members, what their organizations have said

@@ -27,7 +27,9 @@ type Shown struct {
 	From  string `json:"from,omitempty"`
 	To    string `json:"to,omitempty"`
 	// Own: it comes from another device of one's own.
-	Own  bool   `json:"own,omitempty"`
+	Own bool `json:"own,omitempty"`
+	// Sent: it was said on this device, in a Timeline.
+	Sent bool   `json:"sent,omitempty"`
 	Text string `json:"text,omitempty"`
 	// File is what a message brings, its caption in Text: File(ctx, ID) fetches it.
 	File   *FileInfo `json:"file,omitempty"`
@@ -36,9 +38,13 @@ type Shown struct {
 	Room   string    `json:"room,omitempty"`
 	// RoomName is what the room calls itself, when it has more than two people.
 	RoomName string `json:"room_name,omitempty"`
-	ReplyTo  string `json:"reply_to,omitempty"` // message ID
-	Edited   bool   `json:"edited,omitempty"`
-	Deleted  bool   `json:"deleted,omitempty"` // by its sender
+	ReplyTo  string `json:"reply_to,omitempty"` // message ID; Quote is how that one begins, as far as it is here
+	Quote    string `json:"quote,omitempty"`
+	// Mentions are the addresses of people in the room whom Text names.
+	Mentions    []string `json:"mentions,omitempty"`
+	MentionsYou bool     `json:"mentions_you,omitempty"`
+	Edited      bool     `json:"edited,omitempty"`
+	Deleted     bool     `json:"deleted,omitempty"` // by its sender
 	// Expiring: the text lies apart and ends before the history does. Burns is how long
 	// after it was shown first, Ends when, Gone that it has.
 	Expiring bool      `json:"expiring,omitempty"`
@@ -605,7 +611,8 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	if from != b.d.ownKey() {
 		m.evidence, m.context = evidenceOf(env, got, sender), got.Context
 	}
-	said := Shown{Event: "message", ID: m.ID.String(), From: b.d.nameOf(from), Own: from == b.d.ownKey(), To: b.toOf(r, from), Text: m.Text, Room: r.ID.String(), RoomName: r.Name,
+	b.d.readMentions(r, &m)
+	said := Shown{Event: "message", ID: m.ID.String(), From: b.d.nameOf(from), Own: from == b.d.ownKey(), To: b.toOf(r, from), Text: m.Text, Mentions: m.Mentions, MentionsYou: m.MentionsYou, Room: r.ID.String(), RoomName: r.Name,
 		Seq: env.Seq, At: time.UnixMilli(env.AcceptedMs)}
 	if m.ended(b.d.now().Unix()) {
 		b.tooLate(r, from, m, said)

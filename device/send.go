@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/entente-im/entente/wire"
@@ -19,9 +20,11 @@ type SendOptions struct {
 	// the room; 0: DefaultWait.
 	Wait time.Duration
 	// Burn: the text is destroyed on every device so long after it was read there.
-	// Until: it is destroyed then. At most one of both.
+	// Until: it is destroyed then, read or not; with both, then at the latest.
 	Burn  time.Duration
 	Until time.Time
+	// Plain: the text is no Markdown.
+	Plain bool
 	// Action says what the message does to the one that About names.
 	Action Action
 	About  MessageID
@@ -41,6 +44,8 @@ const (
 	ActionReact
 	ActionEdit
 	ActionDelete
+	// ActionUnreact takes back a reaction to About: the one that the text names.
+	ActionUnreact
 )
 
 // DefaultWait is how long Send waits for a hub elsewhere.
@@ -92,6 +97,9 @@ func (s *Sender) Send(ctx context.Context, to wire.Address, text string, o SendO
 	if err != nil {
 		return err
 	}
+	if err := o.checkText(text); err != nil {
+		return err
+	}
 	id, err := s.l.d.queue(ctx, to, text, o)
 	if asks(err) {
 		return s.l.d.ask(to, text, o, report)
@@ -120,6 +128,17 @@ func (s *Sender) SendRoom(ctx context.Context, room wire.RoomID, text string, o 
 		_ = s.l.d.dropUpload(ctx, blob) // else its deadline ends it
 	}
 	return s.l.await(ctx, id, o.Wait, report)
+}
+
+// checkText refuses an empty text where there is nothing but a text.
+func (o SendOptions) checkText(text string) error {
+	if o.file != nil || o.Action == ActionDelete || o.Action == ActionUnreact || strings.TrimSpace(text) != "" {
+		return nil
+	}
+	if o.Action == ActionEdit {
+		return wire.Refuse(pb.Code_CODE_MALFORMED, "an empty text: delete the message instead")
+	}
+	return wire.Refuse(pb.Code_CODE_MALFORMED, "an empty text: there is nothing to send")
 }
 
 func (o SendOptions) orDefault() (SendOptions, error) {
@@ -204,8 +223,16 @@ func (d *Device) queueIn(r *room, to, text string, o SendOptions, also ...func(*
 				return err
 			}
 		}
-		return t.putSent(d.ownKey(), out, m, Sent{ID: id.String(), To: to, Room: r.ID.String(), Text: text, At: now, Deadline: time.Unix(deadline, 0), State: "queued", Of: others(r)})
+		return t.putSent(d.ownKey(), out, m, Sent{ID: id.String(), To: to, Room: r.ID.String(), Text: text, At: now, Deadline: time.Unix(deadline, 0), State: "queued", Of: others(r),
+			Burns: m.Expires.Relative, Reaction: m.Reaction, ReplyTo: replyTo(m), Mentions: m.Mentions})
 	})
+}
+
+func replyTo(m message) string {
+	if m.ReplyTo == nil {
+		return ""
+	}
+	return m.ReplyTo.String()
 }
 
 // others is how many people besides us are in a room.
@@ -366,13 +393,16 @@ func refusedError(s *Sent) error { return &RefusedError{*s} }
 
 // History lists what was shown before, oldest first.
 func (d *Device) History() ([]Shown, error) {
-	return list(d, "m/", func(t *txn, s *Shown) error { return t.withText(s) })
+	all, err := list(d, "m/", func(t *txn, s *Shown) error { return t.withText(s) })
+	return slices.DeleteFunc(all, func(s Shown) bool { return s.stale() }), err
 }
 
-// Sent lists what this member sent and what became of it.
+// Sent lists what this member sent and what became of it, oldest first.
 func (d *Device) Sent() ([]Sent, error) {
 	all, err := list(d, "s/", func(t *txn, s *Sent) error { return t.withSentText(s) })
-	return slices.DeleteFunc(all, func(s Sent) bool { return s.Hidden }), err
+	all = slices.DeleteFunc(all, func(s Sent) bool { return s.Hidden })
+	slices.SortStableFunc(all, func(a, b Sent) int { return a.At.Compare(b.At) })
+	return all, err
 }
 
 func list[T any](d *Device, prefix string, complete func(*txn, *T) error) ([]T, error) {

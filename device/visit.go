@@ -194,6 +194,9 @@ func (d *Device) showNewOf(wanted func(Shown) bool, show func(Shown) error) erro
 			return err
 		}
 		for _, r := range rows {
+			if r.s.stale() {
+				continue
+			}
 			if err := show(r.s); err != nil {
 				return err
 			}
@@ -224,6 +227,7 @@ func (d *Device) showNewOf(wanted func(Shown) bool, show func(Shown) error) erro
 // shownRow starts the clock of a message that ends and returns its row without the
 // text, which lies apart.
 func (t *txn) shownRow(s Shown) ([]byte, error) {
+	s.Quote = ""
 	if s.Expiring {
 		id, err := ParseMessageID(s.ID)
 		if err == nil {
@@ -233,10 +237,10 @@ func (t *txn) shownRow(s Shown) ([]byte, error) {
 			return nil, err
 		}
 		s.File = nil
-		s.Text, s.Burns, s.Ends, s.Gone = "", "", time.Time{}, false
+		s.Text, s.Burns, s.Ends, s.Gone, s.Mentions, s.MentionsYou = "", "", time.Time{}, false, nil, false
 	}
 	if s.Event == "edited" {
-		s.Text = ""
+		s.Text, s.Mentions, s.MentionsYou, s.Deleted = "", nil, false, false
 	}
 	return json.Marshal(s)
 }

@@ -278,10 +278,14 @@ func sentState(s device.Sent) string {
 
 func sentText(s device.Sent) string {
 	switch {
-	case s.Gone:
-		return "(gone)"
+	case s.Reaction && s.Deleted:
+		return "(a reaction, taken back)"
+	case s.Reaction:
+		return oneLine(s.Text, 16) + " to " + short(s.ReplyTo)
 	case s.Deleted:
 		return "(deleted)"
+	case s.Gone:
+		return "(gone)"
 	case s.Edited:
 		return oneLine(s.Text, 40) + " (edited)"
 	case s.File != nil:
@@ -321,31 +325,6 @@ organization is told first, so that nothing more is delivered to it; that needs 
 	return c
 }
 
-func deviceHistory() *cobra.Command {
-	c := &cobra.Command{Use: "history", Short: "List what was received and shown before", Example: "  entente device history --device bob", Args: exactArgs()}
-	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		return withDevice(c, *dir, *pass, func(d *device.Device) error {
-			all, err := d.History()
-			if err != nil {
-				return err
-			}
-			for _, s := range all {
-				if s.Event == "message" && !*asJSON {
-					if _, err := fmt.Fprint(c.OutOrStdout(), short(s.ID), "  "); err != nil {
-						return err
-					}
-				}
-				if err := printShown(c, s, *asJSON); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return c
-}
-
 // printList prints a listing as a table, or as JSON lines.
 func printList[T any](c *cobra.Command, list []T, asJSON bool, header string, row func(T) []string) error {
 	var rows [][]string
@@ -381,15 +360,18 @@ func textOf(c *cobra.Command, arg string) (string, error) {
 
 func sendCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:     "send ADDRESS|ROOM [TEXT]",
-		Short:   "Send a text or a file to a member, here or at a partner organization, or to a room; - reads the text from standard input",
+		Use:   "send ADDRESS|ROOM [TEXT]",
+		Short: "Send a text or a file to a member, here or at a partner organization, or to a room; - reads the text from standard input",
+		Long: `Send a text or a file to a member, here or at a partner organization, or to a room; - reads the text from standard input.
+@NAME@ORGANIZATION in a text mentions somebody who is in the room: they see that it mentions them.`,
 		Example: "  entente send bob@globex.example --file plan.pdf 'The plan' --device alice\n  entente send bob@globex.example 'Good morning' --device alice\n  entente send bob@globex.example 'Gone by noon' --expires 4h\n  entente send Harbour 'All hands' --device alice",
 		Args:    cobra.RangeArgs(1, 2),
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	expires := spanFlag(c, "expires", "how long it is kept undelivered (default 7d, at most 30d)")
 	burn := spanFlag(c, "burn", "destroy the text on every device so long after it was read there")
-	until := spanFlag(c, "until", "destroy the text everywhere after so long, read or not")
+	until := spanFlag(c, "until", "destroy the text everywhere after so long, read or not; with --burn: at the latest")
+	plain := c.Flags().Bool("plain", false, "send the text as it is, not as Markdown: nobody is mentioned")
 	file := c.Flags().String("file", "", "send this file, with TEXT as its caption; repeating an interrupted command goes on where it was")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 1 && *file == "" {
@@ -403,7 +385,7 @@ func sendCommand() *cobra.Command {
 			return err
 		}
 		say, changed := sayProgress(c, *asJSON), sayIdentities(c, *asJSON)
-		o := device.SendOptions{Expires: *expires, Burn: *burn}
+		o := device.SendOptions{Expires: *expires, Burn: *burn, Plain: *plain}
 		if *until > 0 {
 			o.Until = time.Now().Add(*until)
 		}
@@ -497,90 +479,6 @@ func receiveCommand() *cobra.Command {
 		})
 	}
 	return c
-}
-
-// printShown prints what people read: safe characters only, whoever sent it.
-func printShown(c *cobra.Command, s device.Shown, asJSON bool) error {
-	if asJSON {
-		return printJSON(c.OutOrStdout(), s)
-	}
-	_, err := fmt.Fprintln(c.OutOrStdout(), shownText(s))
-	return err
-}
-
-func shownText(s device.Shown) string {
-	at := s.At.Local().Format("15:04:05")
-	if time.Since(s.At) > 20*time.Hour {
-		at = s.At.Local().Format("2006-01-02 15:04:05")
-	}
-	switch s.Event {
-	case "message":
-		return at + "  " + messageText(s)
-	case "identity":
-		return at + "  " + identityText(s)
-	case "edited":
-		return fmt.Sprintf("%s  %s edited %s: %s%s", at, whoText(s), short(s.ID), safe(s.Text), endText(s))
-	case "deleted":
-		return fmt.Sprintf("%s  %s deleted %s", at, whoText(s), short(s.ID))
-	case "reaction":
-		return fmt.Sprintf("%s  %s: %s to %s", at, whoText(s), oneLine(s.Text, 16), short(s.ReplyTo))
-	case "notice":
-		return fmt.Sprintf("%s  to %s: %s (%s)", at, s.To, noticeText(s), oneLine(s.Text, 40))
-	case "request":
-		return at + "  " + requestText(s)
-	case "blocked":
-		return at + "  " + blockedText(s)
-	case "expired":
-		return at + "  " + expiredText(s)
-	case "unreadable":
-		return fmt.Sprintf("%s  a message could not be opened: %s", at, safe(s.Reason))
-	}
-	return at + "  " + roomText(s)
-}
-
-// expiredText says that there was a message.
-func expiredText(s device.Shown) string {
-	text := "a message"
-	if s.From != "" {
-		text += " of " + s.From
-	}
-	if s.RoomName != "" {
-		text += " in " + oneLine(s.RoomName, 40)
-	}
-	return text + " ended before you read it"
-}
-
-// whoText says who has said something.
-func whoText(s device.Shown) string {
-	if s.Own {
-		return "you, on another device"
-	}
-	return s.From
-}
-
-// messageText is a message on one line or more.
-func messageText(s device.Shown) string {
-	out := whoText(s)
-	if s.Own && s.RoomName == "" {
-		out += ", to " + s.To
-	}
-	if s.RoomName != "" {
-		out = "[" + oneLine(s.RoomName, 40) + "] " + out
-	}
-	if s.ReplyTo != "" {
-		out += " (to " + short(s.ReplyTo) + ")"
-	}
-	out += ": " + safe(s.Text)
-	if s.File != nil {
-		out = strings.TrimSuffix(out, " ") + fmt.Sprintf(" [file %s, %s, %s: entente file get %s]", oneLine(s.File.Name, 60), bytesText(s.File.Size), oneLine(s.File.Type, 40), short(s.ID))
-	}
-	switch {
-	case s.Deleted:
-		out = s.From + " deleted a message"
-	case s.Edited:
-		out += " (edited)"
-	}
-	return out + endText(s)
 }
 
 // roomText says what happened in a room.

@@ -13,7 +13,7 @@ func messageCommand() *cobra.Command {
 	c := group("message", "Answer, edit, delete or react to a message")
 	c.AddCommand(
 		messageAction("reply MESSAGE TEXT", "Answer a message, in its room", "  entente message reply 01f3ab92c4 'On my way' --device bob", device.ActionReply),
-		messageAction("react MESSAGE EMOJI", "React to a message", "  entente message react 01f3ab92c4 👍 --device bob", device.ActionReact),
+		messageAction("react MESSAGE EMOJI", "React to a message, or take a reaction back", "  entente message react 01f3ab92c4 👍 --device bob\n  entente message react 01f3ab92c4 👍 --remove --device bob", device.ActionReact),
 		messageAction("edit MESSAGE TEXT", "Change the text of a message of your own", "  entente message edit 01f3ab92c4 'Meet at one' --device alice", device.ActionEdit),
 		messageAction("delete MESSAGE", "Delete a message of your own from every device that shows it", "  entente message delete 01f3ab92c4 --device alice", device.ActionDelete),
 	)
@@ -31,7 +31,18 @@ func messageAction(use, short, example string, action device.Action) *cobra.Comm
 		Long: short + ". A message is named by the beginning of its ID, at least 6 characters: `entente device history` and `entente sent` show them.",
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	plain, remove := new(bool), new(bool)
+	switch action {
+	case device.ActionReply, device.ActionEdit:
+		plain = c.Flags().Bool("plain", false, "send the text as it is, not as Markdown: nobody is mentioned")
+	case device.ActionReact:
+		remove = c.Flags().Bool("remove", false, "take this reaction of yours back")
+	}
 	c.RunE = func(c *cobra.Command, args []string) error {
+		o := device.SendOptions{Action: action, Plain: *plain}
+		if *remove {
+			o.Action = device.ActionUnreact
+		}
 		return inSession(c, *dir, *pass, func(ctx context.Context, d *device.Device, s *device.Sender) error {
 			id, room, err := d.FindMessage(args[0])
 			if err != nil {
@@ -41,7 +52,8 @@ func messageAction(use, short, example string, action device.Action) *cobra.Comm
 			if len(args) > 1 {
 				text = args[1]
 			}
-			return s.SendRoom(ctx, room, text, device.SendOptions{Action: action, About: id}, sayProgress(c, *asJSON))
+			o.About = id
+			return s.SendRoom(ctx, room, text, o, sayProgress(c, *asJSON))
 		})
 	}
 	return c
@@ -63,6 +75,8 @@ func endText(s device.Shown) string {
 	switch {
 	case s.Gone:
 		return " (gone)"
+	case s.Burns != "" && !s.Ends.IsZero():
+		return " (burns " + s.Burns + " after reading, until " + s.Ends.Local().Format(time.DateTime) + ")"
 	case s.Burns != "":
 		return " (burns " + s.Burns + " after reading)"
 	case !s.Ends.IsZero():

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/entente-im/entente/device"
+	"github.com/spf13/cobra"
+)
+
+// What has come, in lines for people.
+
+// printShown prints what people read: safe characters only, whoever sent it.
+func printShown(c *cobra.Command, s device.Shown, asJSON bool) error {
+	if asJSON {
+		return printJSON(c.OutOrStdout(), s)
+	}
+	_, err := fmt.Fprintln(c.OutOrStdout(), shownText(s))
+	return err
+}
+
+func shownText(s device.Shown) string {
+	at := s.At.Local().Format("15:04:05")
+	if time.Since(s.At) > 20*time.Hour {
+		at = s.At.Local().Format("2006-01-02 15:04:05")
+	}
+	switch s.Event {
+	case "message":
+		return at + "  " + short(s.ID) + "  " + messageText(s)
+	case "identity":
+		return at + "  " + identityText(s)
+	case "edited":
+		return fmt.Sprintf("%s  %s edited %s%s: %s%s", at, inRoomText(s), short(s.ID), mentionText(s), safe(s.Text), endText(s))
+	case "deleted":
+		return fmt.Sprintf("%s  %s deleted %s", at, inRoomText(s), short(s.ID))
+	case "reaction":
+		return at + "  " + reactionText(s)
+	case "notice":
+		what := oneLine(s.Text, 40)
+		if what == "" {
+			what = short(s.ID)
+		}
+		return fmt.Sprintf("%s  to %s: %s (%s)", at, s.To, noticeText(s), what)
+	case "request":
+		return at + "  " + requestText(s)
+	case "blocked":
+		return at + "  " + blockedText(s)
+	case "expired":
+		return at + "  " + expiredText(s)
+	case "unreadable":
+		return fmt.Sprintf("%s  a message could not be opened: %s", at, safe(s.Reason))
+	}
+	return at + "  " + roomText(s)
+}
+
+// expiredText says that there was a message.
+func expiredText(s device.Shown) string {
+	text := "a message"
+	if s.From != "" {
+		text += " of " + s.From
+	}
+	if s.RoomName != "" {
+		text += " in " + oneLine(s.RoomName, 40)
+	}
+	return text + " ended before you read it"
+}
+
+// whoText says who has said something.
+func whoText(s device.Shown) string {
+	switch {
+	case s.Sent:
+		return "you"
+	case s.Own:
+		return "you, on another device"
+	}
+	return s.From
+}
+
+// inRoomText is whoText with the room, where it has a name.
+func inRoomText(s device.Shown) string {
+	if s.RoomName == "" {
+		return whoText(s)
+	}
+	return "[" + oneLine(s.RoomName, 40) + "] " + whoText(s)
+}
+
+// mentionText says that a text mentions this member.
+func mentionText(s device.Shown) string {
+	if !s.MentionsYou {
+		return ""
+	}
+	return " (mentions you)"
+}
+
+// aboutText is the ID of the message that another one is about, and how it begins.
+func aboutText(s device.Shown) string {
+	if s.Quote == "" {
+		return short(s.ReplyTo)
+	}
+	return short(s.ReplyTo) + " \"" + oneLine(s.Quote, 40) + "\""
+}
+
+// reactionText is a reaction, or that it was taken back.
+func reactionText(s device.Shown) string {
+	what := oneLine(s.Text, 16)
+	if !s.Deleted {
+		return fmt.Sprintf("%s: %s to %s", inRoomText(s), what, aboutText(s))
+	}
+	if what == "" {
+		what = "a reaction"
+	}
+	return fmt.Sprintf("%s took back %s to %s", inRoomText(s), what, aboutText(s))
+}
+
+// messageText is a message on one line or more.
+func messageText(s device.Shown) string {
+	out := inRoomText(s)
+	if (s.Own || s.Sent) && s.RoomName == "" {
+		out += ", to " + s.To
+	}
+	if s.Deleted {
+		return out + " deleted a message"
+	}
+	if s.ReplyTo != "" {
+		out += " (to " + aboutText(s) + ")"
+	}
+	out += mentionText(s) + ": " + safe(s.Text)
+	if s.File != nil {
+		out = strings.TrimSuffix(out, " ") + fmt.Sprintf(" [file %s, %s, %s: entente file get %s]", oneLine(s.File.Name, 60), bytesText(s.File.Size), oneLine(s.File.Type, 40), short(s.ID))
+	}
+	if s.Edited {
+		out += " (edited)"
+	}
+	return out + endText(s)
+}
