@@ -107,6 +107,10 @@ func TestMessagesAreAnsweredEditedAndDeletedByTheirSendersOnly(t *testing.T) {
 		}
 		// A device that edits all the same undoes nothing on the others, nor here.
 		forge(t, p.alice, message{Text: "back again", Replaces: &id})
+		must(t, p.alice.vault.update(func(x *txn) error { _, err := x.editOwn(message{Text: "back again", Replaces: &id}); return err }))
+		if list, err := p.alice.Sent(); err != nil || !list[0].Deleted || list[0].Edited || list[0].Text != "" {
+			t.Errorf("alice's own: %+v, %v", list, err)
+		}
 		send(t, p.alice, to, "end", SendOptions{})
 		receiveUntil(t, p.bob, "the end", hasTexts(1))
 		all, err := p.bob.History()
