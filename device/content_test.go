@@ -250,7 +250,7 @@ func FuzzParseContent(f *testing.F) {
 			}
 			return
 		}
-		if !utf8.ValidString(text) || len(text) > 3*len(b) {
+		if !utf8.ValidString(text) || len(text) > 3*len(b)+maxUnknown*(maxFileType+64) {
 			t.Fatalf("a text of %d bytes, valid %v", len(text), utf8.ValidString(text))
 		}
 		var c content

@@ -2,6 +2,7 @@ package device
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -35,7 +36,7 @@ type part struct {
 	null        bool
 	text        string
 	file        *attachment
-	unknown     string // media type of what this version cannot show
+	unknown     []string // media types of what this version cannot show, each once
 }
 
 // readPart reads a part and what it nests; the decoder bounds the depth.
@@ -77,7 +78,7 @@ func (x *part) single(kind, body any) error {
 	case isText(k):
 		x.rank = rankPlain
 	default:
-		x.unknown = shownType(k)
+		x.unknown = []string{shownType(k)}
 		return nil
 	}
 	x.text = string(bytes.ToValidUTF8(b, []byte("\uFFFD")))
@@ -92,7 +93,7 @@ func (x *part) external(p []any) (err error) {
 		x.file, x.text, err = parseAttachment(p)
 		return err
 	}
-	x.unknown = shownType(k)
+	x.unknown = []string{shownType(k)}
 	return nil
 }
 
@@ -120,9 +121,8 @@ func (x *part) multi(semantics, parts any) error {
 		*x = best(all)
 	case singleUnit: // all of it or nothing
 		for _, one := range all {
-			if one.unknown != "" {
-				*x = part{unknown: one.unknown}
-				x.disposition = disposition
+			if len(one.unknown) > 0 {
+				*x = part{disposition: disposition, unknown: one.unknown}
 				return nil
 			}
 		}
@@ -150,14 +150,17 @@ func together(all []part, disposition uint64) (x part) {
 	for _, one := range all {
 		side := one.disposition == dispositionPreview || one.disposition == dispositionIcon || one.disposition == dispositionProfile
 		switch {
-		case one.unknown != "" && side: // beside the rest, and not needed to read it
+		case side && one.rank == rankUnknown: // beside the rest, and not needed to read it
 			continue
-		case one.unknown != "":
-			one.text = unknownText(one.unknown)
 		case one.file != nil && x.file != nil:
-			one.text = strings.TrimSpace(one.text + " " + unknownText(one.file.Type))
+			one.unknown = append(one.unknown, one.file.Type)
 		case one.file != nil:
 			x.file = one.file
+		}
+		for _, kind := range one.unknown {
+			if len(x.unknown) < maxUnknown && !slices.Contains(x.unknown, kind) {
+				x.unknown = append(x.unknown, kind)
+			}
 		}
 		if x.rank = max(x.rank, one.rank); one.text != "" {
 			texts = append(texts, one.text)
@@ -171,8 +174,18 @@ func together(all []part, disposition uint64) (x part) {
 	return x
 }
 
-func unknownText(kind string) string {
-	return "[a part of type " + kind + " that this version cannot show]"
+// maxUnknown bounds the types that are named of one message.
+const maxUnknown = 5
+
+// withUnknown is a text and what cannot be shown beside it.
+func withUnknown(text string, kinds []string) string {
+	for _, kind := range kinds {
+		if text != "" {
+			text += "\n"
+		}
+		text += "[a part of type " + kind + " that this version cannot show]"
+	}
+	return text
 }
 
 // shownType is a media type that may be printed.
@@ -199,16 +212,14 @@ func (m *message) body(p []any) error {
 	if err != nil {
 		return err
 	}
-	if m.Text, m.File, m.markdown = x.text, x.file, x.rank == rankMarkdown; x.unknown != "" {
-		m.Text = unknownText(x.unknown)
-	}
+	m.Text, m.File, m.markdown = withUnknown(x.text, x.unknown), x.file, x.rank == rankMarkdown
 	switch {
 	case x.null && m.Replaces == nil:
 		return errContent
 	case x.null:
 		m.Deleted = true
 	case x.disposition == dispositionReaction:
-		if m.ReplyTo == nil || len(m.Text) == 0 || len(m.Text) > maxReaction || m.File != nil || x.unknown != "" {
+		if m.ReplyTo == nil || len(m.Text) == 0 || len(m.Text) > maxReaction || m.File != nil || len(x.unknown) > 0 {
 			return errContent
 		}
 		m.Reaction = true
