@@ -34,3 +34,10 @@ func (b *bucket) take(now time.Time, n float64) time.Duration {
 	b.level -= n
 	return 0
 }
+
+// full reports whether a bucket has all that it can hold, as a new one has.
+func (b *bucket) full(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.level+b.rate*now.Sub(b.last).Seconds() >= b.burst
+}

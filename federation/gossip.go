@@ -35,10 +35,6 @@ const (
 	gossipRPC     = 64 << 10
 	gossipControl = 16 << 10
 	gossipQueue   = 128
-	// gossipRate and gossipBurst bound what is passed on about one organization.
-	gossipRate, gossipBurst = 1, 30
-	// peerRate and peerBurst bound the messages that one peer has us verify.
-	peerRate, peerBurst = 20, 200
 	// gossipSeen is how long the network drops copies of a message, at least.
 	gossipSeen = 30 * time.Second
 	// gossipForgets is the time after which it passes on the same again for sure: it sweeps
@@ -54,9 +50,10 @@ const (
 
 // Hearing is told what was heard about an organization: ours or a partner's. Its calls must
 // not block. What they are given was verified: signed by that organization's directory key,
-// or a proof that stands.
+// or a proof that stands. HeardHead answers false when it has no room for the head now:
+// it is heard when it is told again.
 type Hearing interface {
-	HeardHead(about wire.OrganizationID, head *identity.Checkpoint)
+	HeardHead(about wire.OrganizationID, head *identity.Checkpoint) bool
 	HeardFork(about wire.OrganizationID, fork *pb.Fork)
 }
 
@@ -69,13 +66,15 @@ type gossip struct {
 
 	mu     sync.Mutex
 	about  map[wire.OrganizationID]*rumour
-	peers  map[peer.ID]*bucket
+	peers  map[peer.ID]*teller
+	pass   *bucket   // heads that are passed on for others
+	say    *bucket   // what this node tells itself
 	joined time.Time // when somebody joined last
 }
 
 // rumour is what was heard about one organization.
 type rumour struct {
-	rate   *bucket
+	pass   *bucket     // heads about it that are passed on for others
 	log    uint64      // that the rest is about: identity.Manifest.Log
 	heads  []heardHead // the last ones, the oldest first
 	forked bool        // a proof was passed on
@@ -106,9 +105,14 @@ type heardHead struct {
 	root [32]byte
 }
 
+func newGossip(f *Federation) *gossip {
+	return &gossip{f: f, about: make(map[wire.OrganizationID]*rumour), peers: make(map[peer.ID]*teller),
+		pass: newBucket(allPassRate, allPassBurst), say: newBucket(sayRate, sayBurst)}
+}
+
 // startGossip joins the network of heads.
 func (f *Federation) startGossip() error {
-	g := &gossip{f: f, about: make(map[wire.OrganizationID]*rumour), peers: make(map[peer.ID]*bucket)}
+	g := newGossip(f)
 	h := &gossipHost{Host: f.host, f: f, bus: eventbus.NewBus()}
 	var err error
 	if g.meet, err = h.bus.Emitter(new(event.EvtPeerProtocolsUpdated)); err != nil {
@@ -149,14 +153,14 @@ func (g *gossip) drain() {
 }
 
 func (g *gossip) options() []pubsub.Option {
-	score, thresholds := gossipScores()
+	score, thresholds := g.scores()
 	return []pubsub.Option{
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign), // who passes a head on is not who signed it
 		pubsub.WithNoAuthor(),
 		pubsub.WithMessageIdFn(func(m *pubsubpb.Message) string { return gossipID(m.Data) }),
 		pubsub.WithSubscriptionFilter(pubsub.WrapLimitSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(GossipTopic), 4)),
 		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return g.f.gossips(p) }),
-		pubsub.WithAppSpecificRpcInspector(func(p peer.ID, _ *pubsub.RPC) error { return g.f.mayGossip(p) }),
+		pubsub.WithAppSpecificRpcInspector(g.inspect),
 		pubsub.WithMaxMessageSize(gossipRPC),
 		pubsub.WithMaxControlMessageSize(gossipControl),
 		pubsub.WithPeerOutboundQueueSize(gossipQueue),
@@ -169,13 +173,13 @@ func (g *gossip) options() []pubsub.Option {
 	}
 }
 
-// gossipScores fit networks of a few organizations as well as of a thousand: nobody is
-// expected to deliver, and nothing counts but what is wrong. Ten invalid messages within
-// some minutes end what a peer may send.
-func gossipScores() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
+// scores fit networks of a few organizations as well as of a thousand: nobody is expected
+// to deliver, and nothing counts but what is wrong. Ten invalid messages within some
+// minutes end what a peer may send; so does staying over its limits (teller.score).
+func (g *gossip) scores() (*pubsub.PeerScoreParams, *pubsub.PeerScoreThresholds) {
 	return &pubsub.PeerScoreParams{
-			SkipAtomicValidation:   true,
-			AppSpecificScore:       func(peer.ID) float64 { return 0 },
+			SkipAtomicValidation: true,
+			AppSpecificScore:     g.score, AppSpecificWeight: 1,
 			BehaviourPenaltyWeight: -10, BehaviourPenaltyThreshold: 6, BehaviourPenaltyDecay: pubsub.ScoreParameterDecay(10 * time.Minute),
 			DecayInterval: pubsub.DefaultDecayInterval, DecayToZero: pubsub.DefaultDecayToZero,
 			RetainScore: time.Hour,
@@ -200,11 +204,17 @@ func (g *gossip) validate(_ context.Context, from peer.ID, m *pubsub.Message) pu
 	return result
 }
 
+// judge looks at a message of the network. What is heard is not always passed on: an
+// organization that signs heads without end would use up, at others, what they hear of us.
 func (g *gossip) judge(from peer.ID, data []byte) (pubsub.ValidationResult, string) {
-	if g.f.mayGossip(from) != nil || !g.allowed(from) {
+	if g.f.mayGossip(from) != nil {
 		return pubsub.ValidationIgnore, "limited"
 	}
-	return g.hear(data)
+	result, reason := g.hear(data)
+	if reason == "head" && !g.passesOn(data) {
+		return pubsub.ValidationIgnore, "kept"
+	}
+	return result, reason
 }
 
 // hear looks at a message, whoever has brought it.
@@ -240,33 +250,18 @@ func (g *gossip) hear(data []byte) (pubsub.ValidationResult, string) {
 	return pubsub.ValidationIgnore, "unsupported"
 }
 
-// allowed counts a peer's messages.
-func (g *gossip) allowed(from peer.ID) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	b := g.peers[from]
-	if b == nil {
-		if len(g.peers) >= MaxConnections {
-			clear(g.peers)
-		}
-		b = newBucket(peerRate, peerBurst)
-		g.peers[from] = b
-	}
-	return b.take(g.f.clock.Now(), 1) == 0
-}
-
 // rumourLocked returns what was heard about an organization; g.mu is held. There are no
 // more than partners, and ourselves.
 func (g *gossip) rumourLocked(id wire.OrganizationID) *rumour {
 	r := g.about[id]
 	if r == nil {
-		r = &rumour{rate: newBucket(gossipRate, gossipBurst)}
+		r = &rumour{pass: newBucket(passRate, passBurst)}
 		g.about[id] = r
 	}
 	return r
 }
 
-// head passes on a head that is news: a larger one, or one that may not fit those heard.
+// head takes a head that is news: a larger one, or one that may not fit those heard.
 func (g *gossip) head(head *identity.Checkpoint) (pubsub.ValidationResult, string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -276,15 +271,14 @@ func (g *gossip) head(head *identity.Checkpoint) (pubsub.ValidationResult, strin
 	if slices.Contains(r.heads, h) {
 		return pubsub.ValidationIgnore, "known"
 	}
-	if r.rate.take(g.f.clock.Now(), 1) > 0 {
-		return pubsub.ValidationIgnore, "limited"
+	if !g.f.opts.Hearing.HeardHead(head.Organization, head) {
+		return pubsub.ValidationIgnore, "busy"
 	}
 	r.hear(h)
-	g.f.opts.Hearing.HeardHead(head.Organization, head)
 	return pubsub.ValidationAccept, "head"
 }
 
-// fork passes on a proof, once for each organization.
+// fork takes a proof, once for each organization.
 func (g *gossip) fork(org *identity.Organization, body []byte) (pubsub.ValidationResult, string) {
 	f := &pb.Fork{}
 	if proto.Unmarshal(body, f) != nil || len(f.Manifests) > 0 || f.Organization != org.ID.String() {
@@ -313,7 +307,7 @@ func (g *gossip) fork(org *identity.Organization, body []byte) (pubsub.Validatio
 	f.Manifests = org.Notes
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if r.forked {
+	if r.forked { // it came twice at once
 		return pubsub.ValidationIgnore, "known"
 	}
 	r.forked = true

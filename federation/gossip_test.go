@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -24,10 +25,11 @@ type ears struct {
 	forks []*pb.Fork
 }
 
-func (e *ears) HeardHead(_ wire.OrganizationID, head *identity.Checkpoint) {
+func (e *ears) HeardHead(_ wire.OrganizationID, head *identity.Checkpoint) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.heads = append(e.heads, head)
+	return true
 }
 
 func (e *ears) HeardFork(_ wire.OrganizationID, fork *pb.Fork) {
@@ -142,7 +144,7 @@ func TestProofsThatAreMadeUpTakeNoPlaceFromWhatIsSigned(t *testing.T) {
 		}
 		return message(gossipFork, body)
 	}
-	for i := range 3 * gossipBurst {
+	for i := range 3 * aboutBurst {
 		untrue := &pb.Fork{Type: identity.ForkType, Organization: a.org.ID.String(), Older: fmt.Sprint("made up ", i), Newer: "as well"}
 		if result, _ := g.hear(fork(untrue)); result != pubsub.ValidationReject {
 			t.Fatalf("what is made up: %v", result)
@@ -204,26 +206,87 @@ func TestWhatIsNotSignedNotNewOrNotKnownIsNotPassedOn(t *testing.T) {
 			t.Errorf("%s: %v %s, want %v %s", x.what, got, why, x.want, x.why)
 		}
 	}
-	// A flood of what is signed is cut off for its organization alone.
-	passed := 0
-	for size := range uint64(3 * gossipBurst) {
-		if got, _ := b.fed.gossip.judge(from, seal(a, gossipHead, []byte(a.head(100+size, 1).Note))); got == pubsub.ValidationAccept {
-			passed++
+}
+
+func TestWhatIsHeardAndPassedOnIsBoundedForEachPeerAndOrganization(t *testing.T) {
+	a, b, c := newNode(t, "acme.example"), newNode(t, "globex.example"), newNode(t, "initech.example")
+	befriend(t, a, b)
+	befriend(t, b, c)
+	g := b.fed.gossip
+	tells := func(from *node, kind byte, of *node, body []byte) (pubsub.ValidationResult, string) {
+		data, err := sealGossip(of.org.ID, kind, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !g.admits(from.fed.host.ID(), data) {
+			return pubsub.ValidationIgnore, "limited"
+		}
+		return g.judge(from.fed.host.ID(), data)
+	}
+	came := make(map[string]int)
+	for size := range uint64(3 * aboutBurst) {
+		_, why := tells(a, gossipHead, a, []byte(a.head(100+size, 1).Note))
+		came[why]++
+	}
+	if n := came["head"] + came["kept"]; n < aboutBurst || n > aboutBurst+5 || came["head"] < passBurst || came["head"] > passBurst+3 {
+		t.Errorf("of a flood about one organization: %v", came)
+	}
+	if _, why := tells(a, gossipHead, b, []byte(b.head(5, 1).Note)); why != "head" {
+		t.Errorf("the same peer of another organization: %s", why)
+	}
+	if _, why := tells(c, gossipHead, a, []byte(a.head(900, 2).Note)); why != "head" && why != "kept" {
+		t.Errorf("another peer of the same organization: %s", why)
+	}
+	proof, err := identity.ProveFork(a.org, a.head(4, 1), a.head(4, 2), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proof.Manifests = nil
+	body, err := proto.Marshal(proof)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, why := tells(a, gossipFork, a, body); why != "fork" {
+		t.Errorf("a proof by the peer that floods: %s", why)
+	}
+	// A peer that goes on is limited whatever it is about, is scored down, and forgiven later.
+	why := ""
+	for range 2 * hearBurst {
+		_, why = tells(a, gossipHead, b, []byte(b.head(5, 1).Note))
+	}
+	if why != "limited" || g.score(a.fed.host.ID()) > -900 {
+		t.Errorf("after %d messages of one peer: %s, scored %f", 2*hearBurst, why, g.score(a.fed.host.ID()))
+	}
+	if got := g.score(c.fed.host.ID()); got != 0 {
+		t.Errorf("who kept to the limits is scored %f", got)
+	}
+	b.clock.move(overMost * time.Second)
+	if got := g.score(a.fed.host.ID()); got != 0 {
+		t.Errorf("after %d s of rest the peer is scored %f", overMost, got)
+	}
+}
+
+func TestTheTablesOfWhoTellsAreBounded(t *testing.T) {
+	now := time.Now()
+	one := &teller{all: newBucket(hearRate, hearBurst), about: make(map[gossipTag]*bucket)}
+	for i := range 10 * maxAbout {
+		now = now.Add(time.Second / hearRate)
+		if !one.tells(gossipTag{byte(i), byte(i >> 8)}, now) {
+			t.Fatalf("the head of organization %d is not heard at the rate of one peer", i)
 		}
 	}
-	if passed > gossipBurst {
-		t.Errorf("%d heads of one organization were passed on", passed)
+	if len(one.about) > maxAbout {
+		t.Errorf("%d organizations are counted of one peer", len(one.about))
 	}
-	if got, why := b.fed.gossip.judge(from, seal(b, gossipHead, []byte(b.head(5, 1).Note))); got != pubsub.ValidationAccept {
-		t.Errorf("another organization's head meanwhile: %s", why)
+	n := newNode(t, "acme.example")
+	g := n.fed.gossip
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range 3 * MaxConnections {
+		g.tellerLocked(peer.ID(fmt.Sprint(i)))
 	}
-	// So is a peer that has everything verified that it can think of.
-	why := ""
-	for range peerBurst {
-		_, why = b.fed.gossip.judge(from, good)
-	}
-	if why != "limited" {
-		t.Errorf("after %d messages of one peer: %s", peerBurst, why)
+	if len(g.peers) > MaxConnections {
+		t.Errorf("%d peers are counted", len(g.peers))
 	}
 }
 

@@ -25,17 +25,20 @@ const (
 	// maxUntrue is how many of them may not stand, because we do not know yet what an
 	// organization has signed: then the partner is heard no further.
 	maxUntrue = 64
+	// toldAbout bounds what of one answer is about one organization: a head and a proof.
+	toldAbout = 2
 	// toldPause is the least time between two such catch-ups with one partner.
 	toldPause = 10 * time.Second
 )
 
-// catchUp asks a partner for what it tells, and hears it.
+// catchUp asks a partner for what it tells, and hears it. What was asked for counts for no
+// bucket: it is a head and a proof of each organization at most.
 func (g *gossip) catchUp(ctx context.Context, p *partner) {
 	if g == nil || !p.catchesUp(g.f.clock.Now()) {
 		return
 	}
 	var after []byte
-	untrue := 0
+	untrue, about := 0, make(map[gossipTag]int)
 	for range maxTold / toldPage {
 		a, err := g.f.ask(ctx, p, &pb.QueryRequest{Query: &pb.QueryRequest_Told{Told: &pb.ToldQuery{After: after}}})
 		if err != nil { // a partner of an older version does not know the question
@@ -44,7 +47,11 @@ func (g *gossip) catchUp(ctx context.Context, p *partner) {
 		}
 		told := a.GetTold()
 		for _, m := range told.GetMessages()[:min(len(told.GetMessages()), toldPage)] {
-			result, reason := g.hear(m)
+			result, reason := pubsub.ValidationIgnore, "limited"
+			if tag, _ := gossipAbout(m); about[tag] < toldAbout {
+				about[tag]++
+				result, reason = g.hear(m)
+			}
 			g.f.metrics.gossip.WithLabelValues(reason).Inc()
 			if result == pubsub.ValidationReject {
 				untrue++

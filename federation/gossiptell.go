@@ -22,6 +22,7 @@ type telling struct {
 	data []byte // sealed; nil: nothing
 	due  bool
 	at   time.Time // when it was told last
+	last time.Time // when anything of this kind was
 }
 
 // TellHead tells the network of a head that this node has verified with all that leads to
@@ -70,7 +71,7 @@ func (g *gossip) tell(about wire.OrganizationID, kind byte, log uint64, body []b
 	note(r)
 	t := &r.tellings[kind-1]
 	if !bytes.Equal(t.data, data) {
-		*t = telling{data: data, due: true}
+		*t = telling{data: data, due: true, last: t.last}
 	} else if time.Since(t.at) >= gossipAgain {
 		t.due = true
 	}
@@ -79,7 +80,8 @@ func (g *gossip) tell(about wire.OrganizationID, kind byte, log uint64, body []b
 	return nil
 }
 
-// tellDue tells what is due, once the network has had the time to take in those who came.
+// tellDue tells what is due, once the network has had the time to take in those who came,
+// at a pace that stays below what others hear of one peer.
 func (g *gossip) tellDue() {
 	if len(g.topic.ListPeers()) == 0 {
 		return
@@ -89,8 +91,9 @@ func (g *gossip) tellDue() {
 	g.mu.Lock()
 	for _, r := range g.about {
 		for i := range r.tellings {
-			if t := &r.tellings[i]; t.due && now.Sub(g.joined) >= gossipSettle && now.Sub(t.at) >= gossipForgets {
-				t.due, t.at = false, now
+			t := &r.tellings[i]
+			if t.due && now.Sub(g.joined) >= gossipSettle && now.Sub(t.at) >= gossipForgets && now.Sub(t.last) >= sayPause && g.say.take(now, 1) == 0 {
+				t.due, t.at, t.last = false, now, now
 				out = append(out, t.data)
 			}
 		}

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/entente-im/entente/wire/ententev1"
+
+	"github.com/entente-im/entente/identity"
 )
 
 // storm is a partner gone bad that speaks gossipsub by hand to another.
@@ -160,6 +162,85 @@ func TestStormsOfAPartnerAreEnduredAndHonestHeadsPass(t *testing.T) {
 			}
 			if grown > 64<<20 { // another storm blows at the same time
 				t.Errorf("the storm has left %d MiB", grown>>20)
+			}
+		})
+	}
+}
+
+// A liar who floods its partners with heads of its own is not heard any better for it, and
+// does not keep from them what others have been shown of it.
+func TestALiarsFloodDoesNotMuteWhatOthersSayOfIt(t *testing.T) {
+	for _, x := range []struct {
+		name   string
+		at     func(b, c *node) *node
+		copies bool // what the other tells is sent in the flood as well, where it is over the limit
+	}{
+		{"at who is to hear", func(_, c *node) *node { return c }, false},
+		{"at who is to hear, with copies of what the other tells", func(_, c *node) *node { return c }, true},
+		{"at who tells", func(b, _ *node) *node { return b }, false},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			t.Parallel()
+			a, b, c := line(t)
+			a.linked(c)
+			at := x.at(b, c)
+			proof, err := identity.ProveFork(a.org, a.head(4, 1), a.head(4, 2), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			copied, err := sealGossip(a.org.ID, gossipHead, []byte(a.head(7, 7).Note))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := &storm{t: t, from: a, to: at}
+			publish := func(data []byte) {
+				w.send(&pubsubpb.RPC{Publish: []*pubsubpb.Message{{Data: data, Topic: proto.String(GossipTopic)}}})
+			}
+			flood := func(i uint64) {
+				data, err := sealGossip(a.org.ID, gossipHead, []byte(a.head(1_000+i, 1).Note))
+				if err != nil {
+					t.Fatal(err)
+				}
+				publish(data)
+				if x.copies && i > 2*aboutBurst {
+					publish(copied)
+				}
+			}
+			tick := time.NewTicker(60 * time.Millisecond) // under what a peer may send
+			defer tick.Stop()
+			begun, heard, proved := time.Now(), time.Duration(0), time.Duration(0)
+			for i := uint64(0); time.Since(begun) < patience && (heard == 0 || proved == 0 || i < 350); i++ {
+				<-tick.C
+				flood(i)
+				if i == 83 { // after 5 s
+					if err := b.fed.TellHead(a.head(7, 7)); err != nil {
+						t.Fatal(err)
+					}
+					if err := b.fed.TellFork(a.org.ID, proof); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if heard == 0 && slices.Contains(c.ears.sizes(a), 7) {
+					heard = time.Since(begun)
+				}
+				if proved == 0 && c.ears.proofs() > 0 {
+					proved = time.Since(begun)
+				}
+			}
+			n := len(at.ears.sizes(a))
+			t.Logf("the other head after %s, the proof after %s; %d heads of the flood were heard of %d; scored %.0f and %.0f",
+				heard, proved, n, w.sent, at.fed.gossip.score(a.fed.host.ID()), c.fed.gossip.score(b.fed.host.ID()))
+			if heard == 0 || proved == 0 {
+				t.Error("the liar has muted what others say of it")
+			}
+			if n > 2*aboutBurst+10 {
+				t.Errorf("%d heads of the flood were heard", n)
+			}
+			if at.fed.gossip.score(a.fed.host.ID()) > -900 {
+				t.Error("who floods is still listened to")
+			}
+			if c.fed.gossip.score(b.fed.host.ID()) < 0 {
+				t.Error("who passes on is scored down for the flood")
 			}
 		})
 	}

@@ -14,8 +14,9 @@ import (
 // What the network of heads says of partners' logs and of ours (docs/protocol.md 5.12). All
 // of it was verified as signed; it is compared with the copies that this node has.
 
-// maxHeard bounds the heads of one log that wait to be looked at.
-const maxHeard = 8
+// maxHeard bounds the heads of one log that wait to be looked at: more than a burst of
+// several who tell of it.
+const maxHeard = 64
 
 // hearing is a federation.Hearing: it keeps what was heard until hearHeads looks at it.
 type hearing struct {
@@ -30,14 +31,17 @@ func newHearing() *hearing {
 	return &hearing{heads: make(map[wire.OrganizationID][]*identity.Checkpoint), forks: make(map[wire.OrganizationID]*pb.Fork), roots: make(map[wire.OrganizationID]*pb.RootFork), kick: make(chan struct{}, 1)}
 }
 
-// HeardHead implements federation.Hearing. Of too many the oldest is forgotten: whoever told
-// it tells it again.
-func (h *hearing) HeardHead(about wire.OrganizationID, head *identity.Checkpoint) {
+// HeardHead implements federation.Hearing. Who lies about its log cannot push out what
+// another has told of it: one that finds no room is heard when it is told again.
+func (h *hearing) HeardHead(about wire.OrganizationID, head *identity.Checkpoint) bool {
 	h.mu.Lock()
-	list := append(h.heads[about], head)
-	h.heads[about] = list[max(0, len(list)-maxHeard):]
+	room := len(h.heads[about]) < maxHeard
+	if room {
+		h.heads[about] = append(h.heads[about], head)
+	}
 	h.mu.Unlock()
 	h.wake()
+	return room
 }
 
 // HeardFork implements federation.Hearing.

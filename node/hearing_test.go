@@ -190,3 +190,27 @@ func TestTwoWhoWereShownTwoPastsFindOutWithoutTheLiarAndAfterTheirRestarts(t *te
 		})
 	}
 }
+
+func TestAFloodOfHeadsPushesOutNoneThatWaits(t *testing.T) {
+	h, about := newHearing(), wire.OrganizationID{1}
+	first := &identity.Checkpoint{Size: 7}
+	if !h.HeardHead(about, first) {
+		t.Fatal("the first head finds no room")
+	}
+	for i := range uint64(3 * maxHeard) {
+		h.HeardHead(about, &identity.Checkpoint{Size: 1_000 + i})
+	}
+	if h.HeardHead(about, &identity.Checkpoint{Size: 8}) {
+		t.Error("there is always room")
+	}
+	if !h.HeardHead(wire.OrganizationID{2}, &identity.Checkpoint{Size: 8}) {
+		t.Error("another organization's head finds no room")
+	}
+	heads, _, _ := h.take()
+	if list := heads[about]; len(list) != maxHeard || list[0] != first {
+		t.Errorf("%d heads wait, and not the first one", len(list))
+	}
+	if !h.HeardHead(about, &identity.Checkpoint{Size: 8}) {
+		t.Error("what was looked at still takes the room")
+	}
+}
