@@ -40,6 +40,9 @@ func (r *Replica) Mark(ctx context.Context, head *identity.Checkpoint) error {
 func (r *Replica) Refuse(ctx context.Context, why error, now time.Time) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if len(r.row.Fork) > 0 {
+		return nil // what is proved is what there is to say
+	}
 	row := r.row
 	row.Problem, row.ProblemAt = short(why.Error()), now
 	if fork := (*ForkError)(nil); errors.As(why, &fork) && len(row.Fork) == 0 {

@@ -60,6 +60,8 @@ type ForkError struct{ Proof *pb.Fork }
 
 func (e *ForkError) Error() string { return "replica: the log has two pasts" }
 
+var errTwoPasts = errors.New("replica: nothing is taken of a log with two pasts")
+
 // stateRow is a copy's state on disk.
 type stateRow struct {
 	Version      int       `json:"version"`
@@ -279,6 +281,9 @@ func (r *Replica) Take(ctx context.Context, o *identity.Organization, head *iden
 	defer r.mu.Unlock()
 	if err := r.load(); err != nil {
 		return err
+	}
+	if len(r.row.Fork) > 0 { // proved since the caller has looked
+		return errTwoPasts
 	}
 	held := r.held()
 	if head.Log != r.row.Log || from != held || head.Size <= held || head.Size > MaxLeaves || uint64(len(leaves)) != (head.Size-from)*LeafLen {

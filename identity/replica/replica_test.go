@@ -258,6 +258,17 @@ func TestTwoPastsAreProvedWhicheverIsSeenFirst(t *testing.T) {
 		if err := h.r.Mark(t.Context(), o.head(c.first.leaves)); err == nil {
 			t.Error("a log with two pasts may be cosigned")
 		}
+		// What was under way when the proof came neither goes on nor covers it up.
+		before := h.r.State()
+		longer := c.first.clone().set("dave", "1")
+		if err := h.offer(o, o.head(longer.leaves), longer.leaves); err == nil {
+			t.Error("a log with two pasts is followed")
+		}
+		must(t, h.r.Refuse(t.Context(), ErrMisfit, now))
+		must(t, h.r.Accept(t.Context()))
+		if s := h.r.State(); s.Size != before.Size || s.Problem != before.Problem || s.Problem == "" || s.Fork == nil {
+			t.Errorf("with a proof held: %+v, before %+v", s, before)
+		}
 	}
 }
 

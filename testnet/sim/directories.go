@@ -7,11 +7,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/entente-im/entente/node"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
@@ -29,12 +31,18 @@ const caughtWithin = 120 * time.Second
 type lie string
 
 const (
-	splitView lie = "split view"          // two members, each shown to some
-	ghost     lie = "ghost"               // a record that some are shown, and others never
-	withholds lie = "withheld revocation" // a revocation that some are never shown
+	splitView   lie = "split view"          // two members, each shown to some
+	ghost       lie = "ghost"               // a member's record that some are shown, and others never
+	withholds   lie = "withheld revocation" // a revocation that some are never shown
+	ghostDevice lie = "ghost device"        // a member is reset to a device of the organization, as some are shown; the member is not
+	forged      lie = "forged device"       // a version of a member's record that no key of the member has signed, for some
 )
 
-var lies = []lie{splitView, ghost, withholds}
+var lies = []lie{splitView, ghost, withholds, ghostDevice, forged}
+
+// hidden are the leaves that those who are not shown a lie learn of and never get: each
+// change has one, and one of the map after it.
+var hidden = map[lie][]int{ghost: {2}, withholds: {2}, ghostDevice: {2, 4}, forged: {2}}
 
 func directoryName(i int) string { return fmt.Sprintf("org%02d.example", i) }
 
@@ -46,6 +54,9 @@ type logs struct {
 	other     *site  // the liar's second node
 	cut       int    // organizations from here on are shown that one
 	size      int    // organizations; 0: directoryOrgs
+	forger    *forger
+	weather   func()        // before the lie; nil: links are as good as ever
+	within    time.Duration // the lie has to be caught; 0: caughtWithin
 }
 
 // found starts all organizations and makes them partners.
@@ -60,6 +71,14 @@ func (l *logs) found(ctx context.Context, templates string) error {
 			return err
 		}
 		l.sites = append(l.sites, s)
+		if i == 0 && l.lie == forged {
+			org, err := node.OpenOrganization(s.dir)
+			if err != nil {
+				return err
+			}
+			l.forger = &forger{org: org}
+			s.alter = l.forger.listen
+		}
 		if err := s.start(); err != nil {
 			return err
 		}
@@ -111,6 +130,25 @@ func eventually(sites []*site, within time.Duration, holds func(*site) error) (t
 	}
 }
 
+// storms has every link between organizations lose one write in fifty, with its connection,
+// and take up to 300 ms.
+func (l *logs) storms() {
+	for i, s := range l.sites {
+		for _, other := range l.sites[:i] {
+			l.net.between(s.name, other.name).setLoss(0.02, 300*time.Millisecond)
+		}
+	}
+}
+
+// pauses has an organization's node answer nobody for a while.
+func (l *logs) pauses(s *site, length time.Duration) {
+	for _, other := range l.sites {
+		if other != s {
+			l.net.between(s.name, other.name).hold(length)
+		}
+	}
+}
+
 // follows waits until sites hold as much of another's log as there is.
 func (l *logs) follows(ctx context.Context, of *site, size uint64, sites []*site) error {
 	_, err := eventually(sites, 5*time.Minute, func(s *site) error {
@@ -132,6 +170,12 @@ func (l *logs) split() error {
 	l.other = &site{w: l.world, name: liar.name, dir: liar.dir + "-other", face: "other-", gossips: true}
 	if err := copyFiles(l.other.dir, liar.dir); err != nil {
 		return err
+	}
+	if l.lie == forged {
+		if err := l.forger.forge(l.other.dir); err != nil {
+			return err
+		}
+		l.other.alter = l.forger.lie
 	}
 	l.cut = 2 + l.rng.IntN(directoryOrgs-3)
 	l.fabric.mu.Lock()
@@ -164,6 +208,10 @@ func (l *logs) lies(ctx context.Context) ([]*site, error) {
 	case ghost:
 		_, err := l.ghostAt(ctx, "ghost")
 		return first, err
+	case ghostDevice:
+		return first, l.resets(ctx, "alice")
+	case forged:
+		return first, nil // its node shows it from the start on
 	}
 	_, err := l.sites[0].operator.DisableDevice(ctx, connect.NewRequest(&pb.DisableDeviceRequest{DeviceId: device}))
 	return second, err
@@ -171,9 +219,21 @@ func (l *logs) lies(ctx context.Context) ([]*site, error) {
 
 // ghostAt enrols somebody at the liar's second node.
 func (l *logs) ghostAt(ctx context.Context, name string) (*person, error) {
-	return l.personVia(ctx, l.other, name, func(ctx context.Context, addr string) (net.Conn, error) {
-		return l.net.dial(ctx, "device of "+name, l.other.face+addr)
-	})
+	return l.personVia(ctx, l.other, name, l.toOther)
+}
+
+// toOther is a device's way to the liar's second node.
+func (l *logs) toOther(ctx context.Context, addr string) (net.Conn, error) {
+	return l.net.dial(ctx, "device of a ghost", l.other.face+addr)
+}
+
+// resets puts a device of the liar's into the place of a member's, at its second node.
+func (l *logs) resets(ctx context.Context, name string) error {
+	a, err := l.other.operator.ResetMember(ctx, connect.NewRequest(&pb.ResetMemberRequest{Name: name}))
+	if err == nil {
+		_, err = l.enrol(ctx, l.other, name+"-ghost", a.Msg.Link, l.toOther)
+	}
+	return err
 }
 
 // lyingRun runs one lie and returns how long it lasted.
@@ -188,11 +248,17 @@ func (l *logs) lyingRun(ctx context.Context) (took time.Duration, err error) {
 	if err := l.follows(ctx, l.sites[0], 2, l.sites[1:]); err != nil {
 		return 0, err
 	}
+	if l.weather != nil {
+		l.weather()
+	}
 	by, err := l.lies(ctx)
 	if err != nil {
 		return 0, err
 	}
-	if took, err = l.caught(ctx, by); err != nil {
+	if took, err = l.caught(ctx, by); err == nil {
+		err = l.shownTo(ctx)
+	}
+	if err != nil {
 		for _, s := range l.sites[1:] {
 			if p, e := s.holds(ctx, l.sites[0]); e == nil {
 				err = fmt.Errorf("%w\n%s: %d entries, proof %v, %s", err, s.name, p.Size, p.Fork, p.Problem)
@@ -202,15 +268,50 @@ func (l *logs) lyingRun(ctx context.Context) (took time.Duration, err error) {
 	return took, err
 }
 
-// caught waits until every site that has to has noticed, by a proof or by a log that does
-// not go as far as what others were shown.
+// caught waits until every site that has to has noticed what there is to notice: a proof of
+// two pasts, or that there is a head whose leaves the log's owner does not show it.
 func (l *logs) caught(ctx context.Context, by []*site) (time.Duration, error) {
-	return eventually(by, caughtWithin, func(s *site) error {
+	within := caughtWithin
+	if l.within > 0 {
+		within = l.within
+	}
+	return eventually(by, within, func(s *site) error {
 		p, err := s.holds(ctx, l.sites[0])
-		if err == nil && !p.Fork && (l.lie == splitView || p.Problem == "") {
-			err = fmt.Errorf("%w: %s has noticed nothing of a %s; it holds %d entries", errNever, s.name, l.lie, p.Size)
+		if err != nil {
+			return err
+		}
+		if !l.named(p) {
+			err = fmt.Errorf("%w: %s has noticed nothing of a %s; it holds %d entries: proof %v, %q", errNever, s.name, l.lie, p.Size, p.Fork, p.Problem)
 		}
 		return err
+	})
+}
+
+// shownTo checks that a device which the organization has added was truly shown to some, and
+// that the member's own device, which meets the other node, goes on as if nothing were.
+func (l *logs) shownTo(ctx context.Context) error {
+	if l.lie != ghostDevice && l.lie != forged {
+		return nil
+	}
+	for _, s := range l.sites[l.cut:] {
+		p, err := s.holds(ctx, l.sites[0])
+		if err != nil {
+			return err
+		}
+		if p.Size <= 2 || p.Fork {
+			return fmt.Errorf("sim: %s holds %d entries, and was not shown the %s", s.name, p.Size, l.lie)
+		}
+	}
+	return l.people[0].visit(0)
+}
+
+// named reports whether what a site has noticed is this lie.
+func (l *logs) named(p *pb.PartnerLog) bool {
+	if l.lie == splitView {
+		return p.Fork && p.Problem == "replica: the log has two pasts"
+	}
+	return !p.Fork && p.Size == 2 && slices.ContainsFunc(hidden[l.lie], func(n int) bool {
+		return p.Problem == fmt.Sprintf("replica: does not fit: 0 bytes for %d leaves", n)
 	})
 }
 

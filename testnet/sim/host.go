@@ -55,9 +55,9 @@ func (f *fabric) meets(a, b *simHost) bool {
 }
 
 // newFace is newHost of an organization's second node.
-func (f *fabric) newFace(place string) federation.NewHost {
+func (f *fabric) newFace(place string, alter func(protocol.ID, []byte) [][]byte) federation.NewHost {
 	return func(key ed25519.PrivateKey, gate federation.Gate) (host.Host, error) {
-		h, err := f.makeHost(key, gate, place, nil)
+		h, err := f.makeHost(key, gate, place, alter)
 		if err == nil {
 			f.mu.Lock()
 			f.faces[h.id] = h

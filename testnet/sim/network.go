@@ -38,6 +38,7 @@ type link struct {
 	down   bool
 	slow   time.Duration // the longest delay of one write
 	loss   float64       // probability that a write ends its connection instead
+	held   time.Time     // nothing arrives before: who is at one end is paused
 	live   map[*end]bool
 	conns  map[*conn]bool
 	writes int
@@ -63,7 +64,11 @@ func (n *network) between(a, b string) *link {
 func (l *link) delay() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return time.Millisecond + time.Duration(l.rng.Int64N(int64(l.slow)))
+	return l.delayLocked()
+}
+
+func (l *link) delayLocked() time.Duration {
+	return max(0, time.Until(l.held)) + time.Millisecond + time.Duration(l.rng.Int64N(int64(l.slow)))
 }
 
 // carry takes what is written and says when it arrives, or that the connection is lost.
@@ -77,7 +82,15 @@ func (l *link) carry(b []byte, _ bool) (time.Duration, error) {
 	if l.down || l.loss > 0 && l.rng.Float64() < l.loss {
 		return 0, errLost
 	}
-	return time.Millisecond + time.Duration(l.rng.Int64N(int64(l.slow))), nil
+	return l.delayLocked(), nil
+}
+
+// hold has nothing arrive over the link for a while. Its connections stay, as those of a
+// process that is stopped and goes on later.
+func (l *link) hold(length time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = time.Now().Add(length)
 }
 
 // setDown cuts the link, with everything that is on its way, or restores it.

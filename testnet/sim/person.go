@@ -43,6 +43,15 @@ func (w *world) person(ctx context.Context, home *site, name string) (*person, e
 
 // personVia is person whose device reaches its node in another way.
 func (w *world) personVia(ctx context.Context, home *site, name string, via func(context.Context, string) (net.Conn, error)) (*person, error) {
+	a, err := home.operator.AddMember(ctx, connect.NewRequest(&pb.AddMemberRequest{Name: name}))
+	if err != nil {
+		return nil, fmt.Errorf("sim: adding %s: %w", name, err)
+	}
+	return w.enrol(ctx, home, name, a.Msg.Link, via)
+}
+
+// enrol makes a device of whoever has a link.
+func (w *world) enrol(ctx context.Context, home *site, name, link string, via func(context.Context, string) (net.Conn, error)) (*person, error) {
 	p := &person{w: w, home: home, name: name, via: via, dir: filepath.Join(w.root, "device-"+name), errs: make(map[string]int)}
 	p.life, p.die = context.WithCancel(context.Background())
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
@@ -53,11 +62,8 @@ func (w *world) personVia(ctx context.Context, home *site, name string, via func
 	if err := os.WriteFile(filepath.Join(p.dir, "device.sealed"), sealCheaply(master, "entente.im/device-master/v1"), 0o600); err != nil {
 		return nil, err
 	}
-	a, err := home.operator.AddMember(ctx, connect.NewRequest(&pb.AddMemberRequest{Name: name}))
-	if err != nil {
-		return nil, fmt.Errorf("sim: adding %s: %w", name, err)
-	}
-	p.dev, err = device.Enroll(ctx, p.dir, passphrase, a.Msg.Link, p.dialing(p.life))
+	var err error
+	p.dev, err = device.Enroll(ctx, p.dir, passphrase, link, p.dialing(p.life))
 	if err != nil {
 		return nil, fmt.Errorf("sim: enrolling %s: %w", name, err)
 	}

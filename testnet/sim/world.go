@@ -83,9 +83,10 @@ type site struct {
 	alter    func(protocol.ID, []byte) [][]byte // of a hostile node
 	face     string                             // of the second node of an organization: before its addresses
 	gossips  bool
-	skew     atomic.Int64 // of its clock: nanoseconds
-	before   []string     // folders of lives that a kill ended
-	stale    string       // an earlier copy that the next kill goes back to
+	set      func(*node.Config) // nil: nothing is set otherwise
+	skew     atomic.Int64       // of its clock: nanoseconds
+	before   []string           // folders of lives that a kill ended
+	stale    string             // an earlier copy that the next kill goes back to
 	operator ententev1connect.OperatorServiceClient
 	calls    *http.Transport
 }
@@ -155,13 +156,16 @@ func (w *world) site(templates, name string, alter func(protocol.ID, []byte) [][
 func (s *site) start() error {
 	newHost := s.w.fabric.newHost(s.name, s.alter)
 	if s.face != "" {
-		newHost = s.w.fabric.newFace(s.name)
+		newHost = s.w.fabric.newFace(s.name, s.alter)
 	}
 	n, err := node.Open(context.Background(), node.Options{
 		Dir: s.dir, Passphrase: passphrase, Version: "sim", LogOutput: s.w.logs, Clock: skewed{bootClock{s.w.began}, &s.skew},
 		Configure: func(c *node.Config) {
 			l := &c.Limits
 			l.DeviceRate, l.DeviceBurst, l.PartnerRate, l.PartnerBurst, l.PartnerBytes = 10_000, 10_000, 10_000, 10_000, 1<<30
+			if s.set != nil {
+				s.set(c)
+			}
 		},
 		Listen:  func(_, addr string) (net.Listener, error) { return s.w.net.listen(s.name, s.face+addr) },
 		NewHost: newHost, HostGossips: s.gossips,
