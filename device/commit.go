@@ -264,14 +264,16 @@ func (b *batch) apply(r *room, staged *group.Staged, seq uint64) (err error) {
 // showDifference says who came and went by a Commit of ours.
 func (b *batch) showDifference(r *room, before *group.State) {
 	had, has := leafKeys(before), leafKeys(r.state)
+	var removed []mls.Member
 	for key, m := range had {
 		if _, ok := has[key]; !ok {
-			b.showMember(r, "device removed", m)
+			removed = append(removed, m)
 		}
 	}
+	b.showRemoved(r, before.Public(), mls.Sender{Type: mls.SenderMember, Index: uint32(before.OwnLeaf())}, removed)
 	for key, m := range has {
 		if _, ok := had[key]; !ok {
-			b.showMember(r, addedState(before.Public(), m), m)
+			b.showMember(r, addedState(before.Public(), m), m, "")
 		}
 	}
 	if rules, err := policy.Of(r.state.Extensions()); err == nil && rules.Room.Ended && !r.Ended {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
@@ -75,13 +76,13 @@ func (d *Device) lookAgain(k memberKey) {
 }
 
 // lookAfter has those asked about whose devices a Commit takes out, or a hub's proposal is
-// to: their keys are to change.
+// to: their keys are to change. Who leaves with a whole organization keeps them.
 func (d *Device) lookAfter(g *mls.PublicGroup, e *mls.Effects) {
 	leaves := make([]*mls.LeafNode, 0, len(e.Removed)+1)
 	for _, m := range e.Removed {
 		leaves = append(leaves, m.Node)
 	}
-	if !e.IsCommit && e.Sender.Type == mls.SenderExternal {
+	if _, err := identity.ReadPartnerRevocation(string(e.AAD)); !e.IsCommit && e.Sender.Type == mls.SenderExternal && err != nil {
 		leaves = append(leaves, g.Member(e.Proposal.Remove))
 	}
 	for _, l := range leaves {

@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/mls/group"
 	"github.com/entente-im/entente/policy"
@@ -29,7 +28,9 @@ type Shown struct {
 	// Own: it comes from another device of one's own.
 	Own bool `json:"own,omitempty"`
 	// Sent: it was said on this device, in a Timeline.
-	Sent bool   `json:"sent,omitempty"`
+	Sent bool `json:"sent,omitempty"`
+	// By is by whose word somebody is out of a room: an address, or an organization.
+	By   string `json:"by,omitempty"`
 	Text string `json:"text,omitempty"`
 	// File is what a message brings, its caption in Text: File(ctx, ID) fetches it.
 	File   *FileInfo `json:"file,omitempty"`
@@ -456,7 +457,7 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	if err != nil {
 		return err
 	}
-	if err := b.d.checkProposal(r, effects); err != nil {
+	if err := b.checkProposal(r, effects); err != nil {
 		return err
 	}
 	b.d.lookAfter(r.state.Public(), effects)
@@ -475,7 +476,8 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	if effects.SelfRemoved {
 		r.Ended = true
 		b.touch(r.ID)
-		b.show(Shown{Event: "room", State: "removed", Room: r.ID.String(), RoomName: r.Name, At: b.d.now()})
+		by, why := b.d.ownRemoval(r.state, effects.Sender)
+		b.show(Shown{Event: "room", State: "removed", Room: r.ID.String(), RoomName: r.Name, By: by, Reason: why, At: b.d.now()})
 		return nil
 	}
 	before := r.state.Public()
@@ -496,44 +498,16 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	return nil
 }
 
-// checkProposal refuses a hub's proposal without the revocation that justifies it:
-// signed by the leaf's own organization or member (FORMATS, Removal).
-func (d *Device) checkProposal(r *room, e *mls.Effects) error {
-	if e.IsCommit || e.Sender.Type != mls.SenderExternal {
-		return nil
-	}
-	leaf := r.state.Public().Member(e.Proposal.Remove)
-	if leaf == nil {
-		return errors.New("device: the hub proposes to remove nobody")
-	}
-	c, err := policy.CredentialOf(leaf)
-	if err != nil {
-		return err
-	}
-	member, err := d.chains.get(memberKey{c.Organization, c.Member})
-	if err != nil {
-		return err
-	}
-	note := string(e.AAD)
-	rev, err := identity.VerifyRevocation(note, member.Organization, member)
-	if err != nil || rev.Member != c.Member || rev.Device != c.Device {
-		return errors.New("device: the hub proposes a removal without the revocation for it")
-	}
-	return nil
-}
-
 func (b *batch) showChanges(r *room, before *mls.PublicGroup, e *mls.Effects) {
 	for _, m := range e.Added {
 		state := addedState(before, m)
 		if e.External {
 			state = "came back" // the only external Commit that is let in
 		}
-		b.showMember(r, state, m)
+		b.showMember(r, state, m, "")
 	}
 	if !e.External {
-		for _, m := range e.Removed {
-			b.showMember(r, "device removed", m)
-		}
+		b.showRemoved(r, before, e.Sender, e.Removed)
 	}
 }
 
@@ -548,14 +522,15 @@ func addedState(before *mls.PublicGroup, m mls.Member) string {
 	return "added"
 }
 
-func (b *batch) showMember(r *room, state string, m mls.Member) {
+// showMember shows what became of a device in a room, and by whose word it is out.
+func (b *batch) showMember(r *room, state string, m mls.Member, by string) {
 	c, err := policy.CredentialOf(m.Node)
 	if err != nil {
 		return
 	}
 	b.show(Shown{Event: "room", State: state, Room: r.ID.String(), RoomName: r.Name, From: b.d.nameOf(memberKey{c.Organization, c.Member}),
 		Own:    c.Organization == b.d.account.Organization && c.Member == b.d.account.Member,
-		Reason: c.Device.String(), At: b.d.now()})
+		Reason: c.Device.String(), By: by, At: b.d.now()})
 }
 
 // message decrypts an application message.

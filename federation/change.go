@@ -20,12 +20,21 @@ const MaxWhy = 256
 // "suspended", its connections are closed, nothing is sent. What waits in the outbox
 // is the caller's to drop. Why is the operator's own note and may be empty.
 func (f *Federation) Suspend(ctx context.Context, id wire.OrganizationID, why string) error {
-	return f.change(ctx, id, why, func(r *partnerRecord) error { return r.suspend(true) })
+	return f.change(ctx, id, why, func(r *partnerRecord) error { return r.suspend(f.clock.Now()) })
 }
 
-// Resume undoes Suspend.
+// Expel is Suspend with the partner's devices taken out of our rooms at once, and not after
+// wire.RemovalDelay: Removals lists it from now on.
+func (f *Federation) Expel(ctx context.Context, id wire.OrganizationID, why string) error {
+	return f.change(ctx, id, why, func(r *partnerRecord) error {
+		r.Remove = true
+		return r.suspend(f.clock.Now())
+	})
+}
+
+// Resume undoes Suspend. Who was taken out of a room meanwhile stays out.
 func (f *Federation) Resume(ctx context.Context, id wire.OrganizationID, why string) error {
-	return f.change(ctx, id, why, func(r *partnerRecord) error { return r.suspend(false) })
+	return f.change(ctx, id, why, func(r *partnerRecord) error { return r.resume() })
 }
 
 // End ends the agreement for good: the partner's peer is a stranger from now on. A
@@ -74,7 +83,7 @@ func (f *Federation) changeRecord(ctx context.Context, p *partner, why string, w
 	if err := with(&rec); err != nil {
 		return nil, err
 	}
-	if rec.Suspended != before.Suspended || rec.Ended != before.Ended || rec.Quarantined != before.Quarantined {
+	if rec.Suspended != before.Suspended || rec.Ended != before.Ended || rec.Quarantined != before.Quarantined || rec.Remove != before.Remove {
 		rec.Why, rec.Changed = why, f.clock.Now().UTC()
 		if err := f.put(ctx, partnerKey(p.id), rec); err != nil {
 			return nil, err
@@ -90,11 +99,22 @@ func (f *Federation) changeRecord(ctx context.Context, p *partner, why string, w
 	return p.stopWorker(), nil
 }
 
-func (r *partnerRecord) suspend(suspended bool) error {
+// suspend keeps the time of the first of several suspensions in a row.
+func (r *partnerRecord) suspend(now time.Time) error {
 	if r.Ended {
 		return errEnded()
 	}
-	r.Suspended = suspended
+	if !r.Suspended {
+		r.Suspended, r.SuspendedAt = true, now.UTC()
+	}
+	return nil
+}
+
+func (r *partnerRecord) resume() error {
+	if r.Ended {
+		return errEnded()
+	}
+	r.Suspended, r.SuspendedAt, r.Remove = false, time.Time{}, false
 	return nil
 }
 

@@ -88,6 +88,7 @@ type PartnerInfo struct {
 	Offered     *Amendment // the partner's, that waits for us; nil: none
 	Rejected    time.Time  // when the partner declined our last proposal; zero: not
 	Version     uint64     // of the agreement in force
+	Removal     time.Time  // from when on its devices are taken out of our rooms; zero: they are not
 	Renaming    string     // a name that the partner has given itself, which waits for the operator; empty: none
 	Names       []string   // all that it has had, the present one last
 	Attempts    int        // since the last success
@@ -193,7 +194,9 @@ func (p *partner) info(now time.Time) PartnerInfo {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t, l := p.terms, p.link
+	removal, _ := p.removalLocked(now)
 	return PartnerInfo{
+		Removal:  removal,
 		Proposed: p.record.Proposed.info(), Offered: p.record.Offered.info(), Rejected: p.record.Rejected, Version: t.agreement.Version,
 		ID: p.id, Name: t.org.Manifest.Name, Peer: t.device.String(), State: p.stateLocked(now),
 		Contact: string(t.agreement.Terms.Contact), Agreement: t.digest,

@@ -50,6 +50,9 @@ type partnerRecord struct {
 	Suspended bool `json:"suspended,omitempty"`
 	Ended     bool `json:"ended,omitempty"`
 
+	SuspendedAt time.Time `json:"suspendedAt,omitzero"` // when it was; zero in records of 0.1.0: Changed
+	Remove      bool      `json:"remove,omitempty"`     // suspended, and its devices are to leave our rooms at once
+
 	Quarantined bool `json:"quarantined,omitempty"` // messages wait, both ways: quarantine.go
 
 	// Amendments that wait for the other signature: ours at the partner, the partner's here.

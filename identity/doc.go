@@ -63,6 +63,9 @@
 // entente.im/revocation/v1, signed by "<member ID>/member" or "<name>/directory":
 // organization, member, device, issued, by (member or organization).
 //
+// entente.im/partner-revocation/v1, signed by "<name>/node": organization, partner, agreement
+// (hash of its text), room, generation, epoch, reason (suspended, ended, expired), issued.
+//
 // entente.im/complaint/v1, signed by "<device ID>/device": see complaint.go.
 //
 // entente.im/agreement/v1, signed by both organizations' "<name>/node": see agreement.go.

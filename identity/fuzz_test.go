@@ -148,3 +148,17 @@ func FuzzSealed(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPartnerRevocation: what parses re-encodes to the same text.
+func FuzzPartnerRevocation(f *testing.F) {
+	seeds(f, partnerRevocationType)
+	f.Fuzz(func(t *testing.T, signed string) {
+		r, err := ReadPartnerRevocation(signed)
+		if err != nil {
+			return
+		}
+		if again, err := r.record().Text(); err != nil || again != textOf(t, signed) {
+			t.Errorf("re-encodes to %q, %v", again, err)
+		}
+	})
+}

@@ -23,6 +23,7 @@ func makeVectors(t testing.TB) *vectorFile {
 	m.revocations(alice)
 	m.agreements(acme, globex)
 	m.complaints(alice)
+	m.partnerRevocations(acme, globex)
 	return f
 }
 
@@ -201,4 +202,28 @@ func (m maker) agreements(acme, globex *house) {
 	})
 	m.refuse("signed by one only", "signature", agreementType, sign(m.t, text, ours))
 	m.refuse("signed twice by one", "signature", agreementType, sign(m.t, text, ours, noteKey("globex.example/node", acme.keys.Node)))
+}
+
+func (m maker) partnerRevocations(acme, globex *house) {
+	r := PartnerRevocation{Organization: acme.ID, Partner: globex.ID, Agreement: [32]byte{4}, Room: wire.RoomID{5}, Generation: 1, Epoch: 17, Reason: "suspended", Issued: now}
+	key := noteKey("acme.example/node", acme.keys.Node)
+	good, err := r.Sign(key)
+	must(m.t, err)
+	m.form(partnerRevocationType, good, key)
+	r.Reason = "expired"
+	again, err := r.Sign(key)
+	must(m.t, err)
+	m.accept("of an agreement that has expired", partnerRevocationType, again)
+	m.edits(partnerRevocationType, good, []wire.NoteKey{key}, [][4]string{
+		{"about its own organization", "its own", "partner " + globex.ID.String(), "partner " + acme.ID.String()},
+		{"by another organization", "another organization", "organization " + acme.ID.String(), "organization " + wire.OrganizationID{9}.String()},
+		{"for a reason that is none", "reason", "reason suspended", "reason quarantined"},
+		{"a generation of 33 bits", "32 bits", "generation 1\n", "generation 4294967297\n"},
+		{"an epoch with a leading zero", "not a number", "epoch 17", "epoch 017"},
+		{"a room ID that is short", "room", "room " + r.Room.String(), "room " + r.Room.String()[:51]},
+	})
+	text := textOf(m.t, good)
+	m.refuse("signed by the directory's key", "signature", partnerRevocationType, sign(m.t, text, noteKey("acme.example/directory", acme.keys.Directory)))
+	m.refuse("signed by the hub's key under the node's name", "signature", partnerRevocationType, sign(m.t, text, noteKey("acme.example/node", acme.keys.Hub)))
+	m.refuse("signed by the partner", "signature", partnerRevocationType, sign(m.t, text, noteKey("globex.example/node", globex.keys.Node)))
 }

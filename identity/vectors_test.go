@@ -67,6 +67,8 @@ func (f *vectorFile) verify(v noteVector) error {
 		_, err = VerifyAgreement(v.Notes[0], org, partner)
 	case complaintType:
 		_, err = VerifyComplaint(v.Notes[0])
+	case partnerRevocationType:
+		_, err = VerifyPartnerRevocation(v.Notes[0], org)
 	default:
 		err = errors.New("a vector of an unknown type")
 	}
@@ -100,8 +102,8 @@ func TestNoteVectors(t *testing.T) {
 		}
 		types[v.Type] = n
 	}
-	if len(types) != 8 {
-		t.Errorf("vectors of %d types of note, not 8", len(types))
+	if len(types) != 9 {
+		t.Errorf("vectors of %d types of note, not 9", len(types))
 	}
 	for typ, n := range types {
 		if n[0] == 0 || n[1] == 0 {

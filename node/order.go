@@ -50,6 +50,9 @@ func (c *change) order(s submission) *pb.Status {
 		if err = c.orderCommit(d, s); err == nil {
 			st := d.sequenced()
 			c.proposeAgain(d, waiting)
+			if err := c.removePartners(d); err != nil {
+				c.n.log.Error("a partner's devices stay in a room for now", "room", d.id, "error", err)
+			}
 			return st
 		}
 	case pb.Kind_KIND_PROPOSAL:

@@ -58,7 +58,7 @@ func (n *Node) showPartner(name string) (*pb.PartnerDetails, error) {
 		Proposed: proposedTerms(p.Terms, p.Proposed), Offered: proposedTerms(p.Terms, p.Offered), Groups: n.groups.rule(p.ID), Version: p.Version, Agreed: agreedTerms(p.Terms), RejectedUnix: unix(p.Rejected),
 		Former: p.Names[:len(p.Names)-1],
 		Status: status, PeerId: p.Peer, Terms: p.Terms.Text(), Effect: effectOf(p),
-		SinceUnix: unix(p.Since), ValidFromUnix: unix(p.ValidFrom), Why: p.Why, ChangedUnix: unix(p.Changed),
+		RemovalUnix: unix(p.Removal), SinceUnix: unix(p.Since), ValidFromUnix: unix(p.ValidFrom), Why: p.Why, ChangedUnix: unix(p.Changed),
 		Messages: uint64(u.Messages), Handshakes: uint64(u.Handshakes), Control: uint64(u.Control), EarliestDeadlineUnix: unix(u.Earliest),
 		Attempts: uint64(p.Attempts), LastAttemptUnix: unix(p.LastAttempt),
 		ClockOffsetMs: p.ClockOffset.Milliseconds(), ClockKnown: p.ClockKnown,
@@ -90,6 +90,9 @@ func effectOf(p federation.PartnerInfo) string {
 }
 
 func (a operatorAPI) SuspendPartner(ctx context.Context, r *connect.Request[pb.ChangePartnerRequest]) (*connect.Response[pb.ChangePartnerResponse], error) {
+	if r.Msg.Remove {
+		return answer(a.n.changePartner(ctx, r.Msg, a.n.fed.Expel))
+	}
 	return answer(a.n.changePartner(ctx, r.Msg, a.n.fed.Suspend))
 }
 
@@ -117,7 +120,7 @@ func (a operatorAPI) EndPartner(ctx context.Context, r *connect.Request[pb.Chang
 
 // changePartner brings a partner into another state and drops what the old one had
 // let in. When it returns nil both are on stable storage; after a crash between them
-// the drop is made up for at the next start (sweepPartners).
+// the drop, and the removal from rooms, are made up for at the next start (sweepPartners).
 func (n *Node) changePartner(ctx context.Context, m *pb.ChangePartnerRequest, change func(context.Context, wire.OrganizationID, string) error) (*pb.ChangePartnerResponse, error) {
 	p, err := n.fed.Partner(m.Name)
 	if err != nil {
@@ -140,9 +143,13 @@ func (n *Node) changePartner(ctx context.Context, m *pb.ChangePartnerRequest, ch
 	if err != nil {
 		return nil, err
 	}
+	rooms, err := n.removePartnersEverywhere(ctx)
+	if err != nil { // sweepPartners goes on with it
+		n.log.Error("a partner's devices stay in rooms for now", "partner", p.ID, "error", err)
+	}
 	status := n.partnerStatus(p)
-	n.log.Info("a partner's state was changed", "partner", p.ID, "state", p.State, "dropped", dropped+more, "kept", status.OutboxCount)
-	return &pb.ChangePartnerResponse{Partner: status, Dropped: uint64(dropped + more), Kept: status.OutboxCount}, nil
+	n.log.Info("a partner's state was changed", "partner", p.ID, "state", p.State, "dropped", dropped+more, "kept", status.OutboxCount, "rooms", rooms[p.ID])
+	return &pb.ChangePartnerResponse{Partner: status, Dropped: uint64(dropped + more), Kept: status.OutboxCount, Rooms: uint64(rooms[p.ID])}, nil
 }
 
 // dropFor removes from a partner's outbox what its state says will never be sent, and
@@ -158,11 +165,13 @@ func (n *Node) dropFor(ctx context.Context, p federation.PartnerInfo) (int, erro
 	return 0, nil
 }
 
-// partnerSweep is how often outboxes of suspended and ended partners are looked at.
+// partnerSweep is how often outboxes of suspended and ended partners are looked at, and rooms
+// for devices of partners that are to leave them.
 const partnerSweep = time.Minute
 
 // sweepPartners makes up for drops that a crash has prevented, and for what was on
-// its way into an outbox while its partner was suspended.
+// its way into an outbox while its partner was suspended. It takes the devices of partners out
+// of our rooms when that is due.
 func (n *Node) sweepPartners(ctx context.Context) error {
 	ticker := time.NewTicker(partnerSweep)
 	defer ticker.Stop()
@@ -171,6 +180,9 @@ func (n *Node) sweepPartners(ctx context.Context) error {
 			if _, err := n.dropFor(ctx, p); err != nil && ctx.Err() == nil {
 				n.log.Error("what will never be sent stays for now", "partner", p.ID, "error", err)
 			}
+		}
+		if _, err := n.removePartnersEverywhere(ctx); err != nil && ctx.Err() == nil {
+			n.log.Error("a partner's devices stay in rooms for now", "error", err)
 		}
 		select {
 		case <-ctx.Done():

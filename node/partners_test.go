@@ -79,11 +79,7 @@ func TestASuspensionHoldsOverACrashAndForTheirMembersAlone(t *testing.T) {
 	if ended.Kept != 0 || ended.Dropped == 0 || ended.Partner.State != "ended" {
 		t.Errorf("after the end: %v", ended)
 	}
-	b, next = w.alice.commit(w.alice.state, group.CommitParams{})
-	if st := w.alice.hand(w.room, w.alice.state.Epoch(), b); st.Code != pb.Code_CODE_SEQUENCED {
-		t.Fatalf("%s %s", wire.CodeName(st.Code), st.Detail)
-	}
-	w.alice.state = next
+	w.commits() // globex is taken out
 	if u := out.Usage(); waiting(u) != 0 {
 		t.Errorf("an ended partner is still written to: %+v", u)
 	}

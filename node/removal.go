@@ -52,6 +52,7 @@ func (c *change) proposeLeaf(d *draft, from wire.OrganizationID, r removal) erro
 	s := submission{sender: r.device, core: raw, parsed: core}
 	local, partners := c.recipients(d, s)
 	item := c.entry(d, s, raw)
+	partners, _ = c.takers(partners, eventOf(d, s, item))
 	if _, err := c.stage(mailbox.Delivery{Item: item, From: from, Devices: local, Partners: partners, Log: &d.id}); err != nil {
 		*d = before
 		return err
@@ -62,11 +63,12 @@ func (c *change) proposeLeaf(d *draft, from wire.OrganizationID, r removal) erro
 }
 
 // proposeAgain has the hub propose in a new epoch what it had proposed in the one
-// before and what was not done: an external Commit covers no proposals.
+// before and what was not done: an external Commit covers no proposals. A partner's
+// revocation is of one epoch: removePartners signs the next.
 func (c *change) proposeAgain(d *draft, waiting []removal) {
 	for _, r := range waiting {
 		leaf := d.group.Member(r.leaf)
-		if leaf == nil {
+		if _, err := identity.ReadPartnerRevocation(string(r.revocation)); leaf == nil || err == nil {
 			continue
 		}
 		if who, err := policy.CredentialOf(leaf); err != nil || who.Device != r.device {

@@ -225,7 +225,13 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := newWorldOn(t, nil)
+	return newWorldUnder(t, nil)
+}
+
+// newWorldUnder is newWorld under an agreement with these terms.
+func newWorldUnder(t testing.TB, terms *pb.TermsChange) *world {
+	t.Helper()
+	w := newWorldOn(t, terms)
 	rand.Read(w.room[:])
 	request, states := w.creation(w.room, w.bob, w.pat)
 	if st := w.acme.createRoom(t.Context(), w.alice.id, request); st.Code != pb.Code_CODE_SEQUENCED {

@@ -98,6 +98,7 @@ const (
 	WriteTimeout        = 10 * time.Second
 	ClockTolerance      = 5 * time.Minute
 	DeviceIdle          = 30 * 24 * time.Hour // a device that was not here for so long is proposed for removal
+	RemovalDelay        = 24 * time.Hour      // from suspending a partner to taking its devices out of our rooms
 	NotBeforeSlack      = 24 * time.Hour
 	DeviceCertLifetime  = 365 * 24 * time.Hour
 	AgreementLifetime   = 365 * 24 * time.Hour

@@ -508,9 +508,11 @@ func roomText(s device.Shown) string {
 		if s.Own {
 			return "a device of yours is out of " + room + ": " + s.Reason
 		}
-		return "a device of " + s.From + " is out of " + room
+		return "a device of " + s.From + " is out of " + room + byText(s)
+	case "organization removed":
+		return fmt.Sprintf("%s is out of %s, with %d devices%s", s.From, room, s.Count, byText(s))
 	case "removed":
-		return "you are out of " + room
+		return "you are out of " + room + byText(s)
 	case "ended":
 		return s.From + " ended " + room
 	case "rules changed":
@@ -534,6 +536,30 @@ func roomText(s device.Shown) string {
 		return safe(s.Reason)
 	}
 	return fmt.Sprintf("%s: %s %s %s", room, s.State, s.From, safe(s.Reason))
+}
+
+// byText says by whose word somebody is out of a room.
+func byText(s device.Shown) string {
+	switch {
+	case s.By == "" || s.By == s.From:
+		return ""
+	case s.State == "device removed" || s.Reason == "":
+		return ", by " + s.By
+	}
+	return ", by " + s.By + ": the agreement " + agreementText(s.Reason)
+}
+
+// agreementText says what an agreement is that is not in force.
+func agreementText(state string) string {
+	switch state {
+	case "suspended":
+		return "is suspended"
+	case "ended":
+		return "has ended"
+	case "expired":
+		return "has expired"
+	}
+	return "is " + safe(state)
 }
 
 func noticeText(s device.Shown) string {

@@ -18,16 +18,19 @@ func partnerSuspend() *cobra.Command {
 		use: "suspend NAME", short: "Stop everything with a partner now; resume undoes it",
 		long: `Stop everything with a partner now, on this side alone. Messages to and from it are
 refused as "suspended" and are never sent later; their senders are told. Changes of
-rooms wait, so that rooms still fit together when the agreement is resumed.`,
-		example: `  entente partner suspend globex.example --why "stolen laptop, their word awaited" --data acme`,
-		done:    "suspended",
+rooms wait, so that rooms still fit together when the agreement is resumed. After 24
+hours without resume, with --remove at once, the partner's devices are taken out of the
+rooms that your node orders: resume brings nobody back in.`,
+		example: `  entente partner suspend globex.example --why "stolen laptop, their word awaited" --data acme
+  entente partner suspend globex.example --remove --data acme`,
+		done: "suspended", remove: true,
 	}, operatorClient.SuspendPartner)
 }
 
 func partnerResume() *cobra.Command {
 	return partnerChange(partnerChangeText{
 		use: "resume NAME", short: "Undo suspend: what waited is sent, messages pass again",
-		long:    "Undo suspend. The partner's node is linked with at once and what waited for it is sent.",
+		long:    "Undo suspend. The partner's node is linked with at once and what waited for it is sent.\nWho was taken out of a room meanwhile stays out: invite again.",
 		example: "  entente partner resume globex.example --data acme",
 		done:    "resumed",
 	}, operatorClient.ResumePartner)
@@ -58,8 +61,9 @@ func partnerEnd() *cobra.Command {
 	return partnerChange(partnerChangeText{
 		use: "end NAME", short: "End the agreement with a partner for good",
 		long: `End the agreement with a partner for good, on this side alone. Everything that waits for
-it is dropped and its senders are told; its node is a stranger from now on. A new
-agreement takes a new token (entente partner invite).`,
+it is dropped and its senders are told; its node is a stranger from now on, and its
+devices are taken out of the rooms that your node orders. A new agreement takes a new
+token (entente partner invite), and invitations into rooms anew.`,
 		example: "  entente partner end globex.example --yes --data acme",
 		done:    "ended", ask: true,
 	}, operatorClient.EndPartner)
@@ -68,6 +72,7 @@ agreement takes a new token (entente partner invite).`,
 type partnerChangeText struct {
 	use, short, long, example, done string
 	ask                             bool // it cannot be undone
+	remove                          bool // it has --remove
 }
 
 type partnerCall func(operatorClient, context.Context, *connect.Request[pb.ChangePartnerRequest]) (*connect.Response[pb.ChangePartnerResponse], error)
@@ -77,7 +82,10 @@ func partnerChange(t partnerChangeText, call partnerCall) *cobra.Command {
 	c := &cobra.Command{Use: t.use, Short: t.short, Long: t.long, Example: t.example, Args: exactArgs("NAME"), ValidArgsFunction: completePartner}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	why := c.Flags().String("why", "", "a note for yourselves, shown by partner show; it is not sent")
-	yes := new(bool)
+	yes, remove := new(bool), new(bool)
+	if t.remove {
+		remove = c.Flags().Bool("remove", false, "take its devices out of our rooms now, not after 24 hours")
+	}
 	if t.ask {
 		yes = c.Flags().Bool("yes", false, "do not ask")
 	}
@@ -87,14 +95,18 @@ func partnerChange(t partnerChangeText, call partnerCall) *cobra.Command {
 				return err
 			}
 		}
-		a, err := operate(c.Context(), *data, call, &pb.ChangePartnerRequest{Name: args[0], Why: *why})
+		a, err := operate(c.Context(), *data, call, &pb.ChangePartnerRequest{Name: args[0], Why: *why, Remove: *remove})
 		if err != nil {
 			return err
 		}
 		if *asJSON {
 			return printProto(c.OutOrStdout(), a)
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s; %d waiting dropped, %d wait\n", a.Partner.Name, changeText(t.done, a.Partner), a.Dropped, a.Kept)
+		out := ""
+		if a.Rooms > 0 {
+			out = fmt.Sprintf("; its devices leave %d rooms", a.Rooms)
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s; %d waiting dropped, %d wait%s\n", a.Partner.Name, changeText(t.done, a.Partner), a.Dropped, a.Kept, out)
 		return err
 	}
 	return c
@@ -166,6 +178,9 @@ func printPartner(w io.Writer, p *pb.PartnerDetails) error {
 			why = "no reason was noted"
 		}
 		line("changed", "%s: %s", when(p.ChangedUnix), why)
+	}
+	if p.RemovalUnix != 0 {
+		line("out of rooms", "its devices are taken out of the rooms that are ordered here from %s on", when(p.RemovalUnix))
 	}
 	line("last contact", "%s", when(s.LastContactUnix))
 	if p.Attempts > 0 {

@@ -2980,6 +2980,7 @@ type PartnerDetails struct {
 	RejectedUnix         int64                  `protobuf:"varint,20,opt,name=rejected_unix,json=rejectedUnix,proto3" json:"rejected_unix,omitempty"` // when the partner declined our last proposal; 0: not
 	Groups               []string               `protobuf:"bytes,21,rep,name=groups,proto3" json:"groups,omitempty"`                                  // of ours that may deal with it; none: every member
 	Former               []string               `protobuf:"bytes,22,rep,name=former,proto3" json:"former,omitempty"`                                  // names that it had before
+	RemovalUnix          int64                  `protobuf:"varint,23,opt,name=removal_unix,json=removalUnix,proto3" json:"removal_unix,omitempty"`    // from when on its devices are taken out of rooms that are ordered here; 0: they are not
 	Agreed               *AgreedTerms           `protobuf:"bytes,40,opt,name=agreed,proto3" json:"agreed,omitempty"`                                  // what terms says, field by field
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
@@ -3167,6 +3168,13 @@ func (x *PartnerDetails) GetFormer() []string {
 		return x.Former
 	}
 	return nil
+}
+
+func (x *PartnerDetails) GetRemovalUnix() int64 {
+	if x != nil {
+		return x.RemovalUnix
+	}
+	return 0
 }
 
 func (x *PartnerDetails) GetAgreed() *AgreedTerms {
@@ -4380,6 +4388,7 @@ type ChangePartnerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	Remove        bool                   `protobuf:"varint,3,opt,name=remove,proto3" json:"remove,omitempty"` // of suspending: its devices leave our rooms at once, not after a day
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4428,11 +4437,19 @@ func (x *ChangePartnerRequest) GetWhy() string {
 	return ""
 }
 
+func (x *ChangePartnerRequest) GetRemove() bool {
+	if x != nil {
+		return x.Remove
+	}
+	return false
+}
+
 type ChangePartnerResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Partner       *PartnerStatus         `protobuf:"bytes,1,opt,name=partner,proto3" json:"partner,omitempty"`
 	Dropped       uint64                 `protobuf:"varint,2,opt,name=dropped,proto3" json:"dropped,omitempty"` // envelopes that waited and will never be sent
 	Kept          uint64                 `protobuf:"varint,3,opt,name=kept,proto3" json:"kept,omitempty"`       // that wait on
+	Rooms         uint64                 `protobuf:"varint,4,opt,name=rooms,proto3" json:"rooms,omitempty"`     // ordered here, out of which devices of partners are being taken
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4484,6 +4501,13 @@ func (x *ChangePartnerResponse) GetDropped() uint64 {
 func (x *ChangePartnerResponse) GetKept() uint64 {
 	if x != nil {
 		return x.Kept
+	}
+	return 0
+}
+
+func (x *ChangePartnerResponse) GetRooms() uint64 {
+	if x != nil {
+		return x.Rooms
 	}
 	return 0
 }
@@ -5781,7 +5805,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x14ListPartnersResponse\x125\n" +
 	"\bpartners\x18\x01 \x03(\v2\x19.entente.v1.PartnerStatusR\bpartners\"(\n" +
 	"\x12ShowPartnerRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xaf\x06\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xd2\x06\n" +
 	"\x0ePartnerDetails\x121\n" +
 	"\x06status\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\x06status\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x14\n" +
@@ -5809,7 +5833,8 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\aversion\x18\x13 \x01(\x04R\aversion\x12#\n" +
 	"\rrejected_unix\x18\x14 \x01(\x03R\frejectedUnix\x12\x16\n" +
 	"\x06groups\x18\x15 \x03(\tR\x06groups\x12\x16\n" +
-	"\x06former\x18\x16 \x03(\tR\x06former\x12/\n" +
+	"\x06former\x18\x16 \x03(\tR\x06former\x12!\n" +
+	"\fremoval_unix\x18\x17 \x01(\x03R\vremovalUnix\x12/\n" +
 	"\x06agreed\x18( \x01(\v2\x17.entente.v1.AgreedTermsR\x06agreed\"\xe9\x02\n" +
 	"\vAgreedTerms\x12\x18\n" +
 	"\acontact\x18\x01 \x01(\tR\acontact\x12\x1c\n" +
@@ -5915,14 +5940,16 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\"@\n" +
 	"\fModeResponse\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x1c\n" +
-	"\taddresses\x18\x02 \x03(\tR\taddresses\"<\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"T\n" +
 	"\x14ChangePartnerRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03why\x18\x02 \x01(\tR\x03why\"z\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\x12\x16\n" +
+	"\x06remove\x18\x03 \x01(\bR\x06remove\"\x90\x01\n" +
 	"\x15ChangePartnerResponse\x123\n" +
 	"\apartner\x18\x01 \x01(\v2\x19.entente.v1.PartnerStatusR\apartner\x12\x18\n" +
 	"\adropped\x18\x02 \x01(\x04R\adropped\x12\x12\n" +
-	"\x04kept\x18\x03 \x01(\x04R\x04kept\"\x89\x01\n" +
+	"\x04kept\x18\x03 \x01(\x04R\x04kept\x12\x14\n" +
+	"\x05rooms\x18\x04 \x01(\x04R\x05rooms\"\x89\x01\n" +
 	"\x12ChangeBlockRequest\x12\x10\n" +
 	"\x03who\x18\x01 \x01(\tR\x03who\x12\x16\n" +
 	"\x06remove\x18\x02 \x01(\bR\x06remove\x12\x16\n" +
