@@ -26,7 +26,8 @@ type agreed struct {
 	Version  uint64         `json:",omitempty"`
 	Hash     [32]byte       `json:",omitzero"`
 	Terms    identity.Terms `json:",omitzero"`
-	Refused  [32]byte       `json:",omitzero"` // the last one that was shown and not taken
+	State    string         `json:",omitempty"` // what the node makes of it now: wire.AgreementInForce …; empty: not known
+	Refused  [32]byte       `json:",omitzero"`  // the last one that was shown and not taken
 	Checked  time.Time      // when the node was asked last
 	Keep     time.Duration  `json:",omitempty"` // the own organization's retention
 	FileSize uint64         `json:",omitempty"` // and its largest file, bytes
@@ -110,12 +111,17 @@ func (d *Device) takeAgreement(t *txn, body *pb.AgreementBody) error {
 	if err != nil {
 		return err
 	}
-	next := &agreed{Name: them.Name, Version: shown.Version, Hash: shown.Hash, Terms: shown.Terms, Checked: d.now()}
+	was := ""
+	if known != nil {
+		was = known.State
+	}
+	state := wire.ReadAgreementState(body.State)
+	next := &agreed{State: state, Name: them.Name, Version: shown.Version, Hash: shown.Hash, Terms: shown.Terms, Checked: d.now()}
 	said := ""
 	switch {
 	case known.older(shown):
 		next = known
-		next.Checked = d.now()
+		next.Checked, next.State = d.now(), state
 		if known.Refused != shown.Hash {
 			said = fmt.Sprintf("your node shows version %d of the agreement with %s, version %d is known: the known terms hold, ask your administrator", shown.Version, them.Name, known.Version)
 		}
@@ -130,7 +136,7 @@ func (d *Device) takeAgreement(t *txn, body *pb.AgreementBody) error {
 			}
 		}
 	}
-	return t.putAgreement(them.ID, next)
+	return errors.Join(d.tellState(t, them.ID, them.Name, was, state), t.putAgreement(them.ID, next))
 }
 
 // oneLine joins the lines of a list of changes.

@@ -27,7 +27,8 @@ type Effective struct {
 // AgreedOrg is the agreement with one organization of a room.
 type AgreedOrg struct {
 	Organization string    `json:"organization"`
-	Version      uint64    `json:"version"` // 0: this device knows of no agreement
+	Version      uint64    `json:"version"`         // 0: this device knows of no agreement
+	State        string    `json:"state,omitempty"` // wire.AgreementInForce …; empty: not known
 	Until        time.Time `json:"until,omitzero"`
 	Abuse        string    `json:"abuse,omitempty"` // whom to tell of abuse
 }
@@ -73,7 +74,7 @@ func (t *txn) effective(d *Device, r *room) (Effective, error) {
 		if e.Until.IsZero() || a.Terms.ValidUntil.Before(e.Until) {
 			e.Until = a.Terms.ValidUntil
 		}
-		e.Agreements = append(e.Agreements, AgreedOrg{Organization: a.Name, Version: a.Version, Until: a.Terms.ValidUntil, Abuse: a.Terms.Abuse})
+		e.Agreements = append(e.Agreements, AgreedOrg{Organization: a.Name, Version: a.Version, State: a.State, Until: a.Terms.ValidUntil, Abuse: a.Terms.Abuse})
 	}
 	return e, nil
 }

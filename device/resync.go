@@ -244,6 +244,26 @@ func (d *Device) endRoom(id wire.RoomID) error {
 	return err
 }
 
+// lookWhetherIn asks the hub whether this device is in a room still that has refused a message
+// of it: who was taken out when an agreement ended was not told, and would write there for
+// good. To who is not in it, a room does not exist.
+func (d *Device) lookWhetherIn(ctx context.Context, s *Sent) {
+	id, err := wire.ParseRoomID(s.Room)
+	if err != nil || s.Code != pb.Code_CODE_FORBIDDEN {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.rooms[id]
+	if r == nil || r.state == nil || r.Ended || r.Hub == d.account.Organization {
+		return
+	}
+	_, err = call(ctx, d.home.Device.GetRoomLog, &pb.GetRoomLogRequest{Hub: r.Hub[:], Room: id[:], FromEpoch: r.state.Epoch(), Generation: r.Generation})
+	if err != nil && wire.StatusOf(err).Code == pb.Code_CODE_UNKNOWN_ROOM {
+		_ = d.endRoom(id) // else with the next message
+	}
+}
+
 // resynced takes the hub's answer to our external Commit.
 func (b *batch) resynced(r *room, st *pb.Status) {
 	r.Resyncing = false

@@ -24,12 +24,14 @@ type RoomInfo struct {
 	Epoch   uint64 `json:"epoch"`
 	Suite   string `json:"suite,omitempty"` // standard, chacha or post-quantum
 	Code    string `json:"code"`            // epoch authenticator: equal for all members in one epoch
-	State   string `json:"state"`           // open, leaving, ended, behind, stopped
+	State   string `json:"state"`           // open, read-only (its hub takes nothing from us), leaving, ended, behind, stopped
 	Ended   bool   `json:"ended"`
 	// Generation counts the resets of the room; Reset says why the last one was made.
 	Generation uint32 `json:"generation"`
 	Reset      string `json:"reset,omitempty"`
 	Reason     string `json:"reason,omitempty"`
+	// Partners are the other organizations in the room, with the states of our agreements.
+	Partners []PartnerState `json:"partners,omitempty"`
 	// Holds is the effective policy; Effective computes it.
 	Holds *Effective `json:"holds,omitempty"`
 }
@@ -82,6 +84,10 @@ func (d *Device) infoOf(r *room) RoomInfo {
 	}
 	if r.state == nil {
 		return i
+	}
+	var readOnly string
+	if i.Partners, readOnly = d.partnerStates(r); readOnly != "" && i.State == "open" {
+		i.State, i.Reason = "read-only", readOnly+" orders the room, and takes nothing from here now"
 	}
 	i.Epoch, i.Devices, i.People = r.state.Epoch(), len(r.state.Members()), len(r.people())
 	i.Suite = suiteName(r.state.Public().Suite().ID)

@@ -51,7 +51,9 @@ const (
 // DefaultWait is how long Send waits for a hub elsewhere.
 const DefaultWait = 5 * time.Second
 
-// Progress is a step of a message on its way: queued, accepted, sequenced, refused.
+// Progress is a step of a message on its way: queued, accepted, sequenced, refused; withheld
+// says of an organization in To, with Members, that it does not get the message now, and why
+// in Reason (wire.AgreementSuspended …).
 type Progress struct {
 	Event    string    `json:"event"`
 	ID       string    `json:"id"`
@@ -60,6 +62,7 @@ type Progress struct {
 	Seq      uint64    `json:"seq,omitempty"`
 	Deadline time.Time `json:"deadline"`
 	Reason   string    `json:"reason,omitempty"`
+	Members  []string  `json:"members,omitempty"`
 	At       time.Time `json:"at"`
 }
 
@@ -243,8 +246,19 @@ func others(r *room) int {
 	return len(r.people()) - 1
 }
 
-// await submits what waits and reports what becomes of one message.
+// await submits what waits and reports what becomes of one message, and who does not get it.
 func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, report func(Progress)) error {
+	if err := l.follow(ctx, id, wait, report); err != nil {
+		return err
+	}
+	s, _, err := l.d.sent(id)
+	if err != nil {
+		return err
+	}
+	return l.withheld(ctx, s, report)
+}
+
+func (l *link) follow(ctx context.Context, id MessageID, wait time.Duration, report func(Progress)) error {
 	if err := l.submitWaiting(ctx); err != nil {
 		return err
 	}
@@ -263,6 +277,7 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 		}
 		switch {
 		case s.State == "refused":
+			l.d.lookWhetherIn(ctx, s)
 			return refusedError(s)
 		case o == nil:
 			return nil

@@ -28,6 +28,7 @@ type link struct {
 	downed    atomic.Int64             // when the connection was lost, Unix ns; 0: it is there
 	proposals map[wire.RoomID][]uint64 // counters of our last ones to leave
 	held      map[wire.RoomID]error    // why a Commit that messages wait for was not made
+	asked     time.Time                // when the states of agreements were asked for; of whoever sends
 	reporting []session.Unread         // what the last Hello said that nobody reads here; of the session's goroutine
 }
 

@@ -3,6 +3,7 @@ package federation
 import (
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	pb "github.com/entente-im/entente/wire/ententev1"
 
@@ -112,17 +113,44 @@ func (f *Federation) newRecord(agreement string, manifests []string, certificate
 	}
 }
 
-// AgreementBody is a partner's agreement with the manifests that its signatures are verified
-// by, for our devices.
+// AgreementState is what our devices are told of an agreement (wire.AgreementInForce …); empty
+// where there is none, and was none.
+func (f *Federation) AgreementState(id wire.OrganizationID) string {
+	p := f.find(id)
+	if p == nil {
+		return ""
+	}
+	return p.agreementState(f.clock.Now())
+}
+
+// agreementState says what holds between the two, whether or not a link is up now: of the
+// partner's decisions the last that its node has told.
+func (p *partner) agreementState(now time.Time) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch state := p.stateLocked(now); state {
+	case wire.AgreementEnded, wire.AgreementSuspended, wire.AgreementExpired, wire.AgreementNotYet, wire.AgreementQuarantined:
+		return state
+	}
+	switch {
+	case p.link.refused == pb.Code_CODE_SUSPENDED:
+		return wire.AgreementSuspendedThere
+	case p.link.refused != 0:
+		return wire.AgreementRefusedThere
+	case p.link.holds:
+		return wire.AgreementQuarantinedThere
+	}
+	return wire.AgreementInForce
+}
+
+// AgreementBody is the last agreement with a partner, with the manifests that its signatures
+// are verified by and its state, for our devices.
 func (f *Federation) AgreementBody(id wire.OrganizationID) (*pb.AgreementBody, error) {
 	p := f.find(id)
 	if p == nil {
 		return nil, wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "")
 	}
 	rec, _ := p.recorded()
-	if rec.Ended {
-		return nil, wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "the agreement has been ended")
-	}
-	return &pb.AgreementBody{Organization: id[:], Note: rec.Agreement,
+	return &pb.AgreementBody{Organization: id[:], Note: rec.Agreement, State: p.agreementState(f.clock.Now()),
 		Ours: f.opts.Organization.Notes[:rec.OurManifests], Theirs: rec.Manifests[:rec.TheirManifests]}, nil
 }

@@ -115,7 +115,8 @@ type Options struct {
 	Newer           func(*identity.Organization)                             // nil, or told that a partner knows newer manifests of ours; must not block
 	Screen          func(*identity.Organization) error                       // nil, or refuses an organization that we would make an agreement with
 	Linked          func(wire.OrganizationID)                                // nil, or told of every link that comes up; must not block
-	Amended         func(wire.OrganizationID)                                // nil, or told of every amendment in force here; must not block
+	Amended         func(wire.OrganizationID)                                // nil, or told of every agreement or amendment that comes into force here; must not block
+	Answered        func(wire.OrganizationID)                                // nil, or told when a partner's node has taken or refused a link; must not block
 	Mode            Mode                                                     // empty: ModeAgreement
 	Clock           Clock                                                    // nil: the system's
 	Incarnation     uint64                                                   // of this node's numbers; raised after a restore
@@ -153,6 +154,9 @@ func (o *Options) fill() error {
 	}
 	if o.Mode == "" {
 		o.Mode = ModeAgreement
+	}
+	if o.Answered == nil {
+		o.Answered = func(wire.OrganizationID) {}
 	}
 	if o.Amended == nil {
 		o.Amended = func(wire.OrganizationID) {}

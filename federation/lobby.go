@@ -185,6 +185,7 @@ func (f *Federation) become(ctx context.Context, b *store.Batch, id wire.Organiz
 	p.dropLinks() // a link under the agreement before this one says so in its hello
 	f.startWorker(p)
 	p.wake()
+	f.opts.Amended(id)
 	return nil
 }
 

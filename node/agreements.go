@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"slices"
+	"sync"
 
 	"connectrpc.com/connect"
 	"github.com/entente-im/entente/mailbox"
@@ -14,10 +15,13 @@ import (
 // GetAgreement shows a device what is agreed with a partner, with both signatures, and what
 // its own organization asks (docs/protocol.md 7.15).
 func (a deviceAPI) GetAgreement(_ context.Context, r *connect.Request[pb.GetAgreementRequest]) (*connect.Response[pb.GetAgreementResponse], error) {
-	return answer(a.n.agreementFor(r.Msg.Organization))
+	return answer(a.n.agreementFor(r.Msg.Organization, r.Msg.States))
 }
 
-func (n *Node) agreementFor(organization []byte) (*pb.GetAgreementResponse, error) {
+func (n *Node) agreementFor(organization []byte, states [][]byte) (*pb.GetAgreementResponse, error) {
+	if len(states) > wire.MaxRoomDevices {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "more organizations than a room has")
+	}
 	org, err := wire.Bytes32(organization)
 	if err != nil {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "an organization ID of %d bytes", len(organization))
@@ -26,11 +30,56 @@ func (n *Node) agreementFor(organization []byte) (*pb.GetAgreementResponse, erro
 	if org != n.org.ID {
 		out.Agreement, err = n.fed.AgreementBody(org)
 	}
+	for _, id := range states {
+		asked, e := wire.Bytes32(id)
+		if e != nil {
+			return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "an organization ID of %d bytes", len(id))
+		}
+		if state := n.fed.AgreementState(asked); state != "" {
+			out.States = append(out.States, &pb.AgreementState{Organization: id, State: state})
+		}
+	}
 	return out, err
 }
 
+// states is what our devices were told last of the agreements' states, since this node was
+// started.
+type states struct {
+	mu   sync.Mutex
+	told map[wire.OrganizationID]string
+}
+
+// stateChanged tells our devices in rooms with a partner when the agreement with it is not
+// what they were told last. Where there is no place for that now, the next look does it.
+func (n *Node) stateChanged(partner wire.OrganizationID) {
+	n.background(func(ctx context.Context) {
+		if err := n.tellState(ctx, partner); err != nil && ctx.Err() == nil {
+			n.log.Warn("devices were not told of an agreement's state; they ask by themselves", "partner", partner, "error", err)
+		}
+	})
+}
+
+// tellState is stateChanged, done. After a start it tells of what is not in force: who was
+// told before keeps silent.
+func (n *Node) tellState(ctx context.Context, partner wire.OrganizationID) error {
+	n.states.mu.Lock()
+	defer n.states.mu.Unlock()
+	state := n.fed.AgreementState(partner)
+	if was, ok := n.states.told[partner]; state == was || !ok && state == wire.AgreementInForce {
+		return nil
+	}
+	if err := n.tellAgreement(ctx, partner); err != nil {
+		return err
+	}
+	if n.states.told == nil {
+		n.states.told = make(map[wire.OrganizationID]string)
+	}
+	n.states.told[partner] = state
+	return nil
+}
+
 // amended tells our devices in rooms with a partner that the agreement with it is another
-// by now. Who misses it asks within the hour.
+// by now, or a new one. Who misses it asks within the hour.
 func (n *Node) amended(partner wire.OrganizationID) {
 	n.background(func(ctx context.Context) {
 		if err := n.tellAgreement(ctx, partner); err != nil && ctx.Err() == nil {

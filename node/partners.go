@@ -143,6 +143,9 @@ func (n *Node) changePartner(ctx context.Context, m *pb.ChangePartnerRequest, ch
 	if err != nil {
 		return nil, err
 	}
+	if err := n.tellState(ctx, p.ID); err != nil { // as above
+		n.log.Warn("devices were not told of an agreement's state; they ask by themselves", "partner", p.ID, "error", err)
+	}
 	rooms, err := n.removePartnersEverywhere(ctx)
 	if err != nil { // sweepPartners goes on with it
 		n.log.Error("a partner's devices stay in rooms for now", "partner", p.ID, "error", err)
@@ -179,6 +182,9 @@ func (n *Node) sweepPartners(ctx context.Context) error {
 		for _, p := range n.fed.Partners() {
 			if _, err := n.dropFor(ctx, p); err != nil && ctx.Err() == nil {
 				n.log.Error("what will never be sent stays for now", "partner", p.ID, "error", err)
+			}
+			if err := n.tellState(ctx, p.ID); err != nil && ctx.Err() == nil {
+				n.log.Warn("devices were not told of an agreement's state; they ask by themselves", "partner", p.ID, "error", err)
 			}
 		}
 		if _, err := n.removePartnersEverywhere(ctx); err != nil && ctx.Err() == nil {

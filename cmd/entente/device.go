@@ -448,6 +448,8 @@ func progressText(p device.Progress) string {
 		return fmt.Sprintf("%s  %s is asked whether you may write; the text %s", at, p.To, p.Reason)
 	case "sequenced":
 		return fmt.Sprintf("%s  sequenced as number %d of the room", at, p.Seq)
+	case "withheld":
+		return at + "  " + withheldText(p)
 	}
 	return fmt.Sprintf("%s  %s %s", at, p.Event, p.Reason)
 }
@@ -528,6 +530,8 @@ func roomText(s device.Shown) string {
 		return room + " could not be reset from here: " + safe(s.Reason)
 	case "terms":
 		return safe(s.Reason) + ", in " + room
+	case "agreement":
+		return partnerText(s.From, s.Reason) + ": " + stateMeans(s.Reason) + ", in " + room
 	case "blocked":
 		return blockedHereText(s, room)
 	case "stopped":
@@ -546,20 +550,7 @@ func byText(s device.Shown) string {
 	case s.State == "device removed" || s.Reason == "":
 		return ", by " + s.By
 	}
-	return ", by " + s.By + ": the agreement " + agreementText(s.Reason)
-}
-
-// agreementText says what an agreement is that is not in force.
-func agreementText(state string) string {
-	switch state {
-	case "suspended":
-		return "is suspended"
-	case "ended":
-		return "has ended"
-	case "expired":
-		return "has expired"
-	}
-	return "is " + safe(state)
+	return ", by " + s.By + ": the agreement " + stateText(s.Reason)
 }
 
 func noticeText(s device.Shown) string {

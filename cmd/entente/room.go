@@ -219,7 +219,7 @@ func roomList() *cobra.Command {
 				if title == "" {
 					title = "with " + r.With
 				}
-				return []string{oneLine(title, 40), r.State, r.Role, strconv.Itoa(r.People), strconv.Itoa(r.Devices), r.Hub, r.ID[:min(len(r.ID), 12)]}
+				return []string{oneLine(title, 40), roomState(r), r.Role, strconv.Itoa(r.People), strconv.Itoa(r.Devices), r.Hub, r.ID[:min(len(r.ID), 12)]}
 			})
 		})
 	}
@@ -310,7 +310,7 @@ suite     %s
 epoch     %d
 code      %s
 %sholds     %s
-%sID        %s
-`, oneLine(title, 128), state, r.Hub, r.People, r.Devices, r.Role, invite, r.Suite, r.Epoch, r.Code, reset, holdsText(r.Holds), agreedText(r.Holds), r.ID)
+%s%sID        %s
+`, oneLine(title, 128), state, r.Hub, r.People, r.Devices, r.Role, invite, r.Suite, r.Epoch, r.Code, reset, holdsText(r.Holds), agreedText(r.Holds), partnersText(r), r.ID)
 	return err
 }

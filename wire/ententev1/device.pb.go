@@ -846,6 +846,7 @@ func (x *ComplainResponse) GetStatus() *Status {
 type GetAgreementRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Organization  []byte                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"`
+	States        [][]byte               `protobuf:"bytes,2,rep,name=states,proto3" json:"states,omitempty"` // organizations whose agreement's state is asked too, at most 1,000
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -887,12 +888,20 @@ func (x *GetAgreementRequest) GetOrganization() []byte {
 	return nil
 }
 
+func (x *GetAgreementRequest) GetStates() [][]byte {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
 type GetAgreementResponse struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Agreement        *AgreementBody         `protobuf:"bytes,1,opt,name=agreement,proto3" json:"agreement,omitempty"`                                        // none for the own organization
 	RetentionSeconds int64                  `protobuf:"varint,2,opt,name=retention_seconds,json=retentionSeconds,proto3" json:"retention_seconds,omitempty"` // the own organization's
 	FileSize         uint64                 `protobuf:"varint,3,opt,name=file_size,json=fileSize,proto3" json:"file_size,omitempty"`                         // bytes; the own organization's
 	VerifyOutsiders  bool                   `protobuf:"varint,4,opt,name=verify_outsiders,json=verifyOutsiders,proto3" json:"verify_outsiders,omitempty"`    // the own organization's: docs/protocol.md 7.16
+	States           []*AgreementState      `protobuf:"bytes,5,rep,name=states,proto3" json:"states,omitempty"`                                              // of those asked for with whom there is, or was, an agreement
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -955,6 +964,65 @@ func (x *GetAgreementResponse) GetVerifyOutsiders() bool {
 	return false
 }
 
+func (x *GetAgreementResponse) GetStates() []*AgreementState {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+type AgreementState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Organization  []byte                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"`
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgreementState) Reset() {
+	*x = AgreementState{}
+	mi := &file_entente_v1_device_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgreementState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgreementState) ProtoMessage() {}
+
+func (x *AgreementState) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgreementState.ProtoReflect.Descriptor instead.
+func (*AgreementState) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *AgreementState) GetOrganization() []byte {
+	if x != nil {
+		return x.Organization
+	}
+	return nil
+}
+
+func (x *AgreementState) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
 type PublishGroupInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
@@ -967,7 +1035,7 @@ type PublishGroupInfoRequest struct {
 
 func (x *PublishGroupInfoRequest) Reset() {
 	*x = PublishGroupInfoRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[17]
+	mi := &file_entente_v1_device_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1047,7 @@ func (x *PublishGroupInfoRequest) String() string {
 func (*PublishGroupInfoRequest) ProtoMessage() {}
 
 func (x *PublishGroupInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[17]
+	mi := &file_entente_v1_device_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1060,7 @@ func (x *PublishGroupInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishGroupInfoRequest.ProtoReflect.Descriptor instead.
 func (*PublishGroupInfoRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{17}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PublishGroupInfoRequest) GetRoom() []byte {
@@ -1032,7 +1100,7 @@ type PublishGroupInfoResponse struct {
 
 func (x *PublishGroupInfoResponse) Reset() {
 	*x = PublishGroupInfoResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[18]
+	mi := &file_entente_v1_device_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1112,7 @@ func (x *PublishGroupInfoResponse) String() string {
 func (*PublishGroupInfoResponse) ProtoMessage() {}
 
 func (x *PublishGroupInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[18]
+	mi := &file_entente_v1_device_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1125,7 @@ func (x *PublishGroupInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishGroupInfoResponse.ProtoReflect.Descriptor instead.
 func (*PublishGroupInfoResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{18}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PublishGroupInfoResponse) GetStatus() *Status {
@@ -1076,7 +1144,7 @@ type OpenSessionRequest struct {
 
 func (x *OpenSessionRequest) Reset() {
 	*x = OpenSessionRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[19]
+	mi := &file_entente_v1_device_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1156,7 @@ func (x *OpenSessionRequest) String() string {
 func (*OpenSessionRequest) ProtoMessage() {}
 
 func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[19]
+	mi := &file_entente_v1_device_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1169,7 @@ func (x *OpenSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionRequest.ProtoReflect.Descriptor instead.
 func (*OpenSessionRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{19}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *OpenSessionRequest) GetOrigin() string {
@@ -1122,7 +1190,7 @@ type OpenSessionResponse struct {
 
 func (x *OpenSessionResponse) Reset() {
 	*x = OpenSessionResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[20]
+	mi := &file_entente_v1_device_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1202,7 @@ func (x *OpenSessionResponse) String() string {
 func (*OpenSessionResponse) ProtoMessage() {}
 
 func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[20]
+	mi := &file_entente_v1_device_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1215,7 @@ func (x *OpenSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenSessionResponse.ProtoReflect.Descriptor instead.
 func (*OpenSessionResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{20}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *OpenSessionResponse) GetTicket() []byte {
@@ -1186,7 +1254,7 @@ type Contact struct {
 
 func (x *Contact) Reset() {
 	*x = Contact{}
-	mi := &file_entente_v1_device_proto_msgTypes[21]
+	mi := &file_entente_v1_device_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1266,7 @@ func (x *Contact) String() string {
 func (*Contact) ProtoMessage() {}
 
 func (x *Contact) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[21]
+	mi := &file_entente_v1_device_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1279,7 @@ func (x *Contact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contact.ProtoReflect.Descriptor instead.
 func (*Contact) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{21}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Contact) GetOrganization() []byte {
@@ -1257,7 +1325,7 @@ type ListContactsRequest struct {
 
 func (x *ListContactsRequest) Reset() {
 	*x = ListContactsRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[22]
+	mi := &file_entente_v1_device_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1337,7 @@ func (x *ListContactsRequest) String() string {
 func (*ListContactsRequest) ProtoMessage() {}
 
 func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[22]
+	mi := &file_entente_v1_device_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1350,7 @@ func (x *ListContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsRequest.ProtoReflect.Descriptor instead.
 func (*ListContactsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{22}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{23}
 }
 
 type ListContactsResponse struct {
@@ -1294,7 +1362,7 @@ type ListContactsResponse struct {
 
 func (x *ListContactsResponse) Reset() {
 	*x = ListContactsResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[23]
+	mi := &file_entente_v1_device_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1306,7 +1374,7 @@ func (x *ListContactsResponse) String() string {
 func (*ListContactsResponse) ProtoMessage() {}
 
 func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[23]
+	mi := &file_entente_v1_device_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1319,7 +1387,7 @@ func (x *ListContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContactsResponse.ProtoReflect.Descriptor instead.
 func (*ListContactsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{23}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListContactsResponse) GetContacts() []*Contact {
@@ -1340,7 +1408,7 @@ type SetContactRequest struct {
 
 func (x *SetContactRequest) Reset() {
 	*x = SetContactRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[24]
+	mi := &file_entente_v1_device_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1420,7 @@ func (x *SetContactRequest) String() string {
 func (*SetContactRequest) ProtoMessage() {}
 
 func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[24]
+	mi := &file_entente_v1_device_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1433,7 @@ func (x *SetContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactRequest.ProtoReflect.Descriptor instead.
 func (*SetContactRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{24}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SetContactRequest) GetOrganization() []byte {
@@ -1397,7 +1465,7 @@ type SetContactResponse struct {
 
 func (x *SetContactResponse) Reset() {
 	*x = SetContactResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[25]
+	mi := &file_entente_v1_device_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1409,7 +1477,7 @@ func (x *SetContactResponse) String() string {
 func (*SetContactResponse) ProtoMessage() {}
 
 func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[25]
+	mi := &file_entente_v1_device_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1422,7 +1490,7 @@ func (x *SetContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContactResponse.ProtoReflect.Descriptor instead.
 func (*SetContactResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{25}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{26}
 }
 
 // Witness is somebody whose cosignatures count for this organization's members: a partner,
@@ -1438,7 +1506,7 @@ type Witness struct {
 
 func (x *Witness) Reset() {
 	*x = Witness{}
-	mi := &file_entente_v1_device_proto_msgTypes[26]
+	mi := &file_entente_v1_device_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1518,7 @@ func (x *Witness) String() string {
 func (*Witness) ProtoMessage() {}
 
 func (x *Witness) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[26]
+	mi := &file_entente_v1_device_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1531,7 @@ func (x *Witness) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Witness.ProtoReflect.Descriptor instead.
 func (*Witness) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{26}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Witness) GetName() string {
@@ -1495,7 +1563,7 @@ type ListWitnessesRequest struct {
 
 func (x *ListWitnessesRequest) Reset() {
 	*x = ListWitnessesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[27]
+	mi := &file_entente_v1_device_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1575,7 @@ func (x *ListWitnessesRequest) String() string {
 func (*ListWitnessesRequest) ProtoMessage() {}
 
 func (x *ListWitnessesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[27]
+	mi := &file_entente_v1_device_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1588,7 @@ func (x *ListWitnessesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWitnessesRequest.ProtoReflect.Descriptor instead.
 func (*ListWitnessesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{27}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
 }
 
 type ListWitnessesResponse struct {
@@ -1532,7 +1600,7 @@ type ListWitnessesResponse struct {
 
 func (x *ListWitnessesResponse) Reset() {
 	*x = ListWitnessesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +1612,7 @@ func (x *ListWitnessesResponse) String() string {
 func (*ListWitnessesResponse) ProtoMessage() {}
 
 func (x *ListWitnessesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[28]
+	mi := &file_entente_v1_device_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +1625,7 @@ func (x *ListWitnessesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWitnessesResponse.ProtoReflect.Descriptor instead.
 func (*ListWitnessesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListWitnessesResponse) GetWitnesses() []*Witness {
@@ -1576,7 +1644,7 @@ type ResolveRequest struct {
 
 func (x *ResolveRequest) Reset() {
 	*x = ResolveRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1656,7 @@ func (x *ResolveRequest) String() string {
 func (*ResolveRequest) ProtoMessage() {}
 
 func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[29]
+	mi := &file_entente_v1_device_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1669,7 @@ func (x *ResolveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveRequest.ProtoReflect.Descriptor instead.
 func (*ResolveRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ResolveRequest) GetAddress() string {
@@ -1621,7 +1689,7 @@ type ResolveResponse struct {
 
 func (x *ResolveResponse) Reset() {
 	*x = ResolveResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1701,7 @@ func (x *ResolveResponse) String() string {
 func (*ResolveResponse) ProtoMessage() {}
 
 func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[30]
+	mi := &file_entente_v1_device_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1714,7 @@ func (x *ResolveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResolveResponse.ProtoReflect.Descriptor instead.
 func (*ResolveResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{30}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ResolveResponse) GetOrganization() []byte {
@@ -1673,7 +1741,7 @@ type ChainRequest struct {
 
 func (x *ChainRequest) Reset() {
 	*x = ChainRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1753,7 @@ func (x *ChainRequest) String() string {
 func (*ChainRequest) ProtoMessage() {}
 
 func (x *ChainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[31]
+	mi := &file_entente_v1_device_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1766,7 @@ func (x *ChainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainRequest.ProtoReflect.Descriptor instead.
 func (*ChainRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{31}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ChainRequest) GetOrganization() []byte {
@@ -1724,7 +1792,7 @@ type ChainResponse struct {
 
 func (x *ChainResponse) Reset() {
 	*x = ChainResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +1804,7 @@ func (x *ChainResponse) String() string {
 func (*ChainResponse) ProtoMessage() {}
 
 func (x *ChainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[32]
+	mi := &file_entente_v1_device_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +1817,7 @@ func (x *ChainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChainResponse.ProtoReflect.Descriptor instead.
 func (*ChainResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{32}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ChainResponse) GetChain() *MemberChain {
@@ -1773,7 +1841,7 @@ type PublishKeyPackagesRequest struct {
 
 func (x *PublishKeyPackagesRequest) Reset() {
 	*x = PublishKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1853,7 @@ func (x *PublishKeyPackagesRequest) String() string {
 func (*PublishKeyPackagesRequest) ProtoMessage() {}
 
 func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[33]
+	mi := &file_entente_v1_device_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1866,7 @@ func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PublishKeyPackagesRequest) GetKeyPackages() [][]byte {
@@ -1838,7 +1906,7 @@ type PublishKeyPackagesResponse struct {
 
 func (x *PublishKeyPackagesResponse) Reset() {
 	*x = PublishKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1850,7 +1918,7 @@ func (x *PublishKeyPackagesResponse) String() string {
 func (*PublishKeyPackagesResponse) ProtoMessage() {}
 
 func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1863,7 +1931,7 @@ func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PublishKeyPackagesResponse) GetStock() uint32 {
@@ -1885,7 +1953,7 @@ type ClaimKeyPackagesRequest struct {
 
 func (x *ClaimKeyPackagesRequest) Reset() {
 	*x = ClaimKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1897,7 +1965,7 @@ func (x *ClaimKeyPackagesRequest) String() string {
 func (*ClaimKeyPackagesRequest) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1910,7 +1978,7 @@ func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ClaimKeyPackagesRequest) GetOrganization() []byte {
@@ -1951,7 +2019,7 @@ type ClaimKeyPackagesResponse struct {
 
 func (x *ClaimKeyPackagesResponse) Reset() {
 	*x = ClaimKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2031,7 @@ func (x *ClaimKeyPackagesResponse) String() string {
 func (*ClaimKeyPackagesResponse) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2044,7 @@ func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ClaimKeyPackagesResponse) GetPackages() []*ClaimedKeyPackage {
@@ -2007,7 +2075,7 @@ type CreateRoomRequest struct {
 
 func (x *CreateRoomRequest) Reset() {
 	*x = CreateRoomRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2087,7 @@ func (x *CreateRoomRequest) String() string {
 func (*CreateRoomRequest) ProtoMessage() {}
 
 func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2100,7 @@ func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomRequest.ProtoReflect.Descriptor instead.
 func (*CreateRoomRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CreateRoomRequest) GetRoom() []byte {
@@ -2079,7 +2147,7 @@ type CreateRoomResponse struct {
 
 func (x *CreateRoomResponse) Reset() {
 	*x = CreateRoomResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2091,7 +2159,7 @@ func (x *CreateRoomResponse) String() string {
 func (*CreateRoomResponse) ProtoMessage() {}
 
 func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2104,7 +2172,7 @@ func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomResponse.ProtoReflect.Descriptor instead.
 func (*CreateRoomResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CreateRoomResponse) GetStatus() *Status {
@@ -2127,7 +2195,7 @@ type SubmitCommitRequest struct {
 
 func (x *SubmitCommitRequest) Reset() {
 	*x = SubmitCommitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2139,7 +2207,7 @@ func (x *SubmitCommitRequest) String() string {
 func (*SubmitCommitRequest) ProtoMessage() {}
 
 func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2152,7 +2220,7 @@ func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitCommitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SubmitCommitRequest) GetCounter() uint64 {
@@ -2199,7 +2267,7 @@ type SubmitCommitResponse struct {
 
 func (x *SubmitCommitResponse) Reset() {
 	*x = SubmitCommitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2279,7 @@ func (x *SubmitCommitResponse) String() string {
 func (*SubmitCommitResponse) ProtoMessage() {}
 
 func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2292,7 @@ func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitCommitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SubmitCommitResponse) GetStatus() *Status {
@@ -2245,7 +2313,7 @@ type GetTreeRequest struct {
 
 func (x *GetTreeRequest) Reset() {
 	*x = GetTreeRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2257,7 +2325,7 @@ func (x *GetTreeRequest) String() string {
 func (*GetTreeRequest) ProtoMessage() {}
 
 func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2270,7 +2338,7 @@ func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeRequest.ProtoReflect.Descriptor instead.
 func (*GetTreeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetTreeRequest) GetHub() []byte {
@@ -2303,7 +2371,7 @@ type GetTreeResponse struct {
 
 func (x *GetTreeResponse) Reset() {
 	*x = GetTreeResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2383,7 @@ func (x *GetTreeResponse) String() string {
 func (*GetTreeResponse) ProtoMessage() {}
 
 func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2396,7 @@ func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeResponse.ProtoReflect.Descriptor instead.
 func (*GetTreeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetTreeResponse) GetTree() []byte {
@@ -2349,7 +2417,7 @@ type GetGroupInfoRequest struct {
 
 func (x *GetGroupInfoRequest) Reset() {
 	*x = GetGroupInfoRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +2429,7 @@ func (x *GetGroupInfoRequest) String() string {
 func (*GetGroupInfoRequest) ProtoMessage() {}
 
 func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2374,7 +2442,7 @@ func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetGroupInfoRequest) GetHub() []byte {
@@ -2407,7 +2475,7 @@ type GetGroupInfoResponse struct {
 
 func (x *GetGroupInfoResponse) Reset() {
 	*x = GetGroupInfoResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2487,7 @@ func (x *GetGroupInfoResponse) String() string {
 func (*GetGroupInfoResponse) ProtoMessage() {}
 
 func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2500,7 @@ func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetGroupInfoResponse) GetAnswer() *GroupInfoAnswer {
@@ -2454,7 +2522,7 @@ type GetRoomLogRequest struct {
 
 func (x *GetRoomLogRequest) Reset() {
 	*x = GetRoomLogRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +2534,7 @@ func (x *GetRoomLogRequest) String() string {
 func (*GetRoomLogRequest) ProtoMessage() {}
 
 func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +2547,7 @@ func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogRequest.ProtoReflect.Descriptor instead.
 func (*GetRoomLogRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetRoomLogRequest) GetHub() []byte {
@@ -2520,7 +2588,7 @@ type GetRoomLogResponse struct {
 
 func (x *GetRoomLogResponse) Reset() {
 	*x = GetRoomLogResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2600,7 @@ func (x *GetRoomLogResponse) String() string {
 func (*GetRoomLogResponse) ProtoMessage() {}
 
 func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2613,7 @@ func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogResponse.ProtoReflect.Descriptor instead.
 func (*GetRoomLogResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetRoomLogResponse) GetHandshakes() []*Envelope {
@@ -2572,7 +2640,7 @@ type RevokeDeviceRequest struct {
 
 func (x *RevokeDeviceRequest) Reset() {
 	*x = RevokeDeviceRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +2652,7 @@ func (x *RevokeDeviceRequest) String() string {
 func (*RevokeDeviceRequest) ProtoMessage() {}
 
 func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +2665,7 @@ func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RevokeDeviceRequest) GetRevocation() string {
@@ -2615,7 +2683,7 @@ type RevokeDeviceResponse struct {
 
 func (x *RevokeDeviceResponse) Reset() {
 	*x = RevokeDeviceResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2627,7 +2695,7 @@ func (x *RevokeDeviceResponse) String() string {
 func (*RevokeDeviceResponse) ProtoMessage() {}
 
 func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2640,7 +2708,7 @@ func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
 }
 
 // OpenLink opens a slot for the messages of a device that is to be linked.
@@ -2653,7 +2721,7 @@ type OpenLinkRequest struct {
 
 func (x *OpenLinkRequest) Reset() {
 	*x = OpenLinkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +2733,7 @@ func (x *OpenLinkRequest) String() string {
 func (*OpenLinkRequest) ProtoMessage() {}
 
 func (x *OpenLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +2746,7 @@ func (x *OpenLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLinkRequest.ProtoReflect.Descriptor instead.
 func (*OpenLinkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *OpenLinkRequest) GetSlot() []byte {
@@ -2697,7 +2765,7 @@ type OpenLinkResponse struct {
 
 func (x *OpenLinkResponse) Reset() {
 	*x = OpenLinkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2709,7 +2777,7 @@ func (x *OpenLinkResponse) String() string {
 func (*OpenLinkResponse) ProtoMessage() {}
 
 func (x *OpenLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2722,7 +2790,7 @@ func (x *OpenLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLinkResponse.ProtoReflect.Descriptor instead.
 func (*OpenLinkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *OpenLinkResponse) GetExpiresUnix() int64 {
@@ -2742,7 +2810,7 @@ type AddDeviceRequest struct {
 
 func (x *AddDeviceRequest) Reset() {
 	*x = AddDeviceRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +2822,7 @@ func (x *AddDeviceRequest) String() string {
 func (*AddDeviceRequest) ProtoMessage() {}
 
 func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +2835,7 @@ func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceRequest.ProtoReflect.Descriptor instead.
 func (*AddDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AddDeviceRequest) GetCertificate() string {
@@ -2786,7 +2854,7 @@ type AddDeviceResponse struct {
 
 func (x *AddDeviceResponse) Reset() {
 	*x = AddDeviceResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2798,7 +2866,7 @@ func (x *AddDeviceResponse) String() string {
 func (*AddDeviceResponse) ProtoMessage() {}
 
 func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2811,7 +2879,7 @@ func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceResponse.ProtoReflect.Descriptor instead.
 func (*AddDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AddDeviceResponse) GetChain() *MemberChain {
@@ -2832,7 +2900,7 @@ type ClaimOwnRequest struct {
 
 func (x *ClaimOwnRequest) Reset() {
 	*x = ClaimOwnRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2844,7 +2912,7 @@ func (x *ClaimOwnRequest) String() string {
 func (*ClaimOwnRequest) ProtoMessage() {}
 
 func (x *ClaimOwnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2857,7 +2925,7 @@ func (x *ClaimOwnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimOwnRequest.ProtoReflect.Descriptor instead.
 func (*ClaimOwnRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ClaimOwnRequest) GetDevices() [][]byte {
@@ -2882,7 +2950,7 @@ type AccountRequest struct {
 
 func (x *AccountRequest) Reset() {
 	*x = AccountRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2894,7 +2962,7 @@ func (x *AccountRequest) String() string {
 func (*AccountRequest) ProtoMessage() {}
 
 func (x *AccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2907,7 +2975,7 @@ func (x *AccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountRequest.ProtoReflect.Descriptor instead.
 func (*AccountRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
 }
 
 type AccountResponse struct {
@@ -2925,7 +2993,7 @@ type AccountResponse struct {
 
 func (x *AccountResponse) Reset() {
 	*x = AccountResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2937,7 +3005,7 @@ func (x *AccountResponse) String() string {
 func (*AccountResponse) ProtoMessage() {}
 
 func (x *AccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2950,7 +3018,7 @@ func (x *AccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountResponse.ProtoReflect.Descriptor instead.
 func (*AccountResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AccountResponse) GetChain() *MemberChain {
@@ -3013,7 +3081,7 @@ type DeviceVisit struct {
 
 func (x *DeviceVisit) Reset() {
 	*x = DeviceVisit{}
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3025,7 +3093,7 @@ func (x *DeviceVisit) String() string {
 func (*DeviceVisit) ProtoMessage() {}
 
 func (x *DeviceVisit) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3038,7 +3106,7 @@ func (x *DeviceVisit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceVisit.ProtoReflect.Descriptor instead.
 func (*DeviceVisit) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *DeviceVisit) GetDevice() []byte {
@@ -3072,7 +3140,7 @@ type KeyPackageStock struct {
 
 func (x *KeyPackageStock) Reset() {
 	*x = KeyPackageStock{}
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3084,7 +3152,7 @@ func (x *KeyPackageStock) String() string {
 func (*KeyPackageStock) ProtoMessage() {}
 
 func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3097,7 +3165,7 @@ func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyPackageStock.ProtoReflect.Descriptor instead.
 func (*KeyPackageStock) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *KeyPackageStock) GetSuite() uint32 {
@@ -3124,7 +3192,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3136,7 +3204,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3149,7 +3217,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Submission) GetCounter() uint64 {
@@ -3175,7 +3243,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[59]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3187,7 +3255,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[59]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3200,7 +3268,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *SubmitRequest) GetSubmissions() []*Submission {
@@ -3219,7 +3287,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[60]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3231,7 +3299,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[60]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3244,7 +3312,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *SubmitResponse) GetStatuses() []*Status {
@@ -3266,7 +3334,7 @@ type FetchRequest struct {
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[61]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3278,7 +3346,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[61]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3291,7 +3359,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *FetchRequest) GetAfter() uint64 {
@@ -3332,7 +3400,7 @@ type FetchResponse struct {
 
 func (x *FetchResponse) Reset() {
 	*x = FetchResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[62]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3344,7 +3412,7 @@ func (x *FetchResponse) String() string {
 func (*FetchResponse) ProtoMessage() {}
 
 func (x *FetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[62]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3357,7 +3425,7 @@ func (x *FetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResponse.ProtoReflect.Descriptor instead.
 func (*FetchResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *FetchResponse) GetDeliveries() []*Deliver {
@@ -3385,7 +3453,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[63]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3397,7 +3465,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[63]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3410,7 +3478,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *AckRequest) GetThrough() uint64 {
@@ -3443,7 +3511,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[64]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3455,7 +3523,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[64]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3468,7 +3536,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *AckResponse) GetSubmitMark() uint64 {
@@ -3487,7 +3555,7 @@ type FilePolicyRequest struct {
 
 func (x *FilePolicyRequest) Reset() {
 	*x = FilePolicyRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[65]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3499,7 +3567,7 @@ func (x *FilePolicyRequest) String() string {
 func (*FilePolicyRequest) ProtoMessage() {}
 
 func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[65]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3512,7 +3580,7 @@ func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyRequest.ProtoReflect.Descriptor instead.
 func (*FilePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *FilePolicyRequest) GetPartner() []byte {
@@ -3534,7 +3602,7 @@ type FilePolicyResponse struct {
 
 func (x *FilePolicyResponse) Reset() {
 	*x = FilePolicyResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[66]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3546,7 +3614,7 @@ func (x *FilePolicyResponse) String() string {
 func (*FilePolicyResponse) ProtoMessage() {}
 
 func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[66]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3559,7 +3627,7 @@ func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyResponse.ProtoReflect.Descriptor instead.
 func (*FilePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *FilePolicyResponse) GetMaxSize() uint64 {
@@ -3600,7 +3668,7 @@ type StartUploadRequest struct {
 
 func (x *StartUploadRequest) Reset() {
 	*x = StartUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[67]
+	mi := &file_entente_v1_device_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3612,7 +3680,7 @@ func (x *StartUploadRequest) String() string {
 func (*StartUploadRequest) ProtoMessage() {}
 
 func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[67]
+	mi := &file_entente_v1_device_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3625,7 +3693,7 @@ func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadRequest.ProtoReflect.Descriptor instead.
 func (*StartUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *StartUploadRequest) GetSize() uint64 {
@@ -3652,7 +3720,7 @@ type StartUploadResponse struct {
 
 func (x *StartUploadResponse) Reset() {
 	*x = StartUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[68]
+	mi := &file_entente_v1_device_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3664,7 +3732,7 @@ func (x *StartUploadResponse) String() string {
 func (*StartUploadResponse) ProtoMessage() {}
 
 func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[68]
+	mi := &file_entente_v1_device_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3677,7 +3745,7 @@ func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadResponse.ProtoReflect.Descriptor instead.
 func (*StartUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{68}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *StartUploadResponse) GetUpload() []byte {
@@ -3703,7 +3771,7 @@ type UploadStatusRequest struct {
 
 func (x *UploadStatusRequest) Reset() {
 	*x = UploadStatusRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[69]
+	mi := &file_entente_v1_device_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3715,7 +3783,7 @@ func (x *UploadStatusRequest) String() string {
 func (*UploadStatusRequest) ProtoMessage() {}
 
 func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[69]
+	mi := &file_entente_v1_device_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3728,7 +3796,7 @@ func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusRequest.ProtoReflect.Descriptor instead.
 func (*UploadStatusRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{69}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *UploadStatusRequest) GetUpload() []byte {
@@ -3748,7 +3816,7 @@ type UploadStatusResponse struct {
 
 func (x *UploadStatusResponse) Reset() {
 	*x = UploadStatusResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[70]
+	mi := &file_entente_v1_device_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3760,7 +3828,7 @@ func (x *UploadStatusResponse) String() string {
 func (*UploadStatusResponse) ProtoMessage() {}
 
 func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[70]
+	mi := &file_entente_v1_device_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3773,7 +3841,7 @@ func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusResponse.ProtoReflect.Descriptor instead.
 func (*UploadStatusResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{70}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *UploadStatusResponse) GetHave() uint32 {
@@ -3803,7 +3871,7 @@ type PutChunkRequest struct {
 
 func (x *PutChunkRequest) Reset() {
 	*x = PutChunkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[71]
+	mi := &file_entente_v1_device_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3815,7 +3883,7 @@ func (x *PutChunkRequest) String() string {
 func (*PutChunkRequest) ProtoMessage() {}
 
 func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[71]
+	mi := &file_entente_v1_device_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3828,7 +3896,7 @@ func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkRequest.ProtoReflect.Descriptor instead.
 func (*PutChunkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{71}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *PutChunkRequest) GetUpload() []byte {
@@ -3861,7 +3929,7 @@ type PutChunkResponse struct {
 
 func (x *PutChunkResponse) Reset() {
 	*x = PutChunkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[72]
+	mi := &file_entente_v1_device_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3873,7 +3941,7 @@ func (x *PutChunkResponse) String() string {
 func (*PutChunkResponse) ProtoMessage() {}
 
 func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[72]
+	mi := &file_entente_v1_device_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3886,7 +3954,7 @@ func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkResponse.ProtoReflect.Descriptor instead.
 func (*PutChunkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{72}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *PutChunkResponse) GetHave() uint32 {
@@ -3907,7 +3975,7 @@ type FinishUploadRequest struct {
 
 func (x *FinishUploadRequest) Reset() {
 	*x = FinishUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[73]
+	mi := &file_entente_v1_device_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3919,7 +3987,7 @@ func (x *FinishUploadRequest) String() string {
 func (*FinishUploadRequest) ProtoMessage() {}
 
 func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[73]
+	mi := &file_entente_v1_device_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3932,7 +4000,7 @@ func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadRequest.ProtoReflect.Descriptor instead.
 func (*FinishUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{73}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *FinishUploadRequest) GetUpload() []byte {
@@ -3957,7 +4025,7 @@ type FinishUploadResponse struct {
 
 func (x *FinishUploadResponse) Reset() {
 	*x = FinishUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[74]
+	mi := &file_entente_v1_device_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3969,7 +4037,7 @@ func (x *FinishUploadResponse) String() string {
 func (*FinishUploadResponse) ProtoMessage() {}
 
 func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[74]
+	mi := &file_entente_v1_device_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3982,7 +4050,7 @@ func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadResponse.ProtoReflect.Descriptor instead.
 func (*FinishUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{74}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{75}
 }
 
 // DropUpload destroys an upload, finished or not.
@@ -3995,7 +4063,7 @@ type DropUploadRequest struct {
 
 func (x *DropUploadRequest) Reset() {
 	*x = DropUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[75]
+	mi := &file_entente_v1_device_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4007,7 +4075,7 @@ func (x *DropUploadRequest) String() string {
 func (*DropUploadRequest) ProtoMessage() {}
 
 func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[75]
+	mi := &file_entente_v1_device_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4020,7 +4088,7 @@ func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadRequest.ProtoReflect.Descriptor instead.
 func (*DropUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{75}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *DropUploadRequest) GetUpload() []byte {
@@ -4038,7 +4106,7 @@ type DropUploadResponse struct {
 
 func (x *DropUploadResponse) Reset() {
 	*x = DropUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[76]
+	mi := &file_entente_v1_device_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4050,7 +4118,7 @@ func (x *DropUploadResponse) String() string {
 func (*DropUploadResponse) ProtoMessage() {}
 
 func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[76]
+	mi := &file_entente_v1_device_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4063,7 +4131,7 @@ func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadResponse.ProtoReflect.Descriptor instead.
 func (*DropUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{76}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{77}
 }
 
 type GetBlobRequest struct {
@@ -4077,7 +4145,7 @@ type GetBlobRequest struct {
 
 func (x *GetBlobRequest) Reset() {
 	*x = GetBlobRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[77]
+	mi := &file_entente_v1_device_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4089,7 +4157,7 @@ func (x *GetBlobRequest) String() string {
 func (*GetBlobRequest) ProtoMessage() {}
 
 func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[77]
+	mi := &file_entente_v1_device_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4102,7 +4170,7 @@ func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
 func (*GetBlobRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{77}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *GetBlobRequest) GetOrganization() []byte {
@@ -4136,7 +4204,7 @@ type GetBlobResponse struct {
 
 func (x *GetBlobResponse) Reset() {
 	*x = GetBlobResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[78]
+	mi := &file_entente_v1_device_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4148,7 +4216,7 @@ func (x *GetBlobResponse) String() string {
 func (*GetBlobResponse) ProtoMessage() {}
 
 func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[78]
+	mi := &file_entente_v1_device_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4161,7 +4229,7 @@ func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
 func (*GetBlobResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{78}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *GetBlobResponse) GetSize() uint64 {
@@ -4232,14 +4300,19 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1c\n" +
 	"\tcomplaint\x18\x02 \x01(\tR\tcomplaint\">\n" +
 	"\x10ComplainResponse\x12*\n" +
-	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\"9\n" +
+	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\"Q\n" +
 	"\x13GetAgreementRequest\x12\"\n" +
-	"\forganization\x18\x01 \x01(\fR\forganization\"\xc4\x01\n" +
+	"\forganization\x18\x01 \x01(\fR\forganization\x12\x16\n" +
+	"\x06states\x18\x02 \x03(\fR\x06states\"\xf8\x01\n" +
 	"\x14GetAgreementResponse\x127\n" +
 	"\tagreement\x18\x01 \x01(\v2\x19.entente.v1.AgreementBodyR\tagreement\x12+\n" +
 	"\x11retention_seconds\x18\x02 \x01(\x03R\x10retentionSeconds\x12\x1b\n" +
 	"\tfile_size\x18\x03 \x01(\x04R\bfileSize\x12)\n" +
-	"\x10verify_outsiders\x18\x04 \x01(\bR\x0fverifyOutsiders\"\x82\x01\n" +
+	"\x10verify_outsiders\x18\x04 \x01(\bR\x0fverifyOutsiders\x122\n" +
+	"\x06states\x18\x05 \x03(\v2\x1a.entente.v1.AgreementStateR\x06states\"J\n" +
+	"\x0eAgreementState\x12\"\n" +
+	"\forganization\x18\x01 \x01(\fR\forganization\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\"\x82\x01\n" +
 	"\x17PublishGroupInfoRequest\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1e\n" +
 	"\n" +
@@ -4505,7 +4578,7 @@ func file_entente_v1_device_proto_rawDescGZIP() []byte {
 	return file_entente_v1_device_proto_rawDescData
 }
 
-var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
+var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
 var file_entente_v1_device_proto_goTypes = []any{
 	(*ReportRequest)(nil),              // 0: entente.v1.ReportRequest
 	(*ReportResponse)(nil),             // 1: entente.v1.ReportResponse
@@ -4524,187 +4597,189 @@ var file_entente_v1_device_proto_goTypes = []any{
 	(*ComplainResponse)(nil),           // 14: entente.v1.ComplainResponse
 	(*GetAgreementRequest)(nil),        // 15: entente.v1.GetAgreementRequest
 	(*GetAgreementResponse)(nil),       // 16: entente.v1.GetAgreementResponse
-	(*PublishGroupInfoRequest)(nil),    // 17: entente.v1.PublishGroupInfoRequest
-	(*PublishGroupInfoResponse)(nil),   // 18: entente.v1.PublishGroupInfoResponse
-	(*OpenSessionRequest)(nil),         // 19: entente.v1.OpenSessionRequest
-	(*OpenSessionResponse)(nil),        // 20: entente.v1.OpenSessionResponse
-	(*Contact)(nil),                    // 21: entente.v1.Contact
-	(*ListContactsRequest)(nil),        // 22: entente.v1.ListContactsRequest
-	(*ListContactsResponse)(nil),       // 23: entente.v1.ListContactsResponse
-	(*SetContactRequest)(nil),          // 24: entente.v1.SetContactRequest
-	(*SetContactResponse)(nil),         // 25: entente.v1.SetContactResponse
-	(*Witness)(nil),                    // 26: entente.v1.Witness
-	(*ListWitnessesRequest)(nil),       // 27: entente.v1.ListWitnessesRequest
-	(*ListWitnessesResponse)(nil),      // 28: entente.v1.ListWitnessesResponse
-	(*ResolveRequest)(nil),             // 29: entente.v1.ResolveRequest
-	(*ResolveResponse)(nil),            // 30: entente.v1.ResolveResponse
-	(*ChainRequest)(nil),               // 31: entente.v1.ChainRequest
-	(*ChainResponse)(nil),              // 32: entente.v1.ChainResponse
-	(*PublishKeyPackagesRequest)(nil),  // 33: entente.v1.PublishKeyPackagesRequest
-	(*PublishKeyPackagesResponse)(nil), // 34: entente.v1.PublishKeyPackagesResponse
-	(*ClaimKeyPackagesRequest)(nil),    // 35: entente.v1.ClaimKeyPackagesRequest
-	(*ClaimKeyPackagesResponse)(nil),   // 36: entente.v1.ClaimKeyPackagesResponse
-	(*CreateRoomRequest)(nil),          // 37: entente.v1.CreateRoomRequest
-	(*CreateRoomResponse)(nil),         // 38: entente.v1.CreateRoomResponse
-	(*SubmitCommitRequest)(nil),        // 39: entente.v1.SubmitCommitRequest
-	(*SubmitCommitResponse)(nil),       // 40: entente.v1.SubmitCommitResponse
-	(*GetTreeRequest)(nil),             // 41: entente.v1.GetTreeRequest
-	(*GetTreeResponse)(nil),            // 42: entente.v1.GetTreeResponse
-	(*GetGroupInfoRequest)(nil),        // 43: entente.v1.GetGroupInfoRequest
-	(*GetGroupInfoResponse)(nil),       // 44: entente.v1.GetGroupInfoResponse
-	(*GetRoomLogRequest)(nil),          // 45: entente.v1.GetRoomLogRequest
-	(*GetRoomLogResponse)(nil),         // 46: entente.v1.GetRoomLogResponse
-	(*RevokeDeviceRequest)(nil),        // 47: entente.v1.RevokeDeviceRequest
-	(*RevokeDeviceResponse)(nil),       // 48: entente.v1.RevokeDeviceResponse
-	(*OpenLinkRequest)(nil),            // 49: entente.v1.OpenLinkRequest
-	(*OpenLinkResponse)(nil),           // 50: entente.v1.OpenLinkResponse
-	(*AddDeviceRequest)(nil),           // 51: entente.v1.AddDeviceRequest
-	(*AddDeviceResponse)(nil),          // 52: entente.v1.AddDeviceResponse
-	(*ClaimOwnRequest)(nil),            // 53: entente.v1.ClaimOwnRequest
-	(*AccountRequest)(nil),             // 54: entente.v1.AccountRequest
-	(*AccountResponse)(nil),            // 55: entente.v1.AccountResponse
-	(*DeviceVisit)(nil),                // 56: entente.v1.DeviceVisit
-	(*KeyPackageStock)(nil),            // 57: entente.v1.KeyPackageStock
-	(*Submission)(nil),                 // 58: entente.v1.Submission
-	(*SubmitRequest)(nil),              // 59: entente.v1.SubmitRequest
-	(*SubmitResponse)(nil),             // 60: entente.v1.SubmitResponse
-	(*FetchRequest)(nil),               // 61: entente.v1.FetchRequest
-	(*FetchResponse)(nil),              // 62: entente.v1.FetchResponse
-	(*AckRequest)(nil),                 // 63: entente.v1.AckRequest
-	(*AckResponse)(nil),                // 64: entente.v1.AckResponse
-	(*FilePolicyRequest)(nil),          // 65: entente.v1.FilePolicyRequest
-	(*FilePolicyResponse)(nil),         // 66: entente.v1.FilePolicyResponse
-	(*StartUploadRequest)(nil),         // 67: entente.v1.StartUploadRequest
-	(*StartUploadResponse)(nil),        // 68: entente.v1.StartUploadResponse
-	(*UploadStatusRequest)(nil),        // 69: entente.v1.UploadStatusRequest
-	(*UploadStatusResponse)(nil),       // 70: entente.v1.UploadStatusResponse
-	(*PutChunkRequest)(nil),            // 71: entente.v1.PutChunkRequest
-	(*PutChunkResponse)(nil),           // 72: entente.v1.PutChunkResponse
-	(*FinishUploadRequest)(nil),        // 73: entente.v1.FinishUploadRequest
-	(*FinishUploadResponse)(nil),       // 74: entente.v1.FinishUploadResponse
-	(*DropUploadRequest)(nil),          // 75: entente.v1.DropUploadRequest
-	(*DropUploadResponse)(nil),         // 76: entente.v1.DropUploadResponse
-	(*GetBlobRequest)(nil),             // 77: entente.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),            // 78: entente.v1.GetBlobResponse
-	(*MemberChain)(nil),                // 79: entente.v1.MemberChain
-	(*MemberKeyBody)(nil),              // 80: entente.v1.MemberKeyBody
-	(*Status)(nil),                     // 81: entente.v1.Status
-	(*AgreementBody)(nil),              // 82: entente.v1.AgreementBody
-	(*ClaimedKeyPackage)(nil),          // 83: entente.v1.ClaimedKeyPackage
-	(*Bundle)(nil),                     // 84: entente.v1.Bundle
-	(*GroupInfoAnswer)(nil),            // 85: entente.v1.GroupInfoAnswer
-	(*Envelope)(nil),                   // 86: entente.v1.Envelope
-	(*Deliver)(nil),                    // 87: entente.v1.Deliver
-	(*Close)(nil),                      // 88: entente.v1.Close
+	(*AgreementState)(nil),             // 17: entente.v1.AgreementState
+	(*PublishGroupInfoRequest)(nil),    // 18: entente.v1.PublishGroupInfoRequest
+	(*PublishGroupInfoResponse)(nil),   // 19: entente.v1.PublishGroupInfoResponse
+	(*OpenSessionRequest)(nil),         // 20: entente.v1.OpenSessionRequest
+	(*OpenSessionResponse)(nil),        // 21: entente.v1.OpenSessionResponse
+	(*Contact)(nil),                    // 22: entente.v1.Contact
+	(*ListContactsRequest)(nil),        // 23: entente.v1.ListContactsRequest
+	(*ListContactsResponse)(nil),       // 24: entente.v1.ListContactsResponse
+	(*SetContactRequest)(nil),          // 25: entente.v1.SetContactRequest
+	(*SetContactResponse)(nil),         // 26: entente.v1.SetContactResponse
+	(*Witness)(nil),                    // 27: entente.v1.Witness
+	(*ListWitnessesRequest)(nil),       // 28: entente.v1.ListWitnessesRequest
+	(*ListWitnessesResponse)(nil),      // 29: entente.v1.ListWitnessesResponse
+	(*ResolveRequest)(nil),             // 30: entente.v1.ResolveRequest
+	(*ResolveResponse)(nil),            // 31: entente.v1.ResolveResponse
+	(*ChainRequest)(nil),               // 32: entente.v1.ChainRequest
+	(*ChainResponse)(nil),              // 33: entente.v1.ChainResponse
+	(*PublishKeyPackagesRequest)(nil),  // 34: entente.v1.PublishKeyPackagesRequest
+	(*PublishKeyPackagesResponse)(nil), // 35: entente.v1.PublishKeyPackagesResponse
+	(*ClaimKeyPackagesRequest)(nil),    // 36: entente.v1.ClaimKeyPackagesRequest
+	(*ClaimKeyPackagesResponse)(nil),   // 37: entente.v1.ClaimKeyPackagesResponse
+	(*CreateRoomRequest)(nil),          // 38: entente.v1.CreateRoomRequest
+	(*CreateRoomResponse)(nil),         // 39: entente.v1.CreateRoomResponse
+	(*SubmitCommitRequest)(nil),        // 40: entente.v1.SubmitCommitRequest
+	(*SubmitCommitResponse)(nil),       // 41: entente.v1.SubmitCommitResponse
+	(*GetTreeRequest)(nil),             // 42: entente.v1.GetTreeRequest
+	(*GetTreeResponse)(nil),            // 43: entente.v1.GetTreeResponse
+	(*GetGroupInfoRequest)(nil),        // 44: entente.v1.GetGroupInfoRequest
+	(*GetGroupInfoResponse)(nil),       // 45: entente.v1.GetGroupInfoResponse
+	(*GetRoomLogRequest)(nil),          // 46: entente.v1.GetRoomLogRequest
+	(*GetRoomLogResponse)(nil),         // 47: entente.v1.GetRoomLogResponse
+	(*RevokeDeviceRequest)(nil),        // 48: entente.v1.RevokeDeviceRequest
+	(*RevokeDeviceResponse)(nil),       // 49: entente.v1.RevokeDeviceResponse
+	(*OpenLinkRequest)(nil),            // 50: entente.v1.OpenLinkRequest
+	(*OpenLinkResponse)(nil),           // 51: entente.v1.OpenLinkResponse
+	(*AddDeviceRequest)(nil),           // 52: entente.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),          // 53: entente.v1.AddDeviceResponse
+	(*ClaimOwnRequest)(nil),            // 54: entente.v1.ClaimOwnRequest
+	(*AccountRequest)(nil),             // 55: entente.v1.AccountRequest
+	(*AccountResponse)(nil),            // 56: entente.v1.AccountResponse
+	(*DeviceVisit)(nil),                // 57: entente.v1.DeviceVisit
+	(*KeyPackageStock)(nil),            // 58: entente.v1.KeyPackageStock
+	(*Submission)(nil),                 // 59: entente.v1.Submission
+	(*SubmitRequest)(nil),              // 60: entente.v1.SubmitRequest
+	(*SubmitResponse)(nil),             // 61: entente.v1.SubmitResponse
+	(*FetchRequest)(nil),               // 62: entente.v1.FetchRequest
+	(*FetchResponse)(nil),              // 63: entente.v1.FetchResponse
+	(*AckRequest)(nil),                 // 64: entente.v1.AckRequest
+	(*AckResponse)(nil),                // 65: entente.v1.AckResponse
+	(*FilePolicyRequest)(nil),          // 66: entente.v1.FilePolicyRequest
+	(*FilePolicyResponse)(nil),         // 67: entente.v1.FilePolicyResponse
+	(*StartUploadRequest)(nil),         // 68: entente.v1.StartUploadRequest
+	(*StartUploadResponse)(nil),        // 69: entente.v1.StartUploadResponse
+	(*UploadStatusRequest)(nil),        // 70: entente.v1.UploadStatusRequest
+	(*UploadStatusResponse)(nil),       // 71: entente.v1.UploadStatusResponse
+	(*PutChunkRequest)(nil),            // 72: entente.v1.PutChunkRequest
+	(*PutChunkResponse)(nil),           // 73: entente.v1.PutChunkResponse
+	(*FinishUploadRequest)(nil),        // 74: entente.v1.FinishUploadRequest
+	(*FinishUploadResponse)(nil),       // 75: entente.v1.FinishUploadResponse
+	(*DropUploadRequest)(nil),          // 76: entente.v1.DropUploadRequest
+	(*DropUploadResponse)(nil),         // 77: entente.v1.DropUploadResponse
+	(*GetBlobRequest)(nil),             // 78: entente.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),            // 79: entente.v1.GetBlobResponse
+	(*MemberChain)(nil),                // 80: entente.v1.MemberChain
+	(*MemberKeyBody)(nil),              // 81: entente.v1.MemberKeyBody
+	(*Status)(nil),                     // 82: entente.v1.Status
+	(*AgreementBody)(nil),              // 83: entente.v1.AgreementBody
+	(*ClaimedKeyPackage)(nil),          // 84: entente.v1.ClaimedKeyPackage
+	(*Bundle)(nil),                     // 85: entente.v1.Bundle
+	(*GroupInfoAnswer)(nil),            // 86: entente.v1.GroupInfoAnswer
+	(*Envelope)(nil),                   // 87: entente.v1.Envelope
+	(*Deliver)(nil),                    // 88: entente.v1.Deliver
+	(*Close)(nil),                      // 89: entente.v1.Close
 }
 var file_entente_v1_device_proto_depIdxs = []int32{
-	79, // 0: entente.v1.DescribeResponse.reset:type_name -> entente.v1.MemberChain
-	79, // 1: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
+	80, // 0: entente.v1.DescribeResponse.reset:type_name -> entente.v1.MemberChain
+	80, // 1: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
 	11, // 2: entente.v1.RotateMemberKeyRequest.keys:type_name -> entente.v1.SealedMemberKey
-	80, // 3: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
-	79, // 4: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
-	81, // 5: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
-	82, // 6: entente.v1.GetAgreementResponse.agreement:type_name -> entente.v1.AgreementBody
-	81, // 7: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
-	21, // 8: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
-	26, // 9: entente.v1.ListWitnessesResponse.witnesses:type_name -> entente.v1.Witness
-	79, // 10: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
-	79, // 11: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
-	83, // 12: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
-	79, // 13: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
-	84, // 14: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
-	81, // 15: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
-	84, // 16: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
-	81, // 17: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
-	85, // 18: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
-	86, // 19: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
-	79, // 20: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
-	79, // 21: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
-	57, // 22: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
-	56, // 23: entente.v1.AccountResponse.visits:type_name -> entente.v1.DeviceVisit
-	58, // 24: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
-	81, // 25: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
-	87, // 26: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
-	88, // 27: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
-	6,  // 28: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
-	8,  // 29: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
-	2,  // 30: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
-	4,  // 31: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
-	0,  // 32: entente.v1.DeviceService.Report:input_type -> entente.v1.ReportRequest
-	19, // 33: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
-	29, // 34: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
-	31, // 35: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
-	33, // 36: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
-	35, // 37: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
-	37, // 38: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
-	39, // 39: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
-	41, // 40: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
-	43, // 41: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
-	45, // 42: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
-	47, // 43: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
-	54, // 44: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
-	49, // 45: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
-	51, // 46: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
-	53, // 47: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
-	10, // 48: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
-	22, // 49: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
-	24, // 50: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
-	59, // 51: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
-	61, // 52: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
-	63, // 53: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
-	65, // 54: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
-	67, // 55: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
-	69, // 56: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
-	71, // 57: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
-	73, // 58: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
-	75, // 59: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
-	77, // 60: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
-	27, // 61: entente.v1.DeviceService.ListWitnesses:input_type -> entente.v1.ListWitnessesRequest
-	15, // 62: entente.v1.DeviceService.GetAgreement:input_type -> entente.v1.GetAgreementRequest
-	13, // 63: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
-	17, // 64: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
-	7,  // 65: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
-	9,  // 66: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
-	3,  // 67: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
-	5,  // 68: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
-	1,  // 69: entente.v1.DeviceService.Report:output_type -> entente.v1.ReportResponse
-	20, // 70: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
-	30, // 71: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
-	32, // 72: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
-	34, // 73: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
-	36, // 74: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
-	38, // 75: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
-	40, // 76: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
-	42, // 77: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
-	44, // 78: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
-	46, // 79: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
-	48, // 80: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
-	55, // 81: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
-	50, // 82: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
-	52, // 83: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
-	36, // 84: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
-	12, // 85: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
-	23, // 86: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
-	25, // 87: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
-	60, // 88: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
-	62, // 89: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
-	64, // 90: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
-	66, // 91: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
-	68, // 92: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
-	70, // 93: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
-	72, // 94: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
-	74, // 95: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
-	76, // 96: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
-	78, // 97: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
-	28, // 98: entente.v1.DeviceService.ListWitnesses:output_type -> entente.v1.ListWitnessesResponse
-	16, // 99: entente.v1.DeviceService.GetAgreement:output_type -> entente.v1.GetAgreementResponse
-	14, // 100: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
-	18, // 101: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
-	65, // [65:102] is the sub-list for method output_type
-	28, // [28:65] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	81, // 3: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
+	80, // 4: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
+	82, // 5: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
+	83, // 6: entente.v1.GetAgreementResponse.agreement:type_name -> entente.v1.AgreementBody
+	17, // 7: entente.v1.GetAgreementResponse.states:type_name -> entente.v1.AgreementState
+	82, // 8: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
+	22, // 9: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
+	27, // 10: entente.v1.ListWitnessesResponse.witnesses:type_name -> entente.v1.Witness
+	80, // 11: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
+	80, // 12: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
+	84, // 13: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
+	80, // 14: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
+	85, // 15: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
+	82, // 16: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
+	85, // 17: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
+	82, // 18: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
+	86, // 19: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
+	87, // 20: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
+	80, // 21: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
+	80, // 22: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
+	58, // 23: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
+	57, // 24: entente.v1.AccountResponse.visits:type_name -> entente.v1.DeviceVisit
+	59, // 25: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
+	82, // 26: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
+	88, // 27: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
+	89, // 28: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
+	6,  // 29: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
+	8,  // 30: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
+	2,  // 31: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
+	4,  // 32: entente.v1.EnrolmentService.GetLinkMessage:input_type -> entente.v1.GetLinkMessageRequest
+	0,  // 33: entente.v1.DeviceService.Report:input_type -> entente.v1.ReportRequest
+	20, // 34: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
+	30, // 35: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
+	32, // 36: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
+	34, // 37: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
+	36, // 38: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
+	38, // 39: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
+	40, // 40: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
+	42, // 41: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
+	44, // 42: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
+	46, // 43: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
+	48, // 44: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
+	55, // 45: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
+	50, // 46: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
+	52, // 47: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
+	54, // 48: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
+	10, // 49: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
+	23, // 50: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
+	25, // 51: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
+	60, // 52: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
+	62, // 53: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
+	64, // 54: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
+	66, // 55: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
+	68, // 56: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
+	70, // 57: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
+	72, // 58: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
+	74, // 59: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
+	76, // 60: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
+	78, // 61: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
+	28, // 62: entente.v1.DeviceService.ListWitnesses:input_type -> entente.v1.ListWitnessesRequest
+	15, // 63: entente.v1.DeviceService.GetAgreement:input_type -> entente.v1.GetAgreementRequest
+	13, // 64: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
+	18, // 65: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
+	7,  // 66: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
+	9,  // 67: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
+	3,  // 68: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
+	5,  // 69: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
+	1,  // 70: entente.v1.DeviceService.Report:output_type -> entente.v1.ReportResponse
+	21, // 71: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
+	31, // 72: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
+	33, // 73: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
+	35, // 74: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
+	37, // 75: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
+	39, // 76: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
+	41, // 77: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
+	43, // 78: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
+	45, // 79: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
+	47, // 80: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
+	49, // 81: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
+	56, // 82: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
+	51, // 83: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
+	53, // 84: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
+	37, // 85: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
+	12, // 86: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
+	24, // 87: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
+	26, // 88: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
+	61, // 89: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
+	63, // 90: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
+	65, // 91: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
+	67, // 92: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
+	69, // 93: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
+	71, // 94: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
+	73, // 95: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
+	75, // 96: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
+	77, // 97: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
+	79, // 98: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
+	29, // 99: entente.v1.DeviceService.ListWitnesses:output_type -> entente.v1.ListWitnessesResponse
+	16, // 100: entente.v1.DeviceService.GetAgreement:output_type -> entente.v1.GetAgreementResponse
+	14, // 101: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
+	19, // 102: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
+	66, // [66:103] is the sub-list for method output_type
+	29, // [29:66] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_device_proto_init() }
@@ -4721,7 +4796,7 @@ func file_entente_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_device_proto_rawDesc), len(file_entente_v1_device_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   79,
+			NumMessages:   80,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -753,6 +753,7 @@ type AgreementBody struct {
 	Note          string                 `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`                 // with both signatures
 	Ours          []string               `protobuf:"bytes,3,rep,name=ours,proto3" json:"ours,omitempty"`                 // manifests as they were when it was signed, genesis first
 	Theirs        []string               `protobuf:"bytes,4,rep,name=theirs,proto3" json:"theirs,omitempty"`
+	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"` // what the node makes of it now; empty: it does not say
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -813,6 +814,13 @@ func (x *AgreementBody) GetTheirs() []string {
 		return x.Theirs
 	}
 	return nil
+}
+
+func (x *AgreementBody) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
 }
 
 // ComplaintBody is a device's complaint on its way to the hub: a signed note.
@@ -1411,12 +1419,13 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"kem_output\x18\x02 \x01(\fR\tkemOutput\x12\x1e\n" +
 	"\n" +
 	"ciphertext\x18\x03 \x01(\fR\n" +
-	"ciphertext\"s\n" +
+	"ciphertext\"\x89\x01\n" +
 	"\rAgreementBody\x12\"\n" +
 	"\forganization\x18\x01 \x01(\fR\forganization\x12\x12\n" +
 	"\x04note\x18\x02 \x01(\tR\x04note\x12\x12\n" +
 	"\x04ours\x18\x03 \x03(\tR\x04ours\x12\x16\n" +
-	"\x06theirs\x18\x04 \x03(\tR\x06theirs\"-\n" +
+	"\x06theirs\x18\x04 \x03(\tR\x06theirs\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\"-\n" +
 	"\rComplaintBody\x12\x1c\n" +
 	"\tcomplaint\x18\x01 \x01(\tR\tcomplaint\"\x80\x02\n" +
 	"\bRoomCase\x12\x1e\n" +
