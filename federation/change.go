@@ -50,7 +50,7 @@ func (f *Federation) End(ctx context.Context, id wire.OrganizationID, why string
 // the state is on stable storage and no connection is left that it does not allow.
 // Repeating it is a success; an agreement that has ended stays as it is.
 func (f *Federation) change(ctx context.Context, id wire.OrganizationID, why string, with func(*partnerRecord) error) error {
-	if err := checkWhy(why); err != nil {
+	if err := CheckWhy(why); err != nil {
 		return err
 	}
 	p := f.find(id)
@@ -118,7 +118,8 @@ func (r *partnerRecord) resume() error {
 	return nil
 }
 
-func checkWhy(why string) error {
+// CheckWhy refuses an operator's note that is too long, or more than a line of printable text.
+func CheckWhy(why string) error {
 	if len(why) > MaxWhy || !utf8.ValidString(why) {
 		return wire.Refuse(pb.Code_CODE_MALFORMED, "a reason is at most %d bytes of text", MaxWhy)
 	}

@@ -67,14 +67,18 @@ func (n *Node) linkFor(l directory.CreatedLink) *pb.AddMemberResponse {
 func (a operatorAPI) ListMembers(context.Context, *connect.Request[pb.ListMembersRequest]) (*connect.Response[pb.ListMembersResponse], error) {
 	out := &pb.ListMembersResponse{}
 	for _, m := range a.n.dir.Members() {
-		state := "active"
-		if m.Disabled {
-			state = "disabled"
-		}
-		out.Members = append(out.Members, &pb.MemberStatus{Address: m.Address().String(), MemberId: m.ID.String(), Version: m.Version,
-			Devices: uint32(len(m.Devices)), Disabled: m.Disabled, State: state})
+		out.Members = append(out.Members, a.n.memberStatus(m))
 	}
 	return answer(out, nil)
+}
+
+func (n *Node) memberStatus(m *identity.Member) *pb.MemberStatus {
+	state := "active"
+	if m.Disabled {
+		state = "disabled"
+	}
+	return &pb.MemberStatus{Address: m.Address().String(), MemberId: m.ID.String(), Version: m.Version,
+		Devices: uint32(len(m.Devices)), Disabled: m.Disabled, State: state, Why: n.dir.WhyDisabled(m)}
 }
 
 func (a operatorAPI) ListDevices(_ context.Context, r *connect.Request[pb.ListDevicesRequest]) (*connect.Response[pb.ListDevicesResponse], error) {

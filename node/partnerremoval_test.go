@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -105,8 +106,10 @@ func TestASuspendedPartnersDevicesLeaveAfterADay(t *testing.T) {
 
 func TestAPartnerThatIsResumedWithinADayStays(t *testing.T) {
 	w := newWorld(t)
-	must(t, w.acme.fed.Suspend(t.Context(), w.globex.org.ID, ""))
-	must(t, w.acme.fed.Resume(t.Context(), w.globex.org.ID, ""))
+	for _, suspend := range []func(context.Context, wire.OrganizationID, string) error{w.acme.fed.Suspend, w.acme.fed.Expel} {
+		must(t, suspend(t.Context(), w.globex.org.ID, ""))
+		must(t, w.acme.fed.Resume(t.Context(), w.globex.org.ID, ""))
+	}
 	w.acme.startIn(2 * wire.RemovalDelay)
 	w.acme.swept()
 	must(t, w.acme.fed.Suspend(t.Context(), w.globex.org.ID, "")) // the day begins anew

@@ -154,6 +154,9 @@ func (n *Node) claimLocal(ctx context.Context, from wire.OrganizationID, q *pb.C
 	if err := n.refuseBlocked(memberKey{from, requester}); err != nil {
 		return nil, err
 	}
+	if m, err := n.dir.Get(id); err == nil && m.Disabled { // its record says so to whoever looks it up
+		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s is disabled", m.Address())
+	}
 	if err := n.consent(ctx, id, memberKey{from, requester}); err != nil {
 		return nil, err
 	}

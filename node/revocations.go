@@ -108,7 +108,7 @@ func (n *Node) finishRevocations(ctx context.Context) error {
 				continue
 			}
 			n.leaving.Store(r.Device, true)
-			if _, active := n.dir.ByDevice(r.Device); active && !n.called() {
+			if m, err := n.dir.Get(r.Member); err == nil && m.Devices[r.Device] != nil && !n.called() {
 				continue // it adds to the log: retryRevocations does so once partners were heard
 			}
 			if _, err := n.followUp(ctx, note, r); err != nil {

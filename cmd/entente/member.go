@@ -15,7 +15,7 @@ type operatorClient = ententev1connect.OperatorServiceClient
 
 func memberCommand() *cobra.Command {
 	c := group("member", "Members of the organization, for its operator")
-	c.AddCommand(memberAdd(), memberReset(), memberList(), memberDevices(), memberLinks(), memberRevokeLink(), memberGroup())
+	c.AddCommand(memberAdd(), memberReset(), memberDisable(), memberEnable(), memberList(), memberDevices(), memberLinks(), memberRevokeLink(), memberGroup())
 	return c
 }
 
@@ -61,12 +61,18 @@ func memberReset() *cobra.Command {
 device in, with a new key. The member stays the same, with the same address; rooms are entered anew by invitation, and what was on
 the lost devices is gone. Everybody who deals with them is told that you have done this, and who had compared safety numbers has
 to do so again before they write: be sure who asks you.`,
-		Example: "  entente member reset alice --data acme\n  entente member reset alice --data acme --link-only | entente device enroll", Args: exactArgs("NAME"),
+		Example: "  entente member reset alice --data acme\n  entente member reset alice --yes --data acme --link-only | entente device enroll", Args: exactArgs("NAME"),
 	}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	linkOnly := c.Flags().Bool("link-only", false, "print the link and nothing else")
 	valid := spanFlag(c, "valid", "how long the link is good for (default 72h)")
+	yes := c.Flags().Bool("yes", false, "do not ask")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if !*yes {
+			if ok, err := confirm(c, "Revoke all devices of "+oneLine(args[0], 64)+", and let who gets the link be that member?"); err != nil || !ok {
+				return err
+			}
+		}
 		a, err := operate(c.Context(), *data, operatorClient.ResetMember, &pb.ResetMemberRequest{Name: args[0], ValidSeconds: int64(valid.Seconds())})
 		if err != nil {
 			return err
@@ -91,7 +97,11 @@ func memberList() *cobra.Command {
 					return err
 				}
 			}
-			rows = append(rows, []string{m.Address, strconv.Itoa(int(m.Devices)), strconv.FormatUint(m.Version, 10), m.State, m.MemberId})
+			state := m.State
+			if m.Why != "" {
+				state += " (" + oneLine(m.Why, 80) + ")"
+			}
+			rows = append(rows, []string{m.Address, strconv.Itoa(int(m.Devices)), strconv.FormatUint(m.Version, 10), state, m.MemberId})
 		}
 		if *asJSON {
 			return nil

@@ -130,6 +130,18 @@ func readLine(c *cobra.Command, prompt string, limit int64) (string, error) {
 	return strings.TrimSpace(line), nil
 }
 
+// readAnswer is readLine for a question; io.EOF when nobody answers, not even with an empty line.
+func readAnswer(c *cobra.Command, question string) (string, error) {
+	if term.IsTerminal(int(os.Stdin.Fd())) {
+		fmt.Fprint(c.ErrOrStderr(), question)
+	}
+	line, err := bufio.NewReader(io.LimitReader(c.InOrStdin(), 16)).ReadString('\n')
+	if errors.Is(err, io.EOF) && line != "" {
+		err = nil
+	}
+	return strings.TrimSpace(line), err
+}
+
 // defaultDir is where the node's or the device's folder is unless told.
 func defaultDir(name string) string {
 	if d := os.Getenv("ENTENTE_" + strings.ToUpper(name)); d != "" {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -10,7 +11,6 @@ import (
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
 
 func partnerCommand() *cobra.Command {
@@ -174,15 +174,15 @@ func readSecretArgument(c *cobra.Command, args []string, file, prompt string) (s
 	return line, err
 }
 
-// confirm asks before what cannot be undone. Where nobody is there to answer, nothing is
-// done, and that is a failure: a script must not take it for done.
+// confirm asks before what cannot be undone; a command that has it has --yes too. Where nobody
+// is there to answer, nothing is done, and that is a failure: a script must not take it for done.
 func confirm(c *cobra.Command, question string) (bool, error) {
-	line, err := readLine(c, question+" [y/N] ", 16)
+	line, err := readAnswer(c, question+" [y/N] ")
+	if errors.Is(err, io.EOF) {
+		return false, &hintError{errors.New("nobody is there to answer: nothing was done"), c.CommandPath() + " --yes, once you have read what it does", exitUsage}
+	}
 	if err != nil {
 		return false, err
-	}
-	if line == "" && !term.IsTerminal(int(os.Stdin.Fd())) {
-		return false, &hintError{errors.New("nobody is there to answer: nothing was done"), c.CommandPath() + " --yes, once you have read what it does", exitUsage}
 	}
 	if line != "y" && line != "yes" {
 		fmt.Fprintln(c.ErrOrStderr(), "nothing was done")

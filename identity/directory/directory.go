@@ -93,6 +93,7 @@ type memberRow struct {
 	Devices []string `json:"devices"`
 	Keys    []string `json:"keys,omitempty"` // rotations of the member key
 	Nonce   []byte   `json:"nonce"`          // of the commitment
+	Why     string   `json:"why,omitempty"`  // the operator's note about a member that is disabled
 	Leaf    uint64   `json:"leaf"`
 	Log     uint64   `json:"log,omitempty"` // of which the leaf is
 }

@@ -180,7 +180,10 @@ func (d *Directory) Claim(ctx context.Context, from wire.OrganizationID, request
 	if err != nil {
 		return nil, err
 	}
-	if m.Disabled || len(m.Devices) == 0 {
+	if m.Disabled {
+		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s is disabled", m.Address())
+	}
+	if len(m.Devices) == 0 {
 		return nil, wire.Refuse(pb.Code_CODE_NO_KEY_PACKAGE, "the member has no device")
 	}
 	if wait, ok := d.rates.take(d.opts.Clock.Now(), from, [32]byte(requester), member); !ok {

@@ -1868,6 +1868,118 @@ func (x *AddMemberResponse) GetLinkId() string {
 	return ""
 }
 
+type DisableMemberRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisableMemberRequest) Reset() {
+	*x = DisableMemberRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisableMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisableMemberRequest) ProtoMessage() {}
+
+func (x *DisableMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisableMemberRequest.ProtoReflect.Descriptor instead.
+func (*DisableMemberRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *DisableMemberRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DisableMemberRequest) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+type DisableMemberResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        *MemberStatus          `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Devices       uint32                 `protobuf:"varint,2,opt,name=devices,proto3" json:"devices,omitempty"`
+	Rooms         uint32                 `protobuf:"varint,3,opt,name=rooms,proto3" json:"rooms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisableMemberResponse) Reset() {
+	*x = DisableMemberResponse{}
+	mi := &file_entente_v1_operator_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisableMemberResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisableMemberResponse) ProtoMessage() {}
+
+func (x *DisableMemberResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisableMemberResponse.ProtoReflect.Descriptor instead.
+func (*DisableMemberResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *DisableMemberResponse) GetMember() *MemberStatus {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *DisableMemberResponse) GetDevices() uint32 {
+	if x != nil {
+		return x.Devices
+	}
+	return 0
+}
+
+func (x *DisableMemberResponse) GetRooms() uint32 {
+	if x != nil {
+		return x.Rooms
+	}
+	return 0
+}
+
 type ListMembersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1876,7 +1988,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[28]
+	mi := &file_entente_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1888,7 +2000,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[28]
+	mi := &file_entente_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1901,7 +2013,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{28}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 type MemberStatus struct {
@@ -1912,13 +2024,14 @@ type MemberStatus struct {
 	Devices       uint32                 `protobuf:"varint,4,opt,name=devices,proto3" json:"devices,omitempty"`
 	Disabled      bool                   `protobuf:"varint,5,opt,name=disabled,proto3" json:"disabled,omitempty"`
 	State         string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
+	Why           string                 `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MemberStatus) Reset() {
 	*x = MemberStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[29]
+	mi := &file_entente_v1_operator_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1930,7 +2043,7 @@ func (x *MemberStatus) String() string {
 func (*MemberStatus) ProtoMessage() {}
 
 func (x *MemberStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[29]
+	mi := &file_entente_v1_operator_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1943,7 +2056,7 @@ func (x *MemberStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberStatus.ProtoReflect.Descriptor instead.
 func (*MemberStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{29}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MemberStatus) GetAddress() string {
@@ -1988,6 +2101,13 @@ func (x *MemberStatus) GetState() string {
 	return ""
 }
 
+func (x *MemberStatus) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 type ListMembersResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Members       []*MemberStatus        `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
@@ -1997,7 +2117,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[30]
+	mi := &file_entente_v1_operator_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2129,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[30]
+	mi := &file_entente_v1_operator_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2142,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{30}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListMembersResponse) GetMembers() []*MemberStatus {
@@ -2041,7 +2161,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[31]
+	mi := &file_entente_v1_operator_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2053,7 +2173,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[31]
+	mi := &file_entente_v1_operator_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2066,7 +2186,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{31}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListDevicesRequest) GetName() string {
@@ -2093,7 +2213,7 @@ type DeviceStatus struct {
 
 func (x *DeviceStatus) Reset() {
 	*x = DeviceStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[32]
+	mi := &file_entente_v1_operator_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2225,7 @@ func (x *DeviceStatus) String() string {
 func (*DeviceStatus) ProtoMessage() {}
 
 func (x *DeviceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[32]
+	mi := &file_entente_v1_operator_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2238,7 @@ func (x *DeviceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceStatus.ProtoReflect.Descriptor instead.
 func (*DeviceStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{32}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeviceStatus) GetAddress() string {
@@ -2193,7 +2313,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[33]
+	mi := &file_entente_v1_operator_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2325,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[33]
+	mi := &file_entente_v1_operator_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2338,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{33}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*DeviceStatus {
@@ -2237,7 +2357,7 @@ type DisableDeviceRequest struct {
 
 func (x *DisableDeviceRequest) Reset() {
 	*x = DisableDeviceRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[34]
+	mi := &file_entente_v1_operator_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2249,7 +2369,7 @@ func (x *DisableDeviceRequest) String() string {
 func (*DisableDeviceRequest) ProtoMessage() {}
 
 func (x *DisableDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[34]
+	mi := &file_entente_v1_operator_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2262,7 +2382,7 @@ func (x *DisableDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableDeviceRequest.ProtoReflect.Descriptor instead.
 func (*DisableDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DisableDeviceRequest) GetDeviceId() string {
@@ -2281,7 +2401,7 @@ type DisableDeviceResponse struct {
 
 func (x *DisableDeviceResponse) Reset() {
 	*x = DisableDeviceResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[35]
+	mi := &file_entente_v1_operator_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2293,7 +2413,7 @@ func (x *DisableDeviceResponse) String() string {
 func (*DisableDeviceResponse) ProtoMessage() {}
 
 func (x *DisableDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[35]
+	mi := &file_entente_v1_operator_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2306,7 +2426,7 @@ func (x *DisableDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableDeviceResponse.ProtoReflect.Descriptor instead.
 func (*DisableDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{35}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DisableDeviceResponse) GetRooms() uint32 {
@@ -2324,7 +2444,7 @@ type ListLinksRequest struct {
 
 func (x *ListLinksRequest) Reset() {
 	*x = ListLinksRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[36]
+	mi := &file_entente_v1_operator_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2336,7 +2456,7 @@ func (x *ListLinksRequest) String() string {
 func (*ListLinksRequest) ProtoMessage() {}
 
 func (x *ListLinksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[36]
+	mi := &file_entente_v1_operator_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2469,7 @@ func (x *ListLinksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLinksRequest.ProtoReflect.Descriptor instead.
 func (*ListLinksRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{38}
 }
 
 type LinkStatus struct {
@@ -2364,7 +2484,7 @@ type LinkStatus struct {
 
 func (x *LinkStatus) Reset() {
 	*x = LinkStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[37]
+	mi := &file_entente_v1_operator_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2376,7 +2496,7 @@ func (x *LinkStatus) String() string {
 func (*LinkStatus) ProtoMessage() {}
 
 func (x *LinkStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[37]
+	mi := &file_entente_v1_operator_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2389,7 +2509,7 @@ func (x *LinkStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinkStatus.ProtoReflect.Descriptor instead.
 func (*LinkStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *LinkStatus) GetLinkId() string {
@@ -2429,7 +2549,7 @@ type ListLinksResponse struct {
 
 func (x *ListLinksResponse) Reset() {
 	*x = ListLinksResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[38]
+	mi := &file_entente_v1_operator_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2441,7 +2561,7 @@ func (x *ListLinksResponse) String() string {
 func (*ListLinksResponse) ProtoMessage() {}
 
 func (x *ListLinksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[38]
+	mi := &file_entente_v1_operator_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2454,7 +2574,7 @@ func (x *ListLinksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLinksResponse.ProtoReflect.Descriptor instead.
 func (*ListLinksResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListLinksResponse) GetLinks() []*LinkStatus {
@@ -2473,7 +2593,7 @@ type RevokeLinkRequest struct {
 
 func (x *RevokeLinkRequest) Reset() {
 	*x = RevokeLinkRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[39]
+	mi := &file_entente_v1_operator_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2485,7 +2605,7 @@ func (x *RevokeLinkRequest) String() string {
 func (*RevokeLinkRequest) ProtoMessage() {}
 
 func (x *RevokeLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[39]
+	mi := &file_entente_v1_operator_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2498,7 +2618,7 @@ func (x *RevokeLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeLinkRequest.ProtoReflect.Descriptor instead.
 func (*RevokeLinkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{39}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RevokeLinkRequest) GetLinkId() string {
@@ -2516,7 +2636,7 @@ type RevokeLinkResponse struct {
 
 func (x *RevokeLinkResponse) Reset() {
 	*x = RevokeLinkResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[40]
+	mi := &file_entente_v1_operator_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2528,7 +2648,7 @@ func (x *RevokeLinkResponse) String() string {
 func (*RevokeLinkResponse) ProtoMessage() {}
 
 func (x *RevokeLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[40]
+	mi := &file_entente_v1_operator_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2541,7 +2661,7 @@ func (x *RevokeLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeLinkResponse.ProtoReflect.Descriptor instead.
 func (*RevokeLinkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
 type InvitePartnerRequest struct {
@@ -2558,7 +2678,7 @@ type InvitePartnerRequest struct {
 
 func (x *InvitePartnerRequest) Reset() {
 	*x = InvitePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[41]
+	mi := &file_entente_v1_operator_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2570,7 +2690,7 @@ func (x *InvitePartnerRequest) String() string {
 func (*InvitePartnerRequest) ProtoMessage() {}
 
 func (x *InvitePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[41]
+	mi := &file_entente_v1_operator_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2583,7 +2703,7 @@ func (x *InvitePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvitePartnerRequest.ProtoReflect.Descriptor instead.
 func (*InvitePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *InvitePartnerRequest) GetName() string {
@@ -2639,7 +2759,7 @@ type InvitePartnerResponse struct {
 
 func (x *InvitePartnerResponse) Reset() {
 	*x = InvitePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[42]
+	mi := &file_entente_v1_operator_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +2771,7 @@ func (x *InvitePartnerResponse) String() string {
 func (*InvitePartnerResponse) ProtoMessage() {}
 
 func (x *InvitePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[42]
+	mi := &file_entente_v1_operator_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2664,7 +2784,7 @@ func (x *InvitePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvitePartnerResponse.ProtoReflect.Descriptor instead.
 func (*InvitePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *InvitePartnerResponse) GetToken() string {
@@ -2700,7 +2820,7 @@ type AcceptPartnerRequest struct {
 
 func (x *AcceptPartnerRequest) Reset() {
 	*x = AcceptPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	mi := &file_entente_v1_operator_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2712,7 +2832,7 @@ func (x *AcceptPartnerRequest) String() string {
 func (*AcceptPartnerRequest) ProtoMessage() {}
 
 func (x *AcceptPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	mi := &file_entente_v1_operator_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2725,7 +2845,7 @@ func (x *AcceptPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPartnerRequest.ProtoReflect.Descriptor instead.
 func (*AcceptPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AcceptPartnerRequest) GetToken() string {
@@ -2769,7 +2889,7 @@ type AcceptPartnerResponse struct {
 
 func (x *AcceptPartnerResponse) Reset() {
 	*x = AcceptPartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	mi := &file_entente_v1_operator_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2781,7 +2901,7 @@ func (x *AcceptPartnerResponse) String() string {
 func (*AcceptPartnerResponse) ProtoMessage() {}
 
 func (x *AcceptPartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	mi := &file_entente_v1_operator_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2794,7 +2914,7 @@ func (x *AcceptPartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPartnerResponse.ProtoReflect.Descriptor instead.
 func (*AcceptPartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AcceptPartnerResponse) GetPartner() string {
@@ -2840,7 +2960,7 @@ type ListPartnersRequest struct {
 
 func (x *ListPartnersRequest) Reset() {
 	*x = ListPartnersRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[45]
+	mi := &file_entente_v1_operator_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2852,7 +2972,7 @@ func (x *ListPartnersRequest) String() string {
 func (*ListPartnersRequest) ProtoMessage() {}
 
 func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[45]
+	mi := &file_entente_v1_operator_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2865,7 +2985,7 @@ func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersRequest.ProtoReflect.Descriptor instead.
 func (*ListPartnersRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{47}
 }
 
 type ListPartnersResponse struct {
@@ -2877,7 +2997,7 @@ type ListPartnersResponse struct {
 
 func (x *ListPartnersResponse) Reset() {
 	*x = ListPartnersResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[46]
+	mi := &file_entente_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +3009,7 @@ func (x *ListPartnersResponse) String() string {
 func (*ListPartnersResponse) ProtoMessage() {}
 
 func (x *ListPartnersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[46]
+	mi := &file_entente_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +3022,7 @@ func (x *ListPartnersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersResponse.ProtoReflect.Descriptor instead.
 func (*ListPartnersResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListPartnersResponse) GetPartners() []*PartnerStatus {
@@ -2921,7 +3041,7 @@ type ShowPartnerRequest struct {
 
 func (x *ShowPartnerRequest) Reset() {
 	*x = ShowPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[47]
+	mi := &file_entente_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2933,7 +3053,7 @@ func (x *ShowPartnerRequest) String() string {
 func (*ShowPartnerRequest) ProtoMessage() {}
 
 func (x *ShowPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[47]
+	mi := &file_entente_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2946,7 +3066,7 @@ func (x *ShowPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowPartnerRequest.ProtoReflect.Descriptor instead.
 func (*ShowPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ShowPartnerRequest) GetName() string {
@@ -2988,7 +3108,7 @@ type PartnerDetails struct {
 
 func (x *PartnerDetails) Reset() {
 	*x = PartnerDetails{}
-	mi := &file_entente_v1_operator_proto_msgTypes[48]
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3000,7 +3120,7 @@ func (x *PartnerDetails) String() string {
 func (*PartnerDetails) ProtoMessage() {}
 
 func (x *PartnerDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[48]
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3013,7 +3133,7 @@ func (x *PartnerDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerDetails.ProtoReflect.Descriptor instead.
 func (*PartnerDetails) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *PartnerDetails) GetStatus() *PartnerStatus {
@@ -3205,7 +3325,7 @@ type AgreedTerms struct {
 
 func (x *AgreedTerms) Reset() {
 	*x = AgreedTerms{}
-	mi := &file_entente_v1_operator_proto_msgTypes[49]
+	mi := &file_entente_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3217,7 +3337,7 @@ func (x *AgreedTerms) String() string {
 func (*AgreedTerms) ProtoMessage() {}
 
 func (x *AgreedTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[49]
+	mi := &file_entente_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3230,7 +3350,7 @@ func (x *AgreedTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgreedTerms.ProtoReflect.Descriptor instead.
 func (*AgreedTerms) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AgreedTerms) GetContact() string {
@@ -3337,7 +3457,7 @@ type TermsChange struct {
 
 func (x *TermsChange) Reset() {
 	*x = TermsChange{}
-	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	mi := &file_entente_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3349,7 +3469,7 @@ func (x *TermsChange) String() string {
 func (*TermsChange) ProtoMessage() {}
 
 func (x *TermsChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	mi := &file_entente_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3362,7 +3482,7 @@ func (x *TermsChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TermsChange.ProtoReflect.Descriptor instead.
 func (*TermsChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *TermsChange) GetDirectory() string {
@@ -3456,7 +3576,7 @@ type AmendPartnerRequest struct {
 
 func (x *AmendPartnerRequest) Reset() {
 	*x = AmendPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[51]
+	mi := &file_entente_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3468,7 +3588,7 @@ func (x *AmendPartnerRequest) String() string {
 func (*AmendPartnerRequest) ProtoMessage() {}
 
 func (x *AmendPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[51]
+	mi := &file_entente_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3481,7 +3601,7 @@ func (x *AmendPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AmendPartnerRequest.ProtoReflect.Descriptor instead.
 func (*AmendPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AmendPartnerRequest) GetName() string {
@@ -3523,7 +3643,7 @@ type RenamePartnerRequest struct {
 
 func (x *RenamePartnerRequest) Reset() {
 	*x = RenamePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[52]
+	mi := &file_entente_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3535,7 +3655,7 @@ func (x *RenamePartnerRequest) String() string {
 func (*RenamePartnerRequest) ProtoMessage() {}
 
 func (x *RenamePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[52]
+	mi := &file_entente_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3548,7 +3668,7 @@ func (x *RenamePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenamePartnerRequest.ProtoReflect.Descriptor instead.
 func (*RenamePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RenamePartnerRequest) GetName() string {
@@ -3582,7 +3702,7 @@ type AcceptAmendmentRequest struct {
 
 func (x *AcceptAmendmentRequest) Reset() {
 	*x = AcceptAmendmentRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[53]
+	mi := &file_entente_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3594,7 +3714,7 @@ func (x *AcceptAmendmentRequest) String() string {
 func (*AcceptAmendmentRequest) ProtoMessage() {}
 
 func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[53]
+	mi := &file_entente_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3607,7 +3727,7 @@ func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptAmendmentRequest.ProtoReflect.Descriptor instead.
 func (*AcceptAmendmentRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{53}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AcceptAmendmentRequest) GetName() string {
@@ -3638,7 +3758,7 @@ type ProposedTerms struct {
 
 func (x *ProposedTerms) Reset() {
 	*x = ProposedTerms{}
-	mi := &file_entente_v1_operator_proto_msgTypes[54]
+	mi := &file_entente_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3650,7 +3770,7 @@ func (x *ProposedTerms) String() string {
 func (*ProposedTerms) ProtoMessage() {}
 
 func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[54]
+	mi := &file_entente_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3663,7 +3783,7 @@ func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposedTerms.ProtoReflect.Descriptor instead.
 func (*ProposedTerms) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ProposedTerms) GetChanges() string {
@@ -3720,7 +3840,7 @@ type RequestPartnerRequest struct {
 
 func (x *RequestPartnerRequest) Reset() {
 	*x = RequestPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[55]
+	mi := &file_entente_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3732,7 +3852,7 @@ func (x *RequestPartnerRequest) String() string {
 func (*RequestPartnerRequest) ProtoMessage() {}
 
 func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[55]
+	mi := &file_entente_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3745,7 +3865,7 @@ func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPartnerRequest.ProtoReflect.Descriptor instead.
 func (*RequestPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{55}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RequestPartnerRequest) GetName() string {
@@ -3778,7 +3898,7 @@ type RequestPartnerResponse struct {
 
 func (x *RequestPartnerResponse) Reset() {
 	*x = RequestPartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[56]
+	mi := &file_entente_v1_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3790,7 +3910,7 @@ func (x *RequestPartnerResponse) String() string {
 func (*RequestPartnerResponse) ProtoMessage() {}
 
 func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[56]
+	mi := &file_entente_v1_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3803,7 +3923,7 @@ func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPartnerResponse.ProtoReflect.Descriptor instead.
 func (*RequestPartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{56}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RequestPartnerResponse) GetExpiresUnix() int64 {
@@ -3827,7 +3947,7 @@ type AnswerRequestRequest struct {
 
 func (x *AnswerRequestRequest) Reset() {
 	*x = AnswerRequestRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[57]
+	mi := &file_entente_v1_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3839,7 +3959,7 @@ func (x *AnswerRequestRequest) String() string {
 func (*AnswerRequestRequest) ProtoMessage() {}
 
 func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[57]
+	mi := &file_entente_v1_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3852,7 +3972,7 @@ func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequestRequest.ProtoReflect.Descriptor instead.
 func (*AnswerRequestRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{57}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *AnswerRequestRequest) GetName() string {
@@ -3903,7 +4023,7 @@ type AnswerRequestResponse struct {
 
 func (x *AnswerRequestResponse) Reset() {
 	*x = AnswerRequestResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[58]
+	mi := &file_entente_v1_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3915,7 +4035,7 @@ func (x *AnswerRequestResponse) String() string {
 func (*AnswerRequestResponse) ProtoMessage() {}
 
 func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[58]
+	mi := &file_entente_v1_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3928,7 +4048,7 @@ func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequestResponse.ProtoReflect.Descriptor instead.
 func (*AnswerRequestResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{58}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *AnswerRequestResponse) GetPartner() *PartnerStatus {
@@ -3978,7 +4098,7 @@ type ChangeGroupRequest struct {
 
 func (x *ChangeGroupRequest) Reset() {
 	*x = ChangeGroupRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[59]
+	mi := &file_entente_v1_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3990,7 +4110,7 @@ func (x *ChangeGroupRequest) String() string {
 func (*ChangeGroupRequest) ProtoMessage() {}
 
 func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[59]
+	mi := &file_entente_v1_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4003,7 +4123,7 @@ func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeGroupRequest.ProtoReflect.Descriptor instead.
 func (*ChangeGroupRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{59}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ChangeGroupRequest) GetGroup() string {
@@ -4037,7 +4157,7 @@ type GroupStatus struct {
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[60]
+	mi := &file_entente_v1_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4049,7 +4169,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[60]
+	mi := &file_entente_v1_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4062,7 +4182,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{60}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GroupStatus) GetGroup() string {
@@ -4088,7 +4208,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[61]
+	mi := &file_entente_v1_operator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4100,7 +4220,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[61]
+	mi := &file_entente_v1_operator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4113,7 +4233,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{61}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListGroupsRequest) GetGroup() string {
@@ -4132,7 +4252,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[62]
+	mi := &file_entente_v1_operator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4144,7 +4264,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[62]
+	mi := &file_entente_v1_operator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4157,7 +4277,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{62}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*GroupStatus {
@@ -4180,7 +4300,7 @@ type PartnerGroupsRequest struct {
 
 func (x *PartnerGroupsRequest) Reset() {
 	*x = PartnerGroupsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[63]
+	mi := &file_entente_v1_operator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4192,7 +4312,7 @@ func (x *PartnerGroupsRequest) String() string {
 func (*PartnerGroupsRequest) ProtoMessage() {}
 
 func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[63]
+	mi := &file_entente_v1_operator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4205,7 +4325,7 @@ func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerGroupsRequest.ProtoReflect.Descriptor instead.
 func (*PartnerGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{63}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *PartnerGroupsRequest) GetName() string {
@@ -4246,7 +4366,7 @@ type PartnerGroupsResponse struct {
 
 func (x *PartnerGroupsResponse) Reset() {
 	*x = PartnerGroupsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[64]
+	mi := &file_entente_v1_operator_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4258,7 +4378,7 @@ func (x *PartnerGroupsResponse) String() string {
 func (*PartnerGroupsResponse) ProtoMessage() {}
 
 func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[64]
+	mi := &file_entente_v1_operator_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4271,7 +4391,7 @@ func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerGroupsResponse.ProtoReflect.Descriptor instead.
 func (*PartnerGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{64}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *PartnerGroupsResponse) GetPartner() string {
@@ -4297,7 +4417,7 @@ type ModeRequest struct {
 
 func (x *ModeRequest) Reset() {
 	*x = ModeRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[65]
+	mi := &file_entente_v1_operator_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4309,7 +4429,7 @@ func (x *ModeRequest) String() string {
 func (*ModeRequest) ProtoMessage() {}
 
 func (x *ModeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[65]
+	mi := &file_entente_v1_operator_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4322,7 +4442,7 @@ func (x *ModeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeRequest.ProtoReflect.Descriptor instead.
 func (*ModeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{65}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ModeRequest) GetMode() string {
@@ -4342,7 +4462,7 @@ type ModeResponse struct {
 
 func (x *ModeResponse) Reset() {
 	*x = ModeResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[66]
+	mi := &file_entente_v1_operator_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4354,7 +4474,7 @@ func (x *ModeResponse) String() string {
 func (*ModeResponse) ProtoMessage() {}
 
 func (x *ModeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[66]
+	mi := &file_entente_v1_operator_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4367,7 +4487,7 @@ func (x *ModeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeResponse.ProtoReflect.Descriptor instead.
 func (*ModeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{66}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ModeResponse) GetMode() string {
@@ -4395,7 +4515,7 @@ type ChangePartnerRequest struct {
 
 func (x *ChangePartnerRequest) Reset() {
 	*x = ChangePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[67]
+	mi := &file_entente_v1_operator_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4407,7 +4527,7 @@ func (x *ChangePartnerRequest) String() string {
 func (*ChangePartnerRequest) ProtoMessage() {}
 
 func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[67]
+	mi := &file_entente_v1_operator_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4420,7 +4540,7 @@ func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{67}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ChangePartnerRequest) GetName() string {
@@ -4456,7 +4576,7 @@ type ChangePartnerResponse struct {
 
 func (x *ChangePartnerResponse) Reset() {
 	*x = ChangePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[68]
+	mi := &file_entente_v1_operator_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4468,7 +4588,7 @@ func (x *ChangePartnerResponse) String() string {
 func (*ChangePartnerResponse) ProtoMessage() {}
 
 func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[68]
+	mi := &file_entente_v1_operator_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4481,7 +4601,7 @@ func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{68}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ChangePartnerResponse) GetPartner() *PartnerStatus {
@@ -4526,7 +4646,7 @@ type ChangeBlockRequest struct {
 
 func (x *ChangeBlockRequest) Reset() {
 	*x = ChangeBlockRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[69]
+	mi := &file_entente_v1_operator_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4538,7 +4658,7 @@ func (x *ChangeBlockRequest) String() string {
 func (*ChangeBlockRequest) ProtoMessage() {}
 
 func (x *ChangeBlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[69]
+	mi := &file_entente_v1_operator_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4551,7 +4671,7 @@ func (x *ChangeBlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeBlockRequest.ProtoReflect.Descriptor instead.
 func (*ChangeBlockRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{69}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ChangeBlockRequest) GetWho() string {
@@ -4606,7 +4726,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_entente_v1_operator_proto_msgTypes[70]
+	mi := &file_entente_v1_operator_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4618,7 +4738,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[70]
+	mi := &file_entente_v1_operator_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4631,7 +4751,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{70}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Block) GetName() string {
@@ -4712,7 +4832,7 @@ type BlockChange struct {
 
 func (x *BlockChange) Reset() {
 	*x = BlockChange{}
-	mi := &file_entente_v1_operator_proto_msgTypes[71]
+	mi := &file_entente_v1_operator_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4724,7 +4844,7 @@ func (x *BlockChange) String() string {
 func (*BlockChange) ProtoMessage() {}
 
 func (x *BlockChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[71]
+	mi := &file_entente_v1_operator_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4737,7 +4857,7 @@ func (x *BlockChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockChange.ProtoReflect.Descriptor instead.
 func (*BlockChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{71}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *BlockChange) GetWhat() string {
@@ -4791,7 +4911,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[72]
+	mi := &file_entente_v1_operator_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4803,7 +4923,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[72]
+	mi := &file_entente_v1_operator_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4816,7 +4936,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{72}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListBlocksRequest) GetLog() bool {
@@ -4836,7 +4956,7 @@ type ListBlocksResponse struct {
 
 func (x *ListBlocksResponse) Reset() {
 	*x = ListBlocksResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[73]
+	mi := &file_entente_v1_operator_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4848,7 +4968,7 @@ func (x *ListBlocksResponse) String() string {
 func (*ListBlocksResponse) ProtoMessage() {}
 
 func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[73]
+	mi := &file_entente_v1_operator_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4861,7 +4981,7 @@ func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksResponse.ProtoReflect.Descriptor instead.
 func (*ListBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{73}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListBlocksResponse) GetBlocks() []*Block {
@@ -4889,7 +5009,7 @@ type PublishBlockListRequest struct {
 
 func (x *PublishBlockListRequest) Reset() {
 	*x = PublishBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[74]
+	mi := &file_entente_v1_operator_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4901,7 +5021,7 @@ func (x *PublishBlockListRequest) String() string {
 func (*PublishBlockListRequest) ProtoMessage() {}
 
 func (x *PublishBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[74]
+	mi := &file_entente_v1_operator_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4914,7 +5034,7 @@ func (x *PublishBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishBlockListRequest.ProtoReflect.Descriptor instead.
 func (*PublishBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{74}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *PublishBlockListRequest) GetValidSeconds() int64 {
@@ -4943,7 +5063,7 @@ type SubscribeBlockListRequest struct {
 
 func (x *SubscribeBlockListRequest) Reset() {
 	*x = SubscribeBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[75]
+	mi := &file_entente_v1_operator_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4955,7 +5075,7 @@ func (x *SubscribeBlockListRequest) String() string {
 func (*SubscribeBlockListRequest) ProtoMessage() {}
 
 func (x *SubscribeBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[75]
+	mi := &file_entente_v1_operator_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4968,7 +5088,7 @@ func (x *SubscribeBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeBlockListRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{75}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *SubscribeBlockListRequest) GetOrganization() string {
@@ -5007,7 +5127,7 @@ type ListBlockListsRequest struct {
 
 func (x *ListBlockListsRequest) Reset() {
 	*x = ListBlockListsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[76]
+	mi := &file_entente_v1_operator_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5019,7 +5139,7 @@ func (x *ListBlockListsRequest) String() string {
 func (*ListBlockListsRequest) ProtoMessage() {}
 
 func (x *ListBlockListsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[76]
+	mi := &file_entente_v1_operator_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5032,7 +5152,7 @@ func (x *ListBlockListsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlockListsRequest.ProtoReflect.Descriptor instead.
 func (*ListBlockListsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{76}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{78}
 }
 
 type BlockListStatus struct {
@@ -5053,7 +5173,7 @@ type BlockListStatus struct {
 
 func (x *BlockListStatus) Reset() {
 	*x = BlockListStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[77]
+	mi := &file_entente_v1_operator_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5065,7 +5185,7 @@ func (x *BlockListStatus) String() string {
 func (*BlockListStatus) ProtoMessage() {}
 
 func (x *BlockListStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[77]
+	mi := &file_entente_v1_operator_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5078,7 +5198,7 @@ func (x *BlockListStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockListStatus.ProtoReflect.Descriptor instead.
 func (*BlockListStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{77}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *BlockListStatus) GetOrganization() string {
@@ -5160,7 +5280,7 @@ type ListBlockListsResponse struct {
 
 func (x *ListBlockListsResponse) Reset() {
 	*x = ListBlockListsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[78]
+	mi := &file_entente_v1_operator_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5172,7 +5292,7 @@ func (x *ListBlockListsResponse) String() string {
 func (*ListBlockListsResponse) ProtoMessage() {}
 
 func (x *ListBlockListsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[78]
+	mi := &file_entente_v1_operator_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5185,7 +5305,7 @@ func (x *ListBlockListsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlockListsResponse.ProtoReflect.Descriptor instead.
 func (*ListBlockListsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{78}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ListBlockListsResponse) GetLists() []*BlockListStatus {
@@ -5205,7 +5325,7 @@ type ShowBlockListRequest struct {
 
 func (x *ShowBlockListRequest) Reset() {
 	*x = ShowBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[79]
+	mi := &file_entente_v1_operator_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5217,7 +5337,7 @@ func (x *ShowBlockListRequest) String() string {
 func (*ShowBlockListRequest) ProtoMessage() {}
 
 func (x *ShowBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[79]
+	mi := &file_entente_v1_operator_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5230,7 +5350,7 @@ func (x *ShowBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowBlockListRequest.ProtoReflect.Descriptor instead.
 func (*ShowBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{79}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ShowBlockListRequest) GetOrganization() string {
@@ -5259,7 +5379,7 @@ type BlockListDetails struct {
 
 func (x *BlockListDetails) Reset() {
 	*x = BlockListDetails{}
-	mi := &file_entente_v1_operator_proto_msgTypes[80]
+	mi := &file_entente_v1_operator_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5271,7 +5391,7 @@ func (x *BlockListDetails) String() string {
 func (*BlockListDetails) ProtoMessage() {}
 
 func (x *BlockListDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[80]
+	mi := &file_entente_v1_operator_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5284,7 +5404,7 @@ func (x *BlockListDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockListDetails.ProtoReflect.Descriptor instead.
 func (*BlockListDetails) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{80}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *BlockListDetails) GetStatus() *BlockListStatus {
@@ -5331,7 +5451,7 @@ type NameCheck struct {
 
 func (x *NameCheck) Reset() {
 	*x = NameCheck{}
-	mi := &file_entente_v1_operator_proto_msgTypes[81]
+	mi := &file_entente_v1_operator_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5343,7 +5463,7 @@ func (x *NameCheck) String() string {
 func (*NameCheck) ProtoMessage() {}
 
 func (x *NameCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[81]
+	mi := &file_entente_v1_operator_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5356,7 +5476,7 @@ func (x *NameCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameCheck.ProtoReflect.Descriptor instead.
 func (*NameCheck) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{81}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *NameCheck) GetName() string {
@@ -5421,7 +5541,7 @@ type SimilarName struct {
 
 func (x *SimilarName) Reset() {
 	*x = SimilarName{}
-	mi := &file_entente_v1_operator_proto_msgTypes[82]
+	mi := &file_entente_v1_operator_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5433,7 +5553,7 @@ func (x *SimilarName) String() string {
 func (*SimilarName) ProtoMessage() {}
 
 func (x *SimilarName) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[82]
+	mi := &file_entente_v1_operator_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5446,7 +5566,7 @@ func (x *SimilarName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimilarName.ProtoReflect.Descriptor instead.
 func (*SimilarName) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{82}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *SimilarName) GetName() string {
@@ -5492,7 +5612,7 @@ type OrganizationDNSRequest struct {
 
 func (x *OrganizationDNSRequest) Reset() {
 	*x = OrganizationDNSRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[83]
+	mi := &file_entente_v1_operator_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5504,7 +5624,7 @@ func (x *OrganizationDNSRequest) String() string {
 func (*OrganizationDNSRequest) ProtoMessage() {}
 
 func (x *OrganizationDNSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[83]
+	mi := &file_entente_v1_operator_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5517,7 +5637,7 @@ func (x *OrganizationDNSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrganizationDNSRequest.ProtoReflect.Descriptor instead.
 func (*OrganizationDNSRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{83}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{85}
 }
 
 type OrganizationDNSResponse struct {
@@ -5531,7 +5651,7 @@ type OrganizationDNSResponse struct {
 
 func (x *OrganizationDNSResponse) Reset() {
 	*x = OrganizationDNSResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[84]
+	mi := &file_entente_v1_operator_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5543,7 +5663,7 @@ func (x *OrganizationDNSResponse) String() string {
 func (*OrganizationDNSResponse) ProtoMessage() {}
 
 func (x *OrganizationDNSResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[84]
+	mi := &file_entente_v1_operator_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5556,7 +5676,7 @@ func (x *OrganizationDNSResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrganizationDNSResponse.ProtoReflect.Descriptor instead.
 func (*OrganizationDNSResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{84}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *OrganizationDNSResponse) GetName() string {
@@ -5737,15 +5857,23 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x04link\x18\x01 \x01(\tR\x04link\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12!\n" +
 	"\fexpires_unix\x18\x03 \x01(\x03R\vexpiresUnix\x12\x17\n" +
-	"\alink_id\x18\x04 \x01(\tR\x06linkId\"\x14\n" +
-	"\x12ListMembersRequest\"\xab\x01\n" +
+	"\alink_id\x18\x04 \x01(\tR\x06linkId\"<\n" +
+	"\x14DisableMemberRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03why\"y\n" +
+	"\x15DisableMemberResponse\x120\n" +
+	"\x06member\x18\x01 \x01(\v2\x18.entente.v1.MemberStatusR\x06member\x12\x18\n" +
+	"\adevices\x18\x02 \x01(\rR\adevices\x12\x14\n" +
+	"\x05rooms\x18\x03 \x01(\rR\x05rooms\"\x14\n" +
+	"\x12ListMembersRequest\"\xbd\x01\n" +
 	"\fMemberStatus\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1b\n" +
 	"\tmember_id\x18\x02 \x01(\tR\bmemberId\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12\x18\n" +
 	"\adevices\x18\x04 \x01(\rR\adevices\x12\x1a\n" +
 	"\bdisabled\x18\x05 \x01(\bR\bdisabled\x12\x14\n" +
-	"\x05state\x18\x06 \x01(\tR\x05state\"I\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x12\x10\n" +
+	"\x03why\x18\a \x01(\tR\x03why\"I\n" +
 	"\x13ListMembersResponse\x122\n" +
 	"\amembers\x18\x01 \x03(\v2\x18.entente.v1.MemberStatusR\amembers\"(\n" +
 	"\x12ListDevicesRequest\x12\x12\n" +
@@ -6031,7 +6159,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x17OrganizationDNSResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12+\n" +
-	"\x05check\x18\x03 \x01(\v2\x15.entente.v1.NameCheckR\x05check2\xbc\x1b\n" +
+	"\x05check\x18\x03 \x01(\v2\x15.entente.v1.NameCheckR\x05check2\xe1\x1c\n" +
 	"\x0fOperatorService\x12Z\n" +
 	"\x0fWitnessRecovery\x12\".entente.v1.WitnessRecoveryRequest\x1a#.entente.v1.WitnessRecoveryResponse\x12N\n" +
 	"\vListReports\x12\x1e.entente.v1.ListReportsRequest\x1a\x1f.entente.v1.ListReportsResponse\x12H\n" +
@@ -6042,7 +6170,9 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"CheckFrank\x12\x1d.entente.v1.CheckFrankRequest\x1a\x1e.entente.v1.CheckFrankResponse\x12?\n" +
 	"\x06Status\x12\x1d.entente.v1.NodeStatusRequest\x1a\x16.entente.v1.NodeStatus\x12H\n" +
 	"\tAddMember\x12\x1c.entente.v1.AddMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12L\n" +
-	"\vResetMember\x12\x1e.entente.v1.ResetMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12N\n" +
+	"\vResetMember\x12\x1e.entente.v1.ResetMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12T\n" +
+	"\rDisableMember\x12 .entente.v1.DisableMemberRequest\x1a!.entente.v1.DisableMemberResponse\x12M\n" +
+	"\fEnableMember\x12\x1e.entente.v1.ResetMemberRequest\x1a\x1d.entente.v1.AddMemberResponse\x12N\n" +
 	"\vListMembers\x12\x1e.entente.v1.ListMembersRequest\x1a\x1f.entente.v1.ListMembersResponse\x12N\n" +
 	"\vListDevices\x12\x1e.entente.v1.ListDevicesRequest\x1a\x1f.entente.v1.ListDevicesResponse\x12T\n" +
 	"\rDisableDevice\x12 .entente.v1.DisableDeviceRequest\x1a!.entente.v1.DisableDeviceResponse\x12H\n" +
@@ -6096,7 +6226,7 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 85)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
 var file_entente_v1_operator_proto_goTypes = []any{
 	(*StoredReport)(nil),              // 0: entente.v1.StoredReport
 	(*ListReportsRequest)(nil),        // 1: entente.v1.ListReportsRequest
@@ -6126,193 +6256,200 @@ var file_entente_v1_operator_proto_goTypes = []any{
 	(*AddMemberRequest)(nil),          // 25: entente.v1.AddMemberRequest
 	(*ResetMemberRequest)(nil),        // 26: entente.v1.ResetMemberRequest
 	(*AddMemberResponse)(nil),         // 27: entente.v1.AddMemberResponse
-	(*ListMembersRequest)(nil),        // 28: entente.v1.ListMembersRequest
-	(*MemberStatus)(nil),              // 29: entente.v1.MemberStatus
-	(*ListMembersResponse)(nil),       // 30: entente.v1.ListMembersResponse
-	(*ListDevicesRequest)(nil),        // 31: entente.v1.ListDevicesRequest
-	(*DeviceStatus)(nil),              // 32: entente.v1.DeviceStatus
-	(*ListDevicesResponse)(nil),       // 33: entente.v1.ListDevicesResponse
-	(*DisableDeviceRequest)(nil),      // 34: entente.v1.DisableDeviceRequest
-	(*DisableDeviceResponse)(nil),     // 35: entente.v1.DisableDeviceResponse
-	(*ListLinksRequest)(nil),          // 36: entente.v1.ListLinksRequest
-	(*LinkStatus)(nil),                // 37: entente.v1.LinkStatus
-	(*ListLinksResponse)(nil),         // 38: entente.v1.ListLinksResponse
-	(*RevokeLinkRequest)(nil),         // 39: entente.v1.RevokeLinkRequest
-	(*RevokeLinkResponse)(nil),        // 40: entente.v1.RevokeLinkResponse
-	(*InvitePartnerRequest)(nil),      // 41: entente.v1.InvitePartnerRequest
-	(*InvitePartnerResponse)(nil),     // 42: entente.v1.InvitePartnerResponse
-	(*AcceptPartnerRequest)(nil),      // 43: entente.v1.AcceptPartnerRequest
-	(*AcceptPartnerResponse)(nil),     // 44: entente.v1.AcceptPartnerResponse
-	(*ListPartnersRequest)(nil),       // 45: entente.v1.ListPartnersRequest
-	(*ListPartnersResponse)(nil),      // 46: entente.v1.ListPartnersResponse
-	(*ShowPartnerRequest)(nil),        // 47: entente.v1.ShowPartnerRequest
-	(*PartnerDetails)(nil),            // 48: entente.v1.PartnerDetails
-	(*AgreedTerms)(nil),               // 49: entente.v1.AgreedTerms
-	(*TermsChange)(nil),               // 50: entente.v1.TermsChange
-	(*AmendPartnerRequest)(nil),       // 51: entente.v1.AmendPartnerRequest
-	(*RenamePartnerRequest)(nil),      // 52: entente.v1.RenamePartnerRequest
-	(*AcceptAmendmentRequest)(nil),    // 53: entente.v1.AcceptAmendmentRequest
-	(*ProposedTerms)(nil),             // 54: entente.v1.ProposedTerms
-	(*RequestPartnerRequest)(nil),     // 55: entente.v1.RequestPartnerRequest
-	(*RequestPartnerResponse)(nil),    // 56: entente.v1.RequestPartnerResponse
-	(*AnswerRequestRequest)(nil),      // 57: entente.v1.AnswerRequestRequest
-	(*AnswerRequestResponse)(nil),     // 58: entente.v1.AnswerRequestResponse
-	(*ChangeGroupRequest)(nil),        // 59: entente.v1.ChangeGroupRequest
-	(*GroupStatus)(nil),               // 60: entente.v1.GroupStatus
-	(*ListGroupsRequest)(nil),         // 61: entente.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),        // 62: entente.v1.ListGroupsResponse
-	(*PartnerGroupsRequest)(nil),      // 63: entente.v1.PartnerGroupsRequest
-	(*PartnerGroupsResponse)(nil),     // 64: entente.v1.PartnerGroupsResponse
-	(*ModeRequest)(nil),               // 65: entente.v1.ModeRequest
-	(*ModeResponse)(nil),              // 66: entente.v1.ModeResponse
-	(*ChangePartnerRequest)(nil),      // 67: entente.v1.ChangePartnerRequest
-	(*ChangePartnerResponse)(nil),     // 68: entente.v1.ChangePartnerResponse
-	(*ChangeBlockRequest)(nil),        // 69: entente.v1.ChangeBlockRequest
-	(*Block)(nil),                     // 70: entente.v1.Block
-	(*BlockChange)(nil),               // 71: entente.v1.BlockChange
-	(*ListBlocksRequest)(nil),         // 72: entente.v1.ListBlocksRequest
-	(*ListBlocksResponse)(nil),        // 73: entente.v1.ListBlocksResponse
-	(*PublishBlockListRequest)(nil),   // 74: entente.v1.PublishBlockListRequest
-	(*SubscribeBlockListRequest)(nil), // 75: entente.v1.SubscribeBlockListRequest
-	(*ListBlockListsRequest)(nil),     // 76: entente.v1.ListBlockListsRequest
-	(*BlockListStatus)(nil),           // 77: entente.v1.BlockListStatus
-	(*ListBlockListsResponse)(nil),    // 78: entente.v1.ListBlockListsResponse
-	(*ShowBlockListRequest)(nil),      // 79: entente.v1.ShowBlockListRequest
-	(*BlockListDetails)(nil),          // 80: entente.v1.BlockListDetails
-	(*NameCheck)(nil),                 // 81: entente.v1.NameCheck
-	(*SimilarName)(nil),               // 82: entente.v1.SimilarName
-	(*OrganizationDNSRequest)(nil),    // 83: entente.v1.OrganizationDNSRequest
-	(*OrganizationDNSResponse)(nil),   // 84: entente.v1.OrganizationDNSResponse
-	(*MemberChain)(nil),               // 85: entente.v1.MemberChain
-	(*Currency)(nil),                  // 86: entente.v1.Currency
-	(*Fork)(nil),                      // 87: entente.v1.Fork
-	(*RootFork)(nil),                  // 88: entente.v1.RootFork
+	(*DisableMemberRequest)(nil),      // 28: entente.v1.DisableMemberRequest
+	(*DisableMemberResponse)(nil),     // 29: entente.v1.DisableMemberResponse
+	(*ListMembersRequest)(nil),        // 30: entente.v1.ListMembersRequest
+	(*MemberStatus)(nil),              // 31: entente.v1.MemberStatus
+	(*ListMembersResponse)(nil),       // 32: entente.v1.ListMembersResponse
+	(*ListDevicesRequest)(nil),        // 33: entente.v1.ListDevicesRequest
+	(*DeviceStatus)(nil),              // 34: entente.v1.DeviceStatus
+	(*ListDevicesResponse)(nil),       // 35: entente.v1.ListDevicesResponse
+	(*DisableDeviceRequest)(nil),      // 36: entente.v1.DisableDeviceRequest
+	(*DisableDeviceResponse)(nil),     // 37: entente.v1.DisableDeviceResponse
+	(*ListLinksRequest)(nil),          // 38: entente.v1.ListLinksRequest
+	(*LinkStatus)(nil),                // 39: entente.v1.LinkStatus
+	(*ListLinksResponse)(nil),         // 40: entente.v1.ListLinksResponse
+	(*RevokeLinkRequest)(nil),         // 41: entente.v1.RevokeLinkRequest
+	(*RevokeLinkResponse)(nil),        // 42: entente.v1.RevokeLinkResponse
+	(*InvitePartnerRequest)(nil),      // 43: entente.v1.InvitePartnerRequest
+	(*InvitePartnerResponse)(nil),     // 44: entente.v1.InvitePartnerResponse
+	(*AcceptPartnerRequest)(nil),      // 45: entente.v1.AcceptPartnerRequest
+	(*AcceptPartnerResponse)(nil),     // 46: entente.v1.AcceptPartnerResponse
+	(*ListPartnersRequest)(nil),       // 47: entente.v1.ListPartnersRequest
+	(*ListPartnersResponse)(nil),      // 48: entente.v1.ListPartnersResponse
+	(*ShowPartnerRequest)(nil),        // 49: entente.v1.ShowPartnerRequest
+	(*PartnerDetails)(nil),            // 50: entente.v1.PartnerDetails
+	(*AgreedTerms)(nil),               // 51: entente.v1.AgreedTerms
+	(*TermsChange)(nil),               // 52: entente.v1.TermsChange
+	(*AmendPartnerRequest)(nil),       // 53: entente.v1.AmendPartnerRequest
+	(*RenamePartnerRequest)(nil),      // 54: entente.v1.RenamePartnerRequest
+	(*AcceptAmendmentRequest)(nil),    // 55: entente.v1.AcceptAmendmentRequest
+	(*ProposedTerms)(nil),             // 56: entente.v1.ProposedTerms
+	(*RequestPartnerRequest)(nil),     // 57: entente.v1.RequestPartnerRequest
+	(*RequestPartnerResponse)(nil),    // 58: entente.v1.RequestPartnerResponse
+	(*AnswerRequestRequest)(nil),      // 59: entente.v1.AnswerRequestRequest
+	(*AnswerRequestResponse)(nil),     // 60: entente.v1.AnswerRequestResponse
+	(*ChangeGroupRequest)(nil),        // 61: entente.v1.ChangeGroupRequest
+	(*GroupStatus)(nil),               // 62: entente.v1.GroupStatus
+	(*ListGroupsRequest)(nil),         // 63: entente.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),        // 64: entente.v1.ListGroupsResponse
+	(*PartnerGroupsRequest)(nil),      // 65: entente.v1.PartnerGroupsRequest
+	(*PartnerGroupsResponse)(nil),     // 66: entente.v1.PartnerGroupsResponse
+	(*ModeRequest)(nil),               // 67: entente.v1.ModeRequest
+	(*ModeResponse)(nil),              // 68: entente.v1.ModeResponse
+	(*ChangePartnerRequest)(nil),      // 69: entente.v1.ChangePartnerRequest
+	(*ChangePartnerResponse)(nil),     // 70: entente.v1.ChangePartnerResponse
+	(*ChangeBlockRequest)(nil),        // 71: entente.v1.ChangeBlockRequest
+	(*Block)(nil),                     // 72: entente.v1.Block
+	(*BlockChange)(nil),               // 73: entente.v1.BlockChange
+	(*ListBlocksRequest)(nil),         // 74: entente.v1.ListBlocksRequest
+	(*ListBlocksResponse)(nil),        // 75: entente.v1.ListBlocksResponse
+	(*PublishBlockListRequest)(nil),   // 76: entente.v1.PublishBlockListRequest
+	(*SubscribeBlockListRequest)(nil), // 77: entente.v1.SubscribeBlockListRequest
+	(*ListBlockListsRequest)(nil),     // 78: entente.v1.ListBlockListsRequest
+	(*BlockListStatus)(nil),           // 79: entente.v1.BlockListStatus
+	(*ListBlockListsResponse)(nil),    // 80: entente.v1.ListBlockListsResponse
+	(*ShowBlockListRequest)(nil),      // 81: entente.v1.ShowBlockListRequest
+	(*BlockListDetails)(nil),          // 82: entente.v1.BlockListDetails
+	(*NameCheck)(nil),                 // 83: entente.v1.NameCheck
+	(*SimilarName)(nil),               // 84: entente.v1.SimilarName
+	(*OrganizationDNSRequest)(nil),    // 85: entente.v1.OrganizationDNSRequest
+	(*OrganizationDNSResponse)(nil),   // 86: entente.v1.OrganizationDNSResponse
+	(*MemberChain)(nil),               // 87: entente.v1.MemberChain
+	(*Currency)(nil),                  // 88: entente.v1.Currency
+	(*Fork)(nil),                      // 89: entente.v1.Fork
+	(*RootFork)(nil),                  // 90: entente.v1.RootFork
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.ListReportsResponse.reports:type_name -> entente.v1.StoredReport
 	0,  // 1: entente.v1.GetReportResponse.report:type_name -> entente.v1.StoredReport
 	11, // 2: entente.v1.ListLogsResponse.logs:type_name -> entente.v1.PartnerLog
-	85, // 3: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
-	86, // 4: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
+	87, // 3: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
+	88, // 4: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
 	23, // 5: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
 	24, // 6: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
-	81, // 7: entente.v1.PartnerStatus.check:type_name -> entente.v1.NameCheck
-	29, // 8: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
-	32, // 9: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
-	37, // 10: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
-	50, // 11: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
-	81, // 12: entente.v1.AcceptPartnerResponse.check:type_name -> entente.v1.NameCheck
-	24, // 13: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
-	24, // 14: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
-	54, // 15: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
-	54, // 16: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
-	49, // 17: entente.v1.PartnerDetails.agreed:type_name -> entente.v1.AgreedTerms
-	50, // 18: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
-	49, // 19: entente.v1.ProposedTerms.would:type_name -> entente.v1.AgreedTerms
-	50, // 20: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
-	24, // 21: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
-	60, // 22: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
-	24, // 23: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
-	70, // 24: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
-	71, // 25: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
-	77, // 26: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
-	77, // 27: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
-	70, // 28: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
-	82, // 29: entente.v1.NameCheck.similar:type_name -> entente.v1.SimilarName
-	81, // 30: entente.v1.OrganizationDNSResponse.check:type_name -> entente.v1.NameCheck
-	9,  // 31: entente.v1.OperatorService.WitnessRecovery:input_type -> entente.v1.WitnessRecoveryRequest
-	1,  // 32: entente.v1.OperatorService.ListReports:input_type -> entente.v1.ListReportsRequest
-	3,  // 33: entente.v1.OperatorService.GetReport:input_type -> entente.v1.GetReportRequest
-	5,  // 34: entente.v1.OperatorService.DropReport:input_type -> entente.v1.DropReportRequest
-	7,  // 35: entente.v1.OperatorService.CheckFrank:input_type -> entente.v1.CheckFrankRequest
-	21, // 36: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
-	25, // 37: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
-	26, // 38: entente.v1.OperatorService.ResetMember:input_type -> entente.v1.ResetMemberRequest
-	28, // 39: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
-	31, // 40: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
-	34, // 41: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
-	36, // 42: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
-	39, // 43: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
-	41, // 44: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
-	43, // 45: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
-	45, // 46: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
-	47, // 47: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
-	67, // 48: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
-	67, // 49: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
-	67, // 50: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	67, // 51: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
-	55, // 52: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
-	57, // 53: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
-	65, // 54: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
-	59, // 55: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
-	61, // 56: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
-	63, // 57: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
-	51, // 58: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
-	53, // 59: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
-	52, // 60: entente.v1.OperatorService.RenamePartner:input_type -> entente.v1.RenamePartnerRequest
-	67, // 61: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
-	15, // 62: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
-	17, // 63: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
-	19, // 64: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
-	12, // 65: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
-	14, // 66: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
-	14, // 67: entente.v1.OperatorService.ShowRootFork:input_type -> entente.v1.ShowForkRequest
-	69, // 68: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
-	72, // 69: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
-	74, // 70: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
-	75, // 71: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
-	83, // 72: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
-	76, // 73: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
-	79, // 74: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
-	10, // 75: entente.v1.OperatorService.WitnessRecovery:output_type -> entente.v1.WitnessRecoveryResponse
-	2,  // 76: entente.v1.OperatorService.ListReports:output_type -> entente.v1.ListReportsResponse
-	4,  // 77: entente.v1.OperatorService.GetReport:output_type -> entente.v1.GetReportResponse
-	6,  // 78: entente.v1.OperatorService.DropReport:output_type -> entente.v1.DropReportResponse
-	8,  // 79: entente.v1.OperatorService.CheckFrank:output_type -> entente.v1.CheckFrankResponse
-	22, // 80: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	27, // 81: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	27, // 82: entente.v1.OperatorService.ResetMember:output_type -> entente.v1.AddMemberResponse
-	30, // 83: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	33, // 84: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	35, // 85: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	38, // 86: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	40, // 87: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	42, // 88: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	44, // 89: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	46, // 90: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	48, // 91: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	68, // 92: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	68, // 93: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	68, // 94: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	68, // 95: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
-	56, // 96: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
-	58, // 97: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
-	66, // 98: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
-	60, // 99: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
-	62, // 100: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
-	64, // 101: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
-	48, // 102: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
-	48, // 103: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
-	48, // 104: entente.v1.OperatorService.RenamePartner:output_type -> entente.v1.PartnerDetails
-	68, // 105: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
-	16, // 106: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	18, // 107: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	20, // 108: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	13, // 109: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
-	87, // 110: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
-	88, // 111: entente.v1.OperatorService.ShowRootFork:output_type -> entente.v1.RootFork
-	70, // 112: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
-	73, // 113: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
-	80, // 114: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
-	80, // 115: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
-	84, // 116: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
-	78, // 117: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
-	80, // 118: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
-	75, // [75:119] is the sub-list for method output_type
-	31, // [31:75] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	83, // 7: entente.v1.PartnerStatus.check:type_name -> entente.v1.NameCheck
+	31, // 8: entente.v1.DisableMemberResponse.member:type_name -> entente.v1.MemberStatus
+	31, // 9: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
+	34, // 10: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
+	39, // 11: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
+	52, // 12: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
+	83, // 13: entente.v1.AcceptPartnerResponse.check:type_name -> entente.v1.NameCheck
+	24, // 14: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
+	24, // 15: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
+	56, // 16: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
+	56, // 17: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
+	51, // 18: entente.v1.PartnerDetails.agreed:type_name -> entente.v1.AgreedTerms
+	52, // 19: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	51, // 20: entente.v1.ProposedTerms.would:type_name -> entente.v1.AgreedTerms
+	52, // 21: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	24, // 22: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
+	62, // 23: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
+	24, // 24: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
+	72, // 25: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
+	73, // 26: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
+	79, // 27: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
+	79, // 28: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
+	72, // 29: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
+	84, // 30: entente.v1.NameCheck.similar:type_name -> entente.v1.SimilarName
+	83, // 31: entente.v1.OrganizationDNSResponse.check:type_name -> entente.v1.NameCheck
+	9,  // 32: entente.v1.OperatorService.WitnessRecovery:input_type -> entente.v1.WitnessRecoveryRequest
+	1,  // 33: entente.v1.OperatorService.ListReports:input_type -> entente.v1.ListReportsRequest
+	3,  // 34: entente.v1.OperatorService.GetReport:input_type -> entente.v1.GetReportRequest
+	5,  // 35: entente.v1.OperatorService.DropReport:input_type -> entente.v1.DropReportRequest
+	7,  // 36: entente.v1.OperatorService.CheckFrank:input_type -> entente.v1.CheckFrankRequest
+	21, // 37: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
+	25, // 38: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
+	26, // 39: entente.v1.OperatorService.ResetMember:input_type -> entente.v1.ResetMemberRequest
+	28, // 40: entente.v1.OperatorService.DisableMember:input_type -> entente.v1.DisableMemberRequest
+	26, // 41: entente.v1.OperatorService.EnableMember:input_type -> entente.v1.ResetMemberRequest
+	30, // 42: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
+	33, // 43: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
+	36, // 44: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
+	38, // 45: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
+	41, // 46: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
+	43, // 47: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
+	45, // 48: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
+	47, // 49: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
+	49, // 50: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
+	69, // 51: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	69, // 52: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	69, // 53: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	69, // 54: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
+	57, // 55: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
+	59, // 56: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
+	67, // 57: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
+	61, // 58: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
+	63, // 59: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
+	65, // 60: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
+	53, // 61: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
+	55, // 62: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
+	54, // 63: entente.v1.OperatorService.RenamePartner:input_type -> entente.v1.RenamePartnerRequest
+	69, // 64: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
+	15, // 65: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	17, // 66: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	19, // 67: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	12, // 68: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
+	14, // 69: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
+	14, // 70: entente.v1.OperatorService.ShowRootFork:input_type -> entente.v1.ShowForkRequest
+	71, // 71: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
+	74, // 72: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
+	76, // 73: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
+	77, // 74: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
+	85, // 75: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
+	78, // 76: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
+	81, // 77: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
+	10, // 78: entente.v1.OperatorService.WitnessRecovery:output_type -> entente.v1.WitnessRecoveryResponse
+	2,  // 79: entente.v1.OperatorService.ListReports:output_type -> entente.v1.ListReportsResponse
+	4,  // 80: entente.v1.OperatorService.GetReport:output_type -> entente.v1.GetReportResponse
+	6,  // 81: entente.v1.OperatorService.DropReport:output_type -> entente.v1.DropReportResponse
+	8,  // 82: entente.v1.OperatorService.CheckFrank:output_type -> entente.v1.CheckFrankResponse
+	22, // 83: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	27, // 84: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	27, // 85: entente.v1.OperatorService.ResetMember:output_type -> entente.v1.AddMemberResponse
+	29, // 86: entente.v1.OperatorService.DisableMember:output_type -> entente.v1.DisableMemberResponse
+	27, // 87: entente.v1.OperatorService.EnableMember:output_type -> entente.v1.AddMemberResponse
+	32, // 88: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	35, // 89: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	37, // 90: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	40, // 91: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	42, // 92: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	44, // 93: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	46, // 94: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	48, // 95: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	50, // 96: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	70, // 97: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	70, // 98: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	70, // 99: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	70, // 100: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	58, // 101: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
+	60, // 102: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
+	68, // 103: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
+	62, // 104: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
+	64, // 105: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
+	66, // 106: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
+	50, // 107: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
+	50, // 108: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
+	50, // 109: entente.v1.OperatorService.RenamePartner:output_type -> entente.v1.PartnerDetails
+	70, // 110: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	16, // 111: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	18, // 112: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	20, // 113: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	13, // 114: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
+	89, // 115: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
+	90, // 116: entente.v1.OperatorService.ShowRootFork:output_type -> entente.v1.RootFork
+	72, // 117: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
+	75, // 118: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
+	82, // 119: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
+	82, // 120: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
+	86, // 121: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
+	80, // 122: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
+	82, // 123: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
+	78, // [78:124] is the sub-list for method output_type
+	32, // [32:78] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_operator_proto_init() }
@@ -6321,14 +6458,14 @@ func file_entente_v1_operator_proto_init() {
 		return
 	}
 	file_entente_v1_federation_proto_init()
-	file_entente_v1_operator_proto_msgTypes[50].OneofWrappers = []any{}
+	file_entente_v1_operator_proto_msgTypes[52].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   85,
+			NumMessages:   87,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -59,6 +59,12 @@ const (
 	// OperatorServiceResetMemberProcedure is the fully-qualified name of the OperatorService's
 	// ResetMember RPC.
 	OperatorServiceResetMemberProcedure = "/entente.v1.OperatorService/ResetMember"
+	// OperatorServiceDisableMemberProcedure is the fully-qualified name of the OperatorService's
+	// DisableMember RPC.
+	OperatorServiceDisableMemberProcedure = "/entente.v1.OperatorService/DisableMember"
+	// OperatorServiceEnableMemberProcedure is the fully-qualified name of the OperatorService's
+	// EnableMember RPC.
+	OperatorServiceEnableMemberProcedure = "/entente.v1.OperatorService/EnableMember"
 	// OperatorServiceListMembersProcedure is the fully-qualified name of the OperatorService's
 	// ListMembers RPC.
 	OperatorServiceListMembersProcedure = "/entente.v1.OperatorService/ListMembers"
@@ -179,6 +185,9 @@ type OperatorServiceClient interface {
 	AddMember(context.Context, *connect.Request[ententev1.AddMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error)
 	// ResetMember revokes all devices of a member and makes a link by which it comes back with a new key.
 	ResetMember(context.Context, *connect.Request[ententev1.ResetMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error)
+	// DisableMember revokes all devices of a member and lets none in until EnableMember, which makes a link for a reset.
+	DisableMember(context.Context, *connect.Request[ententev1.DisableMemberRequest]) (*connect.Response[ententev1.DisableMemberResponse], error)
+	EnableMember(context.Context, *connect.Request[ententev1.ResetMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error)
 	ListMembers(context.Context, *connect.Request[ententev1.ListMembersRequest]) (*connect.Response[ententev1.ListMembersResponse], error)
 	ListDevices(context.Context, *connect.Request[ententev1.ListDevicesRequest]) (*connect.Response[ententev1.ListDevicesResponse], error)
 	DisableDevice(context.Context, *connect.Request[ententev1.DisableDeviceRequest]) (*connect.Response[ententev1.DisableDeviceResponse], error)
@@ -274,6 +283,18 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			httpClient,
 			baseURL+OperatorServiceResetMemberProcedure,
 			connect.WithSchema(operatorServiceMethods.ByName("ResetMember")),
+			connect.WithClientOptions(opts...),
+		),
+		disableMember: connect.NewClient[ententev1.DisableMemberRequest, ententev1.DisableMemberResponse](
+			httpClient,
+			baseURL+OperatorServiceDisableMemberProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("DisableMember")),
+			connect.WithClientOptions(opts...),
+		),
+		enableMember: connect.NewClient[ententev1.ResetMemberRequest, ententev1.AddMemberResponse](
+			httpClient,
+			baseURL+OperatorServiceEnableMemberProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("EnableMember")),
 			connect.WithClientOptions(opts...),
 		),
 		listMembers: connect.NewClient[ententev1.ListMembersRequest, ententev1.ListMembersResponse](
@@ -505,6 +526,8 @@ type operatorServiceClient struct {
 	status             *connect.Client[ententev1.NodeStatusRequest, ententev1.NodeStatus]
 	addMember          *connect.Client[ententev1.AddMemberRequest, ententev1.AddMemberResponse]
 	resetMember        *connect.Client[ententev1.ResetMemberRequest, ententev1.AddMemberResponse]
+	disableMember      *connect.Client[ententev1.DisableMemberRequest, ententev1.DisableMemberResponse]
+	enableMember       *connect.Client[ententev1.ResetMemberRequest, ententev1.AddMemberResponse]
 	listMembers        *connect.Client[ententev1.ListMembersRequest, ententev1.ListMembersResponse]
 	listDevices        *connect.Client[ententev1.ListDevicesRequest, ententev1.ListDevicesResponse]
 	disableDevice      *connect.Client[ententev1.DisableDeviceRequest, ententev1.DisableDeviceResponse]
@@ -581,6 +604,16 @@ func (c *operatorServiceClient) AddMember(ctx context.Context, req *connect.Requ
 // ResetMember calls entente.v1.OperatorService.ResetMember.
 func (c *operatorServiceClient) ResetMember(ctx context.Context, req *connect.Request[ententev1.ResetMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error) {
 	return c.resetMember.CallUnary(ctx, req)
+}
+
+// DisableMember calls entente.v1.OperatorService.DisableMember.
+func (c *operatorServiceClient) DisableMember(ctx context.Context, req *connect.Request[ententev1.DisableMemberRequest]) (*connect.Response[ententev1.DisableMemberResponse], error) {
+	return c.disableMember.CallUnary(ctx, req)
+}
+
+// EnableMember calls entente.v1.OperatorService.EnableMember.
+func (c *operatorServiceClient) EnableMember(ctx context.Context, req *connect.Request[ententev1.ResetMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error) {
+	return c.enableMember.CallUnary(ctx, req)
 }
 
 // ListMembers calls entente.v1.OperatorService.ListMembers.
@@ -774,6 +807,9 @@ type OperatorServiceHandler interface {
 	AddMember(context.Context, *connect.Request[ententev1.AddMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error)
 	// ResetMember revokes all devices of a member and makes a link by which it comes back with a new key.
 	ResetMember(context.Context, *connect.Request[ententev1.ResetMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error)
+	// DisableMember revokes all devices of a member and lets none in until EnableMember, which makes a link for a reset.
+	DisableMember(context.Context, *connect.Request[ententev1.DisableMemberRequest]) (*connect.Response[ententev1.DisableMemberResponse], error)
+	EnableMember(context.Context, *connect.Request[ententev1.ResetMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error)
 	ListMembers(context.Context, *connect.Request[ententev1.ListMembersRequest]) (*connect.Response[ententev1.ListMembersResponse], error)
 	ListDevices(context.Context, *connect.Request[ententev1.ListDevicesRequest]) (*connect.Response[ententev1.ListDevicesResponse], error)
 	DisableDevice(context.Context, *connect.Request[ententev1.DisableDeviceRequest]) (*connect.Response[ententev1.DisableDeviceResponse], error)
@@ -865,6 +901,18 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		OperatorServiceResetMemberProcedure,
 		svc.ResetMember,
 		connect.WithSchema(operatorServiceMethods.ByName("ResetMember")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceDisableMemberHandler := connect.NewUnaryHandler(
+		OperatorServiceDisableMemberProcedure,
+		svc.DisableMember,
+		connect.WithSchema(operatorServiceMethods.ByName("DisableMember")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceEnableMemberHandler := connect.NewUnaryHandler(
+		OperatorServiceEnableMemberProcedure,
+		svc.EnableMember,
+		connect.WithSchema(operatorServiceMethods.ByName("EnableMember")),
 		connect.WithHandlerOptions(opts...),
 	)
 	operatorServiceListMembersHandler := connect.NewUnaryHandler(
@@ -1101,6 +1149,10 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceAddMemberHandler.ServeHTTP(w, r)
 		case OperatorServiceResetMemberProcedure:
 			operatorServiceResetMemberHandler.ServeHTTP(w, r)
+		case OperatorServiceDisableMemberProcedure:
+			operatorServiceDisableMemberHandler.ServeHTTP(w, r)
+		case OperatorServiceEnableMemberProcedure:
+			operatorServiceEnableMemberHandler.ServeHTTP(w, r)
 		case OperatorServiceListMembersProcedure:
 			operatorServiceListMembersHandler.ServeHTTP(w, r)
 		case OperatorServiceListDevicesProcedure:
@@ -1212,6 +1264,14 @@ func (UnimplementedOperatorServiceHandler) AddMember(context.Context, *connect.R
 
 func (UnimplementedOperatorServiceHandler) ResetMember(context.Context, *connect.Request[ententev1.ResetMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ResetMember is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) DisableMember(context.Context, *connect.Request[ententev1.DisableMemberRequest]) (*connect.Response[ententev1.DisableMemberResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.DisableMember is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) EnableMember(context.Context, *connect.Request[ententev1.ResetMemberRequest]) (*connect.Response[ententev1.AddMemberResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.EnableMember is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) ListMembers(context.Context, *connect.Request[ententev1.ListMembersRequest]) (*connect.Response[ententev1.ListMembersResponse], error) {
