@@ -35,6 +35,10 @@ func (n *Node) disableMember(ctx context.Context, q *pb.DisableMemberRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	defer n.dir.Close(m.ID)() // nobody adds a device between the reading and the record
+	if m, err = n.dir.Get(m.ID); err != nil {
+		return nil, err
+	}
 	notes, err := n.revokeAll(ctx, m)
 	if err != nil {
 		return nil, err
