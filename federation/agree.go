@@ -135,13 +135,17 @@ func (p *partner) agreementState(now time.Time) string {
 	switch {
 	case p.link.refused == pb.Code_CODE_SUSPENDED:
 		return wire.AgreementSuspendedThere
-	case p.link.refused != 0:
+	case p.link.refused != 0 && p.link.attempts >= refusalsTold:
 		return wire.AgreementRefusedThere
 	case p.link.holds:
 		return wire.AgreementQuarantinedThere
 	}
 	return wire.AgreementInForce
 }
+
+// refusalsTold is how often in a row a partner refuses a link before devices are told: while an
+// amendment comes into force the two refuse each other for a moment.
+const refusalsTold = 3
 
 // AgreementBody is the last agreement with a partner, with the manifests that its signatures
 // are verified by and its state, for our devices.

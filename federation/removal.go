@@ -19,7 +19,9 @@ type Removal struct {
 // wire.RemovalDelay or with Expel, and those whose agreement has ended or expired.
 func (f *Federation) Removals(now time.Time) []Removal {
 	var out []Removal
-	for _, p := range f.all() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.partners { // asked with every Commit: in no order
 		p.mu.Lock()
 		since, reason := p.removalLocked(now)
 		if reason != "" && !now.Before(since) {

@@ -27,14 +27,13 @@ func ReadAgreementState(s string) string {
 	return ""
 }
 
-// AgreementHolds reports whether messages between the two wait in a state, and are delivered
-// once it is over.
+// AgreementHolds reports whether messages between the two wait in a state until it is over, or
+// their deadlines.
 func AgreementHolds(state string) bool {
-	return state == AgreementQuarantined || state == AgreementQuarantinedThere
+	return state == AgreementQuarantined || state == AgreementQuarantinedThere || state == AgreementRefusedThere
 }
 
-// AgreementStops reports whether messages between the two are refused in a state. Where the
-// partner's node refuses ours they wait, and may be refused.
+// AgreementStops reports whether messages between the two are refused in a state.
 func AgreementStops(state string) bool {
 	return state != "" && state != AgreementInForce && !AgreementHolds(state)
 }

@@ -46,10 +46,10 @@ func stateMeans(state string) string {
 	switch {
 	case state == wire.AgreementInForce:
 		return "messages pass"
-	case wire.AgreementHolds(state):
-		return "messages wait both ways until it is over, or their deadlines"
 	case state == wire.AgreementRefusedThere:
 		return "messages wait here until their deadlines"
+	case wire.AgreementHolds(state):
+		return "messages wait both ways until it is over, or their deadlines"
 	}
 	return "messages are refused both ways, and never sent later"
 }
@@ -60,7 +60,7 @@ func withheldText(p device.Progress) string {
 	if len(p.Members) > 1 {
 		gets = " do not get this"
 	}
-	if wire.AgreementHolds(p.Reason) || p.Reason == wire.AgreementRefusedThere {
+	if wire.AgreementHolds(p.Reason) {
 		gets += " before that is over"
 	}
 	return partnerText(p.To, p.Reason) + ": " + oneLine(strings.Join(p.Members, ", "), 400) + gets
