@@ -25,14 +25,15 @@ type chains struct {
 	d       *Device
 	mu      sync.Mutex
 	members map[memberKey]*identity.Member
-	asked   map[askedCertificate]time.Time
+	asked   map[askedFor]time.Time
 	changes uint64 // counts what was learned
 }
 
-// askedCertificate is a certificate for which a member's chain was fetched anew.
-type askedCertificate struct {
+// askedFor is what a member's chain was fetched anew for: the hash of a certificate, or of a
+// revocation.
+type askedFor struct {
 	memberKey
-	certificate [32]byte
+	hash [32]byte
 }
 
 type memberKey struct {
@@ -40,8 +41,10 @@ type memberKey struct {
 	Member wire.MemberID
 }
 
-// chainNeeded says whose chain is missing.
-type chainNeeded struct{ memberKey }
+// chainNeeded says whose chain is missing, or for what one is to be fetched anew.
+type chainNeeded struct{ askedFor }
+
+func needed(k memberKey) error { return &chainNeeded{askedFor{memberKey: k}} }
 
 func (e *chainNeeded) Error() string { return "device: the certificates of a member are needed" }
 
@@ -68,8 +71,8 @@ func (c *chains) ValidateLeaf(check mls.LeafCheck) error {
 	}
 	err = identity.CheckCredential(cred, check.New.SignatureKey, m, c.d.now())
 	if _, known := m.Devices[cred.Device]; err != nil && (!known || m.Devices[cred.Device].Hash != cred.Certificate) && !revoked(m, cred.Device) {
-		if c.ask(askedCertificate{memberKey{cred.Organization, cred.Member}, cred.Certificate}) {
-			return &chainNeeded{memberKey{cred.Organization, cred.Member}} // newer than what we know
+		if err := c.ask(askedFor{memberKey{cred.Organization, cred.Member}, cred.Certificate}); err != nil {
+			return err // newer than what we know
 		}
 	}
 	if err != nil {
@@ -102,15 +105,15 @@ func (c *chains) get(k memberKey) (*identity.Member, error) {
 	var raw []byte
 	err := c.d.vault.view(func(t *txn) (err error) { raw, err = t.meta(chainKey(k)); return err })
 	if err != nil {
-		return nil, &chainNeeded{k}
+		return nil, needed(k)
 	}
 	var chain pb.MemberChain
 	if proto.Unmarshal(raw, &chain) != nil {
-		return nil, &chainNeeded{k}
+		return nil, needed(k)
 	}
 	m, err := identity.VerifyChain(&chain, k.Org, c.d.now())
 	if err != nil || m.ID != k.Member {
-		return nil, &chainNeeded{k}
+		return nil, needed(k)
 	}
 	c.keep(k, m)
 	return m, nil
@@ -123,23 +126,30 @@ func (c *chains) keep(k memberKey, m *identity.Member) {
 	c.members[k] = m
 }
 
-// refetch is how long an answer that does not have a certificate is taken for the last word.
+// refetch is how long an answer that does not bear something out is taken for the last word.
 const refetch = 10 * time.Second
 
-// ask says whether to fetch a member's chain for a certificate that is not in the one we
-// have: not when that was just done for the same certificate.
-func (c *chains) ask(k askedCertificate) bool {
+// ask returns a chainNeeded for something that the chain we have does not bear out, and nil
+// when the member's organization was just asked for the same.
+func (c *chains) ask(k askedFor) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.d.now()
-	if now.Sub(c.asked[k]) <= refetch {
-		return false
+	if since := now.Sub(c.asked[k]); since >= 0 && since <= refetch {
+		return nil
 	}
 	if c.asked == nil || len(c.asked) >= 10_000 {
-		c.asked = make(map[askedCertificate]time.Time)
+		c.asked = make(map[askedFor]time.Time)
 	}
 	c.asked[k] = now
-	return true
+	return &chainNeeded{k}
+}
+
+// unanswered has the same asked for again at once: nobody has said anything to it.
+func (c *chains) unanswered(k askedFor) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.asked, k)
 }
 
 // fetch gets a member's chain from the home node and stores it when it stands.
@@ -317,6 +327,7 @@ func (d *Device) withChains(ctx context.Context, f func() error) error {
 			return err
 		}
 		if _, err := d.fetch(ctx, need.memberKey); err != nil {
+			d.chains.unanswered(need.askedFor)
 			return err
 		}
 	}

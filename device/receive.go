@@ -457,7 +457,7 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	if err != nil {
 		return err
 	}
-	if err := b.checkProposal(r, effects); err != nil {
+	if err := b.d.withChains(b.ctx, func() error { return b.checkProposal(r, effects) }); err != nil {
 		return err
 	}
 	b.d.lookAfter(r.state.Public(), effects)

@@ -2,6 +2,7 @@ package device
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 
 	"github.com/entente-im/entente/identity"
@@ -14,7 +15,9 @@ import (
 // checkProposal refuses a hub's proposal without the revocation that justifies it: of that
 // device, signed by the leaf's own organization or member, or of all devices of the leaf's
 // organization, signed by the one that orders the room, for this room and epoch (FORMATS,
-// Removal; docs/protocol.md 5.6). Nobody else's word takes anybody out.
+// Removal; docs/protocol.md 5.6). Nobody else's word takes anybody out. A key that a
+// revocation does not fit may have been replaced since we have seen the member: its chain is
+// fetched once more.
 func (b *batch) checkProposal(r *room, e *mls.Effects) error {
 	if e.IsCommit || e.Sender.Type != mls.SenderExternal {
 		return nil
@@ -31,11 +34,17 @@ func (b *batch) checkProposal(r *room, e *mls.Effects) error {
 	if _, err := identity.ReadPartnerRevocation(note); err == nil {
 		return b.d.checkPartnerRevocation(b.ctx, r, note, c.Organization)
 	}
-	member, err := b.d.chains.get(memberKey{c.Organization, c.Member})
+	k := memberKey{c.Organization, c.Member}
+	member, err := b.d.chains.get(k)
 	if err != nil {
 		return err
 	}
 	rev, err := identity.VerifyRevocation(note, member.Organization, member)
+	if err != nil {
+		if need := b.d.chains.ask(askedFor{k, sha256.Sum256(e.AAD)}); need != nil {
+			return need
+		}
+	}
 	if err != nil || rev.Member != c.Member || rev.Device != c.Device {
 		return errors.New("device: the hub proposes a removal without the revocation for it")
 	}

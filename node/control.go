@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 
 	"github.com/entente-im/entente/identity"
@@ -199,7 +200,8 @@ func (c *change) acceptRevocation(from wire.OrganizationID, core *pb.EnvelopeCor
 
 // verifyRevocation checks a partner's revocation: signed by its directory, or by the
 // member whose device it is, which has to be in the room. The member's certificates
-// may have to be fetched first: a chainNeeded says so.
+// may have to be fetched first, or anew, for a key that has changed meanwhile: a chainNeeded
+// says so.
 func (n *Node) verifyRevocation(note string, org *identity.Organization, d *draft) (*identity.Revocation, error) {
 	r, err := identity.VerifyRevocation(note, org, nil)
 	if err == nil {
@@ -213,11 +215,15 @@ func (n *Node) verifyRevocation(note string, org *identity.Organization, d *draf
 		if m.Organization != org.ID || m.Member != said.Member {
 			continue
 		}
-		member, err := n.chains.get(memberKey{m.Organization, m.Member})
+		k := memberKey{m.Organization, m.Member}
+		member, err := n.chains.get(k)
 		if err != nil {
 			return nil, err
 		}
-		return identity.VerifyRevocation(note, org, member)
+		if r, err = identity.VerifyRevocation(note, org, member); err != nil && said.By == "member" && said.Organization == org.ID {
+			err = errors.Join(n.chains.want(k, sha256.Sum256([]byte(note))), err)
+		}
+		return r, err
 	}
 	return nil, err
 }

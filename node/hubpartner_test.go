@@ -2,6 +2,7 @@ package node
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"path/filepath"
 	"testing"
 	"time"
@@ -40,8 +41,8 @@ func TestNobodyRevokesADeviceOfAnotherOrganization(t *testing.T) {
 		{"our device under the partner's member", success, "", func(w *world) *pb.Status {
 			return w.deliver(w.revocation("member", w.pat.master, func(r *identity.Revocation) { r.Device = w.bob.id }))
 		}},
-		{"signed by a colleague", malformed, "", func(w *world) *pb.Status { return w.deliver(w.revocation("member", w.quinn.master, same)) }},
-		{"signed by one of ours", malformed, "", func(w *world) *pb.Status { return w.deliver(w.revocation("member", w.alice.master, same)) }},
+		{"signed by a colleague", pb.Code_CODE_UNREACHABLE, "fetched first", func(w *world) *pb.Status { return w.deliver(w.revocation("member", w.quinn.master, same)) }},
+		{"signed by one of ours", pb.Code_CODE_UNREACHABLE, "fetched first", func(w *world) *pb.Status { return w.deliver(w.revocation("member", w.alice.master, same)) }},
 		{"signed by the member for the organization", malformed, "", func(w *world) *pb.Status { return w.deliver(w.revocation("organization", w.pat.master, same)) }},
 		{"of a device that is not in the room", success, "", func(w *world) *pb.Status {
 			return w.deliver(w.revocation("member", w.pat.master, func(r *identity.Revocation) { r.Device = w.quinn.id }))
@@ -92,6 +93,22 @@ func TestNobodyRevokesADeviceOfAnotherOrganization(t *testing.T) {
 	w.acme.refuses(w.room, pb.Code_CODE_UNREACHABLE, "certificates", func() *pb.Status {
 		return proposes(func(w *world) []mls.ProposalOrRef { return []mls.ProposalOrRef{w.adds(w.pat)} })(w)
 	})
+}
+
+// TestARevocationByAKeyThatIsNotKnownYetWaitsForTheMembersCertificates: the member has
+// replaced its key since this hub has seen them. What they do not bear out is refused for good.
+func TestARevocationByAKeyThatIsNotKnownYetWaitsForTheMembersCertificates(t *testing.T) {
+	w := newWorld(t)
+	_, next, err := ed25519.GenerateKey(nil)
+	must(t, err)
+	item := w.revocation("member", next, func(*identity.Revocation) {})
+	for range 2 {
+		w.acme.refuses(w.room, pb.Code_CODE_UNREACHABLE, "fetched first", func() *pb.Status { return w.deliver(item) })
+	}
+	core, err := wire.ParseCore(item.Envelope.Core)
+	must(t, err)
+	w.acme.chains.heard(wanted{memberKey{w.globex.org.ID, w.pat.member}, sha256.Sum256(core.Body)}, nil)
+	w.acme.refuses(w.room, malformed, "", func() *pb.Status { return w.deliver(item) })
 }
 
 // TestACommitWhoseCertificatesDoNotComeHoldsARoomUpOnce: a partner keeps what is
