@@ -21,23 +21,25 @@ func (t *talk) check() []string {
 	faults := slices.Clone(t.ledger.faults)
 	t.ledger.mu.Unlock()
 	faults = append(faults, t.conserved()...)
+	faults = append(faults, t.followed()...)
 	faults = append(faults, t.agreed()...)
 	return append(faults, t.searched()...)
 }
 
 // conserved is P2: every message that a device has on record was shown once at everybody
-// it was for, or its sender was told that it was not; and nothing else was shown.
+// it was for, or its sender was told that it was not; and nothing else was shown. A device
+// that was revoked is told of nothing any more.
 func (t *talk) conserved() (faults []string) {
-	recorded := make(map[string]bool)
-	for _, p := range t.people {
+	recorded, gone := make(map[string]bool), t.gone()
+	for _, p := range t.devices() {
 		d, _ := p.now()
 		sent, err := d.Sent()
 		if err != nil {
-			return []string{p.name + ": " + err.Error()}
+			return []string{p.label + ": " + err.Error()}
 		}
 		for _, s := range sent {
 			recorded[s.Text] = true
-			if !t.hostile(p) {
+			if !t.hostile(p) && !(p.of != nil && gone[p]) {
 				faults = append(faults, t.accounted(s)...)
 			}
 		}
@@ -75,12 +77,17 @@ func (t *talk) accounted(s device.Sent) (faults []string) {
 		recipients = t.stable()
 	}
 	for _, p := range recipients {
-		if p == w.from || w.shown[p] == 1 || told(s, p) || t.hostile(p) || t.side == aMember && t.ledger.gaps[p] {
+		if p == w.from || p == w.from.of || t.read(w, p) || told(s, p) || t.hostile(p) || t.side == aMember && t.ledger.gaps[p] != "" {
 			continue
 		}
 		faults = append(faults, fmt.Sprintf("P2: %q is lost for %s: %s, %+v", s.Text, p.name, s.State, s.Members))
 	}
 	return faults
+}
+
+// read reports whether somebody was shown a text, on whichever device.
+func (t *talk) read(w *written, who *person) bool {
+	return slices.ContainsFunc(t.devices(), func(p *person) bool { return (p == who || p.of == who) && w.shown[p] == 1 })
 }
 
 // told reports whether the sender knows that somebody was not shown a message.
@@ -94,18 +101,33 @@ func told(s device.Sent, p *person) bool {
 	return slices.Contains(not, s.State)
 }
 
+// followed is what everybody can expect where nobody is hostile: whatever happens to links,
+// nodes and devices, no device loses its way and comes back over a gap.
+func (t *talk) followed() (faults []string) {
+	if t.side != nobody {
+		return nil
+	}
+	t.ledger.mu.Lock()
+	defer t.ledger.mu.Unlock()
+	for p, how := range t.ledger.gaps {
+		faults = append(faults, fmt.Sprintf("P2: %s was told of a gap although nobody is hostile: %s", p.label, how))
+	}
+	return faults
+}
+
 // agreed is P3: all who are in the room name one code for it, or were told why not.
 func (t *talk) agreed() (faults []string) {
 	var infos []device.RoomInfo
 	var names []string
-	for i, p := range t.people {
-		if i == removed || i == leaver || t.hostile(p) {
+	gone := t.gone()
+	for i, p := range t.devices() {
+		if i == removed || i == leaver || t.hostile(p) || p.of != nil && gone[p] {
 			continue
 		}
 		d, _ := p.now()
 		for _, r := range d.Rooms() {
 			if r.ID == t.room.String() {
-				infos, names = append(infos, r), append(names, p.name)
+				infos, names = append(infos, r), append(names, p.label)
 				t.count("at the end " + r.State)
 			}
 		}

@@ -1,5 +1,5 @@
-// Package sim runs four organizations and twelve devices in simulated time and holds
-// them to the promises of docs/design.md.
+// Package sim runs four organizations, twelve people and fifteen devices in simulated time
+// and holds them to the promises of docs/design.md.
 //
 // What runs is real: nodes with store, mailboxes and federation; devices with MLS, their
 // sealed files, TLS, sign-in and sessions. All of it runs in a testing/synctest bubble,
@@ -11,7 +11,7 @@
 // or power cut does within a write is the business of the tests of store and device.
 //
 // The seed decides what happens and when: who writes, visits, changes the room, joins,
-// leaves and is removed; which links are slow, lossy, cut; who is partitioned off or
+// leaves and is removed; when two linked devices are revoked, one after the other; which links are slow, lossy, cut; who is partitioned off or
 // killed; and who is hostile: nobody, a member, or a partner's node (seed mod 3). Keys
 // and IDs are random, and goroutines run in the order that the machine chooses, so a
 // seed repeats the schedule of a run and not each of its steps.
@@ -19,7 +19,8 @@
 // When all faults have ended and everybody has visited until nothing is under way:
 //
 //   - P2: what a device has on record as sent was shown exactly once at everybody who
-//     was in the room all the time, or its sender was told that it was not.
+//     was in the room all the time, on one of their devices, or its sender was told that
+//     it was not. Where nobody is hostile no device is told of a gap.
 //   - P3: no number of a room is one message to one and another to another, and all who
 //     are in the room name one code, or were told why not.
 //   - P4: nobody is shown what was written after the removal; no text stands in what

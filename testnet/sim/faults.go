@@ -29,7 +29,7 @@ func (t *talk) disturb() error {
 func (t *talk) fault() error {
 	site := t.sites[t.rng.IntN(len(t.sites))]
 	other := t.sites[t.rng.IntN(len(t.sites))]
-	p := t.people[t.rng.IntN(len(t.people))]
+	p := t.devices()[t.rng.IntN(len(t.devices()))]
 	switch n := t.rng.IntN(20); {
 	case n < 6: // a bad link of a device
 		t.count("bad links")
@@ -94,7 +94,7 @@ func (t *talk) calm() error {
 			t.net.between(s.name, o.name).setLoss(0, 20*time.Millisecond)
 		}
 	}
-	for _, p := range t.people {
+	for _, p := range t.devices() {
 		t.net.between(p.place(), p.home.name).setLoss(0, 20*time.Millisecond)
 	}
 	return nil
@@ -134,23 +134,24 @@ func (t *talk) busy() string {
 			}
 		}
 	}
-	for _, p := range t.people {
-		if t.hostile(p) {
+	gone := t.gone()
+	for _, p := range t.devices() {
+		if t.hostile(p) || p.of != nil && gone[p] {
 			continue
 		}
 		d, _ := p.now()
 		for _, r := range d.Rooms() {
 			if r.State == "behind" {
-				return p.name + ": behind in a room"
+				return p.label + ": behind in a room"
 			}
 		}
 		sent, err := d.Sent()
 		if err != nil {
-			return p.name + ": " + err.Error()
+			return p.label + ": " + err.Error()
 		}
 		for _, x := range sent {
 			if x.State == "queued" || x.State == "accepted" || x.State == "waiting" {
-				return p.name + ": " + x.State + " " + x.Text
+				return p.label + ": " + x.State + " " + x.Text
 			}
 		}
 	}

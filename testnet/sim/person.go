@@ -17,11 +17,14 @@ import (
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
-// person is a member with one device, which is switched on, used and killed.
+// person is a member's device and who uses it; it is switched on, used and killed.
 type person struct {
 	w     *world
 	home  *site
 	name  string
+	label string                                                      // of the device: the member's name, and more for one that is linked
+	of    *person                                                     // of a linked device: who has linked it
+	id    wire.DeviceID                                               // of a linked device
 	blind bool                                                        // is shown things and does not look, for a check of the checks
 	via   func(ctx context.Context, address string) (net.Conn, error) // nil: straight to the node
 
@@ -52,17 +55,11 @@ func (w *world) personVia(ctx context.Context, home *site, name string, via func
 
 // enrol makes a device of whoever has a link.
 func (w *world) enrol(ctx context.Context, home *site, name, link string, via func(context.Context, string) (net.Conn, error)) (*person, error) {
-	p := &person{w: w, home: home, name: name, via: via, dir: filepath.Join(w.root, "device-"+name), errs: make(map[string]int)}
-	p.life, p.die = context.WithCancel(context.Background())
-	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+	p, err := w.unfold(home, name, name)
+	if err != nil {
 		return nil, err
 	}
-	master := make([]byte, 32)
-	rand.Read(master)
-	if err := os.WriteFile(filepath.Join(p.dir, "device.sealed"), sealCheaply(master, "entente.im/device-master/v1"), 0o600); err != nil {
-		return nil, err
-	}
-	var err error
+	p.via = via
 	p.dev, err = device.Enroll(ctx, p.dir, passphrase, link, p.dialing(p.life))
 	if err != nil {
 		return nil, fmt.Errorf("sim: enrolling %s: %w", name, err)
@@ -71,7 +68,19 @@ func (w *world) enrol(ctx context.Context, home *site, name, link string, via fu
 	return p, nil
 }
 
-func (p *person) place() string   { return "device of " + p.name }
+// unfold makes the folder of a device that is still to be enrolled.
+func (w *world) unfold(home *site, name, label string) (*person, error) {
+	p := &person{w: w, home: home, name: name, label: label, dir: filepath.Join(w.root, "device-"+label), errs: make(map[string]int)}
+	p.life, p.die = context.WithCancel(context.Background())
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		return nil, err
+	}
+	master := make([]byte, 32)
+	rand.Read(master)
+	return p, os.WriteFile(filepath.Join(p.dir, "device.sealed"), sealCheaply(master, "entente.im/device-master/v1"), 0o600)
+}
+
+func (p *person) place() string   { return "device of " + p.label }
 func (p *person) address() string { return p.name + "@" + p.home.name }
 
 // dialing is how the device reaches its node in this life, and no longer.

@@ -24,12 +24,14 @@ var members = []string{"alice", "bob", "carol", "dave", "erin", "frank", "grace"
 // while it is in use; leaver leaves and removed is removed. The others are in the room
 // all the time, and everything sequenced in it is theirs.
 const (
-	founder = 0
-	deputy  = 1 // the second administrator
-	removed = 7
-	leaver  = 8
-	late1   = 9
-	late2   = 11
+	founder  = 0
+	deputy   = 1 // the second administrator
+	careless = 4 // loses two linked devices, and revokes them
+	handy    = 5 // writes and reads on two
+	removed  = 7
+	leaver   = 8
+	late1    = 9
+	late2    = 11
 )
 
 // talk is a run: people who write, come and go, and what befalls them.
@@ -97,6 +99,11 @@ func (t *talk) found(templates string) error {
 			return err
 		}
 	}
+	for _, i := range []int{careless, careless, handy} {
+		if _, err := t.linked(ctx, t.people[i], fmt.Sprintf("linked-%d", len(t.linkedTo))); err != nil {
+			return err
+		}
+	}
 	var invited []wire.Address
 	for i, p := range t.people {
 		if i != founder && i != late1 && i != late2 {
@@ -133,7 +140,7 @@ func (t *talk) found(templates string) error {
 // everybody does something at once.
 func (t *talk) everybody(do func(*person)) {
 	var wg sync.WaitGroup
-	for _, p := range t.people {
+	for _, p := range t.devices() {
 		wg.Go(func() { do(p) })
 	}
 	wg.Wait()
@@ -142,9 +149,9 @@ func (t *talk) everybody(do func(*person)) {
 // live is what a person does until the active part is over.
 func (t *talk) live(p *person, index int) error {
 	h := fnv.New64a()
-	h.Write([]byte(p.name))
+	h.Write([]byte(p.label))
 	r := rand.New(rand.NewPCG(t.seed, h.Sum64()))
-	for time.Now().Before(t.over) {
+	for time.Now().Before(t.over) && !(p.of != nil && t.gone()[p]) {
 		if err := p.revive(); err != nil {
 			return err
 		}
@@ -172,7 +179,7 @@ func (t *talk) step(p *person, index int, r *rand.Rand) {
 		_ = p.send(nil, t.room, t.ledger.write(p, nil, t.gone()))
 	case n < 11:
 		to := t.people[r.IntN(len(t.people))]
-		if to == p {
+		if to == p || to == p.of {
 			return
 		}
 		t.count("texts to one person")
@@ -204,19 +211,22 @@ func (t *talk) changes(p *person, index int, r *rand.Rand) {
 	})
 }
 
-// membership invites the late ones, removes one and has one leave, each until it has
-// worked or the active part is over.
+// membership invites the late ones, removes one, has one leave and one revoke devices, each
+// until it has worked or the active part is over.
 func (t *talk) membership(index int) {
 	p := t.people[index]
-	until := func(what string, do func(ctx context.Context, s *device.Sender) error) bool {
+	works := func(what string, do func() error) bool {
 		for time.Now().Before(t.over) {
-			if p.revive() == nil && p.change(what, do) == nil {
+			if p.revive() == nil && do() == nil {
 				t.count(what)
 				return true
 			}
 			p.pause(3 * time.Second)
 		}
 		return false
+	}
+	until := func(what string, do func(ctx context.Context, s *device.Sender) error) bool {
+		return works(what, func() error { return p.change(what, do) })
 	}
 	of := func(i int) wire.Address {
 		return wire.Address{Name: t.people[i].name, Organization: t.people[i].home.name}
@@ -237,6 +247,8 @@ func (t *talk) membership(index int) {
 		until("invitations", func(ctx context.Context, s *device.Sender) error {
 			return s.Invite(ctx, t.room, of(late2), wire.RoleMember)
 		})
+	case careless:
+		t.revokeLinked(p, works)
 	case leaver:
 		until("departures", func(ctx context.Context, s *device.Sender) error { return s.Leave(ctx, t.room) })
 	}
@@ -247,10 +259,10 @@ func (t *talk) perform(length time.Duration, faults bool) error {
 	t.over = time.Now().Add(length)
 	var broke error
 	var wg sync.WaitGroup
-	errs := make([]error, len(t.people))
-	for i, p := range t.people {
+	errs := make([]error, len(t.devices()))
+	for i, p := range t.devices() {
 		wg.Go(func() {
-			if i == founder || i == deputy || i == leaver {
+			if i == founder || i == deputy || i == leaver || i == careless {
 				p.pause(time.Duration(t.seed%7+uint64(i)) * length / 20)
 				t.membership(i)
 			}
@@ -285,9 +297,9 @@ func (t *talk) settle() (quiet bool, err error) {
 
 func (t *talk) rest() (quiet bool, err error) {
 	for range 30 {
-		errs := make([]error, len(t.people))
+		errs := make([]error, len(t.devices()))
 		var wg sync.WaitGroup
-		for i, p := range t.people {
+		for i, p := range t.devices() {
 			wg.Go(func() {
 				if errs[i] = p.revive(); errs[i] == nil {
 					_ = p.visit(0)
@@ -322,7 +334,7 @@ func (t *talk) quiet() bool {
 // end stops everything.
 func (t *talk) end() error {
 	var errs []error
-	for _, p := range t.people {
+	for _, p := range t.devices() {
 		p.close()
 	}
 	if t.stop != nil {

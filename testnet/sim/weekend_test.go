@@ -154,8 +154,8 @@ func TestAPartnerAwayForAWeekendGoesStaleAndIsCaughtUpWith(t *testing.T) {
 		for _, s := range sites {
 			must(t, s.unaccused(ctx))
 		}
-		if len(w.ledger.faults) > 0 || w.ledger.gaps[bob] {
-			t.Errorf("faults %v; bob was told of a gap: %t", w.ledger.faults, w.ledger.gaps[bob])
+		if len(w.ledger.faults) > 0 || w.ledger.gaps[bob] != "" {
+			t.Errorf("faults %v; bob was told of a gap: %q", w.ledger.faults, w.ledger.gaps[bob])
 		}
 	})
 }

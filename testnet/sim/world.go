@@ -48,8 +48,10 @@ type world struct {
 	sites  []*site
 	people []*person
 	ledger *ledger
-	logs   *lines
-	copies int
+
+	linkedTo []*person // further devices of people
+	logs     *lines
+	copies   int
 }
 
 // bootClock goes by the bubble's clock.
