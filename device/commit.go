@@ -96,7 +96,7 @@ func (d *Device) commitWith(ctx context.Context, id wire.RoomID, p group.CommitP
 		return 0, err
 	}
 	err = d.vault.update(func(t *txn) (err error) {
-		if r.Committing, err = t.nextCounter(); err != nil {
+		if r.Committing, err = d.overtaking(t); err != nil {
 			return err
 		}
 		r.Handed = false

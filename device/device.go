@@ -68,6 +68,8 @@ type Device struct {
 	onSession atomic.Pointer[func(state, reason string)]
 	opened    uint64
 	compared  bool
+	submitted uint64    // the highest counter of a message that has left
+	overtook  uint64    // the highest counter of a handshake (counters.go)
 	looked    time.Time // when complaints were looked after: undecided
 
 	agreements watch

@@ -204,7 +204,7 @@ func (d *Device) settled(t *txn, id MessageID, counter uint64, st *pb.Status) (a
 	case wire.ClassOf(st.Code) == wire.Temporary || st.Code == pb.Code_CODE_ROLLED_BACK:
 		// Later under a counter of its own: those after it may be taken meanwhile.
 		o.Counter, o.Core, o.Accepted = 0, nil, false
-		if err := o.save(t); err != nil || st.Code == pb.Code_CODE_WRONG_EPOCH {
+		if err := o.save(t); err != nil || st.Code == pb.Code_CODE_WRONG_EPOCH || st.Code == pb.Code_CODE_ROLLED_BACK && d.overtaken(counter) {
 			return true, err
 		}
 		return true, tell(func(s *Sent) {

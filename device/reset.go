@@ -95,7 +95,7 @@ func (d *Device) reset(ctx context.Context, id wire.RoomID, k *pb.RoomCase) erro
 	zero.Erase()
 	r.Why = whyReset(d, said)
 	err = d.vault.update(func(t *txn) (err error) {
-		if r.Committing, err = t.nextCounter(); err != nil {
+		if r.Committing, err = d.overtaking(t); err != nil {
 			return err
 		}
 		r.Handed, r.Resetting = false, true

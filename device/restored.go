@@ -58,7 +58,7 @@ func (d *Device) restored(mark uint64) error {
 			}
 			rooms[string(id[:])] = &c
 		}
-		if err := t.resetOutgoing(); err != nil {
+		if err := t.withdraw(func(*outgoing) bool { return true }); err != nil {
 			return err
 		}
 		return t.show(Shown{Event: "device", State: "restored", At: d.now(),
@@ -88,13 +88,19 @@ func (t *txn) deleteStates(prefix string) error {
 	return nil
 }
 
-// resetOutgoing takes counter and ciphertext from every message without an end.
-func (t *txn) resetOutgoing() error {
+// withdraw takes counter and ciphertext from the messages without an end of which which says
+// so: they are encrypted again.
+func (t *txn) withdraw(which func(*outgoing) bool) error {
 	var list []*outgoing
 	err := t.eachState(outPrefix, func(_, v []byte) error {
 		o := &outgoing{}
-		list = append(list, o)
-		return o.unmarshal(v)
+		if err := o.unmarshal(v); err != nil {
+			return err
+		}
+		if which(o) {
+			list = append(list, o)
+		}
+		return nil
 	})
 	if err != nil {
 		return err

@@ -185,7 +185,7 @@ func (d *Device) resync(ctx context.Context, id wire.RoomID, follow bool) error 
 		return err
 	}
 	err = d.vault.update(func(t *txn) (err error) {
-		if r.Committing, err = t.nextCounter(); err != nil {
+		if r.Committing, err = d.overtaking(t); err != nil {
 			return err
 		}
 		r.Handed, r.Resyncing = false, true

@@ -227,7 +227,7 @@ func (l *link) proposeRemove(ctx context.Context, r *room, leaf mls.LeafIndex) (
 	}
 	r.state = next
 	err = l.d.vault.update(func(t *txn) error {
-		n, err := t.nextCounter()
+		n, err := l.d.overtaking(t)
 		counter = n
 		return errors.Join(err, r.save(t))
 	})

@@ -218,6 +218,7 @@ func (l *link) submitAll(ctx context.Context) ([]*outgoing, error) {
 		if o.Core == nil {
 			continue // its room is stalled, or a Commit comes first
 		}
+		l.d.submitted = max(l.d.submitted, o.Counter)
 		failpoint("before-submit")
 		if err := l.client.Submit(ctx, o.Counter, o.Core, func(st *pb.Status) { l.answered(o, st) }); err != nil {
 			return nil, err
