@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -119,6 +120,19 @@ func (p *person) attempt(what string, limit time.Duration, do func(context.Conte
 		p.mu.Unlock()
 	}
 	return err
+}
+
+// failures lists how attempts have failed, and how often.
+func (w *world) failures() (list []string) {
+	for _, p := range w.devices() {
+		p.mu.Lock()
+		for why, n := range p.errs {
+			list = append(list, fmt.Sprintf("%s, %d times: %.300s", p.label, n, why))
+		}
+		p.mu.Unlock()
+	}
+	slices.Sort(list)
+	return list
 }
 
 // visit fetches what waits; with stay it stays that long.

@@ -283,6 +283,7 @@ func (t *talk) settle() (quiet bool, err error) {
 	if err := t.calm(); err != nil {
 		return false, err
 	}
+	t.finishRevoking()
 	quiet, err = t.rest()
 	for range 2 {
 		if err != nil || quiet || t.side != aMember {

@@ -41,8 +41,8 @@ func TestPromisesHoldAmongTwelveDevicesOfFourOrganizations(t *testing.T) {
 		virtual, texts, shown = virtual+r.virtual, texts+r.texts, shown+r.shown
 		if len(r.faults) > 0 {
 			failed++
-			t.Errorf("seed %d:\n  %s\nagain: go test ./testnet/sim -run Promises -v -seeds 1 -active %s -seed %d\nnodes said:\n%s",
-				seed, strings.Join(r.faults, "\n  "), *active, seed, r.log)
+			t.Errorf("seed %d:\n  %s\nagain: go test ./testnet/sim -run Promises -v -seeds 1 -active %s -seed %d\nnodes said:\n%s\nfailed attempts:\n  %s",
+				seed, strings.Join(r.faults, "\n  "), *active, seed, r.log, strings.Join(r.failed, "\n  "))
 		}
 		t.Logf("seed %d: %s simulated, %s real, %v", seed, r.virtual.Round(time.Second), r.real.Round(time.Millisecond), r.did)
 	}
@@ -56,6 +56,7 @@ type result struct {
 	texts, shown  int
 	did           map[string]int
 	log           string
+	failed        []string // attempts of people, where something is broken
 }
 
 // run is one seed's run, with what spoil changes before it begins.
@@ -89,6 +90,9 @@ func run(t *testing.T, seed uint64, length time.Duration, spoil func(*talk)) (r 
 			r.faults = append(r.faults, "P2: it does not come to rest: "+c.busy())
 		}
 		r.faults = append(r.faults, c.check()...)
+		if len(r.faults) > 0 {
+			r.failed = c.failures()
+		}
 		r.texts, r.shown = c.ledger.count()
 		r.virtual, r.did, r.log = time.Since(began), c.did, string(c.logs.b[:min(len(c.logs.b), 4<<10)])
 	})
