@@ -322,6 +322,13 @@ func (d *Device) remembered(a wire.Address) (*identity.Member, error) {
 func (d *Device) withChains(ctx context.Context, f func() error) error {
 	for range wire.MaxRoomDevices {
 		err := f()
+		var organization *organizationNeeded
+		if errors.As(err, &organization) {
+			if err := d.fetchOrganization(ctx, organization.id); err != nil {
+				return err
+			}
+			continue
+		}
 		var need *chainNeeded
 		if !errors.As(err, &need) {
 			return err

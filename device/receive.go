@@ -301,7 +301,7 @@ func (b *batch) welcome(core *pb.EnvelopeCore) error {
 	if err := r.check(r.state); err != nil {
 		return err
 	}
-	if err := b.d.checkHub(r); err != nil {
+	if err := b.d.checkHub(b.ctx, r); err != nil {
 		return err
 	}
 	inviter, err := policy.CredentialOf(r.state.Public().Member(info.Inviter))
@@ -350,23 +350,6 @@ func (r *room) check(s *group.State) error {
 		return fmt.Errorf("device: %w", err)
 	}
 	return nil
-}
-
-// checkHub compares the room's one external sender with the hub organization's hub
-// key, which stands in the manifests of its members in the room.
-func (d *Device) checkHub(r *room) error {
-	for _, m := range r.state.Members() {
-		c, err := policy.CredentialOf(m.Node)
-		if err != nil || c.Organization != r.Hub {
-			continue
-		}
-		member, err := d.chains.get(memberKey{c.Organization, c.Member})
-		if err != nil {
-			return err
-		}
-		return policy.CheckHubSender(r.state.Extensions(), r.Hub, member.Organization.Manifest.Hub)
-	}
-	return errors.New("device: a room in which its hub's organization has no member")
 }
 
 // secretsFor finds the KeyPackage of ours that a Welcome is for.

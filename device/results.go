@@ -4,7 +4,6 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/entente-im/entente/wire/notice"
@@ -92,24 +91,20 @@ func (b *batch) notice(core *pb.EnvelopeCore) error {
 	})
 }
 
-// nodeKey is the statement key of an organization with a member in the room.
+// nodeKey is the statement key of the room's hub, or of an organization with a member in it.
 func (d *Device) nodeKey(org wire.OrganizationID, id wire.RoomID) (wire.NoteKey, error) {
 	r := d.rooms[id]
 	if r == nil || r.state == nil {
 		return wire.NoteKey{}, errors.New("device: a notice of an unknown room")
 	}
-	for _, m := range r.state.Members() {
-		c, err := policy.CredentialOf(m.Node)
-		if err != nil || c.Organization != org {
-			continue
-		}
-		member, err := d.chains.get(memberKey{c.Organization, c.Member})
-		if err != nil {
-			return wire.NoteKey{}, err
-		}
-		return member.Organization.NodeKey(), nil
+	if org != r.Hub && !slices.ContainsFunc(r.people(), func(k memberKey) bool { return k.Org == org }) {
+		return wire.NoteKey{}, errors.New("device: a notice of an organization that is not in the room")
 	}
-	return wire.NoteKey{}, errors.New("device: a notice of an organization that is not in the room")
+	o, err := d.organizationOf(r, org)
+	if err != nil {
+		return wire.NoteKey{}, err
+	}
+	return o.NodeKey(), nil
 }
 
 // maxRange bounds the entries of a range that are looked at.

@@ -216,7 +216,7 @@ func (d *Device) stageResync(ctx context.Context, r *room, a *pb.GroupInfoAnswer
 	if next.state, err = staged.Apply(nil); err != nil {
 		return nil, err
 	}
-	return staged, errors.Join(next.check(next.state), d.checkHub(&next))
+	return staged, errors.Join(next.check(next.state), d.checkHub(ctx, &next))
 }
 
 // epochOf reads the epoch of a GroupInfo that is not verified yet.

@@ -98,25 +98,8 @@ func (d *Device) infoOf(r *room) RoomInfo {
 			i.Invite = rules.Roles.Invite.String()
 		}
 	}
-	if m, err := d.chains.get(memberKey{d.account.Organization, d.account.Member}); err == nil && r.Hub == m.Organization.ID {
-		i.Hub = m.Organization.Manifest.Name
-	} else if name := d.organizationName(r); name != "" {
-		i.Hub = name
-	}
+	i.Hub = d.hubName(r)
 	return i
-}
-
-// organizationName is the name of the hub's organization, by a member of it in the room.
-func (d *Device) organizationName(r *room) string {
-	for _, k := range r.people() {
-		if k.Org != r.Hub {
-			continue
-		}
-		if m, err := d.chains.get(k); err == nil {
-			return m.Organization.Manifest.Name
-		}
-	}
-	return ""
 }
 
 // titleOf is what people call a room: its name, who is at the other end, or its ID.

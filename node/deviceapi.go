@@ -92,6 +92,25 @@ func (a deviceAPI) Chain(ctx context.Context, r *connect.Request[pb.ChainRequest
 	return answer(&pb.ChainResponse{Chain: chain}, err)
 }
 
+// GetOrganization returns the manifests of an organization that this node knows, from genesis
+// on. They prove themselves from the organization's ID.
+func (a deviceAPI) GetOrganization(_ context.Context, r *connect.Request[pb.GetOrganizationRequest]) (*connect.Response[pb.GetOrganizationResponse], error) {
+	id, err := wire.Bytes32(r.Msg.Organization)
+	if err != nil {
+		return answer[pb.GetOrganizationResponse](nil, wire.Refuse(pb.Code_CODE_MALFORMED, "an organization ID of %d bytes", len(r.Msg.Organization)))
+	}
+	if id == a.n.org.ID {
+		return answer(&pb.GetOrganizationResponse{Manifests: a.n.org.Notes}, nil)
+	}
+	o, ok := a.n.partner(id)
+	if !ok {
+		if o, err = a.n.metBefore(id); err != nil {
+			return answer[pb.GetOrganizationResponse](nil, wire.Refuse(pb.Code_CODE_NO_AGREEMENT, ""))
+		}
+	}
+	return answer(&pb.GetOrganizationResponse{Manifests: o.Notes}, nil)
+}
+
 func (n *Node) chain(ctx context.Context, org wire.OrganizationID, member []byte) (*pb.MemberChain, error) {
 	if org == n.org.ID {
 		return n.resolveLocal(&pb.ResolveQuery{Member: member})

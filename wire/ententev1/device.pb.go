@@ -1827,6 +1827,94 @@ func (x *ChainResponse) GetChain() *MemberChain {
 	return nil
 }
 
+type GetOrganizationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Organization  []byte                 `protobuf:"bytes,1,opt,name=organization,proto3" json:"organization,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOrganizationRequest) Reset() {
+	*x = GetOrganizationRequest{}
+	mi := &file_entente_v1_device_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOrganizationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetOrganizationRequest) ProtoMessage() {}
+
+func (x *GetOrganizationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOrganizationRequest.ProtoReflect.Descriptor instead.
+func (*GetOrganizationRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *GetOrganizationRequest) GetOrganization() []byte {
+	if x != nil {
+		return x.Organization
+	}
+	return nil
+}
+
+type GetOrganizationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Manifests     []string               `protobuf:"bytes,1,rep,name=manifests,proto3" json:"manifests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOrganizationResponse) Reset() {
+	*x = GetOrganizationResponse{}
+	mi := &file_entente_v1_device_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOrganizationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetOrganizationResponse) ProtoMessage() {}
+
+func (x *GetOrganizationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_device_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOrganizationResponse.ProtoReflect.Descriptor instead.
+func (*GetOrganizationResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *GetOrganizationResponse) GetManifests() []string {
+	if x != nil {
+		return x.Manifests
+	}
+	return nil
+}
+
 // PublishKeyPackages adds to the device's pool; replace drops what was there before.
 // Of any suites; at most one last-resort KeyPackage of each.
 type PublishKeyPackagesRequest struct {
@@ -1841,7 +1929,7 @@ type PublishKeyPackagesRequest struct {
 
 func (x *PublishKeyPackagesRequest) Reset() {
 	*x = PublishKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1853,7 +1941,7 @@ func (x *PublishKeyPackagesRequest) String() string {
 func (*PublishKeyPackagesRequest) ProtoMessage() {}
 
 func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[34]
+	mi := &file_entente_v1_device_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1866,7 +1954,7 @@ func (x *PublishKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{34}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PublishKeyPackagesRequest) GetKeyPackages() [][]byte {
@@ -1906,7 +1994,7 @@ type PublishKeyPackagesResponse struct {
 
 func (x *PublishKeyPackagesResponse) Reset() {
 	*x = PublishKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1918,7 +2006,7 @@ func (x *PublishKeyPackagesResponse) String() string {
 func (*PublishKeyPackagesResponse) ProtoMessage() {}
 
 func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[35]
+	mi := &file_entente_v1_device_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2019,7 @@ func (x *PublishKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*PublishKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{35}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PublishKeyPackagesResponse) GetStock() uint32 {
@@ -1953,7 +2041,7 @@ type ClaimKeyPackagesRequest struct {
 
 func (x *ClaimKeyPackagesRequest) Reset() {
 	*x = ClaimKeyPackagesRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1965,7 +2053,7 @@ func (x *ClaimKeyPackagesRequest) String() string {
 func (*ClaimKeyPackagesRequest) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[36]
+	mi := &file_entente_v1_device_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1978,7 +2066,7 @@ func (x *ClaimKeyPackagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesRequest.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{36}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ClaimKeyPackagesRequest) GetOrganization() []byte {
@@ -2019,7 +2107,7 @@ type ClaimKeyPackagesResponse struct {
 
 func (x *ClaimKeyPackagesResponse) Reset() {
 	*x = ClaimKeyPackagesResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2031,7 +2119,7 @@ func (x *ClaimKeyPackagesResponse) String() string {
 func (*ClaimKeyPackagesResponse) ProtoMessage() {}
 
 func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[37]
+	mi := &file_entente_v1_device_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2044,7 +2132,7 @@ func (x *ClaimKeyPackagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimKeyPackagesResponse.ProtoReflect.Descriptor instead.
 func (*ClaimKeyPackagesResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{37}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ClaimKeyPackagesResponse) GetPackages() []*ClaimedKeyPackage {
@@ -2075,7 +2163,7 @@ type CreateRoomRequest struct {
 
 func (x *CreateRoomRequest) Reset() {
 	*x = CreateRoomRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2175,7 @@ func (x *CreateRoomRequest) String() string {
 func (*CreateRoomRequest) ProtoMessage() {}
 
 func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[38]
+	mi := &file_entente_v1_device_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2188,7 @@ func (x *CreateRoomRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomRequest.ProtoReflect.Descriptor instead.
 func (*CreateRoomRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{38}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CreateRoomRequest) GetRoom() []byte {
@@ -2147,7 +2235,7 @@ type CreateRoomResponse struct {
 
 func (x *CreateRoomResponse) Reset() {
 	*x = CreateRoomResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2159,7 +2247,7 @@ func (x *CreateRoomResponse) String() string {
 func (*CreateRoomResponse) ProtoMessage() {}
 
 func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[39]
+	mi := &file_entente_v1_device_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2172,7 +2260,7 @@ func (x *CreateRoomResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoomResponse.ProtoReflect.Descriptor instead.
 func (*CreateRoomResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{39}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CreateRoomResponse) GetStatus() *Status {
@@ -2195,7 +2283,7 @@ type SubmitCommitRequest struct {
 
 func (x *SubmitCommitRequest) Reset() {
 	*x = SubmitCommitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2295,7 @@ func (x *SubmitCommitRequest) String() string {
 func (*SubmitCommitRequest) ProtoMessage() {}
 
 func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[40]
+	mi := &file_entente_v1_device_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2308,7 @@ func (x *SubmitCommitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitCommitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *SubmitCommitRequest) GetCounter() uint64 {
@@ -2267,7 +2355,7 @@ type SubmitCommitResponse struct {
 
 func (x *SubmitCommitResponse) Reset() {
 	*x = SubmitCommitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2279,7 +2367,7 @@ func (x *SubmitCommitResponse) String() string {
 func (*SubmitCommitResponse) ProtoMessage() {}
 
 func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[41]
+	mi := &file_entente_v1_device_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2292,7 +2380,7 @@ func (x *SubmitCommitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitCommitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitCommitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SubmitCommitResponse) GetStatus() *Status {
@@ -2313,7 +2401,7 @@ type GetTreeRequest struct {
 
 func (x *GetTreeRequest) Reset() {
 	*x = GetTreeRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2325,7 +2413,7 @@ func (x *GetTreeRequest) String() string {
 func (*GetTreeRequest) ProtoMessage() {}
 
 func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[42]
+	mi := &file_entente_v1_device_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2338,7 +2426,7 @@ func (x *GetTreeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeRequest.ProtoReflect.Descriptor instead.
 func (*GetTreeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetTreeRequest) GetHub() []byte {
@@ -2371,7 +2459,7 @@ type GetTreeResponse struct {
 
 func (x *GetTreeResponse) Reset() {
 	*x = GetTreeResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2383,7 +2471,7 @@ func (x *GetTreeResponse) String() string {
 func (*GetTreeResponse) ProtoMessage() {}
 
 func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[43]
+	mi := &file_entente_v1_device_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2396,7 +2484,7 @@ func (x *GetTreeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTreeResponse.ProtoReflect.Descriptor instead.
 func (*GetTreeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetTreeResponse) GetTree() []byte {
@@ -2417,7 +2505,7 @@ type GetGroupInfoRequest struct {
 
 func (x *GetGroupInfoRequest) Reset() {
 	*x = GetGroupInfoRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2517,7 @@ func (x *GetGroupInfoRequest) String() string {
 func (*GetGroupInfoRequest) ProtoMessage() {}
 
 func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[44]
+	mi := &file_entente_v1_device_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2530,7 @@ func (x *GetGroupInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetGroupInfoRequest) GetHub() []byte {
@@ -2475,7 +2563,7 @@ type GetGroupInfoResponse struct {
 
 func (x *GetGroupInfoResponse) Reset() {
 	*x = GetGroupInfoResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2487,7 +2575,7 @@ func (x *GetGroupInfoResponse) String() string {
 func (*GetGroupInfoResponse) ProtoMessage() {}
 
 func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[45]
+	mi := &file_entente_v1_device_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2500,7 +2588,7 @@ func (x *GetGroupInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetGroupInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetGroupInfoResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{45}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetGroupInfoResponse) GetAnswer() *GroupInfoAnswer {
@@ -2522,7 +2610,7 @@ type GetRoomLogRequest struct {
 
 func (x *GetRoomLogRequest) Reset() {
 	*x = GetRoomLogRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2534,7 +2622,7 @@ func (x *GetRoomLogRequest) String() string {
 func (*GetRoomLogRequest) ProtoMessage() {}
 
 func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[46]
+	mi := &file_entente_v1_device_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2547,7 +2635,7 @@ func (x *GetRoomLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogRequest.ProtoReflect.Descriptor instead.
 func (*GetRoomLogRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{46}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetRoomLogRequest) GetHub() []byte {
@@ -2588,7 +2676,7 @@ type GetRoomLogResponse struct {
 
 func (x *GetRoomLogResponse) Reset() {
 	*x = GetRoomLogResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2600,7 +2688,7 @@ func (x *GetRoomLogResponse) String() string {
 func (*GetRoomLogResponse) ProtoMessage() {}
 
 func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[47]
+	mi := &file_entente_v1_device_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2613,7 +2701,7 @@ func (x *GetRoomLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoomLogResponse.ProtoReflect.Descriptor instead.
 func (*GetRoomLogResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{47}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetRoomLogResponse) GetHandshakes() []*Envelope {
@@ -2640,7 +2728,7 @@ type RevokeDeviceRequest struct {
 
 func (x *RevokeDeviceRequest) Reset() {
 	*x = RevokeDeviceRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2652,7 +2740,7 @@ func (x *RevokeDeviceRequest) String() string {
 func (*RevokeDeviceRequest) ProtoMessage() {}
 
 func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[48]
+	mi := &file_entente_v1_device_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2665,7 +2753,7 @@ func (x *RevokeDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceRequest.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{48}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RevokeDeviceRequest) GetRevocation() string {
@@ -2683,7 +2771,7 @@ type RevokeDeviceResponse struct {
 
 func (x *RevokeDeviceResponse) Reset() {
 	*x = RevokeDeviceResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +2783,7 @@ func (x *RevokeDeviceResponse) String() string {
 func (*RevokeDeviceResponse) ProtoMessage() {}
 
 func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[49]
+	mi := &file_entente_v1_device_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +2796,7 @@ func (x *RevokeDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeDeviceResponse.ProtoReflect.Descriptor instead.
 func (*RevokeDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{49}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
 }
 
 // OpenLink opens a slot for the messages of a device that is to be linked.
@@ -2721,7 +2809,7 @@ type OpenLinkRequest struct {
 
 func (x *OpenLinkRequest) Reset() {
 	*x = OpenLinkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2733,7 +2821,7 @@ func (x *OpenLinkRequest) String() string {
 func (*OpenLinkRequest) ProtoMessage() {}
 
 func (x *OpenLinkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[50]
+	mi := &file_entente_v1_device_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2746,7 +2834,7 @@ func (x *OpenLinkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLinkRequest.ProtoReflect.Descriptor instead.
 func (*OpenLinkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *OpenLinkRequest) GetSlot() []byte {
@@ -2765,7 +2853,7 @@ type OpenLinkResponse struct {
 
 func (x *OpenLinkResponse) Reset() {
 	*x = OpenLinkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2777,7 +2865,7 @@ func (x *OpenLinkResponse) String() string {
 func (*OpenLinkResponse) ProtoMessage() {}
 
 func (x *OpenLinkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[51]
+	mi := &file_entente_v1_device_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2790,7 +2878,7 @@ func (x *OpenLinkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenLinkResponse.ProtoReflect.Descriptor instead.
 func (*OpenLinkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{51}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *OpenLinkResponse) GetExpiresUnix() int64 {
@@ -2810,7 +2898,7 @@ type AddDeviceRequest struct {
 
 func (x *AddDeviceRequest) Reset() {
 	*x = AddDeviceRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +2910,7 @@ func (x *AddDeviceRequest) String() string {
 func (*AddDeviceRequest) ProtoMessage() {}
 
 func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[52]
+	mi := &file_entente_v1_device_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +2923,7 @@ func (x *AddDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceRequest.ProtoReflect.Descriptor instead.
 func (*AddDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{52}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AddDeviceRequest) GetCertificate() string {
@@ -2854,7 +2942,7 @@ type AddDeviceResponse struct {
 
 func (x *AddDeviceResponse) Reset() {
 	*x = AddDeviceResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2866,7 +2954,7 @@ func (x *AddDeviceResponse) String() string {
 func (*AddDeviceResponse) ProtoMessage() {}
 
 func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[53]
+	mi := &file_entente_v1_device_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2879,7 +2967,7 @@ func (x *AddDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddDeviceResponse.ProtoReflect.Descriptor instead.
 func (*AddDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{53}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AddDeviceResponse) GetChain() *MemberChain {
@@ -2900,7 +2988,7 @@ type ClaimOwnRequest struct {
 
 func (x *ClaimOwnRequest) Reset() {
 	*x = ClaimOwnRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2912,7 +3000,7 @@ func (x *ClaimOwnRequest) String() string {
 func (*ClaimOwnRequest) ProtoMessage() {}
 
 func (x *ClaimOwnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[54]
+	mi := &file_entente_v1_device_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2925,7 +3013,7 @@ func (x *ClaimOwnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimOwnRequest.ProtoReflect.Descriptor instead.
 func (*ClaimOwnRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ClaimOwnRequest) GetDevices() [][]byte {
@@ -2950,7 +3038,7 @@ type AccountRequest struct {
 
 func (x *AccountRequest) Reset() {
 	*x = AccountRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2962,7 +3050,7 @@ func (x *AccountRequest) String() string {
 func (*AccountRequest) ProtoMessage() {}
 
 func (x *AccountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[55]
+	mi := &file_entente_v1_device_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2975,7 +3063,7 @@ func (x *AccountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountRequest.ProtoReflect.Descriptor instead.
 func (*AccountRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{55}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
 }
 
 type AccountResponse struct {
@@ -2993,7 +3081,7 @@ type AccountResponse struct {
 
 func (x *AccountResponse) Reset() {
 	*x = AccountResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3005,7 +3093,7 @@ func (x *AccountResponse) String() string {
 func (*AccountResponse) ProtoMessage() {}
 
 func (x *AccountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[56]
+	mi := &file_entente_v1_device_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3018,7 +3106,7 @@ func (x *AccountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccountResponse.ProtoReflect.Descriptor instead.
 func (*AccountResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{56}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AccountResponse) GetChain() *MemberChain {
@@ -3081,7 +3169,7 @@ type DeviceVisit struct {
 
 func (x *DeviceVisit) Reset() {
 	*x = DeviceVisit{}
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3181,7 @@ func (x *DeviceVisit) String() string {
 func (*DeviceVisit) ProtoMessage() {}
 
 func (x *DeviceVisit) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[57]
+	mi := &file_entente_v1_device_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3194,7 @@ func (x *DeviceVisit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceVisit.ProtoReflect.Descriptor instead.
 func (*DeviceVisit) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{57}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DeviceVisit) GetDevice() []byte {
@@ -3140,7 +3228,7 @@ type KeyPackageStock struct {
 
 func (x *KeyPackageStock) Reset() {
 	*x = KeyPackageStock{}
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3152,7 +3240,7 @@ func (x *KeyPackageStock) String() string {
 func (*KeyPackageStock) ProtoMessage() {}
 
 func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[58]
+	mi := &file_entente_v1_device_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3165,7 +3253,7 @@ func (x *KeyPackageStock) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyPackageStock.ProtoReflect.Descriptor instead.
 func (*KeyPackageStock) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{58}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *KeyPackageStock) GetSuite() uint32 {
@@ -3192,7 +3280,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_entente_v1_device_proto_msgTypes[59]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3204,7 +3292,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[59]
+	mi := &file_entente_v1_device_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3217,7 +3305,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{59}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Submission) GetCounter() uint64 {
@@ -3243,7 +3331,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[60]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3255,7 +3343,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[60]
+	mi := &file_entente_v1_device_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3268,7 +3356,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{60}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *SubmitRequest) GetSubmissions() []*Submission {
@@ -3287,7 +3375,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[61]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3299,7 +3387,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[61]
+	mi := &file_entente_v1_device_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3312,7 +3400,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{61}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *SubmitResponse) GetStatuses() []*Status {
@@ -3334,7 +3422,7 @@ type FetchRequest struct {
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[62]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3346,7 +3434,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[62]
+	mi := &file_entente_v1_device_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3359,7 +3447,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{62}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *FetchRequest) GetAfter() uint64 {
@@ -3400,7 +3488,7 @@ type FetchResponse struct {
 
 func (x *FetchResponse) Reset() {
 	*x = FetchResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[63]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3412,7 +3500,7 @@ func (x *FetchResponse) String() string {
 func (*FetchResponse) ProtoMessage() {}
 
 func (x *FetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[63]
+	mi := &file_entente_v1_device_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3425,7 +3513,7 @@ func (x *FetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResponse.ProtoReflect.Descriptor instead.
 func (*FetchResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{63}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *FetchResponse) GetDeliveries() []*Deliver {
@@ -3453,7 +3541,7 @@ type AckRequest struct {
 
 func (x *AckRequest) Reset() {
 	*x = AckRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[64]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3465,7 +3553,7 @@ func (x *AckRequest) String() string {
 func (*AckRequest) ProtoMessage() {}
 
 func (x *AckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[64]
+	mi := &file_entente_v1_device_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3478,7 +3566,7 @@ func (x *AckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckRequest.ProtoReflect.Descriptor instead.
 func (*AckRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{64}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *AckRequest) GetThrough() uint64 {
@@ -3511,7 +3599,7 @@ type AckResponse struct {
 
 func (x *AckResponse) Reset() {
 	*x = AckResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[65]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3523,7 +3611,7 @@ func (x *AckResponse) String() string {
 func (*AckResponse) ProtoMessage() {}
 
 func (x *AckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[65]
+	mi := &file_entente_v1_device_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3536,7 +3624,7 @@ func (x *AckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AckResponse.ProtoReflect.Descriptor instead.
 func (*AckResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{65}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *AckResponse) GetSubmitMark() uint64 {
@@ -3555,7 +3643,7 @@ type FilePolicyRequest struct {
 
 func (x *FilePolicyRequest) Reset() {
 	*x = FilePolicyRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[66]
+	mi := &file_entente_v1_device_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3567,7 +3655,7 @@ func (x *FilePolicyRequest) String() string {
 func (*FilePolicyRequest) ProtoMessage() {}
 
 func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[66]
+	mi := &file_entente_v1_device_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3580,7 +3668,7 @@ func (x *FilePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyRequest.ProtoReflect.Descriptor instead.
 func (*FilePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{66}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *FilePolicyRequest) GetPartner() []byte {
@@ -3602,7 +3690,7 @@ type FilePolicyResponse struct {
 
 func (x *FilePolicyResponse) Reset() {
 	*x = FilePolicyResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[67]
+	mi := &file_entente_v1_device_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3614,7 +3702,7 @@ func (x *FilePolicyResponse) String() string {
 func (*FilePolicyResponse) ProtoMessage() {}
 
 func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[67]
+	mi := &file_entente_v1_device_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3627,7 +3715,7 @@ func (x *FilePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilePolicyResponse.ProtoReflect.Descriptor instead.
 func (*FilePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{67}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *FilePolicyResponse) GetMaxSize() uint64 {
@@ -3668,7 +3756,7 @@ type StartUploadRequest struct {
 
 func (x *StartUploadRequest) Reset() {
 	*x = StartUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[68]
+	mi := &file_entente_v1_device_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3680,7 +3768,7 @@ func (x *StartUploadRequest) String() string {
 func (*StartUploadRequest) ProtoMessage() {}
 
 func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[68]
+	mi := &file_entente_v1_device_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3693,7 +3781,7 @@ func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadRequest.ProtoReflect.Descriptor instead.
 func (*StartUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{68}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *StartUploadRequest) GetSize() uint64 {
@@ -3720,7 +3808,7 @@ type StartUploadResponse struct {
 
 func (x *StartUploadResponse) Reset() {
 	*x = StartUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[69]
+	mi := &file_entente_v1_device_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3732,7 +3820,7 @@ func (x *StartUploadResponse) String() string {
 func (*StartUploadResponse) ProtoMessage() {}
 
 func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[69]
+	mi := &file_entente_v1_device_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3745,7 +3833,7 @@ func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadResponse.ProtoReflect.Descriptor instead.
 func (*StartUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{69}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *StartUploadResponse) GetUpload() []byte {
@@ -3771,7 +3859,7 @@ type UploadStatusRequest struct {
 
 func (x *UploadStatusRequest) Reset() {
 	*x = UploadStatusRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[70]
+	mi := &file_entente_v1_device_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3783,7 +3871,7 @@ func (x *UploadStatusRequest) String() string {
 func (*UploadStatusRequest) ProtoMessage() {}
 
 func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[70]
+	mi := &file_entente_v1_device_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3796,7 +3884,7 @@ func (x *UploadStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusRequest.ProtoReflect.Descriptor instead.
 func (*UploadStatusRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{70}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *UploadStatusRequest) GetUpload() []byte {
@@ -3816,7 +3904,7 @@ type UploadStatusResponse struct {
 
 func (x *UploadStatusResponse) Reset() {
 	*x = UploadStatusResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[71]
+	mi := &file_entente_v1_device_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3828,7 +3916,7 @@ func (x *UploadStatusResponse) String() string {
 func (*UploadStatusResponse) ProtoMessage() {}
 
 func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[71]
+	mi := &file_entente_v1_device_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3841,7 +3929,7 @@ func (x *UploadStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadStatusResponse.ProtoReflect.Descriptor instead.
 func (*UploadStatusResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{71}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *UploadStatusResponse) GetHave() uint32 {
@@ -3871,7 +3959,7 @@ type PutChunkRequest struct {
 
 func (x *PutChunkRequest) Reset() {
 	*x = PutChunkRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[72]
+	mi := &file_entente_v1_device_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3883,7 +3971,7 @@ func (x *PutChunkRequest) String() string {
 func (*PutChunkRequest) ProtoMessage() {}
 
 func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[72]
+	mi := &file_entente_v1_device_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3896,7 +3984,7 @@ func (x *PutChunkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkRequest.ProtoReflect.Descriptor instead.
 func (*PutChunkRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{72}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *PutChunkRequest) GetUpload() []byte {
@@ -3929,7 +4017,7 @@ type PutChunkResponse struct {
 
 func (x *PutChunkResponse) Reset() {
 	*x = PutChunkResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[73]
+	mi := &file_entente_v1_device_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3941,7 +4029,7 @@ func (x *PutChunkResponse) String() string {
 func (*PutChunkResponse) ProtoMessage() {}
 
 func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[73]
+	mi := &file_entente_v1_device_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3954,7 +4042,7 @@ func (x *PutChunkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutChunkResponse.ProtoReflect.Descriptor instead.
 func (*PutChunkResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{73}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *PutChunkResponse) GetHave() uint32 {
@@ -3975,7 +4063,7 @@ type FinishUploadRequest struct {
 
 func (x *FinishUploadRequest) Reset() {
 	*x = FinishUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[74]
+	mi := &file_entente_v1_device_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3987,7 +4075,7 @@ func (x *FinishUploadRequest) String() string {
 func (*FinishUploadRequest) ProtoMessage() {}
 
 func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[74]
+	mi := &file_entente_v1_device_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4000,7 +4088,7 @@ func (x *FinishUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadRequest.ProtoReflect.Descriptor instead.
 func (*FinishUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{74}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *FinishUploadRequest) GetUpload() []byte {
@@ -4025,7 +4113,7 @@ type FinishUploadResponse struct {
 
 func (x *FinishUploadResponse) Reset() {
 	*x = FinishUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[75]
+	mi := &file_entente_v1_device_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4037,7 +4125,7 @@ func (x *FinishUploadResponse) String() string {
 func (*FinishUploadResponse) ProtoMessage() {}
 
 func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[75]
+	mi := &file_entente_v1_device_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4050,7 +4138,7 @@ func (x *FinishUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinishUploadResponse.ProtoReflect.Descriptor instead.
 func (*FinishUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{75}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{77}
 }
 
 // DropUpload destroys an upload, finished or not.
@@ -4063,7 +4151,7 @@ type DropUploadRequest struct {
 
 func (x *DropUploadRequest) Reset() {
 	*x = DropUploadRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[76]
+	mi := &file_entente_v1_device_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4075,7 +4163,7 @@ func (x *DropUploadRequest) String() string {
 func (*DropUploadRequest) ProtoMessage() {}
 
 func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[76]
+	mi := &file_entente_v1_device_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4088,7 +4176,7 @@ func (x *DropUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadRequest.ProtoReflect.Descriptor instead.
 func (*DropUploadRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{76}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *DropUploadRequest) GetUpload() []byte {
@@ -4106,7 +4194,7 @@ type DropUploadResponse struct {
 
 func (x *DropUploadResponse) Reset() {
 	*x = DropUploadResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[77]
+	mi := &file_entente_v1_device_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4118,7 +4206,7 @@ func (x *DropUploadResponse) String() string {
 func (*DropUploadResponse) ProtoMessage() {}
 
 func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[77]
+	mi := &file_entente_v1_device_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4131,7 +4219,7 @@ func (x *DropUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropUploadResponse.ProtoReflect.Descriptor instead.
 func (*DropUploadResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{77}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{79}
 }
 
 type GetBlobRequest struct {
@@ -4145,7 +4233,7 @@ type GetBlobRequest struct {
 
 func (x *GetBlobRequest) Reset() {
 	*x = GetBlobRequest{}
-	mi := &file_entente_v1_device_proto_msgTypes[78]
+	mi := &file_entente_v1_device_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4157,7 +4245,7 @@ func (x *GetBlobRequest) String() string {
 func (*GetBlobRequest) ProtoMessage() {}
 
 func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[78]
+	mi := &file_entente_v1_device_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4170,7 +4258,7 @@ func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
 func (*GetBlobRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{78}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *GetBlobRequest) GetOrganization() []byte {
@@ -4204,7 +4292,7 @@ type GetBlobResponse struct {
 
 func (x *GetBlobResponse) Reset() {
 	*x = GetBlobResponse{}
-	mi := &file_entente_v1_device_proto_msgTypes[79]
+	mi := &file_entente_v1_device_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4216,7 +4304,7 @@ func (x *GetBlobResponse) String() string {
 func (*GetBlobResponse) ProtoMessage() {}
 
 func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_device_proto_msgTypes[79]
+	mi := &file_entente_v1_device_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4229,7 +4317,7 @@ func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
 func (*GetBlobResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_device_proto_rawDescGZIP(), []int{79}
+	return file_entente_v1_device_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *GetBlobResponse) GetSize() uint64 {
@@ -4360,7 +4448,11 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\forganization\x18\x01 \x01(\fR\forganization\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\fR\x06member\">\n" +
 	"\rChainResponse\x12-\n" +
-	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\"\x9c\x01\n" +
+	"\x05chain\x18\x01 \x01(\v2\x17.entente.v1.MemberChainR\x05chain\"<\n" +
+	"\x16GetOrganizationRequest\x12\"\n" +
+	"\forganization\x18\x01 \x01(\fR\forganization\"7\n" +
+	"\x17GetOrganizationResponse\x12\x1c\n" +
+	"\tmanifests\x18\x01 \x03(\tR\tmanifests\"\x9c\x01\n" +
 	"\x19PublishKeyPackagesRequest\x12!\n" +
 	"\fkey_packages\x18\x01 \x03(\fR\vkeyPackages\x12\x1f\n" +
 	"\vlast_resort\x18\x02 \x01(\fR\n" +
@@ -4525,12 +4617,13 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\bDescribe\x12\x1b.entente.v1.DescribeRequest\x1a\x1c.entente.v1.DescribeResponse\x12?\n" +
 	"\x06Enroll\x12\x19.entente.v1.EnrollRequest\x1a\x1a.entente.v1.EnrollResponse\x12W\n" +
 	"\x0ePutLinkMessage\x12!.entente.v1.PutLinkMessageRequest\x1a\".entente.v1.PutLinkMessageResponse\x12W\n" +
-	"\x0eGetLinkMessage\x12!.entente.v1.GetLinkMessageRequest\x1a\".entente.v1.GetLinkMessageResponse2\xfe\x13\n" +
+	"\x0eGetLinkMessage\x12!.entente.v1.GetLinkMessageRequest\x1a\".entente.v1.GetLinkMessageResponse2\xda\x14\n" +
 	"\rDeviceService\x12?\n" +
 	"\x06Report\x12\x19.entente.v1.ReportRequest\x1a\x1a.entente.v1.ReportResponse\x12N\n" +
 	"\vOpenSession\x12\x1e.entente.v1.OpenSessionRequest\x1a\x1f.entente.v1.OpenSessionResponse\x12B\n" +
 	"\aResolve\x12\x1a.entente.v1.ResolveRequest\x1a\x1b.entente.v1.ResolveResponse\x12<\n" +
-	"\x05Chain\x12\x18.entente.v1.ChainRequest\x1a\x19.entente.v1.ChainResponse\x12c\n" +
+	"\x05Chain\x12\x18.entente.v1.ChainRequest\x1a\x19.entente.v1.ChainResponse\x12Z\n" +
+	"\x0fGetOrganization\x12\".entente.v1.GetOrganizationRequest\x1a#.entente.v1.GetOrganizationResponse\x12c\n" +
 	"\x12PublishKeyPackages\x12%.entente.v1.PublishKeyPackagesRequest\x1a&.entente.v1.PublishKeyPackagesResponse\x12]\n" +
 	"\x10ClaimKeyPackages\x12#.entente.v1.ClaimKeyPackagesRequest\x1a$.entente.v1.ClaimKeyPackagesResponse\x12K\n" +
 	"\n" +
@@ -4578,7 +4671,7 @@ func file_entente_v1_device_proto_rawDescGZIP() []byte {
 	return file_entente_v1_device_proto_rawDescData
 }
 
-var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
+var file_entente_v1_device_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_entente_v1_device_proto_goTypes = []any{
 	(*ReportRequest)(nil),              // 0: entente.v1.ReportRequest
 	(*ReportResponse)(nil),             // 1: entente.v1.ReportResponse
@@ -4614,93 +4707,95 @@ var file_entente_v1_device_proto_goTypes = []any{
 	(*ResolveResponse)(nil),            // 31: entente.v1.ResolveResponse
 	(*ChainRequest)(nil),               // 32: entente.v1.ChainRequest
 	(*ChainResponse)(nil),              // 33: entente.v1.ChainResponse
-	(*PublishKeyPackagesRequest)(nil),  // 34: entente.v1.PublishKeyPackagesRequest
-	(*PublishKeyPackagesResponse)(nil), // 35: entente.v1.PublishKeyPackagesResponse
-	(*ClaimKeyPackagesRequest)(nil),    // 36: entente.v1.ClaimKeyPackagesRequest
-	(*ClaimKeyPackagesResponse)(nil),   // 37: entente.v1.ClaimKeyPackagesResponse
-	(*CreateRoomRequest)(nil),          // 38: entente.v1.CreateRoomRequest
-	(*CreateRoomResponse)(nil),         // 39: entente.v1.CreateRoomResponse
-	(*SubmitCommitRequest)(nil),        // 40: entente.v1.SubmitCommitRequest
-	(*SubmitCommitResponse)(nil),       // 41: entente.v1.SubmitCommitResponse
-	(*GetTreeRequest)(nil),             // 42: entente.v1.GetTreeRequest
-	(*GetTreeResponse)(nil),            // 43: entente.v1.GetTreeResponse
-	(*GetGroupInfoRequest)(nil),        // 44: entente.v1.GetGroupInfoRequest
-	(*GetGroupInfoResponse)(nil),       // 45: entente.v1.GetGroupInfoResponse
-	(*GetRoomLogRequest)(nil),          // 46: entente.v1.GetRoomLogRequest
-	(*GetRoomLogResponse)(nil),         // 47: entente.v1.GetRoomLogResponse
-	(*RevokeDeviceRequest)(nil),        // 48: entente.v1.RevokeDeviceRequest
-	(*RevokeDeviceResponse)(nil),       // 49: entente.v1.RevokeDeviceResponse
-	(*OpenLinkRequest)(nil),            // 50: entente.v1.OpenLinkRequest
-	(*OpenLinkResponse)(nil),           // 51: entente.v1.OpenLinkResponse
-	(*AddDeviceRequest)(nil),           // 52: entente.v1.AddDeviceRequest
-	(*AddDeviceResponse)(nil),          // 53: entente.v1.AddDeviceResponse
-	(*ClaimOwnRequest)(nil),            // 54: entente.v1.ClaimOwnRequest
-	(*AccountRequest)(nil),             // 55: entente.v1.AccountRequest
-	(*AccountResponse)(nil),            // 56: entente.v1.AccountResponse
-	(*DeviceVisit)(nil),                // 57: entente.v1.DeviceVisit
-	(*KeyPackageStock)(nil),            // 58: entente.v1.KeyPackageStock
-	(*Submission)(nil),                 // 59: entente.v1.Submission
-	(*SubmitRequest)(nil),              // 60: entente.v1.SubmitRequest
-	(*SubmitResponse)(nil),             // 61: entente.v1.SubmitResponse
-	(*FetchRequest)(nil),               // 62: entente.v1.FetchRequest
-	(*FetchResponse)(nil),              // 63: entente.v1.FetchResponse
-	(*AckRequest)(nil),                 // 64: entente.v1.AckRequest
-	(*AckResponse)(nil),                // 65: entente.v1.AckResponse
-	(*FilePolicyRequest)(nil),          // 66: entente.v1.FilePolicyRequest
-	(*FilePolicyResponse)(nil),         // 67: entente.v1.FilePolicyResponse
-	(*StartUploadRequest)(nil),         // 68: entente.v1.StartUploadRequest
-	(*StartUploadResponse)(nil),        // 69: entente.v1.StartUploadResponse
-	(*UploadStatusRequest)(nil),        // 70: entente.v1.UploadStatusRequest
-	(*UploadStatusResponse)(nil),       // 71: entente.v1.UploadStatusResponse
-	(*PutChunkRequest)(nil),            // 72: entente.v1.PutChunkRequest
-	(*PutChunkResponse)(nil),           // 73: entente.v1.PutChunkResponse
-	(*FinishUploadRequest)(nil),        // 74: entente.v1.FinishUploadRequest
-	(*FinishUploadResponse)(nil),       // 75: entente.v1.FinishUploadResponse
-	(*DropUploadRequest)(nil),          // 76: entente.v1.DropUploadRequest
-	(*DropUploadResponse)(nil),         // 77: entente.v1.DropUploadResponse
-	(*GetBlobRequest)(nil),             // 78: entente.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),            // 79: entente.v1.GetBlobResponse
-	(*MemberChain)(nil),                // 80: entente.v1.MemberChain
-	(*MemberKeyBody)(nil),              // 81: entente.v1.MemberKeyBody
-	(*Status)(nil),                     // 82: entente.v1.Status
-	(*AgreementBody)(nil),              // 83: entente.v1.AgreementBody
-	(*ClaimedKeyPackage)(nil),          // 84: entente.v1.ClaimedKeyPackage
-	(*Bundle)(nil),                     // 85: entente.v1.Bundle
-	(*GroupInfoAnswer)(nil),            // 86: entente.v1.GroupInfoAnswer
-	(*Envelope)(nil),                   // 87: entente.v1.Envelope
-	(*Deliver)(nil),                    // 88: entente.v1.Deliver
-	(*Close)(nil),                      // 89: entente.v1.Close
+	(*GetOrganizationRequest)(nil),     // 34: entente.v1.GetOrganizationRequest
+	(*GetOrganizationResponse)(nil),    // 35: entente.v1.GetOrganizationResponse
+	(*PublishKeyPackagesRequest)(nil),  // 36: entente.v1.PublishKeyPackagesRequest
+	(*PublishKeyPackagesResponse)(nil), // 37: entente.v1.PublishKeyPackagesResponse
+	(*ClaimKeyPackagesRequest)(nil),    // 38: entente.v1.ClaimKeyPackagesRequest
+	(*ClaimKeyPackagesResponse)(nil),   // 39: entente.v1.ClaimKeyPackagesResponse
+	(*CreateRoomRequest)(nil),          // 40: entente.v1.CreateRoomRequest
+	(*CreateRoomResponse)(nil),         // 41: entente.v1.CreateRoomResponse
+	(*SubmitCommitRequest)(nil),        // 42: entente.v1.SubmitCommitRequest
+	(*SubmitCommitResponse)(nil),       // 43: entente.v1.SubmitCommitResponse
+	(*GetTreeRequest)(nil),             // 44: entente.v1.GetTreeRequest
+	(*GetTreeResponse)(nil),            // 45: entente.v1.GetTreeResponse
+	(*GetGroupInfoRequest)(nil),        // 46: entente.v1.GetGroupInfoRequest
+	(*GetGroupInfoResponse)(nil),       // 47: entente.v1.GetGroupInfoResponse
+	(*GetRoomLogRequest)(nil),          // 48: entente.v1.GetRoomLogRequest
+	(*GetRoomLogResponse)(nil),         // 49: entente.v1.GetRoomLogResponse
+	(*RevokeDeviceRequest)(nil),        // 50: entente.v1.RevokeDeviceRequest
+	(*RevokeDeviceResponse)(nil),       // 51: entente.v1.RevokeDeviceResponse
+	(*OpenLinkRequest)(nil),            // 52: entente.v1.OpenLinkRequest
+	(*OpenLinkResponse)(nil),           // 53: entente.v1.OpenLinkResponse
+	(*AddDeviceRequest)(nil),           // 54: entente.v1.AddDeviceRequest
+	(*AddDeviceResponse)(nil),          // 55: entente.v1.AddDeviceResponse
+	(*ClaimOwnRequest)(nil),            // 56: entente.v1.ClaimOwnRequest
+	(*AccountRequest)(nil),             // 57: entente.v1.AccountRequest
+	(*AccountResponse)(nil),            // 58: entente.v1.AccountResponse
+	(*DeviceVisit)(nil),                // 59: entente.v1.DeviceVisit
+	(*KeyPackageStock)(nil),            // 60: entente.v1.KeyPackageStock
+	(*Submission)(nil),                 // 61: entente.v1.Submission
+	(*SubmitRequest)(nil),              // 62: entente.v1.SubmitRequest
+	(*SubmitResponse)(nil),             // 63: entente.v1.SubmitResponse
+	(*FetchRequest)(nil),               // 64: entente.v1.FetchRequest
+	(*FetchResponse)(nil),              // 65: entente.v1.FetchResponse
+	(*AckRequest)(nil),                 // 66: entente.v1.AckRequest
+	(*AckResponse)(nil),                // 67: entente.v1.AckResponse
+	(*FilePolicyRequest)(nil),          // 68: entente.v1.FilePolicyRequest
+	(*FilePolicyResponse)(nil),         // 69: entente.v1.FilePolicyResponse
+	(*StartUploadRequest)(nil),         // 70: entente.v1.StartUploadRequest
+	(*StartUploadResponse)(nil),        // 71: entente.v1.StartUploadResponse
+	(*UploadStatusRequest)(nil),        // 72: entente.v1.UploadStatusRequest
+	(*UploadStatusResponse)(nil),       // 73: entente.v1.UploadStatusResponse
+	(*PutChunkRequest)(nil),            // 74: entente.v1.PutChunkRequest
+	(*PutChunkResponse)(nil),           // 75: entente.v1.PutChunkResponse
+	(*FinishUploadRequest)(nil),        // 76: entente.v1.FinishUploadRequest
+	(*FinishUploadResponse)(nil),       // 77: entente.v1.FinishUploadResponse
+	(*DropUploadRequest)(nil),          // 78: entente.v1.DropUploadRequest
+	(*DropUploadResponse)(nil),         // 79: entente.v1.DropUploadResponse
+	(*GetBlobRequest)(nil),             // 80: entente.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),            // 81: entente.v1.GetBlobResponse
+	(*MemberChain)(nil),                // 82: entente.v1.MemberChain
+	(*MemberKeyBody)(nil),              // 83: entente.v1.MemberKeyBody
+	(*Status)(nil),                     // 84: entente.v1.Status
+	(*AgreementBody)(nil),              // 85: entente.v1.AgreementBody
+	(*ClaimedKeyPackage)(nil),          // 86: entente.v1.ClaimedKeyPackage
+	(*Bundle)(nil),                     // 87: entente.v1.Bundle
+	(*GroupInfoAnswer)(nil),            // 88: entente.v1.GroupInfoAnswer
+	(*Envelope)(nil),                   // 89: entente.v1.Envelope
+	(*Deliver)(nil),                    // 90: entente.v1.Deliver
+	(*Close)(nil),                      // 91: entente.v1.Close
 }
 var file_entente_v1_device_proto_depIdxs = []int32{
-	80, // 0: entente.v1.DescribeResponse.reset:type_name -> entente.v1.MemberChain
-	80, // 1: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
+	82, // 0: entente.v1.DescribeResponse.reset:type_name -> entente.v1.MemberChain
+	82, // 1: entente.v1.EnrollResponse.chain:type_name -> entente.v1.MemberChain
 	11, // 2: entente.v1.RotateMemberKeyRequest.keys:type_name -> entente.v1.SealedMemberKey
-	81, // 3: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
-	80, // 4: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
-	82, // 5: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
-	83, // 6: entente.v1.GetAgreementResponse.agreement:type_name -> entente.v1.AgreementBody
+	83, // 3: entente.v1.SealedMemberKey.body:type_name -> entente.v1.MemberKeyBody
+	82, // 4: entente.v1.RotateMemberKeyResponse.chain:type_name -> entente.v1.MemberChain
+	84, // 5: entente.v1.ComplainResponse.status:type_name -> entente.v1.Status
+	85, // 6: entente.v1.GetAgreementResponse.agreement:type_name -> entente.v1.AgreementBody
 	17, // 7: entente.v1.GetAgreementResponse.states:type_name -> entente.v1.AgreementState
-	82, // 8: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
+	84, // 8: entente.v1.PublishGroupInfoResponse.status:type_name -> entente.v1.Status
 	22, // 9: entente.v1.ListContactsResponse.contacts:type_name -> entente.v1.Contact
 	27, // 10: entente.v1.ListWitnessesResponse.witnesses:type_name -> entente.v1.Witness
-	80, // 11: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
-	80, // 12: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
-	84, // 13: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
-	80, // 14: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
-	85, // 15: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
-	82, // 16: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
-	85, // 17: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
-	82, // 18: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
-	86, // 19: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
-	87, // 20: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
-	80, // 21: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
-	80, // 22: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
-	58, // 23: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
-	57, // 24: entente.v1.AccountResponse.visits:type_name -> entente.v1.DeviceVisit
-	59, // 25: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
-	82, // 26: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
-	88, // 27: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
-	89, // 28: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
+	82, // 11: entente.v1.ResolveResponse.chain:type_name -> entente.v1.MemberChain
+	82, // 12: entente.v1.ChainResponse.chain:type_name -> entente.v1.MemberChain
+	86, // 13: entente.v1.ClaimKeyPackagesResponse.packages:type_name -> entente.v1.ClaimedKeyPackage
+	82, // 14: entente.v1.ClaimKeyPackagesResponse.chain:type_name -> entente.v1.MemberChain
+	87, // 15: entente.v1.CreateRoomRequest.bundle:type_name -> entente.v1.Bundle
+	84, // 16: entente.v1.CreateRoomResponse.status:type_name -> entente.v1.Status
+	87, // 17: entente.v1.SubmitCommitRequest.bundle:type_name -> entente.v1.Bundle
+	84, // 18: entente.v1.SubmitCommitResponse.status:type_name -> entente.v1.Status
+	88, // 19: entente.v1.GetGroupInfoResponse.answer:type_name -> entente.v1.GroupInfoAnswer
+	89, // 20: entente.v1.GetRoomLogResponse.handshakes:type_name -> entente.v1.Envelope
+	82, // 21: entente.v1.AddDeviceResponse.chain:type_name -> entente.v1.MemberChain
+	82, // 22: entente.v1.AccountResponse.chain:type_name -> entente.v1.MemberChain
+	60, // 23: entente.v1.AccountResponse.stock:type_name -> entente.v1.KeyPackageStock
+	59, // 24: entente.v1.AccountResponse.visits:type_name -> entente.v1.DeviceVisit
+	61, // 25: entente.v1.SubmitRequest.submissions:type_name -> entente.v1.Submission
+	84, // 26: entente.v1.SubmitResponse.statuses:type_name -> entente.v1.Status
+	90, // 27: entente.v1.FetchResponse.deliveries:type_name -> entente.v1.Deliver
+	91, // 28: entente.v1.FetchResponse.close:type_name -> entente.v1.Close
 	6,  // 29: entente.v1.EnrolmentService.Describe:input_type -> entente.v1.DescribeRequest
 	8,  // 30: entente.v1.EnrolmentService.Enroll:input_type -> entente.v1.EnrollRequest
 	2,  // 31: entente.v1.EnrolmentService.PutLinkMessage:input_type -> entente.v1.PutLinkMessageRequest
@@ -4709,74 +4804,76 @@ var file_entente_v1_device_proto_depIdxs = []int32{
 	20, // 34: entente.v1.DeviceService.OpenSession:input_type -> entente.v1.OpenSessionRequest
 	30, // 35: entente.v1.DeviceService.Resolve:input_type -> entente.v1.ResolveRequest
 	32, // 36: entente.v1.DeviceService.Chain:input_type -> entente.v1.ChainRequest
-	34, // 37: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
-	36, // 38: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
-	38, // 39: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
-	40, // 40: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
-	42, // 41: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
-	44, // 42: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
-	46, // 43: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
-	48, // 44: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
-	55, // 45: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
-	50, // 46: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
-	52, // 47: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
-	54, // 48: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
-	10, // 49: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
-	23, // 50: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
-	25, // 51: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
-	60, // 52: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
-	62, // 53: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
-	64, // 54: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
-	66, // 55: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
-	68, // 56: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
-	70, // 57: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
-	72, // 58: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
-	74, // 59: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
-	76, // 60: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
-	78, // 61: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
-	28, // 62: entente.v1.DeviceService.ListWitnesses:input_type -> entente.v1.ListWitnessesRequest
-	15, // 63: entente.v1.DeviceService.GetAgreement:input_type -> entente.v1.GetAgreementRequest
-	13, // 64: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
-	18, // 65: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
-	7,  // 66: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
-	9,  // 67: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
-	3,  // 68: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
-	5,  // 69: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
-	1,  // 70: entente.v1.DeviceService.Report:output_type -> entente.v1.ReportResponse
-	21, // 71: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
-	31, // 72: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
-	33, // 73: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
-	35, // 74: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
-	37, // 75: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
-	39, // 76: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
-	41, // 77: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
-	43, // 78: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
-	45, // 79: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
-	47, // 80: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
-	49, // 81: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
-	56, // 82: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
-	51, // 83: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
-	53, // 84: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
-	37, // 85: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
-	12, // 86: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
-	24, // 87: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
-	26, // 88: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
-	61, // 89: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
-	63, // 90: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
-	65, // 91: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
-	67, // 92: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
-	69, // 93: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
-	71, // 94: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
-	73, // 95: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
-	75, // 96: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
-	77, // 97: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
-	79, // 98: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
-	29, // 99: entente.v1.DeviceService.ListWitnesses:output_type -> entente.v1.ListWitnessesResponse
-	16, // 100: entente.v1.DeviceService.GetAgreement:output_type -> entente.v1.GetAgreementResponse
-	14, // 101: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
-	19, // 102: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
-	66, // [66:103] is the sub-list for method output_type
-	29, // [29:66] is the sub-list for method input_type
+	34, // 37: entente.v1.DeviceService.GetOrganization:input_type -> entente.v1.GetOrganizationRequest
+	36, // 38: entente.v1.DeviceService.PublishKeyPackages:input_type -> entente.v1.PublishKeyPackagesRequest
+	38, // 39: entente.v1.DeviceService.ClaimKeyPackages:input_type -> entente.v1.ClaimKeyPackagesRequest
+	40, // 40: entente.v1.DeviceService.CreateRoom:input_type -> entente.v1.CreateRoomRequest
+	42, // 41: entente.v1.DeviceService.SubmitCommit:input_type -> entente.v1.SubmitCommitRequest
+	44, // 42: entente.v1.DeviceService.GetTree:input_type -> entente.v1.GetTreeRequest
+	46, // 43: entente.v1.DeviceService.GetGroupInfo:input_type -> entente.v1.GetGroupInfoRequest
+	48, // 44: entente.v1.DeviceService.GetRoomLog:input_type -> entente.v1.GetRoomLogRequest
+	50, // 45: entente.v1.DeviceService.RevokeDevice:input_type -> entente.v1.RevokeDeviceRequest
+	57, // 46: entente.v1.DeviceService.Account:input_type -> entente.v1.AccountRequest
+	52, // 47: entente.v1.DeviceService.OpenLink:input_type -> entente.v1.OpenLinkRequest
+	54, // 48: entente.v1.DeviceService.AddDevice:input_type -> entente.v1.AddDeviceRequest
+	56, // 49: entente.v1.DeviceService.ClaimOwn:input_type -> entente.v1.ClaimOwnRequest
+	10, // 50: entente.v1.DeviceService.RotateMemberKey:input_type -> entente.v1.RotateMemberKeyRequest
+	23, // 51: entente.v1.DeviceService.ListContacts:input_type -> entente.v1.ListContactsRequest
+	25, // 52: entente.v1.DeviceService.SetContact:input_type -> entente.v1.SetContactRequest
+	62, // 53: entente.v1.DeviceService.Submit:input_type -> entente.v1.SubmitRequest
+	64, // 54: entente.v1.DeviceService.Fetch:input_type -> entente.v1.FetchRequest
+	66, // 55: entente.v1.DeviceService.Ack:input_type -> entente.v1.AckRequest
+	68, // 56: entente.v1.DeviceService.FilePolicy:input_type -> entente.v1.FilePolicyRequest
+	70, // 57: entente.v1.DeviceService.StartUpload:input_type -> entente.v1.StartUploadRequest
+	72, // 58: entente.v1.DeviceService.UploadStatus:input_type -> entente.v1.UploadStatusRequest
+	74, // 59: entente.v1.DeviceService.PutChunk:input_type -> entente.v1.PutChunkRequest
+	76, // 60: entente.v1.DeviceService.FinishUpload:input_type -> entente.v1.FinishUploadRequest
+	78, // 61: entente.v1.DeviceService.DropUpload:input_type -> entente.v1.DropUploadRequest
+	80, // 62: entente.v1.DeviceService.GetBlob:input_type -> entente.v1.GetBlobRequest
+	28, // 63: entente.v1.DeviceService.ListWitnesses:input_type -> entente.v1.ListWitnessesRequest
+	15, // 64: entente.v1.DeviceService.GetAgreement:input_type -> entente.v1.GetAgreementRequest
+	13, // 65: entente.v1.DeviceService.Complain:input_type -> entente.v1.ComplainRequest
+	18, // 66: entente.v1.DeviceService.PublishGroupInfo:input_type -> entente.v1.PublishGroupInfoRequest
+	7,  // 67: entente.v1.EnrolmentService.Describe:output_type -> entente.v1.DescribeResponse
+	9,  // 68: entente.v1.EnrolmentService.Enroll:output_type -> entente.v1.EnrollResponse
+	3,  // 69: entente.v1.EnrolmentService.PutLinkMessage:output_type -> entente.v1.PutLinkMessageResponse
+	5,  // 70: entente.v1.EnrolmentService.GetLinkMessage:output_type -> entente.v1.GetLinkMessageResponse
+	1,  // 71: entente.v1.DeviceService.Report:output_type -> entente.v1.ReportResponse
+	21, // 72: entente.v1.DeviceService.OpenSession:output_type -> entente.v1.OpenSessionResponse
+	31, // 73: entente.v1.DeviceService.Resolve:output_type -> entente.v1.ResolveResponse
+	33, // 74: entente.v1.DeviceService.Chain:output_type -> entente.v1.ChainResponse
+	35, // 75: entente.v1.DeviceService.GetOrganization:output_type -> entente.v1.GetOrganizationResponse
+	37, // 76: entente.v1.DeviceService.PublishKeyPackages:output_type -> entente.v1.PublishKeyPackagesResponse
+	39, // 77: entente.v1.DeviceService.ClaimKeyPackages:output_type -> entente.v1.ClaimKeyPackagesResponse
+	41, // 78: entente.v1.DeviceService.CreateRoom:output_type -> entente.v1.CreateRoomResponse
+	43, // 79: entente.v1.DeviceService.SubmitCommit:output_type -> entente.v1.SubmitCommitResponse
+	45, // 80: entente.v1.DeviceService.GetTree:output_type -> entente.v1.GetTreeResponse
+	47, // 81: entente.v1.DeviceService.GetGroupInfo:output_type -> entente.v1.GetGroupInfoResponse
+	49, // 82: entente.v1.DeviceService.GetRoomLog:output_type -> entente.v1.GetRoomLogResponse
+	51, // 83: entente.v1.DeviceService.RevokeDevice:output_type -> entente.v1.RevokeDeviceResponse
+	58, // 84: entente.v1.DeviceService.Account:output_type -> entente.v1.AccountResponse
+	53, // 85: entente.v1.DeviceService.OpenLink:output_type -> entente.v1.OpenLinkResponse
+	55, // 86: entente.v1.DeviceService.AddDevice:output_type -> entente.v1.AddDeviceResponse
+	39, // 87: entente.v1.DeviceService.ClaimOwn:output_type -> entente.v1.ClaimKeyPackagesResponse
+	12, // 88: entente.v1.DeviceService.RotateMemberKey:output_type -> entente.v1.RotateMemberKeyResponse
+	24, // 89: entente.v1.DeviceService.ListContacts:output_type -> entente.v1.ListContactsResponse
+	26, // 90: entente.v1.DeviceService.SetContact:output_type -> entente.v1.SetContactResponse
+	63, // 91: entente.v1.DeviceService.Submit:output_type -> entente.v1.SubmitResponse
+	65, // 92: entente.v1.DeviceService.Fetch:output_type -> entente.v1.FetchResponse
+	67, // 93: entente.v1.DeviceService.Ack:output_type -> entente.v1.AckResponse
+	69, // 94: entente.v1.DeviceService.FilePolicy:output_type -> entente.v1.FilePolicyResponse
+	71, // 95: entente.v1.DeviceService.StartUpload:output_type -> entente.v1.StartUploadResponse
+	73, // 96: entente.v1.DeviceService.UploadStatus:output_type -> entente.v1.UploadStatusResponse
+	75, // 97: entente.v1.DeviceService.PutChunk:output_type -> entente.v1.PutChunkResponse
+	77, // 98: entente.v1.DeviceService.FinishUpload:output_type -> entente.v1.FinishUploadResponse
+	79, // 99: entente.v1.DeviceService.DropUpload:output_type -> entente.v1.DropUploadResponse
+	81, // 100: entente.v1.DeviceService.GetBlob:output_type -> entente.v1.GetBlobResponse
+	29, // 101: entente.v1.DeviceService.ListWitnesses:output_type -> entente.v1.ListWitnessesResponse
+	16, // 102: entente.v1.DeviceService.GetAgreement:output_type -> entente.v1.GetAgreementResponse
+	14, // 103: entente.v1.DeviceService.Complain:output_type -> entente.v1.ComplainResponse
+	19, // 104: entente.v1.DeviceService.PublishGroupInfo:output_type -> entente.v1.PublishGroupInfoResponse
+	67, // [67:105] is the sub-list for method output_type
+	29, // [29:67] is the sub-list for method input_type
 	29, // [29:29] is the sub-list for extension type_name
 	29, // [29:29] is the sub-list for extension extendee
 	0,  // [0:29] is the sub-list for field type_name
@@ -4796,7 +4893,7 @@ func file_entente_v1_device_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_device_proto_rawDesc), len(file_entente_v1_device_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   80,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -57,6 +57,9 @@ const (
 	DeviceServiceResolveProcedure = "/entente.v1.DeviceService/Resolve"
 	// DeviceServiceChainProcedure is the fully-qualified name of the DeviceService's Chain RPC.
 	DeviceServiceChainProcedure = "/entente.v1.DeviceService/Chain"
+	// DeviceServiceGetOrganizationProcedure is the fully-qualified name of the DeviceService's
+	// GetOrganization RPC.
+	DeviceServiceGetOrganizationProcedure = "/entente.v1.DeviceService/GetOrganization"
 	// DeviceServicePublishKeyPackagesProcedure is the fully-qualified name of the DeviceService's
 	// PublishKeyPackages RPC.
 	DeviceServicePublishKeyPackagesProcedure = "/entente.v1.DeviceService/PublishKeyPackages"
@@ -292,6 +295,8 @@ type DeviceServiceClient interface {
 	OpenSession(context.Context, *connect.Request[ententev1.OpenSessionRequest]) (*connect.Response[ententev1.OpenSessionResponse], error)
 	Resolve(context.Context, *connect.Request[ententev1.ResolveRequest]) (*connect.Response[ententev1.ResolveResponse], error)
 	Chain(context.Context, *connect.Request[ententev1.ChainRequest]) (*connect.Response[ententev1.ChainResponse], error)
+	// GetOrganization: the manifests of an organization, for a hub without a member in its room.
+	GetOrganization(context.Context, *connect.Request[ententev1.GetOrganizationRequest]) (*connect.Response[ententev1.GetOrganizationResponse], error)
 	PublishKeyPackages(context.Context, *connect.Request[ententev1.PublishKeyPackagesRequest]) (*connect.Response[ententev1.PublishKeyPackagesResponse], error)
 	ClaimKeyPackages(context.Context, *connect.Request[ententev1.ClaimKeyPackagesRequest]) (*connect.Response[ententev1.ClaimKeyPackagesResponse], error)
 	CreateRoom(context.Context, *connect.Request[ententev1.CreateRoomRequest]) (*connect.Response[ententev1.CreateRoomResponse], error)
@@ -360,6 +365,12 @@ func NewDeviceServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			httpClient,
 			baseURL+DeviceServiceChainProcedure,
 			connect.WithSchema(deviceServiceMethods.ByName("Chain")),
+			connect.WithClientOptions(opts...),
+		),
+		getOrganization: connect.NewClient[ententev1.GetOrganizationRequest, ententev1.GetOrganizationResponse](
+			httpClient,
+			baseURL+DeviceServiceGetOrganizationProcedure,
+			connect.WithSchema(deviceServiceMethods.ByName("GetOrganization")),
 			connect.WithClientOptions(opts...),
 		),
 		publishKeyPackages: connect.NewClient[ententev1.PublishKeyPackagesRequest, ententev1.PublishKeyPackagesResponse](
@@ -545,6 +556,7 @@ type deviceServiceClient struct {
 	openSession        *connect.Client[ententev1.OpenSessionRequest, ententev1.OpenSessionResponse]
 	resolve            *connect.Client[ententev1.ResolveRequest, ententev1.ResolveResponse]
 	chain              *connect.Client[ententev1.ChainRequest, ententev1.ChainResponse]
+	getOrganization    *connect.Client[ententev1.GetOrganizationRequest, ententev1.GetOrganizationResponse]
 	publishKeyPackages *connect.Client[ententev1.PublishKeyPackagesRequest, ententev1.PublishKeyPackagesResponse]
 	claimKeyPackages   *connect.Client[ententev1.ClaimKeyPackagesRequest, ententev1.ClaimKeyPackagesResponse]
 	createRoom         *connect.Client[ententev1.CreateRoomRequest, ententev1.CreateRoomResponse]
@@ -594,6 +606,11 @@ func (c *deviceServiceClient) Resolve(ctx context.Context, req *connect.Request[
 // Chain calls entente.v1.DeviceService.Chain.
 func (c *deviceServiceClient) Chain(ctx context.Context, req *connect.Request[ententev1.ChainRequest]) (*connect.Response[ententev1.ChainResponse], error) {
 	return c.chain.CallUnary(ctx, req)
+}
+
+// GetOrganization calls entente.v1.DeviceService.GetOrganization.
+func (c *deviceServiceClient) GetOrganization(ctx context.Context, req *connect.Request[ententev1.GetOrganizationRequest]) (*connect.Response[ententev1.GetOrganizationResponse], error) {
+	return c.getOrganization.CallUnary(ctx, req)
 }
 
 // PublishKeyPackages calls entente.v1.DeviceService.PublishKeyPackages.
@@ -748,6 +765,8 @@ type DeviceServiceHandler interface {
 	OpenSession(context.Context, *connect.Request[ententev1.OpenSessionRequest]) (*connect.Response[ententev1.OpenSessionResponse], error)
 	Resolve(context.Context, *connect.Request[ententev1.ResolveRequest]) (*connect.Response[ententev1.ResolveResponse], error)
 	Chain(context.Context, *connect.Request[ententev1.ChainRequest]) (*connect.Response[ententev1.ChainResponse], error)
+	// GetOrganization: the manifests of an organization, for a hub without a member in its room.
+	GetOrganization(context.Context, *connect.Request[ententev1.GetOrganizationRequest]) (*connect.Response[ententev1.GetOrganizationResponse], error)
 	PublishKeyPackages(context.Context, *connect.Request[ententev1.PublishKeyPackagesRequest]) (*connect.Response[ententev1.PublishKeyPackagesResponse], error)
 	ClaimKeyPackages(context.Context, *connect.Request[ententev1.ClaimKeyPackagesRequest]) (*connect.Response[ententev1.ClaimKeyPackagesResponse], error)
 	CreateRoom(context.Context, *connect.Request[ententev1.CreateRoomRequest]) (*connect.Response[ententev1.CreateRoomResponse], error)
@@ -812,6 +831,12 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 		DeviceServiceChainProcedure,
 		svc.Chain,
 		connect.WithSchema(deviceServiceMethods.ByName("Chain")),
+		connect.WithHandlerOptions(opts...),
+	)
+	deviceServiceGetOrganizationHandler := connect.NewUnaryHandler(
+		DeviceServiceGetOrganizationProcedure,
+		svc.GetOrganization,
+		connect.WithSchema(deviceServiceMethods.ByName("GetOrganization")),
 		connect.WithHandlerOptions(opts...),
 	)
 	deviceServicePublishKeyPackagesHandler := connect.NewUnaryHandler(
@@ -998,6 +1023,8 @@ func NewDeviceServiceHandler(svc DeviceServiceHandler, opts ...connect.HandlerOp
 			deviceServiceResolveHandler.ServeHTTP(w, r)
 		case DeviceServiceChainProcedure:
 			deviceServiceChainHandler.ServeHTTP(w, r)
+		case DeviceServiceGetOrganizationProcedure:
+			deviceServiceGetOrganizationHandler.ServeHTTP(w, r)
 		case DeviceServicePublishKeyPackagesProcedure:
 			deviceServicePublishKeyPackagesHandler.ServeHTTP(w, r)
 		case DeviceServiceClaimKeyPackagesProcedure:
@@ -1079,6 +1106,10 @@ func (UnimplementedDeviceServiceHandler) Resolve(context.Context, *connect.Reque
 
 func (UnimplementedDeviceServiceHandler) Chain(context.Context, *connect.Request[ententev1.ChainRequest]) (*connect.Response[ententev1.ChainResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.Chain is not implemented"))
+}
+
+func (UnimplementedDeviceServiceHandler) GetOrganization(context.Context, *connect.Request[ententev1.GetOrganizationRequest]) (*connect.Response[ententev1.GetOrganizationResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.DeviceService.GetOrganization is not implemented"))
 }
 
 func (UnimplementedDeviceServiceHandler) PublishKeyPackages(context.Context, *connect.Request[ententev1.PublishKeyPackagesRequest]) (*connect.Response[ententev1.PublishKeyPackagesResponse], error) {
