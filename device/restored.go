@@ -30,7 +30,7 @@ func (d *Device) welcomed(mark uint64) error {
 
 // restored gives up every key that the lost time may have used: KeyPackages are made
 // anew and replace those at the node, ratchets encrypt nothing any more, and each
-// room is entered anew by an external Commit. Messages without an end are encrypted
+// room is entered anew by an external Commit, within the hour of the last one too. Messages without an end are encrypted
 // again under their own IDs.
 func (d *Device) restored(mark uint64) error {
 	rooms := make(map[string]*room)
@@ -53,6 +53,7 @@ func (d *Device) restored(mark uint64) error {
 		for id, r := range d.rooms {
 			c := *r
 			c.Committing, c.Handed, c.Resyncing, c.Resetting, c.Lost = 0, false, false, false, !c.Ended
+			c.Resynced = time.Time{} // whenever it came back: now it has to once more
 			if err := c.save(t); err != nil {
 				return err
 			}

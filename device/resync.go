@@ -3,6 +3,7 @@ package device
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/mls/group"
@@ -48,7 +49,7 @@ func (d *Device) cannotMend(id wire.RoomID, why error) error {
 	r := b.room(id)
 	r.Resynced = d.now()
 	b.touch(id)
-	b.show(Shown{Event: "room", State: "not resynced", Room: id.String(), Reason: why.Error(), At: d.now()})
+	b.show(d.ofRoom(r, "not resynced", why.Error()))
 	return b.commit(d.mark())
 }
 
@@ -174,8 +175,8 @@ func (d *Device) resync(ctx context.Context, id wire.RoomID, follow bool) error 
 	case epoch > r.state.Epoch() && follow:
 		return errMovedOn
 	}
-	if wait := wire.ResyncPerRoom - d.now().Sub(r.Resynced); wait > 0 && !r.Resynced.IsZero() {
-		return &wire.StatusError{Status: wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, "the room was resynced within the last hour"), wait)}
+	if at := d.back(&r); !at.IsZero() {
+		return &wire.StatusError{Status: wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, "%s", backText(at)), at.Sub(d.now()))}
 	}
 	staged, err := d.stageResync(ctx, &r, a.Answer)
 	if errors.Is(err, group.ErrNotMember) {
@@ -197,6 +198,21 @@ func (d *Device) resync(ctx context.Context, id wire.RoomID, follow bool) error 
 	d.rooms[id] = &r
 	failpoint("resync-staged")
 	return d.submitStaged(ctx, id)
+}
+
+// back is when this device may come back into a room again; zero: now.
+func (d *Device) back(r *room) time.Time {
+	now := d.now()
+	// A clock that was set back since does not keep anybody out for longer than the hour.
+	if r.Resynced.IsZero() || r.Resynced.After(now) || now.Sub(r.Resynced) >= wire.ResyncPerRoom {
+		return time.Time{}
+	}
+	return r.Resynced.Add(wire.ResyncPerRoom)
+}
+
+// backText says so, in the time of this machine.
+func backText(at time.Time) string {
+	return "this device has lost its place in the room and may come back at " + at.Local().Format("15:04")
 }
 
 // stageResync makes the external Commit and checks the room that it leads to as on
@@ -236,7 +252,7 @@ func (d *Device) endRoom(id wire.RoomID) error {
 	c := *d.rooms[id]
 	c.Ended, c.Behind, c.Lost = true, false, false
 	err := d.vault.update(func(t *txn) error {
-		return errors.Join(c.save(t), t.show(Shown{Event: "room", State: "removed", Room: id.String(), At: d.now()}))
+		return errors.Join(c.save(t), t.show(d.ofRoom(&c, "removed", "")))
 	})
 	if err == nil {
 		d.rooms[id] = &c
@@ -267,16 +283,28 @@ func (d *Device) lookWhetherIn(ctx context.Context, s *Sent) {
 // resynced takes the hub's answer to our external Commit.
 func (b *batch) resynced(r *room, st *pb.Status) {
 	r.Resyncing = false
-	s := Shown{Event: "room", Room: r.ID.String(), At: b.d.now()}
 	switch {
 	case st.Code == pb.Code_CODE_SEQUENCED:
 		r.Resynced, r.Behind, r.Lost = b.d.now(), false, false
-		s.State, s.Reason = "resynced", "this device had fallen behind; what was said meanwhile is missing here"
+		b.show(b.d.ofRoom(r, "resynced", "this device had fallen behind; what was said meanwhile is missing here"))
 	case wire.ClassOf(st.Code) == wire.Temporary:
 		return // tried again with the next visit
 	default:
-		r.Resynced = b.d.now() // not again within the hour
-		s.State, s.Reason = "not resynced", (&wire.StatusError{Status: st}).Error()
+		// Not again within the hour, or when the hub says so.
+		wait := wire.ResyncPerRoom
+		if said := time.Duration(st.RetryMs) * time.Millisecond; said > 0 {
+			wait = min(wait, said)
+		}
+		r.Resynced = b.d.now().Add(wait - wire.ResyncPerRoom)
+		b.show(b.d.ofRoom(r, "not resynced", (&wire.StatusError{Status: st}).Error()))
 	}
-	b.show(s)
+}
+
+// ofRoom is something about a room, which it names.
+func (d *Device) ofRoom(r *room, state, reason string) Shown {
+	s := Shown{Event: "room", State: state, Room: r.ID.String(), RoomName: r.Name, Reason: reason, At: d.now()}
+	if r.Name == "" && r.Peer != (memberKey{}) {
+		s.To = d.nameOf(r.Peer)
+	}
+	return s
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -189,18 +190,37 @@ func TestACommitThatCannotBeAppliedIsMendedWithoutSending(t *testing.T) {
 	if wire.StatusOf(err).Code != pb.Code_CODE_RATE_LIMITED {
 		t.Errorf("again within the hour: %v", err)
 	}
+	for _, refused := range []bool{false, true} { // once more, as after a restore; then not
+		p.bob.mu.Lock()
+		p.bob.rooms[id].Resynced = time.Time{} // a device that does not keep to it
+		p.bob.rooms[id].Behind = true
+		err = p.bob.catchUp(t.Context(), id)
+		p.bob.mu.Unlock()
+		must(t, err) // accepted at home; the hub's answer comes
+		eventually(t, "the hub has answered", func() error {
+			receive(t, p.bob)
+			if _, r := onlyRoom(t, p.bob); r.Resyncing || r.Behind != refused {
+				return fmt.Errorf("%+v", r)
+			}
+			return nil
+		})
+	}
+	// He is told when, which is an hour after the first time.
+	back, now := p.bob.Rooms()[0].Back, p.bob.now()
+	if !back.After(now.Add(50*time.Minute)) || !back.Before(now.Add(wire.ResyncPerRoom)) {
+		t.Errorf("it is %s, and he may come back at %s", now, back)
+	}
 	p.bob.mu.Lock()
-	p.bob.rooms[id].Resynced = time.Time{} // a device that does not keep to it
-	err = p.bob.catchUp(t.Context(), id)
+	err = p.bob.alter(id, func(r *room) { r.Lost = true })
 	p.bob.mu.Unlock()
-	must(t, err) // accepted at home; the hub's answer comes
-	eventually(t, "the hub refuses", func() error {
-		receive(t, p.bob)
-		if _, r := onlyRoom(t, p.bob); r.Resyncing || !r.Behind {
-			return fmt.Errorf("%+v", r)
-		}
-		return nil
-	})
+	must(t, err)
+	text := "may come back at " + back.Local().Format("15:04")
+	if r := p.bob.Rooms()[0]; !strings.Contains(r.Reason, text) {
+		t.Errorf("the room says %q", r.Reason)
+	}
+	if err := p.bob.Send(t.Context(), p.alice.Address(), "when?", SendOptions{}, func(Progress) {}); err == nil || !strings.Contains(err.Error(), text) {
+		t.Errorf("the message says %v", err)
+	}
 }
 
 func TestADeviceRestoredFromABackupMakesNewKeysAndComesBack(t *testing.T) {
@@ -242,6 +262,63 @@ func TestADeviceRestoredFromABackupMakesNewKeysAndComesBack(t *testing.T) {
 			}
 			if a, err := (*d).Account(t.Context()); err != nil || int(a.KeyPackages) != pools[0].size {
 				t.Errorf("KeyPackages at the node: %v, %v", a.GetKeyPackages(), err)
+			}
+			talk(t, p, 3)
+		})
+	}
+}
+
+func TestADeviceThatCameBackWithinTheHourComesBackAfterARestoreToo(t *testing.T) {
+	for _, when := range []string{"before", "after"} {
+		t.Run("from a copy made "+when+" it came back", func(t *testing.T) {
+			p := newPair(t)
+			talk(t, p, 1)
+			dir, backup := folder(p.alice), filepath.Join(t.TempDir(), "backup")
+			keep := func() {
+				p.alice.Close()
+				copyFolder(t, dir, backup)
+				var err error
+				p.alice, err = Open(dir, testPass)
+				must(t, err)
+				receive(t, p.alice)
+			}
+			if when == "before" {
+				keep()
+			}
+			home := p.alice.home.Device
+			p.alice.home.Device = &shortLog{DeviceServiceClient: home}
+			id, _ := onlyRoom(t, p.alice)
+			p.alice.mu.Lock()
+			err := errors.Join(p.alice.alter(id, func(r *room) { r.Behind = true }), p.alice.catchUp(t.Context(), id))
+			p.alice.mu.Unlock()
+			must(t, err)
+			if _, r := onlyRoom(t, p.alice); r.Resynced.IsZero() || r.Behind {
+				t.Fatalf("%+v", r)
+			}
+			p.alice.home.Device = home
+			if when == "after" {
+				keep()
+			}
+			talk(t, p, 2) // of which the copy knows nothing
+			p.alice.Close()
+			copyFolder(t, backup, dir)
+			p.alice, err = Open(dir, testPass)
+			must(t, err)
+			t.Cleanup(p.alice.Close)
+			if err := p.alice.Send(t.Context(), p.bob.Address(), "from the copy", SendOptions{Wait: patience}, func(Progress) {}); err != nil {
+				t.Fatalf("%v; shown: %+v", err, receive(t, p.alice))
+			}
+			shown := receive(t, p.alice)
+			for _, s := range shown {
+				if s.State == "resynced" && s.To != p.bob.Address().String() {
+					t.Errorf("the room is not named: %+v", s)
+				}
+			}
+			if !slices.ContainsFunc(shown, hasState("resynced")) {
+				t.Errorf("shown: %+v", shown)
+			}
+			if got := texts(receiveUntil(t, p.bob, "the message", hasTexts(1))); !slices.Equal(got, []string{"from the copy"}) {
+				t.Errorf("bob was shown %q", got)
 			}
 			talk(t, p, 3)
 		})

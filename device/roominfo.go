@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
@@ -32,6 +33,8 @@ type RoomInfo struct {
 	Reason     string `json:"reason,omitempty"`
 	// Partners are the other organizations in the room, with the states of our agreements.
 	Partners []PartnerState `json:"partners,omitempty"`
+	// Back is when a device that is behind may come back into the room, where not now.
+	Back time.Time `json:"back,omitzero"`
 	// Holds is the effective policy; Effective computes it.
 	Holds *Effective `json:"holds,omitempty"`
 }
@@ -78,6 +81,9 @@ func (d *Device) infoOf(r *room) RoomInfo {
 		i.State = "leaving"
 	case r.Behind || r.Lost || r.Resyncing || r.Resetting:
 		i.State = "behind"
+		if at := d.back(r); !at.IsZero() && (r.Behind || r.Lost) && !r.Resyncing {
+			i.Back, i.Reason = at, backText(at)
+		}
 		if r.Accuse != nil {
 			i.Reason = "it waits for what others say of a Commit of " + d.nameOfAuthor(r.Accuse.Accused) + " that this device cannot apply"
 		}

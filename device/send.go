@@ -297,7 +297,7 @@ func (l *link) follow(ctx context.Context, id MessageID, wait time.Duration, rep
 		case <-l.settled:
 		case <-patience:
 			if o.Core == nil {
-				return wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "a change of the room has to come first; the message waits and goes out with the next visit")
+				return l.d.behindError(o.Room)
 			}
 			return nil
 		case <-look.C:
@@ -360,6 +360,19 @@ func (l *link) again(ctx context.Context, o *outgoing) error {
 		return err
 	}
 	return l.submitWaiting(ctx)
+}
+
+// behindError says what a message in a room waits for.
+func (d *Device) behindError(id wire.RoomID) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	why := "a change of the room has to come first"
+	if r := d.rooms[id]; r != nil && (r.Behind || r.Lost) {
+		if at := d.back(r); !at.IsZero() {
+			why = backText(at)
+		}
+	}
+	return wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "%s; the message waits and goes out with the next visit", why)
 }
 
 // stalled reports whether a room encrypts nothing for now.

@@ -22,8 +22,9 @@ func (b *batch) advanceSeq(r *room, seq uint64) bool {
 	if r.Seq > 0 && seq > r.Seq+1 {
 		passed := b.notOwn(r, r.Seq+1, seq-1)
 		if len(passed) > 0 && !b.ownToCome(r) {
-			b.show(Shown{Event: "room", State: "gap", Room: r.ID.String(), Seq: seq,
-				Reason: fmt.Sprintf("entries %d to %d did not arrive", r.Seq+1, seq-1), At: b.d.now()})
+			s := b.d.ofRoom(r, "gap", fmt.Sprintf("entries %d to %d did not arrive", r.Seq+1, seq-1))
+			s.Seq = seq
+			b.show(s)
 		}
 		holes := append(r.Holes[:len(r.Holes):len(r.Holes)], passed...)
 		r.Holes = holes[max(0, len(holes)-maxHoles):]

@@ -180,16 +180,16 @@ func (c *change) committerSpeaks(s submission, committer *mls.LeafNode) error {
 	return nil
 }
 
-// resync takes an external Commit, one per device, room and hour.
+// resync takes an external Commit, wire.ResyncBurst per device, room and hour.
 func (c *change) resync(d *draft, s submission, next *mls.PublicGroup, effects *mls.Effects) error {
 	who, err := policy.CredentialOf(next.Member(effects.Committer))
 	if err != nil {
 		return err
 	}
 	room, now := d.id, c.n.clock.Now()
-	if c.n.resyncs.early(room, who.Device, now) {
+	if wait := c.n.resyncs.early(room, who.Device, now); wait > 0 {
 		// Not a refusal for now: that would hold up all that follows it in the room.
-		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "a device comes back into a room once an hour")
+		return &wire.StatusError{Status: wire.Retry(wire.Status(pb.Code_CODE_FORBIDDEN, "a device comes back into a room once an hour, and once more after a restore"), wait)}
 	}
 	if err := c.acceptCommit(d, s, next, effects, nil); err != nil {
 		return err

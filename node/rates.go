@@ -38,12 +38,13 @@ func (r *rates) device(id wire.DeviceID) (time.Duration, bool) {
 	return 0, true
 }
 
-// resyncs remembers when devices came back into rooms by external Commit: once per
-// room and hour each (docs/protocol.md 7.3), so that nobody keeps a room busy with
-// Commits. It starts anew with the process.
+// resyncs remembers when devices came back into rooms by external Commit, so that nobody
+// keeps a room busy with Commits. A device comes back once per room and hour, and once more
+// when it was restored from a copy of its files meanwhile, which a hub cannot see
+// (docs/protocol.md 7.3). It starts anew with the process.
 type resyncs struct {
 	mu    sync.Mutex
-	last  map[resyncKey]time.Time
+	last  map[resyncKey][wire.ResyncBurst]time.Time // the newest first
 	swept time.Time
 }
 
@@ -56,14 +57,14 @@ type resyncKey struct {
 // for each room that it is in, so the table is bounded by the rooms of an hour.
 const maxResyncs = 10_000
 
-func newResyncs() *resyncs { return &resyncs{last: make(map[resyncKey]time.Time)} }
+func newResyncs() *resyncs { return &resyncs{last: make(map[resyncKey][wire.ResyncBurst]time.Time)} }
 
-// early reports whether a device was back in a room less than an hour ago.
-func (r *resyncs) early(room wire.RoomID, device wire.DeviceID, now time.Time) bool {
+// early is how long a device has to wait until it may come back into a room.
+func (r *resyncs) early(room wire.RoomID, device wire.DeviceID, now time.Time) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last, ok := r.last[resyncKey{room, device}]
-	return ok && now.Sub(last) < wire.ResyncPerRoom
+	oldest := r.last[resyncKey{room, device}][wire.ResyncBurst-1]
+	return wire.ResyncPerRoom - now.Sub(oldest)
 }
 
 func (r *resyncs) note(room wire.RoomID, device wire.DeviceID, now time.Time) {
@@ -72,10 +73,11 @@ func (r *resyncs) note(room wire.RoomID, device wire.DeviceID, now time.Time) {
 	if len(r.last) >= maxResyncs && now.Sub(r.swept) >= time.Minute {
 		r.swept = now
 		for k, at := range r.last {
-			if now.Sub(at) >= wire.ResyncPerRoom {
+			if now.Sub(at[0]) >= wire.ResyncPerRoom {
 				delete(r.last, k)
 			}
 		}
 	}
-	r.last[resyncKey{room, device}] = now
+	k := resyncKey{room, device}
+	r.last[k] = [wire.ResyncBurst]time.Time{now, r.last[k][0]}
 }

@@ -103,6 +103,7 @@ const (
 	DeviceCertLifetime  = 365 * 24 * time.Hour
 	AgreementLifetime   = 365 * 24 * time.Hour
 	ResyncPerRoom       = time.Hour
+	ResyncBurst         = 2                // a device in a room within ResyncPerRoom, at its hub: the second is for one that was restored
 	ResetPatience       = 10 * time.Minute // of a room in which nobody commits after a complaint
 	ResetConfirm        = 10 * time.Second // after another member's complaint, so that others can vouch
 	ResetTurn           = 30 * time.Second // of each device that may reset a room, before the next

@@ -486,8 +486,11 @@ func receiveCommand() *cobra.Command {
 // roomText says what happened in a room.
 func roomText(s device.Shown) string {
 	room := "the room"
-	if s.RoomName != "" {
+	switch {
+	case s.RoomName != "":
 		room = oneLine(s.RoomName, 40)
+	case s.To != "":
+		room = "the room with " + s.To
 	}
 	switch s.State {
 	case "joined":
@@ -538,6 +541,12 @@ func roomText(s device.Shown) string {
 		return "stopped in " + room + ": " + safe(s.Reason)
 	case "restored":
 		return safe(s.Reason)
+	case "resynced":
+		return "this device came back into " + room + ": " + safe(s.Reason)
+	case "not resynced":
+		return "this device could not come back into " + room + ": " + safe(s.Reason)
+	case "gap":
+		return "in " + room + " something is missing: " + safe(s.Reason)
 	}
 	return fmt.Sprintf("%s: %s %s %s", room, s.State, s.From, safe(s.Reason))
 }

@@ -75,10 +75,14 @@ func roomState(r device.RoomInfo) string {
 			marks = append(marks, partnerText(p.Organization, p.State))
 		}
 	}
-	if len(marks) == 0 {
-		return r.State
+	state := r.State
+	if !r.Back.IsZero() {
+		state += ", may come back at " + r.Back.Local().Format("15:04")
 	}
-	return r.State + " (" + strings.Join(marks, ", ") + ")"
+	if len(marks) == 0 {
+		return state
+	}
+	return state + " (" + strings.Join(marks, ", ") + ")"
 }
 
 // partnersText has a line for each organization of a room: its state, and what that means.
