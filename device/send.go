@@ -246,16 +246,44 @@ func others(r *room) int {
 	return len(r.people()) - 1
 }
 
+// WaitingError is what kept a Send from an answer when its message is stored: it goes out
+// with a later visit, until Deadline. Accepted: the home node has it, and it goes on by itself.
+type WaitingError struct {
+	ID       MessageID
+	Deadline time.Time
+	Accepted bool
+	Cause    error
+}
+
+func (e *WaitingError) Error() string { return e.Cause.Error() + "\n  " + e.Waits() }
+
+// Waits says what becomes of the message.
+func (e *WaitingError) Waits() string {
+	if e.Accepted {
+		return "your node has the message, and it goes on by itself"
+	}
+	return "the message waits on this device and goes out with its next visit (entente receive, or send), until " +
+		e.Deadline.Format("2006-01-02 15:04:05") + "; do not repeat it"
+}
+
+// Unwrap returns the cause.
+func (e *WaitingError) Unwrap() error { return e.Cause }
+
 // await submits what waits and reports what becomes of one message, and who does not get it.
+// What keeps it from an answer comes as a *WaitingError.
 func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, report func(Progress)) error {
-	if err := l.follow(ctx, id, wait, report); err != nil {
-		return err
+	err := l.follow(ctx, id, wait, report)
+	s, o, e := l.d.sent(id)
+	if err == nil {
+		if e != nil {
+			return e
+		}
+		return l.withheld(ctx, s, report)
 	}
-	s, _, err := l.d.sent(id)
-	if err != nil {
-		return err
+	if e != nil || o == nil {
+		return err // it has an end
 	}
-	return l.withheld(ctx, s, report)
+	return &WaitingError{ID: id, Deadline: time.Unix(o.Deadline, 0), Accepted: o.Accepted, Cause: err}
 }
 
 func (l *link) follow(ctx context.Context, id MessageID, wait time.Duration, report func(Progress)) error {
@@ -282,7 +310,7 @@ func (l *link) follow(ctx context.Context, id MessageID, wait time.Duration, rep
 		case o == nil:
 			return nil
 		case s.State == stateWaiting:
-			return wire.Refuse(s.Code, "%s; the message waits and goes out with the next one", s.Reason)
+			return wire.Refuse(s.Code, "%s", strings.TrimPrefix(s.Reason, wire.CodeName(s.Code)+": "))
 		}
 		elsewhere, err := l.further(ctx, o, &attempts)
 		if err != nil {
@@ -302,7 +330,7 @@ func (l *link) follow(ctx context.Context, id MessageID, wait time.Duration, rep
 			return nil
 		case <-look.C:
 			if l.away() {
-				return wire.Refuse(pb.Code_CODE_UNREACHABLE, "the home node went away; the message waits and goes out with the next visit")
+				return wire.Refuse(pb.Code_CODE_UNREACHABLE, "the home node went away")
 			}
 		case why := <-l.trouble:
 			if final(why) {
@@ -329,7 +357,7 @@ func (l *link) further(ctx context.Context, o *outgoing, attempts *int) (elsewhe
 		return true, nil
 	}
 	if *attempts++; *attempts > maxAttempts {
-		return false, wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "the room moved on %d times; the message waits and is sent with the next one", maxAttempts)
+		return false, wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "the room moved on %d times", maxAttempts)
 	}
 	return held, l.again(ctx, o)
 }

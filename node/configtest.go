@@ -74,9 +74,20 @@ func (c Config) testCertificate(now time.Time, add func(bool, string, string, ..
 	if c.TLSCert == "" {
 		return
 	}
-	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+	cert, err := os.ReadFile(c.TLSCert)
 	if err != nil {
 		add(true, "tls-cert", "%v", err)
+	}
+	key, err2 := os.ReadFile(c.TLSKey)
+	if err2 != nil {
+		add(true, "tls-key", "%v", err2)
+	}
+	if err != nil || err2 != nil {
+		return
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		add(true, "tls-cert", "with tls-key: %v", err)
 		return
 	}
 	leaf, err := x509.ParseCertificate(pair.Certificate[0])

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/entente-im/entente/device"
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
@@ -47,6 +48,10 @@ func (e *hintError) Unwrap() error { return e.error }
 func report(w io.Writer, err error) int {
 	if errors.Is(err, context.Canceled) {
 		fmt.Fprintln(w, "entente: interrupted")
+		var waits *device.WaitingError
+		if errors.As(err, &waits) {
+			fmt.Fprintln(w, "  "+waits.Waits())
+		}
 		return exitInterrupted
 	}
 	fmt.Fprintln(w, "entente:", plainText(strings.TrimSpace(err.Error())))
@@ -107,7 +112,7 @@ var hints = map[pb.Code]string{
 	pb.Code_CODE_SUSPENDED:            "nothing is sent until it is resumed: ask your administrator; entente partner show NAME",
 	pb.Code_CODE_UNKNOWN_MEMBER:       "check the spelling of the name before the @; who has a link and has enrolled no device yet is no member yet",
 	pb.Code_CODE_UNKNOWN_ORGANIZATION: "check the spelling of the name; an operator lists partners with entente partner list",
-	pb.Code_CODE_UNREACHABLE:          "nothing is lost: it is sent when the partner is back; see entente node status",
+	pb.Code_CODE_UNREACHABLE:          "repeat the command later; what was queued before goes out by itself (operators: entente node status)",
 	pb.Code_CODE_LINK_EXPIRED:         "ask the operator for a new link: entente member add NAME",
 	pb.Code_CODE_LINK_USED:            "ask the operator for a new link: entente member add NAME",
 	pb.Code_CODE_LINK_UNKNOWN:         "copy the whole link, with everything after the #",
@@ -121,6 +126,10 @@ var hints = map[pb.Code]string{
 }
 
 func statusHint(err error) string {
+	var waits *device.WaitingError
+	if errors.As(err, &waits) {
+		return "" // it says itself what follows
+	}
 	var status *wire.StatusError
 	if errors.As(err, &status) {
 		if status.Status.Code == pb.Code_CODE_NO_KEY_PACKAGE && strings.Contains(status.Status.Detail, "no device") {

@@ -49,6 +49,20 @@ func scriptProxy(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
+// scriptCertificate is `certificate CERT KEY`: a web CA's certificate for 127.0.0.1 and
+// its key, in PEM files.
+func scriptCertificate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: certificate CERT KEY")
+	}
+	certificate, _, err := certified()
+	ts.Check(err)
+	key, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
+}
+
 // certified makes a CA and its certificate for 127.0.0.1.
 func certified() (tls.Certificate, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

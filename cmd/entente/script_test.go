@@ -48,7 +48,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"fails": scriptFails, "jsonlines": scriptJSONLines, "capture": scriptCapture, "until": scriptUntil,
-			"proxy": scriptProxy, "linked": scriptLinked,
+			"proxy": scriptProxy, "linked": scriptLinked, "certificate": scriptCertificate,
 		},
 	})
 }

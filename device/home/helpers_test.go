@@ -223,6 +223,9 @@ type nodeConfig struct {
 	clock  func() time.Time
 	origin string
 	timing session.Timing
+
+	web     gate.WebCertificates // what browsers are shown; nil: the pinned one
+	prepare func(*tls.Config)
 }
 
 func startNode(t testing.TB, c nodeConfig) *node {
@@ -263,9 +266,12 @@ func (n *node) serve(t testing.TB, c nodeConfig) {
 	path, h := ententev1connect.NewDeviceServiceHandler(n, gate.HandlerOptions()...)
 	mux.Handle(path, n.gate.Bearer(h))
 	mux.Handle(ententev1connect.NewEnrolmentServiceHandler(n, gate.HandlerOptions()...))
-	conf, err := gate.TLS(c.cert, nil)
+	conf, err := gate.TLS(c.cert, c.web)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if c.prepare != nil {
+		c.prepare(conf)
 	}
 	l, err := net.Listen("tcp", c.addr)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -57,8 +58,26 @@ func checkPin(chain []*x509.Certificate, o Options) error {
 	return nil
 }
 
+// ownALPN sends upgrades with the transport's own list of protocols. net/http takes the
+// list off the handshake of a request that it knows as an upgrade (Transport.addTLS,
+// onlyH1), and the node would not learn that a device asks: it would show the certificate
+// that is for browsers. DialTLSContext is no way round, because it is not asked behind a
+// proxy. Names of headers are equal in any case (RFC 9110 5.1), and net/http looks for the
+// canonical one.
+type ownALPN struct{ next http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (t ownALPN) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	for _, name := range []string{"Connection", "Upgrade"} {
+		r.Header[strings.ToLower(name)] = r.Header[name]
+		delete(r.Header, name)
+	}
+	return t.next.RoundTrip(r)
+}
+
 func dialOptions(h *Home) *websocket.DialOptions {
-	o := &websocket.DialOptions{HTTPClient: &http.Client{Transport: h.upward, CheckRedirect: noRedirect}, Subprotocols: []string{session.Subprotocol}}
+	o := &websocket.DialOptions{HTTPClient: &http.Client{Transport: ownALPN{h.upward}, CheckRedirect: noRedirect}, Subprotocols: []string{session.Subprotocol}}
 	if h.o.Origin != "" {
 		o.HTTPHeader = http.Header{"Origin": {h.o.Origin}}
 	}
