@@ -242,7 +242,7 @@ func (d *Device) partnersInRooms() []wire.OrganizationID {
 func (d *Device) roomsWith(org wire.OrganizationID) []*room {
 	var out []*room
 	for _, r := range d.rooms {
-		if r.state != nil && !r.Ended && slices.ContainsFunc(r.others(d.account.Organization), func(k memberKey) bool { return k.Org == org }) {
+		if r.state != nil && !r.Ended && d.merged(r) == nil && slices.ContainsFunc(r.others(d.account.Organization), func(k memberKey) bool { return k.Org == org }) {
 			out = append(out, r)
 		}
 	}

@@ -75,12 +75,12 @@ func (d *Device) unreact(about MessageID, text string) (message, error) {
 
 // putSent stores what is known of a new message, and what it does to an earlier one of
 // ours. The text of one that ends lies apart.
-func (t *txn) putSent(own memberKey, o *outgoing, m message, s Sent) error {
+func (t *txn) putSent(d *Device, o *outgoing, m message, s Sent) error {
 	if m.Replaces != nil {
 		s.Reaction, s.ReplyTo = false, ""
 		here, err := t.editOwn(m)
 		if err == nil && !here {
-			err = t.replace(own, o.Room, m, Shown{})
+			err = t.replace(d, d.ownKey(), o.Room, m, Shown{})
 		}
 		if err != nil {
 			return err

@@ -243,7 +243,7 @@ func (d *Device) tellChange(t *txn, c keyChange) error {
 		return nil // one's own are alarms (watchself.go)
 	}
 	for _, r := range d.rooms {
-		if !c.concerns(r) {
+		if !c.concerns(r) || d.merged(r) != nil {
 			continue
 		}
 		if err := t.show(Shown{Event: "identity", State: c.State, Room: r.ID.String(), RoomName: r.Name, From: c.From, Reason: c.Reason, At: d.now()}); err != nil {

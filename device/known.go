@@ -69,7 +69,7 @@ func (d *Device) about(id MessageID) (k known, err error) {
 // changed.
 func (d *Device) checkOwn(r *room, o SendOptions) (known, error) {
 	k, err := d.about(o.About)
-	if errors.Is(err, errNoRecord) || err == nil && (!k.Own || k.Room != "" && k.Room != r.ID.String()) {
+	if errors.Is(err, errNoRecord) || err == nil && (!k.Own || k.Room != "" && d.viewText(k.Room) != d.viewText(r.ID.String())) {
 		return k, wire.Refuse(pb.Code_CODE_FORBIDDEN, "only messages of your own can be edited or deleted")
 	}
 	switch {

@@ -48,7 +48,7 @@ func (b *batch) take(r *room, from memberKey, m message, s Shown) {
 					return t.showEdited(m, before, s)
 				}
 			}
-			return t.replace(from, r.ID, m, s)
+			return t.replace(b.d, from, r.ID, m, s)
 		}
 		n, err := t.number("events")
 		if err != nil {
@@ -86,13 +86,13 @@ func (t *txn) remember(id MessageID, from memberKey, room wire.RoomID, event uin
 
 // replace edits or deletes a message of the same sender in the same room; anything else
 // changes nothing. s is what is shown of it, when it has an event.
-func (t *txn) replace(from memberKey, room wire.RoomID, m message, s Shown) error {
+func (t *txn) replace(d *Device, from memberKey, room wire.RoomID, m message, s Shown) error {
 	raw, err := t.history(seenKey(*m.Replaces))
 	if err != nil {
 		return nil // not here, or not any more
 	}
 	var was seen
-	if err := json.Unmarshal(raw, &was); err != nil || was.From != from || was.Room != room || was.Event == 0 {
+	if err := json.Unmarshal(raw, &was); err != nil || was.From != from || !d.sameView(was.Room, room) || was.Event == 0 {
 		return nil
 	}
 	row, key, err := t.event(was.Event)

@@ -82,7 +82,7 @@ func (d *Device) missing(m *identity.Member, r *room) (out []wire.DeviceID) {
 func (d *Device) lacking(m *identity.Member, now time.Time) (out []wire.RoomID) {
 	for id, r := range d.rooms {
 		if r.state == nil || r.Ended || r.Leaving || r.Behind || r.stalled() || r.Stopped != "" || r.Creating != nil || r.Committing > 0 ||
-			now.Sub(r.Brought) < bringPause {
+			now.Sub(r.Brought) < bringPause || d.merged(r) != nil {
 			continue
 		}
 		if len(d.missing(m, r)) > 0 {

@@ -322,11 +322,16 @@ func (b *batch) welcome(core *pb.EnvelopeCore) error {
 	}
 	if rules.Roles == nil {
 		r.Peer = r.otherThan(b.d.ownKey())
+		r.Invited = by == r.Peer
 	}
+	met := r.Peer != (memberKey{}) && b.d.roomWith(r.Peer) != nil // people have a room with each other already
 	b.rooms[id], b.joined, b.renew = r, true, true
 	b.touch(id)
 	if !info.LastResort {
 		b.writes = append(b.writes, func(t *txn) error { return t.deleteState(append([]byte(kpPrefix), secrets.Ref...)) })
+	}
+	if met {
+		return nil
 	}
 	b.show(Shown{Event: "room", State: "joined", Room: id.String(), From: b.d.nameOf(by), Own: by == b.d.ownKey(), At: b.d.now()})
 	return nil
@@ -459,6 +464,10 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	if effects.SelfRemoved {
 		r.Ended = true
 		b.touch(r.ID)
+		if w := b.d.merged(b.d.rooms[r.ID]); w != nil {
+			r.Into = w.ID
+			return nil // left for the one that it was merged into
+		}
 		by, why := b.d.ownRemoval(r.state, effects.Sender)
 		b.show(Shown{Event: "room", State: "removed", Room: r.ID.String(), RoomName: r.Name, By: by, Reason: why, At: b.d.now()})
 		return nil
@@ -508,7 +517,7 @@ func addedState(before *mls.PublicGroup, m mls.Member) string {
 // showMember shows what became of a device in a room, and by whose word it is out.
 func (b *batch) showMember(r *room, state string, m mls.Member, by string) {
 	c, err := policy.CredentialOf(m.Node)
-	if err != nil {
+	if err != nil || b.d.merged(r) != nil {
 		return
 	}
 	b.show(Shown{Event: "room", State: state, Room: r.ID.String(), RoomName: r.Name, From: b.d.nameOf(memberKey{c.Organization, c.Member}),

@@ -19,6 +19,9 @@ const replaceName = "replace-keypackages"
 func (d *Device) welcomed(mark uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.reviveLeaving(mark); err != nil {
+		return err
+	}
 	if d.compared || mark <= d.opened {
 		d.compared = true
 		return nil

@@ -53,13 +53,16 @@ type RoomMember struct {
 	Verified string `json:"verified,omitempty"`
 }
 
-// Rooms lists the rooms of this device, those with names first.
+// Rooms lists the rooms of this device, those with names first. Rooms that are merged into
+// others are not rooms for people.
 func (d *Device) Rooms() []RoomInfo {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var out []RoomInfo
 	for _, r := range d.rooms {
-		out = append(out, d.infoOf(r))
+		if d.merged(r) == nil {
+			out = append(out, d.infoOf(r))
+		}
 	}
 	slices.SortFunc(out, func(a, b RoomInfo) int {
 		return cmp.Or(strings.Compare(b.Name, a.Name), strings.Compare(a.With, b.With), strings.Compare(a.ID, b.ID))
@@ -164,7 +167,10 @@ func (d *Device) FindRoom(text string) (wire.RoomID, error) {
 		}
 		title := d.titleOf(r)
 		if id.String() == text {
-			return id, nil
+			return d.view(id), nil
+		}
+		if d.merged(r) != nil {
+			continue
 		}
 		if title == text || len(text) >= 6 && strings.HasPrefix(id.String(), text) {
 			found = append(found, id)

@@ -228,7 +228,7 @@ func (l *link) proposeRemove(ctx context.Context, r *room, leaf mls.LeafIndex) (
 	r.state = next
 	err = l.d.vault.update(func(t *txn) error {
 		n, err := l.d.overtaking(t)
-		counter = n
+		counter, r.LeaveCounter = n, n
 		return errors.Join(err, r.save(t))
 	})
 	if err != nil {

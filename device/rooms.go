@@ -29,20 +29,24 @@ type room struct {
 	Announce   bool      // the name is to be said to the room
 	Leaving    bool
 	LeaveEpoch uint64 // in which we have proposed it last
-	Seq        uint64 // last entry of the room's sequence that we have seen
-	Head       []byte // hash of entry HeadSeq: what the one after it has to name
-	HeadSeq    uint64
-	Holes      [][2]uint64 `json:",omitempty"` // places that were passed over, first and last: a message may still come
-	Ended      bool        // we were removed
-	Resynced   time.Time
-	Brought    time.Time // when we tried last to bring our other devices in
-	Creating   []byte    // CreateRoomRequest that waits for the hub's answer
-	Committing uint64    // counter of a staged Commit that waits for the hub's answer
-	Handed     bool      // that Commit is at the home node; the hub's answer comes as a result
-	Resyncing  bool      // that Commit is an external one that brings us back
-	Behind     bool      // a Commit that we could not apply: see mend
-	Lost       bool      // the ratchets were set back and must encrypt nothing: see restored
-	Stopped    string    // why this device refuses to go on in it
+	// LeaveCounter is that of the last proposal to leave; see reviveLeaving.
+	LeaveCounter uint64      `json:",omitempty"`
+	Invited      bool        `json:",omitempty"` // into a room of two, by who is at the other end
+	Into         wire.RoomID `json:",omitzero"`  // what this room of two was merged into: merge.go
+	Seq          uint64      // last entry of the room's sequence that we have seen
+	Head         []byte      // hash of entry HeadSeq: what the one after it has to name
+	HeadSeq      uint64
+	Holes        [][2]uint64 `json:",omitempty"` // places that were passed over, first and last: a message may still come
+	Ended        bool        // we were removed
+	Resynced     time.Time
+	Brought      time.Time // when we tried last to bring our other devices in
+	Creating     []byte    // CreateRoomRequest that waits for the hub's answer
+	Committing   uint64    // counter of a staged Commit that waits for the hub's answer
+	Handed       bool      // that Commit is at the home node; the hub's answer comes as a result
+	Resyncing    bool      // that Commit is an external one that brings us back
+	Behind       bool      // a Commit that we could not apply: see mend
+	Lost         bool      // the ratchets were set back and must encrypt nothing: see restored
+	Stopped      string    // why this device refuses to go on in it
 
 	Accuse    *accusation `json:",omitempty"` // a Commit that we cannot apply: complain.go
 	Vouch     []byte      `json:",omitempty"` // a Commit that others complain about and we have applied

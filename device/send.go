@@ -179,7 +179,7 @@ func (d *Device) queue(ctx context.Context, to wire.Address, text string, o Send
 func (d *Device) queueRoom(room wire.RoomID, text string, o SendOptions) (id MessageID, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r := d.rooms[room]
+	r := d.rooms[d.view(room)]
 	switch {
 	case r == nil || r.state == nil:
 		return id, wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "this device is not in that room")
@@ -226,7 +226,7 @@ func (d *Device) queueIn(r *room, to, text string, o SendOptions, also ...func(*
 				return err
 			}
 		}
-		return t.putSent(d.ownKey(), out, m, Sent{ID: id.String(), To: to, Room: r.ID.String(), Text: text, At: now, Deadline: time.Unix(deadline, 0), State: "queued", Of: others(r),
+		return t.putSent(d, out, m, Sent{ID: id.String(), To: to, Room: r.ID.String(), Text: text, At: now, Deadline: time.Unix(deadline, 0), State: "queued", Of: others(r),
 			Burns: m.Expires.Relative, Reaction: m.Reaction, ReplyTo: replyTo(m), Mentions: m.Mentions})
 	})
 }
@@ -400,7 +400,7 @@ func (d *Device) behindError(id wire.RoomID) error {
 			why = backText(at)
 		}
 	}
-	return wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "%s; the message waits and goes out with the next visit", why)
+	return wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "%s", why)
 }
 
 // stalled reports whether a room encrypts nothing for now.
@@ -417,6 +417,7 @@ func (d *Device) sent(id MessageID) (*Sent, *outgoing, error) {
 	defer d.mu.Unlock()
 	s, o := &Sent{}, (*outgoing)(nil)
 	err := d.vault.view(func(t *txn) error {
+		id := t.sentAs(id)
 		b, err := t.history(sentKey(id))
 		if err != nil {
 			return err
@@ -449,13 +450,13 @@ func refusedError(s *Sent) error { return &RefusedError{*s} }
 
 // History lists what was shown before, oldest first.
 func (d *Device) History() ([]Shown, error) {
-	all, err := list(d, "m/", func(t *txn, s *Shown) error { return t.withText(s) })
+	all, err := list(d, "m/", func(t *txn, s *Shown) error { s.Room = d.viewText(s.Room); return t.withText(s) })
 	return slices.DeleteFunc(all, func(s Shown) bool { return s.stale() }), err
 }
 
 // Sent lists what this member sent and what became of it, oldest first.
 func (d *Device) Sent() ([]Sent, error) {
-	all, err := list(d, "s/", func(t *txn, s *Sent) error { return t.withSentText(s) })
+	all, err := list(d, "s/", func(t *txn, s *Sent) error { s.Room = d.viewText(s.Room); return t.withSentText(s) })
 	all = slices.DeleteFunc(all, func(s Sent) bool { return s.Hidden })
 	slices.SortStableFunc(all, func(a, b Sent) int { return a.At.Compare(b.At) })
 	return all, err

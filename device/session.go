@@ -163,6 +163,9 @@ func (l *link) submitWaiting(ctx context.Context) error {
 	if err := l.d.announce(); err != nil {
 		return err
 	}
+	if err := l.d.mergePairs(); err != nil {
+		return err
+	}
 	if err := l.leave(ctx); err != nil {
 		return err
 	}
