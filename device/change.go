@@ -46,6 +46,12 @@ func (s *Sender) change(ctx context.Context, id wire.RoomID, build func(*room) (
 	return wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "the room moved on %d times: try again", maxAttempts)
 }
 
+// PendingError is a change of a room that stands at the home node, and that the room's hub
+// has not answered: it takes effect when it does, and nobody has to do anything.
+type PendingError struct{ why string }
+
+func (e *PendingError) Error() string { return e.why }
+
 // handedOver submits what waits and returns when the node has answered all of it:
 // submissions are taken in the order of their counters.
 func (l *link) handedOver(ctx context.Context) error {
@@ -158,7 +164,7 @@ func (l *link) awaitOutcome(ctx context.Context, id wire.RoomID, counter uint64)
 		case !waits: // another Commit was applied instead
 			return wire.Status(pb.Code_CODE_WRONG_EPOCH, ""), nil
 		case !time.Now().Before(patience):
-			return nil, wire.Refuse(pb.Code_CODE_UNREACHABLE, "the room's hub has not answered yet; the change stands and takes effect when it does")
+			return nil, &PendingError{l.d.hubAway(id)}
 		}
 		if err := l.pause(ctx, patience); err != nil {
 			return nil, err

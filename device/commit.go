@@ -264,18 +264,19 @@ func (b *batch) apply(r *room, staged *group.Staged, seq uint64) (err error) {
 // showDifference says who came and went by a Commit of ours.
 func (b *batch) showDifference(r *room, before *group.State) {
 	had, has := leafKeys(before), leafKeys(r.state)
-	var removed []mls.Member
+	var came, went []mls.Member
 	for key, m := range had {
 		if _, ok := has[key]; !ok {
-			removed = append(removed, m)
+			went = append(went, m)
 		}
 	}
-	b.showRemoved(r, before.Public(), mls.Sender{Type: mls.SenderMember, Index: uint32(before.OwnLeaf())}, removed)
 	for key, m := range has {
 		if _, ok := had[key]; !ok {
-			b.showMember(r, addedState(before.Public(), m), m, "")
+			came = append(came, m)
 		}
 	}
+	b.showCame(r, before.Public(), came, b.d.ownKey())
+	b.showWent(r, before.Public(), went, b.d.ownKey())
 	if rules, err := policy.Of(r.state.Extensions()); err == nil && rules.Room.Ended && !r.Ended {
 		r.Ended = true
 		b.show(Shown{Event: "room", State: "ended", Room: r.ID.String(), RoomName: r.Name, From: b.d.Address().String(), At: b.d.now()})

@@ -22,6 +22,7 @@ type asked struct {
 	Text    string
 	Options SendOptions
 	Until   time.Time // the text is dropped then
+	At      time.Time `json:",omitzero"`
 }
 
 // maxAsked bounds the texts that wait for people.
@@ -42,7 +43,7 @@ func asks(err error) bool {
 func (d *Device) ask(to wire.Address, text string, o SendOptions, report func(Progress)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	a := asked{To: to.String(), Text: text, Options: o, Until: d.now().Add(wire.RequestDeadline)}
+	a := asked{To: to.String(), Text: text, Options: o, Until: d.now().Add(wire.RequestDeadline), At: d.now()}
 	if !o.Until.IsZero() && o.Until.Before(a.Until) {
 		a.Until = o.Until
 	}
@@ -85,6 +86,48 @@ func (d *Device) waitingTexts() (keys [][]byte, texts []asked, err error) {
 		})
 	})
 	return keys, texts, err
+}
+
+// StateAsked is the state of a text that waits for its recipient to accept.
+const StateAsked = "waits for acceptance"
+
+// Asked lists the texts that wait for people to accept, the oldest first, as what was sent
+// is listed; they have no IDs yet.
+func (d *Device) Asked() (out []Sent, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, texts, err := d.waitingTexts()
+	for _, a := range texts {
+		out = append(out, Sent{To: a.To, Text: a.Text, At: a.At, Deadline: a.Until, State: StateAsked})
+	}
+	return out, err
+}
+
+// Withdraw drops the texts that wait for somebody to accept, and returns how many there
+// were; none is refused.
+func (d *Device) Withdraw(to wire.Address) (n int, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	keys, texts, err := d.waitingTexts()
+	if err != nil {
+		return 0, err
+	}
+	err = d.vault.update(func(t *txn) error {
+		for i, a := range texts {
+			if a.To != to.String() {
+				continue
+			}
+			if err := t.deleteState(keys[i]); err != nil {
+				return err
+			}
+			n++
+		}
+		return nil
+	})
+	if err == nil && n == 0 {
+		err = wire.Refuse(pb.Code_CODE_NOT_FOUND, "no text waits for %s to accept", to)
+	}
+	return n, err
 }
 
 // queueAsked moves what waited for a member into the room with them: each text once, in

@@ -21,7 +21,7 @@ func TestADisabledMemberIsOutAndComesBackWithANewDevice(t *testing.T) {
 	must(t, err)
 	receiveUntil(t, w.alice, "bob is out, and by whom", func(all []Shown) bool {
 		return slices.ContainsFunc(all, func(s Shown) bool {
-			return s.State == "device removed" && s.From == "bob@globex.example" && s.By == "globex.example" && s.Room == id.String()
+			return s.State == "device revoked" && s.From == "bob@globex.example" && s.By == "globex.example" && s.Room == id.String()
 		})
 	})
 	for name, f := range map[string]func(*Sender) error{

@@ -112,32 +112,78 @@ func (d *Device) resolveAll(ctx context.Context, list []wire.Address) ([]*identi
 
 // Invite brings a member's devices into a room, with a role.
 func (s *Sender) Invite(ctx context.Context, id wire.RoomID, to wire.Address, role wire.Role) error {
+	return s.InviteAll(ctx, id, []wire.Address{to}, role)
+}
+
+// InviteAll is Invite of several: all of them or, when one cannot come, none.
+func (s *Sender) InviteAll(ctx context.Context, id wire.RoomID, list []wire.Address, role wire.Role) error {
 	d := s.l.d
 	return s.change(ctx, id, func(r *room) (p group.CommitParams, err error) {
-		m, err := d.resolve(ctx, to)
-		if err == nil {
-			err = d.checkPinned(m)
-		}
+		people, err := d.resolveAll(ctx, list)
 		if err != nil {
 			return p, err
 		}
-		k := memberKey{m.Organization.ID, m.ID}
-		if r.holds(k) {
-			return p, wire.Refuse(pb.Code_CODE_EXISTS, "%s is in the room already", to)
-		}
-		if p.Adds, err = d.claim(ctx, id, k, r.state.Public().Suite().ID); err != nil {
-			return p, err
+		for _, m := range people {
+			k := memberKey{m.Organization.ID, m.ID}
+			if r.holds(k) {
+				return p, wire.Refuse(pb.Code_CODE_EXISTS, "%s is in the room already", m.Address())
+			}
+			adds, err := d.claim(ctx, id, k, r.state.Public().Suite().ID)
+			if err != nil {
+				return p, fmt.Errorf("%s: %w", m.Address(), err)
+			}
+			p.Adds = append(p.Adds, adds...)
 		}
 		r.Announce = true
 		p.Extensions, err = r.changed(func(n *policy.Rules) {
-			if !n.Listed(k.Org) {
-				n.Room.Organizations = sortedOrgs(append(slices.Clone(n.Room.Organizations), wire.RoomMember{Organization: k.Org[:]}))
+			for _, m := range people {
+				k := memberKey{m.Organization.ID, m.ID}
+				if !n.Listed(k.Org) {
+					n.Room.Organizations = sortedOrgs(append(slices.Clone(n.Room.Organizations), wire.RoomMember{Organization: k.Org[:]}))
+				}
+				roles := n.Roles.With(k.Org, k.Member, role)
+				n.Roles = &roles
 			}
-			roles := n.Roles.With(k.Org, k.Member, role)
-			n.Roles = &roles
 		})
 		return p, err
 	})
+}
+
+// RenameRoom says another name in a room, as one of its administrators; no node sees it.
+func (s *Sender) RenameRoom(ctx context.Context, id wire.RoomID, name string) error {
+	d := s.l.d
+	if err := checkRoomName(name); err != nil {
+		return err
+	}
+	if err := s.l.handedOver(ctx); err != nil { // and what others have called it before
+		return err
+	}
+	if err := d.mayRename(id); err != nil {
+		return err
+	}
+	if err := d.changeRoom(id, func(r *room) { r.Name, r.Announce = name, true }); err != nil {
+		return err
+	}
+	return s.l.handedOver(ctx)
+}
+
+func (d *Device) mayRename(id wire.RoomID) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.rooms[id]
+	if r == nil || r.state == nil || r.Ended || r.Leaving {
+		return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "this device is not in that room")
+	}
+	rules, err := policy.Of(r.state.Extensions())
+	switch {
+	case err != nil:
+		return err
+	case rules.Roles == nil:
+		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "a room of two people has no name")
+	case rules.Role(policy.Person{Organization: d.account.Organization, Member: d.account.Member}) != wire.RoleAdmin:
+		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "only the room's administrators rename it")
+	}
+	return nil
 }
 
 // RemoveMember takes all of a member's devices out of a room.

@@ -262,7 +262,7 @@ func TestLeavingARoomThatMovedOnMeanwhile(t *testing.T) {
 		// The leaver has not seen that Commit; one visit is enough all the same.
 		must(t, with(t, leaver, func(s *Sender) error { return s.Leave(t.Context(), id) }))
 		receiveUntil(t, w.bob, leaver.Address().String()+" is gone", func(all []Shown) bool {
-			return slices.ContainsFunc(all, func(s Shown) bool { return s.State == "device removed" && s.From == leaver.Address().String() })
+			return slices.ContainsFunc(all, func(s Shown) bool { return s.State == "left" && s.From == leaver.Address().String() })
 		})
 	}
 }

@@ -66,6 +66,9 @@ func (t *txn) noteDevices(l *learned) error {
 	for id := range l.member.Devices {
 		if l.known.Devices[id] == nil && len(ids) < maxChangedDevices {
 			ids = append(ids, id.String())
+			if err := t.putMeta(toldKey(id[:]), []byte{1}); err != nil {
+				return err
+			}
 		}
 	}
 	if len(ids) == 0 || l.member.ResetSince(l.known.Key) { // noteKey tells of that

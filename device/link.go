@@ -117,6 +117,9 @@ func (l *Linking) Confirm(ctx context.Context) (wire.DeviceID, error) {
 	if err != nil {
 		return wire.DeviceID{}, err
 	}
+	if err := d.acts(func(a *ownActs) { a.Devices = append(a.Devices, l.offer.Device) }); err != nil {
+		return wire.DeviceID{}, err
+	}
 	added, err := call(ctx, d.home.Device.AddDevice, &pb.AddDeviceRequest{Certificate: c.Note})
 	if err != nil {
 		return wire.DeviceID{}, err
@@ -266,7 +269,7 @@ func (d *Device) converse(ctx context.Context, c *linkChannel) (*linkSecrets, ed
 		return nil, nil, err
 	}
 	if answer.Refused {
-		return nil, nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "the other device has refused")
+		return nil, nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "the code that was typed on the other device was wrong, or its person has refused: nothing was given to this one; begin again with a new link")
 	}
 	s, err := openSecrets(private, answer.Sealed, transcript)
 	if s != nil && len(s.Pins) > maxPins {

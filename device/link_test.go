@@ -269,3 +269,25 @@ func TestSecretsOfALinkAreBoundToItsConversation(t *testing.T) {
 		t.Error("opened with another key")
 	}
 }
+
+func TestWhatThisDeviceDidItselfIsNoAlarmAndWhatAnotherDidIsOne(t *testing.T) {
+	o := newOrganization(t, "acme.example", defaultBucket)
+	a := o.device("ann")
+	receive(t, a)
+	b := linkDevice(t, a)
+	c := linkDevice(t, a)
+	receive(t, a)
+	must(t, a.Revoke(t.Context(), b.ID()))
+	for range 2 {
+		receive(t, a)
+	}
+	if alarms, err := a.Alarms(); err != nil || len(alarms) > 0 {
+		t.Errorf("about what it did itself: %+v, %v", alarms, err)
+	}
+	receive(t, c)
+	linkDevice(t, c)
+	receive(t, a)
+	if alarms, err := a.Alarms(); err != nil || len(alarms) != 1 || !strings.Contains(alarms[0].Text, "new device") {
+		t.Errorf("about what another did: %+v, %v", alarms, err)
+	}
+}

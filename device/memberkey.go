@@ -183,6 +183,9 @@ func (d *Device) submitKey(ctx context.Context, next *nextKey) error {
 		}
 		q.Keys = append(q.Keys, k)
 	}
+	if err := d.acts(func(a *ownActs) { a.Keys = append(a.Keys, publicOf(next.Seed)) }); err != nil {
+		return err
+	}
 	failpoint("key-staged")
 	a, err := call(ctx, d.home.Device.RotateMemberKey, q)
 	if err != nil {

@@ -28,15 +28,15 @@ type Shown struct {
 	// Own: it comes from another device of one's own.
 	Own bool `json:"own,omitempty"`
 	// Sent: it was said on this device, in a Timeline.
-	Sent bool `json:"sent,omitempty"`
-	// By is by whose word somebody is out of a room: an address, or an organization.
-	By   string `json:"by,omitempty"`
+	Sent bool   `json:"sent,omitempty"`
 	Text string `json:"text,omitempty"`
 	// File is what a message brings, its caption in Text: File(ctx, ID) fetches it.
 	File   *FileInfo `json:"file,omitempty"`
 	State  string    `json:"state,omitempty"`
 	Reason string    `json:"reason,omitempty"`
 	Room   string    `json:"room,omitempty"`
+	By     string    `json:"by,omitempty"`   // who caused it: an address, or an organization
+	Role   string    `json:"role,omitempty"` // of who is new
 	// RoomName is what the room calls itself, when it has more than two people.
 	RoomName string `json:"room_name,omitempty"`
 	ReplyTo  string `json:"reply_to,omitempty"` // message ID; Quote is how that one begins, as far as it is here
@@ -287,6 +287,11 @@ func (b *batch) welcome(core *pb.EnvelopeCore) error {
 	var info *group.JoinInfo
 	r := &room{ID: id, Generation: core.Generation, Hub: wire.OrganizationID(body.Hub)}
 	tree, err := call(b.ctx, b.d.home.Device.GetTree, &pb.GetTreeRequest{Hub: body.Hub, Room: core.Room, Hash: body.TreeHash})
+	var st *wire.StatusError
+	if errors.As(err, &st) && st.Status.Code == pb.Code_CODE_UNKNOWN_ROOM {
+		b.invitedInVain(id)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -333,7 +338,7 @@ func (b *batch) welcome(core *pb.EnvelopeCore) error {
 	if met {
 		return nil
 	}
-	b.show(Shown{Event: "room", State: "joined", Room: id.String(), From: b.d.nameOf(by), Own: by == b.d.ownKey(), At: b.d.now()})
+	b.show(Shown{Event: "room", State: "joined", Room: id.String(), From: b.d.nameOf(by), Own: by == b.d.ownKey(), Count: len(r.people()), At: b.d.now()})
 	return nil
 }
 
@@ -468,8 +473,7 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 			r.Into = w.ID
 			return nil // left for the one that it was merged into
 		}
-		by, why := b.d.ownRemoval(r.state, effects.Sender)
-		b.show(Shown{Event: "room", State: "removed", Room: r.ID.String(), RoomName: r.Name, By: by, Reason: why, At: b.d.now()})
+		b.show(b.wentOurselves(r, effects))
 		return nil
 	}
 	before := r.state.Public()
@@ -485,44 +489,9 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 		if effects.Sender.Type == mls.SenderMember {
 			b.compareHeads(r, effects, before.Member(mls.LeafIndex(effects.Sender.Index)))
 		}
-		return b.rulesChanged(r, effects)
+		return b.rulesChanged(r, before, effects)
 	}
 	return nil
-}
-
-func (b *batch) showChanges(r *room, before *mls.PublicGroup, e *mls.Effects) {
-	for _, m := range e.Added {
-		state := addedState(before, m)
-		if e.External {
-			state = "came back" // the only external Commit that is let in
-		}
-		b.showMember(r, state, m, "")
-	}
-	if !e.External {
-		b.showRemoved(r, before, e.Sender, e.Removed)
-	}
-}
-
-// addedState tells somebody new from a further device of somebody who is there.
-func addedState(before *mls.PublicGroup, m mls.Member) string {
-	c, err := policy.CredentialOf(m.Node)
-	for _, x := range before.Members() {
-		if had, e := policy.CredentialOf(x.Node); err == nil && e == nil && had.Organization == c.Organization && had.Member == c.Member {
-			return "device added"
-		}
-	}
-	return "added"
-}
-
-// showMember shows what became of a device in a room, and by whose word it is out.
-func (b *batch) showMember(r *room, state string, m mls.Member, by string) {
-	c, err := policy.CredentialOf(m.Node)
-	if err != nil || b.d.merged(r) != nil {
-		return
-	}
-	b.show(Shown{Event: "room", State: state, Room: r.ID.String(), RoomName: r.Name, From: b.d.nameOf(memberKey{c.Organization, c.Member}),
-		Own:    c.Organization == b.d.account.Organization && c.Member == b.d.account.Member,
-		Reason: c.Device.String(), By: by, At: b.d.now()})
 }
 
 // message decrypts an application message.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mls"
-	"github.com/entente-im/entente/mls/group"
 	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 )
@@ -100,79 +99,10 @@ func (d *Device) knownOf(org wire.OrganizationID, first []memberKey) (memberKey,
 	return memberKey{}, nil, errors.New("device: nobody of that organization is known here")
 }
 
-// cause says who has a leaf taken out by the Commit that ends an epoch: an organization, or a
-// member. Expelled is the revocation of a whole organization.
-func (d *Device) cause(before *mls.PublicGroup, committer mls.Sender, leaf mls.LeafIndex) (by string, expelled *identity.PartnerRevocation) {
-	for _, p := range before.Pending() {
-		if p.Proposal.Type != mls.ProposalRemove || p.Proposal.Remove != leaf {
-			continue
-		}
-		if p.Sender.Type == mls.SenderMember {
-			return d.nameAt(before, mls.LeafIndex(p.Sender.Index)), nil
-		}
-		note := string(p.AAD)
-		if rev, err := identity.ReadPartnerRevocation(note); err == nil {
-			return d.orgNamed(rev.Organization), rev
-		}
-		if rev, err := identity.ReadRevocation(note); err == nil && rev.By == "organization" {
-			return d.orgNamed(rev.Organization), nil
-		} else if err == nil {
-			return d.nameOf(memberKey{rev.Organization, rev.Member}), nil
-		}
-	}
-	if committer.Type == mls.SenderMember {
-		return d.nameAt(before, mls.LeafIndex(committer.Index)), nil
-	}
-	return "", nil
-}
-
-// nameAt is the address of whose leaf it is.
-func (d *Device) nameAt(g *mls.PublicGroup, leaf mls.LeafIndex) string {
-	node := g.Member(leaf)
-	if node == nil {
-		return ""
-	}
-	c, err := policy.CredentialOf(node)
-	if err != nil {
-		return ""
-	}
-	return d.nameOf(memberKey{c.Organization, c.Member})
-}
-
 // orgNamed is the name of an organization of which this device knows a member, or its ID.
 func (d *Device) orgNamed(id wire.OrganizationID) string {
 	if _, org, err := d.knownOf(id, nil); err == nil {
 		return org.Manifest.Name
 	}
 	return id.String()
-}
-
-// showRemoved tells who is out of a room by a Commit, and by whose word: an organization that
-// was taken out once, not for each of its devices.
-func (b *batch) showRemoved(r *room, before *mls.PublicGroup, committer mls.Sender, removed []mls.Member) {
-	count := make(map[wire.OrganizationID]int)
-	notes := make(map[wire.OrganizationID]Shown)
-	for _, m := range removed {
-		by, expelled := b.d.cause(before, committer, m.Leaf)
-		if expelled == nil {
-			b.showMember(r, "device removed", m, by)
-			continue
-		}
-		count[expelled.Partner]++
-		notes[expelled.Partner] = Shown{Event: "room", State: "organization removed", Room: r.ID.String(), RoomName: r.Name,
-			From: b.d.orgNamed(expelled.Partner), By: by, Reason: expelled.Reason, At: b.d.now()}
-	}
-	for org, s := range notes {
-		s.Count = count[org]
-		b.show(s)
-	}
-}
-
-// ownRemoval says by whose word this device is out of a room, and why its organization is.
-func (d *Device) ownRemoval(before *group.State, committer mls.Sender) (by, why string) {
-	by, expelled := d.cause(before.Public(), committer, before.OwnLeaf())
-	if expelled != nil {
-		why = expelled.Reason
-	}
-	return by, why
 }

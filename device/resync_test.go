@@ -178,7 +178,7 @@ func TestACommitThatCannotBeAppliedIsMendedWithoutSending(t *testing.T) {
 		t.Errorf("what could not be read was not named: %+v", shown)
 	}
 	shown = receiveUntil(t, p.alice, "alice is told", func(all []Shown) bool { return slices.ContainsFunc(all, hasState("came back")) })
-	if slices.ContainsFunc(shown, hasState("device removed")) {
+	if slices.ContainsFunc(shown, hasState("device revoked")) {
 		t.Errorf("shown: %+v", shown)
 	}
 	talk(t, p, 2)

@@ -35,6 +35,9 @@ type RoomInfo struct {
 	Partners []PartnerState `json:"partners,omitempty"`
 	// Back is when a device that is behind may come back into the room, where not now.
 	Back time.Time `json:"back,omitzero"`
+	// Waits is how many messages and changes of this device are at its node, or on their way
+	// to it, without the answer of the room's hub.
+	Waits int `json:"waits_for_hub,omitempty"`
 	// Holds is the effective policy; Effective computes it.
 	Holds *Effective `json:"holds,omitempty"`
 }
@@ -59,10 +62,22 @@ func (d *Device) Rooms() []RoomInfo {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var out []RoomInfo
-	for _, r := range d.rooms {
-		if d.merged(r) == nil {
-			out = append(out, d.infoOf(r))
+	waits := make(map[wire.RoomID]int)
+	waiting, _ := d.waiting() // what cannot be read is told where it is needed
+	for _, o := range waiting {
+		if o.Accepted {
+			waits[d.view(o.Room)]++
 		}
+	}
+	for id, r := range d.rooms {
+		if d.merged(r) != nil {
+			continue
+		}
+		i := d.infoOf(r)
+		if i.Waits = waits[id]; r.Committing > 0 && r.Handed {
+			i.Waits++
+		}
+		out = append(out, i)
 	}
 	slices.SortFunc(out, func(a, b RoomInfo) int {
 		return cmp.Or(strings.Compare(b.Name, a.Name), strings.Compare(a.With, b.With), strings.Compare(a.ID, b.ID))
@@ -109,6 +124,21 @@ func (d *Device) infoOf(r *room) RoomInfo {
 	}
 	i.Hub = d.hubName(r)
 	return i
+}
+
+// HubAway says that a room's hub does not answer, and what follows.
+func HubAway(hub string) string {
+	return hub + ", which orders this room, is not reachable now; it goes on by itself"
+}
+
+// hubAway is HubAway of a room.
+func (d *Device) hubAway(id wire.RoomID) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.rooms[id]; r != nil {
+		return HubAway(d.infoOf(r).Hub)
+	}
+	return HubAway("the organization")
 }
 
 // titleOf is what people call a room: its name, who is at the other end, or its ID.
@@ -183,6 +213,11 @@ func (d *Device) FindRoom(text string) (wire.RoomID, error) {
 	case 1:
 		return found[0], nil
 	case 0:
+		for id := range d.rooms {
+			if len(text) < 6 && strings.HasPrefix(id.String(), text) {
+				return wire.RoomID{}, wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "no room is called %q; of an ID at least 6 characters are needed", text)
+			}
+		}
 		return wire.RoomID{}, wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "no room is called %q: see entente room list (an address has an @)", text)
 	}
 	return wire.RoomID{}, wire.Refuse(pb.Code_CODE_MALFORMED, "%d rooms are called %q: use the beginning of an ID (entente room list)", len(found), text)

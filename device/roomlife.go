@@ -56,7 +56,7 @@ func (b *batch) named(r *room, by memberKey, name string) {
 }
 
 // rulesChanged says what a Commit changed about the room's rules.
-func (b *batch) rulesChanged(r *room, e *mls.Effects) error {
+func (b *batch) rulesChanged(r *room, before *mls.PublicGroup, e *mls.Effects) error {
 	if !e.Extensions {
 		return nil
 	}
@@ -75,7 +75,9 @@ func (b *batch) rulesChanged(r *room, e *mls.Effects) error {
 		s.State, r.Ended = "ended", true
 		b.touch(r.ID)
 	}
-	b.show(s)
+	if rules.Room.Ended || !rulesFollow(before, r.state.Public()) {
+		b.show(s)
+	}
 	return nil
 }
 

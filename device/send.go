@@ -51,7 +51,8 @@ const (
 // DefaultWait is how long Send waits for a hub elsewhere.
 const DefaultWait = 5 * time.Second
 
-// Progress is a step of a message on its way: queued, accepted, sequenced, refused; withheld
+// Progress is a step of a message on its way: queued, accepted, sequenced, refused; or "hub
+// away": the home node is responsible for it, and the room's hub has not answered. "withheld"
 // says of an organization in To, with Members, that it does not get the message now, and why
 // in Reason (wire.AgreementSuspended …).
 type Progress struct {
@@ -327,6 +328,7 @@ func (l *link) follow(ctx context.Context, id MessageID, wait time.Duration, rep
 			if o.Core == nil {
 				return l.d.behindError(o.Room)
 			}
+			report(Progress{Event: "hub away", ID: s.ID, To: s.To, Room: s.Room, Deadline: s.Deadline, Reason: l.d.hubAway(o.Room), At: l.d.now()})
 			return nil
 		case <-look.C:
 			if l.away() {

@@ -330,6 +330,9 @@ func (d *Device) Revoke(ctx context.Context, device wire.DeviceID) error {
 	if err != nil {
 		return err
 	}
+	if err := d.acts(func(a *ownActs) { a.Devices = append(a.Devices, device) }); err != nil {
+		return err
+	}
 	if _, err = call(ctx, d.home.Device.RevokeDevice, &pb.RevokeDeviceRequest{Revocation: note}); err != nil || device == d.ID() {
 		return err
 	}

@@ -1,6 +1,10 @@
 package device
 
 import (
+	"fmt"
+	"strconv"
+	"strings"
+
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
@@ -24,10 +28,11 @@ func SuiteNames() (out []string) {
 	return out
 }
 
-// SuiteNamed finds a cipher suite by the name that people call it.
+// SuiteNamed finds a cipher suite by the name that people call it, or by its number
+// (docs/protocol.md 1.7), decimal or as 0x0003.
 func SuiteNamed(name string) (mls.SuiteID, error) {
 	for _, s := range suiteNames {
-		if s.name == name {
+		if s.name == name || strconv.FormatUint(uint64(s.suite), 10) == name || strings.EqualFold(fmt.Sprintf("0x%04x", uint16(s.suite)), name) {
 			return s.suite, nil
 		}
 	}

@@ -1,6 +1,7 @@
 package device
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ type selfRow struct {
 	Version uint64          `json:"version"`
 	Log     uint64          `json:"log,omitempty"` // of the organization: identity.Manifest.Log
 	Devices []wire.DeviceID `json:"devices"`
+	Key     []byte          `json:"key,omitempty"`
 }
 
 // Alarm is something about one's own identity that a person should know.
@@ -81,7 +83,7 @@ func (d *Device) noteOwnName(m *identity.Member) error {
 // noteSelf compares one's own record with the last visit's.
 func (d *Device) noteSelf(m *identity.Member) error {
 	o := &m.Organization.Manifest
-	now := selfRow{Version: m.Version, Log: o.Log()}
+	now := selfRow{Version: m.Version, Log: o.Log(), Key: bytes.Clone(m.Key)}
 	for id := range m.Devices {
 		now.Devices = append(now.Devices, id)
 	}
@@ -95,7 +97,11 @@ func (d *Device) noteSelf(m *identity.Member) error {
 	if !first && before.Version == now.Version {
 		return nil
 	}
-	if !first {
+	var own ownActs
+	if err := d.vault.view(func(t *txn) error { return t.metaJSON(ownActsKey, &own) }); err != nil && !errors.Is(err, errNoRecord) {
+		return err
+	}
+	if !first && (now.Log != before.Log || !own.explains(before, now)) {
 		text := selfChange(before, now)
 		if now.Log > before.Log { // everybody's record has a new version by it
 			text = "your organization has begun its directory anew, by its own word after an incident: " + o.Incidents[len(o.Incidents)-1].Reason + "; " + text
@@ -119,6 +125,11 @@ func selfChange(before, now selfRow) string {
 		if !slices.Contains(now.Devices, id) {
 			text += fmt.Sprintf("; device %s has ended", id)
 		}
+	}
+	if len(before.Key) > 0 && !bytes.Equal(before.Key, now.Key) {
+		text += "; your key is another one"
+	} else if slices.Equal(before.Devices, now.Devices) {
+		text += "; devices and key are the same"
 	}
 	return text + ". If that was neither you nor your administrator, tell your contacts"
 }

@@ -66,7 +66,7 @@ func (w *walk) everybodyReads(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	_, err := w.carol.command(ctx, "room", "remove", room, w.bob.Address)
+	_, err := w.carol.command(ctx, "room", "remove", room, w.bob.Address, "--yes")
 	var refused *commandError
 	if !errors.As(err, &refused) || refused.Code != 3 {
 		return "", fmt.Errorf("a guest removed somebody: %v", err)

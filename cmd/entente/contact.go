@@ -10,7 +10,7 @@ import (
 )
 
 func contactCommand() *cobra.Command {
-	c := group("contact", "Who may write to you: accept, block, list")
+	c := group("contact", "Who may write to you: accept, block, list; what waits for others to accept: withdraw")
 	c.AddCommand(contactList(),
 		contactDecide("accept", "accepted", "Let a member of a partner write to you", "  entente contact accept alice@acme.example --device bob",
 			"what they wrote comes with their next visit"),
@@ -18,7 +18,35 @@ func contactCommand() *cobra.Command {
 			"  entente contact block mallory@acme.example --device bob\n  entente contact block acme.example --device bob",
 			"your node refuses their requests and invitations, your devices show nothing that they say; rooms that you are in with them go on: entente room leave"),
 		contactDecide("unblock", "none", "Take a block back", "  entente contact unblock acme.example --device bob",
-			"the agreement's rule holds again"))
+			"the agreement's rule holds again"),
+		contactWithdraw())
+	return c
+}
+
+func contactWithdraw() *cobra.Command {
+	c := &cobra.Command{
+		Use: "withdraw ADDRESS", Short: "Take back what waits for somebody to accept: nothing of it is ever sent",
+		Long:    "Take back the texts that wait on this device for somebody to accept. They have been asked, and see that you wanted to write; of the texts nothing has left this device.",
+		Example: "  entente contact withdraw bob@globex.example --device alice", Args: exactArgs("ADDRESS"),
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		to, err := parseAddresses(args)
+		if err != nil {
+			return err
+		}
+		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			n, err := d.Withdraw(to[0])
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				return printJSON(c.OutOrStdout(), map[string]any{"event": "withdrawn", "contact": args[0], "texts": n})
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%d texts for %s are withdrawn\n", n, args[0])
+			return err
+		})
+	}
 	return c
 }
 

@@ -184,10 +184,15 @@ member's, signed by this device.`,
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	data := c.Flags().String("data", "", "the node's data folder: revoke as its operator")
+	yes := c.Flags().Bool("yes", false, "also this device itself, or your only one")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		id, err := wire.ParseDeviceID(args[0])
 		if err != nil {
-			return &usageError{fmt.Errorf("%q is no device ID, such as 12D3KooW…: see entente member devices", args[0])}
+			where := "entente device list"
+			if *data != "" {
+				where = "entente member devices NAME"
+			}
+			return &usageError{fmt.Errorf("%q is no device ID, such as 12D3KooW…: see %s", args[0], where)}
 		}
 		if *data != "" {
 			a, err := operate(c.Context(), *data, operatorClient.DisableDevice, &pb.DisableDeviceRequest{DeviceId: args[0]})
@@ -197,6 +202,11 @@ member's, signed by this device.`,
 			return revoked(c, id, &a.Rooms, *asJSON)
 		}
 		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			if !*yes {
+				if err := mayRevoke(c.Context(), d, id); err != nil {
+					return err
+				}
+			}
 			if err := d.Revoke(c.Context(), id); err != nil {
 				return err
 			}
@@ -204,6 +214,28 @@ member's, signed by this device.`,
 		})
 	}
 	return c
+}
+
+// mayRevoke refuses to end this device, or the member's only one, without --yes.
+func mayRevoke(ctx context.Context, d *device.Device, id wire.DeviceID) error {
+	if id != d.ID() {
+		return nil
+	}
+	list, err := d.Devices(ctx)
+	if err != nil {
+		return err
+	}
+	active := 0
+	for _, x := range list {
+		if x.State != "revoked" {
+			active++
+		}
+	}
+	lost := "this is the device that you are using: it gets nothing more and leaves every room; your other devices go on"
+	if active <= 1 {
+		lost = "this is your only device: with it you lose every room, what was said, and your key. You come back only by your administrator's `entente member reset`, with a new key, and everybody is told"
+	}
+	return &hintError{errors.New(lost), "entente device revoke " + id.String() + " --yes", exitUsage}
 }
 
 // revoked says that a device is out; rooms is how many the organization has told, which
@@ -230,7 +262,8 @@ func sentCommand() *cobra.Command {
 		Use:   "sent [MESSAGE]",
 		Short: "List what you sent, and what became of it; with a message, at each member",
 		Long: `List what you sent. A state is what the recipient's organization has signed: stored (until when),
-delivered, acknowledged (a device has it), unreadable, expired unread, refused, dropped.`,
+delivered, acknowledged (a device has it), unreadable, expired unread, refused, dropped. A text for somebody who has not
+accepted yet waits for acceptance: entente contact withdraw takes it back.`,
 		Example: "  entente sent --device alice\n  entente sent 01f3ab92c4 --device alice",
 		Args:    optionalArg("MESSAGE"),
 	}
@@ -241,7 +274,11 @@ delivered, acknowledged (a device has it), unreadable, expired unread, refused, 
 			if err != nil {
 				return err
 			}
-			if len(args) > 0 {
+			asked, err := d.Asked()
+			if err != nil {
+				return err
+			}
+			if sent = append(sent, asked...); len(args) > 0 {
 				return sentOne(c, sent, args[0], *asJSON)
 			}
 			return printList(c, sent, *asJSON, "ID AT TO STATE UNTIL TEXT", func(s device.Sent) []string {
@@ -272,6 +309,9 @@ func sentOne(c *cobra.Command, sent []device.Sent, id string, asJSON bool) error
 func sentState(s device.Sent) string {
 	if s.Of > 1 && s.State == "sequenced" {
 		return fmt.Sprintf("acknowledged by %d of %d", s.Acknowledged(), s.Of)
+	}
+	if s.State == device.StateAsked {
+		return "waits for acceptance until " + when(s.Deadline.Unix())
 	}
 	return s.State
 }
@@ -446,6 +486,8 @@ func progressText(p device.Progress) string {
 		return fmt.Sprintf("%s  accepted by your node, for %s until %s", at, p.To, when(p.Deadline.Unix()))
 	case "asked":
 		return fmt.Sprintf("%s  %s is asked whether you may write; the text %s", at, p.To, p.Reason)
+	case "hub away":
+		return fmt.Sprintf("%s  %s", at, p.Reason)
 	case "sequenced":
 		return fmt.Sprintf("%s  sequenced as number %d of the room", at, p.Seq)
 	case "withheld":
@@ -497,11 +539,14 @@ func roomText(s device.Shown) string {
 		if s.Own {
 			return "your other device has brought this one into a room; what was said before is not on this device"
 		}
+		if s.Count > 2 {
+			return fmt.Sprintf("%s has invited you into a room of %d people; you read what is said from now on", s.From, s.Count)
+		}
 		return "in a room with " + s.From + "; you read what is said from now on"
 	case "named":
 		return s.From + " calls the room " + oneLine(s.RoomName, 40)
 	case "added":
-		return s.From + " came into " + room
+		return s.From + " came into " + room + invitedText(s)
 	case "device added":
 		if s.Own {
 			return "your other device is in " + room + " now: " + s.Reason
@@ -509,15 +554,18 @@ func roomText(s device.Shown) string {
 		return s.From + " has another device in " + room + ": " + s.Reason
 	case "came back":
 		return s.From + " came back into " + room
-	case "device removed":
-		if s.Own {
-			return "a device of yours is out of " + room + ": " + s.Reason
-		}
-		return "a device of " + s.From + " is out of " + room + byText(s)
+	case "left":
+		return s.From + " left " + room
+	case "member removed":
+		return s.By + " removed " + s.From + " from " + room
+	case "device removed", "device revoked":
+		return deviceOutText(s, room)
 	case "organization removed":
-		return fmt.Sprintf("%s is out of %s, with %d devices%s", s.From, room, s.Count, byText(s))
+		return fmt.Sprintf("%s is out of %s, with %d devices, by %s: the agreement %s", s.From, room, s.Count, s.By, stateText(s.Reason))
 	case "removed":
-		return "you are out of " + room + byText(s)
+		return "you are out of " + room + outCause(s)
+	case "invited in vain":
+		return "you were invited to a room and removed again before you came"
 	case "ended":
 		return s.From + " ended " + room
 	case "rules changed":
@@ -551,15 +599,47 @@ func roomText(s device.Shown) string {
 	return fmt.Sprintf("%s: %s %s %s", room, s.State, s.From, safe(s.Reason))
 }
 
-// byText says by whose word somebody is out of a room.
-func byText(s device.Shown) string {
-	switch {
-	case s.By == "" || s.By == s.From:
-		return ""
-	case s.State == "device removed" || s.Reason == "":
-		return ", by " + s.By
+// invitedText says who has invited somebody, and as what.
+func invitedText(s device.Shown) string {
+	out := ""
+	if s.By != "" {
+		out = ", invited by " + s.By
 	}
-	return ", by " + s.By + ": the agreement " + stateText(s.Reason)
+	if s.Role != "" {
+		out += ", as " + s.Role
+	}
+	return out
+}
+
+// deviceOutText says that a device of somebody who stays, or a revoked one, is out.
+func deviceOutText(s device.Shown, room string) string {
+	whose := s.From + "'s device "
+	if s.Own {
+		whose = "a device of yours, "
+	}
+	if s.State == "device removed" {
+		return whose + s.Reason + " is out of " + room
+	}
+	by := ""
+	if s.By != "" {
+		by = " by " + s.By
+	}
+	return whose + s.Reason + " was revoked" + by + " and is out of " + room
+}
+
+// outCause says why this device is out of a room.
+func outCause(s device.Shown) string {
+	switch {
+	case s.Reason == "left":
+		return ": you left it"
+	case s.Reason == "device revoked":
+		return ": this device was revoked"
+	case s.Reason == "member removed" && s.By != "":
+		return ": " + s.By + " removed you"
+	case s.Reason != "" && s.By != "":
+		return ", by " + s.By + ": the agreement " + stateText(s.Reason)
+	}
+	return ""
 }
 
 func noticeText(s device.Shown) string {

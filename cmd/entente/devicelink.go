@@ -94,7 +94,7 @@ func linkOther(c *cobra.Command, d *device.Device, l *device.Linking, yes, asJSO
 // sameCode asks for the code on the other screen.
 func sameCode(c *cobra.Command, code string) bool {
 	want := strings.ReplaceAll(code, " ", "")
-	for range codeTries {
+	for left := codeTries - 1; left >= 0; left-- {
 		line, err := readLine(c, "The code that the new device shows: ", 32)
 		if err != nil || line == "" {
 			return false
@@ -102,9 +102,18 @@ func sameCode(c *cobra.Command, code string) bool {
 		if subtle.ConstantTimeCompare([]byte(strings.ReplaceAll(line, " ", "")), []byte(want)) == 1 {
 			return true
 		}
-		fmt.Fprintln(c.ErrOrStderr(), "that is not the code")
+		if left > 0 {
+			fmt.Fprintf(c.ErrOrStderr(), "that is not the code; it can be typed %s\n", timesText(left))
+		}
 	}
 	return false
+}
+
+func timesText(n int) string {
+	if n == 1 {
+		return "once more"
+	}
+	return fmt.Sprintf("%d times more", n)
 }
 
 func deviceList() *cobra.Command {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -14,7 +15,7 @@ import (
 
 func roomCommand() *cobra.Command {
 	c := group("room", "Rooms for more than two: make them, invite, leave, end")
-	c.AddCommand(roomCreate(), roomInvite(), roomRemove(), roomRole(), roomLeave(), roomEnd(), roomList(), roomMembers(), roomShow(), roomCode())
+	c.AddCommand(roomCreate(), roomInvite(), roomRemove(), roomRole(), roomRename(), roomLeave(), roomEnd(), roomList(), roomMembers(), roomShow(), roomCode())
 	return c
 }
 
@@ -81,7 +82,8 @@ said inside the room: no node learns it. Members may invite others unless --admi
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	admins := c.Flags().Bool("admins-invite", false, "only administrators invite")
-	suite := c.Flags().String("suite", "standard", "cipher suite, for the room's whole life: "+strings.Join(device.SuiteNames(), ", "))
+	force := c.Flags().Bool("force", false, "also when a room of yours has this name already")
+	suite := c.Flags().String("suite", "standard", "cipher suite, for the room's whole life, by name or number: "+strings.Join(device.SuiteNames(), ", "))
 	_ = c.RegisterFlagCompletionFunc("suite", cobra.FixedCompletions(device.SuiteNames(), cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = func(c *cobra.Command, args []string) error {
 		members, err := parseAddresses(args[1:])
@@ -93,7 +95,10 @@ said inside the room: no node learns it. Members may invite others unless --admi
 			return &usageError{fmt.Errorf("%q is no cipher suite: %s", *suite, strings.Join(device.SuiteNames(), ", "))}
 		}
 		options := device.RoomOptions{Members: members, AdminInvite: *admins, Suite: id}
-		return inSession(c, *dir, *pass, func(ctx context.Context, _ *device.Device, s *device.Sender) error {
+		return inSession(c, *dir, *pass, func(ctx context.Context, d *device.Device, s *device.Sender) error {
+			if err := freeName(d, args[0]); err != nil && !*force {
+				return err
+			}
 			id, err := s.CreateRoom(ctx, args[0], options)
 			if err != nil {
 				return err
@@ -104,12 +109,37 @@ said inside the room: no node learns it. Members may invite others unless --admi
 	return c
 }
 
+// freeName refuses a name that a room of this device has: every command that names it
+// would have two to choose from.
+func freeName(d *device.Device, name string) error {
+	for _, r := range d.Rooms() {
+		if r.Name == name && !r.Ended {
+			return &hintError{fmt.Errorf("you are in a room called %s already: %s", oneLine(name, 80), r.ID[:12]), "choose another name, or use --force and name the rooms by their IDs", exitUsage}
+		}
+	}
+	return nil
+}
+
+// goesOn takes what a room's hub has not answered yet for done, and says so.
+func goesOn(c *cobra.Command, asJSON bool, room wire.RoomID, event string, err error) error {
+	var pending *device.PendingError
+	if !errors.As(err, &pending) {
+		return err
+	}
+	if asJSON {
+		return printJSON(c.OutOrStdout(), map[string]string{"event": event, "room": room.String(), "state": "pending", "reason": pending.Error()})
+	}
+	_, err = fmt.Fprintln(c.OutOrStdout(), pending.Error())
+	return err
+}
+
 func roomInvite() *cobra.Command {
 	c := &cobra.Command{
-		Use:     "invite ROOM ADDRESS",
-		Short:   "Bring somebody into a room; they read what is said from then on",
-		Example: "  entente room invite Harbour claire@hooli.example --as guest --device alice",
-		Args:    exactArgs("ROOM", "ADDRESS"),
+		Use:     "invite ROOM ADDRESS…",
+		Short:   "Bring people into a room; they read what is said from then on",
+		Long:    "Bring people into a room, all of them or, when one cannot come, none; they read what is said from then on.",
+		Example: "  entente room invite Harbour claire@hooli.example --as guest --device alice\n  entente room invite Harbour bob@globex.example carl@globex.example --device alice",
+		Args:    cobra.MinimumNArgs(2),
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	as := c.Flags().String("as", "member", "role: admin, member or guest")
@@ -123,8 +153,11 @@ func roomInvite() *cobra.Command {
 			return err
 		}
 		return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
-			if err := s.Invite(ctx, id, to[0], role); err != nil {
-				return err
+			if err := s.InviteAll(ctx, id, to, role); err != nil {
+				return goesOn(c, *asJSON, id, "invited", err)
+			}
+			if len(to) > 1 {
+				return done(c, *asJSON, id, "invited", "%s are in the room, as %s", strings.Join(args[1:], ", "), role)
 			}
 			return done(c, *asJSON, id, "invited", "%s is in the room, as %s", to[0], role)
 		})
@@ -139,15 +172,18 @@ func roomRemove() *cobra.Command {
 		Example: "  entente room remove Harbour bob@globex.example --device alice",
 		Args:    exactArgs("ROOM", "ADDRESS"),
 	}
-	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	dir, pass, asJSON, yes := deviceFlag(c), passphraseFlag(c), jsonFlag(c), yesFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		who, err := parseAddresses(args[1:])
 		if err != nil {
 			return err
 		}
+		if err := agreed(c, *yes, who[0].String()+" is taken out of "+oneLine(args[0], 80)+" with all devices, and everybody in it is told by whom."); err != nil {
+			return err
+		}
 		return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
 			if err := s.RemoveMember(ctx, id, who[0]); err != nil {
-				return err
+				return goesOn(c, *asJSON, id, "removed", err)
 			}
 			return done(c, *asJSON, id, "removed", "%s is out of the room and reads nothing that follows", who[0])
 		})
@@ -174,7 +210,7 @@ func roomRole() *cobra.Command {
 		}
 		return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
 			if err := s.SetRole(ctx, id, who[0], role); err != nil {
-				return err
+				return goesOn(c, *asJSON, id, "role", err)
 			}
 			return done(c, *asJSON, id, "role", "%s is now %s", who[0], role)
 		})
@@ -182,26 +218,60 @@ func roomRole() *cobra.Command {
 	return c
 }
 
+func roomRename() *cobra.Command {
+	c := &cobra.Command{
+		Use: "rename ROOM NAME", Short: "Call a room otherwise (administrators)", Long: "Call a room otherwise. The new name is said inside the room; no node learns it.",
+		Example: "  entente room rename Harbour Docks --device alice", Args: exactArgs("ROOM", "NAME"),
+	}
+	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	force := c.Flags().Bool("force", false, "also when a room of yours has this name already")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return inSession(c, *dir, *pass, func(ctx context.Context, d *device.Device, s *device.Sender) error {
+			id, err := d.FindRoom(args[0])
+			if err != nil {
+				return err
+			}
+			if err := freeName(d, args[1]); err != nil && !*force {
+				return err
+			}
+			if err := s.RenameRoom(ctx, id, args[1]); err != nil {
+				return err
+			}
+			return done(c, *asJSON, id, "renamed", "the room is called %s now", oneLine(args[1], 128))
+		})
+	}
+	return c
+}
+
 func roomLeave() *cobra.Command {
-	return roomAction("leave ROOM", "Leave a room; another member's device takes yours out", "  entente room leave Harbour --device bob",
+	return roomAction("leave ROOM", "Leave a room; another member's device takes yours out", "  entente room leave Harbour --device bob", "",
 		"leaving", "you say nothing more in it; you are out as soon as another member's device is there",
 		func(ctx context.Context, s *device.Sender, id wire.RoomID) error { return s.Leave(ctx, id) })
 }
 
 func roomEnd() *cobra.Command {
-	return roomAction("end ROOM", "End a room for everybody (administrators)", "  entente room end Harbour --device alice",
+	return roomAction("end ROOM", "End a room for everybody (administrators)", "  entente room end Harbour --device alice", "It ends for everybody in it, for good: nothing more is taken in ",
 		"ended", "the room has ended: nothing more is taken in it",
 		func(ctx context.Context, s *device.Sender, id wire.RoomID) error { return s.EndRoom(ctx, id) })
 }
 
 // roomAction is a command that does one thing to one room, and says event and text then.
-func roomAction(use, short, example, event, text string, do func(context.Context, *device.Sender, wire.RoomID) error) *cobra.Command {
+//
+// ask is what a person has to agree to, before the room's name; empty: nothing.
+func roomAction(use, short, example, ask, event, text string, do func(context.Context, *device.Sender, wire.RoomID) error) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Example: example, Args: exactArgs("ROOM")}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
+	yes := ask == ""
+	if !yes {
+		c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	}
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := agreed(c, yes, ask+oneLine(args[0], 80)+"."); err != nil {
+			return err
+		}
 		return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
 			if err := do(ctx, s, id); err != nil {
-				return err
+				return goesOn(c, *asJSON, id, event, err)
 			}
 			return done(c, *asJSON, id, event, "%s", text)
 		})
@@ -295,6 +365,9 @@ func showRoom(c *cobra.Command, r device.RoomInfo, asJSON bool) error {
 	state := r.State
 	if r.Reason != "" {
 		state += ": " + safe(r.Reason)
+	}
+	if r.Waits > 0 {
+		state += fmt.Sprintf("; %d of this device's messages and changes wait: %s", r.Waits, device.HubAway(r.Hub))
 	}
 	reset := ""
 	if r.Generation > 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/entente-im/entente/device"
@@ -78,6 +79,9 @@ func roomState(r device.RoomInfo) string {
 	state := r.State
 	if !r.Back.IsZero() {
 		state += ", may come back at " + r.Back.Local().Format("15:04")
+	}
+	if r.Waits > 0 {
+		state += fmt.Sprintf(", %d wait for %s", r.Waits, r.Hub)
 	}
 	if len(marks) == 0 {
 		return state
