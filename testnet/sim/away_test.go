@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -93,6 +94,85 @@ func TestAMemberComesBackAfterFortyDays(t *testing.T) {
 		})
 		if w.ledger.gaps[bob] == "" || len(w.ledger.faults) > 0 {
 			t.Errorf("bob was told of the gap: %q; faults %v", w.ledger.gaps[bob], w.ledger.faults)
+		}
+	})
+}
+
+// TestAHubIsAwayForADay: mail and Commits wait at the others' node, people are told, and
+// nothing is lost when the hub is back.
+func TestAHubIsAwayForADay(t *testing.T) {
+	root := ramFolder(t)
+	synctest.Test(t, func(t *testing.T) {
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, w := context.Background(), newWorld(1, root)
+		acme, err := w.site(templates(), "acme.example", nil)
+		must(err)
+		globex, err := w.site(templates(), "globex.example", nil)
+		must(err)
+		defer func() { must(acme.halt()); must(globex.halt()) }()
+		must(agree(ctx, acme, globex))
+		var people [3]*person
+		for i, x := range []struct {
+			at   *site
+			name string
+		}{{acme, "alice"}, {globex, "bob"}, {globex, "carl"}} {
+			people[i], err = w.person(ctx, x.at, x.name)
+			must(err)
+			defer people[i].close()
+		}
+		alice, bob, carl := people[0], people[1], people[2]
+		var room wire.RoomID
+		must(alice.change("create", func(ctx context.Context, s *device.Sender) (err error) {
+			room, err = s.CreateRoom(ctx, "Harbour", device.RoomOptions{Members: []wire.Address{{Name: "bob", Organization: globex.name}}})
+			return err
+		}))
+		until(t, bob, func() bool { d, _ := bob.now(); return len(d.Rooms()) == 1 })
+		must(acme.halt())
+		words := w.ledger.write(bob, nil, nil)
+		told := ""
+		must(bob.change("say", func(ctx context.Context, s *device.Sender) error {
+			return s.SendRoom(ctx, room, words, device.SendOptions{}, func(p device.Progress) { told += p.Event + " " })
+		}))
+		if told != "accepted hub away " {
+			t.Errorf("bob was told %q", told)
+		}
+		// What attempt makes of an error is not of interest here: the Commit stands.
+		err = bob.change("invite", func(ctx context.Context, s *device.Sender) error {
+			err := s.Invite(ctx, room, wire.Address{Name: "carl", Organization: globex.name}, wire.RoleMember)
+			var pending *device.PendingError
+			if !errors.As(err, &pending) {
+				t.Errorf("the invitation ended with %v", err)
+			}
+			return nil
+		})
+		must(err)
+		waits := func(p *person) int { d, _ := p.now(); return d.Rooms()[0].Waits }
+		if n := waits(bob); n != 2 {
+			t.Errorf("%d wait for the hub", n)
+		}
+		must(globex.halt()) // it sleeps, as above
+		time.Sleep(24 * time.Hour)
+		must(globex.start())
+		must(bob.visit(0))
+		if n := waits(bob); n != 2 {
+			t.Errorf("after a day %d wait for the hub", n)
+		}
+		must(acme.start())
+		until(t, alice, func() bool { return partnersLinked(ctx, acme) })
+		until(t, alice, func() bool {
+			w.ledger.mu.Lock()
+			defer w.ledger.mu.Unlock()
+			return w.ledger.texts[words].shown[alice] == 1
+		})
+		until(t, carl, func() bool { d, _ := carl.now(); return len(d.Rooms()) == 1 })
+		until(t, bob, func() bool { return waits(bob) == 0 })
+		if len(w.ledger.faults) > 0 {
+			t.Errorf("faults %v", w.ledger.faults)
 		}
 	})
 }
