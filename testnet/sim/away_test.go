@@ -3,6 +3,9 @@ package sim
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,6 +118,11 @@ func TestAHubIsAwayForADay(t *testing.T) {
 		globex, err := w.site(templates(), "globex.example", nil)
 		must(err)
 		defer func() { must(acme.halt()); must(globex.halt()) }()
+		for _, s := range []*site{acme, globex} {
+			must(s.halt())
+			must(longer(s.dir))
+			must(s.start())
+		}
 		must(agree(ctx, acme, globex))
 		var people [3]*person
 		for i, x := range []struct {
@@ -165,6 +173,7 @@ func TestAHubIsAwayForADay(t *testing.T) {
 		must(acme.start())
 		until(t, alice, func() bool { return partnersLinked(ctx, acme) })
 		until(t, alice, func() bool {
+			must(bob.visit(0)) // what the Commit has overtaken goes out anew
 			w.ledger.mu.Lock()
 			defer w.ledger.mu.Unlock()
 			return w.ledger.texts[words].shown[alice] == 1
@@ -175,6 +184,17 @@ func TestAHubIsAwayForADay(t *testing.T) {
 			t.Errorf("faults %v", w.ledger.faults)
 		}
 	})
+}
+
+// longer has a node keep mail for a week: the templates' retention is minutes.
+func longer(dir string) error {
+	name := filepath.Join(dir, "node.yaml")
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	text := regexp.MustCompile(`(?m)^retention:.*$`).ReplaceAllString(string(b), "retention: 168h")
+	return os.WriteFile(name, []byte(text), 0o600)
 }
 
 // until has a person visit until something is so.
