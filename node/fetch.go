@@ -97,6 +97,7 @@ func (s *deviceSession) refuseRest() {
 
 // Pull implements session.Backend: deliveries straight from the mailbox.
 func (s *deviceSession) Pull(after uint64, n, bytes int) ([]*pb.Deliver, error) {
+	after = s.n.mailed.in(after)
 	entries, err := s.n.mail.Fetch(context.Background(), s.device, after, n, bytes)
 	if err != nil {
 		return nil, err
@@ -105,17 +106,17 @@ func (s *deviceSession) Pull(after uint64, n, bytes int) ([]*pb.Deliver, error) 
 	for _, e := range entries {
 		if e.Err != nil {
 			// The copy is damaged: the number alone, so that the device acknowledges it as unreadable.
-			out = append(out, &pb.Deliver{Seq: e.Seq})
+			out = append(out, &pb.Deliver{Seq: s.n.mailed.out(e.Seq)})
 			continue
 		}
 		if e.Ended {
-			out = append(out, &pb.Deliver{Seq: e.Seq, Ended: endedOf(e.Envelope)})
+			out = append(out, &pb.Deliver{Seq: s.n.mailed.out(e.Seq), Ended: endedOf(e.Envelope)})
 			continue
 		}
-		out = append(out, &pb.Deliver{Seq: e.Seq, Envelope: e.Envelope})
+		out = append(out, &pb.Deliver{Seq: s.n.mailed.out(e.Seq), Envelope: e.Envelope})
 	}
-	if len(out) > 0 {
-		after = out[len(out)-1].Seq
+	if len(entries) > 0 {
+		after = entries[len(entries)-1].Seq
 	}
 	select { // the waiter shall wait for what comes after this
 	case <-s.ask:
@@ -156,13 +157,15 @@ func endedOf(e *pb.Envelope) *pb.Ended {
 func (s *deviceSession) Ack(ctx context.Context, through uint64, unread []session.Unread) error {
 	var unreadable, expired []uint64
 	for _, u := range unread {
-		if u.Expired {
-			expired = append(expired, u.Seq)
-		} else {
-			unreadable = append(unreadable, u.Seq)
+		switch lsn := s.n.mailed.in(u.Seq); {
+		case lsn == 0: // of a start that is not known here
+		case u.Expired:
+			expired = append(expired, lsn)
+		default:
+			unreadable = append(unreadable, lsn)
 		}
 	}
-	return s.n.mail.Ack(ctx, s.device, through, unreadable, expired)
+	return s.n.mail.Ack(ctx, s.device, s.n.mailed.in(through), unreadable, expired)
 }
 
 // SubmitMark implements session.Backend.

@@ -91,6 +91,7 @@ type Node struct {
 	results   *results
 	numbers   *numbers
 	told      *told
+	mailed    *mailNumbers
 	rates     *rates
 	seen      seen
 	resyncs   *resyncs
@@ -264,6 +265,9 @@ func (n *Node) openStore(ctx context.Context, o Options, keys *identity.NodeKeys
 		return err
 	}
 	if n.told, err = openTold(n.store); err != nil {
+		return err
+	}
+	if n.mailed, err = openMailNumbers(n.store, n.clock.Now); err != nil {
 		return err
 	}
 	n.dir, err = directory.Open(ctx, n.store, directory.Options{Organization: n.org, Directory: keys.Directory, VRF: keys.VRF, Clock: n.clock})
