@@ -152,6 +152,25 @@ func placeKey(room wire.RoomID, seq uint64) []byte {
 	return fmt.Appendf(nil, "q/%s/%020d", room, seq)
 }
 
+// putPlace notes which message of ours has a place: its ID ‖ the return handle by which notices
+// speak of it, where the node has said that. A place alone says too little: a hub that was set
+// back could give it twice, and what is said of the other message is not said of this one.
+func (t *txn) putPlace(o *outgoing, st *pb.Status, until time.Time) error {
+	v := append([]byte(nil), o.ID[:]...)
+	if len(st.ReturnHandle) == wire.ReturnHandleLen {
+		v = append(v, st.ReturnHandle...)
+	}
+	return t.putHistory(placeKey(o.Room, st.Seq), until, v)
+}
+
+// placed reads what putPlace notes; false: it is no message of ours.
+func placed(v []byte) (id MessageID, handle []byte, ok bool) {
+	if len(v) != len(id) && len(v) != len(id)+wire.ReturnHandleLen {
+		return id, nil, false
+	}
+	return MessageID(v[:len(id)]), v[len(id):], true
+}
+
 // putSent changes what is known of a sent message.
 func (t *txn) changeSent(id MessageID, change func(*Sent)) (*Sent, error) {
 	s := &Sent{}
@@ -193,7 +212,7 @@ func (d *Device) settled(t *txn, id MessageID, counter uint64, st *pb.Status) (a
 		if err := t.deleteState(append([]byte(outPrefix), o.ID[:]...)); err != nil {
 			return false, err
 		}
-		if err := t.putHistory(placeKey(o.Room, st.Seq), d.now().Add(HistoryLife), o.ID[:]); err != nil {
+		if err := t.putPlace(o, st, d.now().Add(HistoryLife)); err != nil {
 			return false, err
 		}
 	case st.Code == pb.Code_CODE_ACCEPTED:

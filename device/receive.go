@@ -509,15 +509,22 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	if core.Epoch > r.state.Epoch() && !r.Ended {
 		return errBehind
 	}
+	again := false
 	switch {
 	case b.advanceSeq(r, env.Seq):
 		b.chain(r, env)
 	case !r.fill(env.Seq):
-		return nil // a repeated place
+		again = true
 	}
 	next, got, err := r.state.Decrypt(core.Body)
+	if again && delivered(err) {
+		return nil // the same entry in the same place
+	}
 	if err != nil {
 		return err
+	}
+	if again {
+		b.givenTwice(r, env)
 	}
 	r.state = next
 	b.touch(r.ID)

@@ -1,6 +1,7 @@
 package device
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 
@@ -118,14 +119,15 @@ func (b *batch) noticeRange(said *notice.Notice, r notice.Range) {
 	for seq := r.From; seq <= r.To && seq-r.From < maxRange; seq++ {
 		b.writes = append(b.writes, func(t *txn) error {
 			raw, err := t.history(placeKey(said.Room, seq))
-			if err != nil || len(raw) != 32 {
+			id, handle, ok := placed(raw)
+			if err != nil || !ok || !speaksOf(r, handle) {
 				return nil // not ours
 			}
-			if _, err := t.history(sentKey(MessageID(raw))); err != nil {
+			if _, err := t.history(sentKey(id)); err != nil {
 				return nil // about the room itself (Silent), or its day is over
 			}
 			changed := false
-			s, err := t.changeSent(MessageID(raw), func(s *Sent) { changed = s.state(b.d.nameOf(who), said, r) })
+			s, err := t.changeSent(id, func(s *Sent) { changed = s.state(b.d.nameOf(who), said, r) })
 			if err != nil || !changed || r.State == notice.StateAcknowledged || r.State == notice.StateDelivered || r.State == notice.StateStored {
 				return err
 			}
@@ -140,6 +142,12 @@ func (b *batch) noticeRange(said *notice.Notice, r notice.Range) {
 				Reason: reasonOf(r), Room: said.Room.String(), Seq: seq, At: said.Issued})
 		})
 	}
+}
+
+// speaksOf reports whether a range means the message with a return handle. One without handles
+// means all in it, and of a message that was sent with an older version none is known.
+func speaksOf(r notice.Range, handle []byte) bool {
+	return len(r.Handles) == 0 || len(handle) == 0 || slices.ContainsFunc(r.Handles, func(h [wire.ReturnHandleLen]byte) bool { return bytes.Equal(h[:], handle) })
 }
 
 // whom finds the member that a range speaks of. An organization speaks of its own

@@ -169,7 +169,7 @@ func (d *Device) resync(ctx context.Context, id wire.RoomID, follow bool) error 
 	case err != nil:
 		return err
 	case epoch < r.state.Epoch():
-		return errors.New("device: the hub shows an epoch of the room that is over")
+		return d.publishEpoch(ctx, &r)
 	case epoch == r.state.Epoch() && !r.Lost && !r.Behind:
 		return nil
 	case epoch > r.state.Epoch() && follow:
@@ -213,6 +213,25 @@ func (d *Device) back(r *room) time.Time {
 // backText says so, in the time of this machine.
 func backText(at time.Time) string {
 	return "this device has lost its place in the room and may come back at " + at.Local().Format("15:04")
+}
+
+// publishEpoch shows a hub that has fallen behind the room, as after a restore, the epoch that
+// this device is in, with its tree: it goes on from there once it has enough of it
+// (docs/protocol.md 3.5). A device whose own state is in doubt publishes nothing.
+func (d *Device) publishEpoch(ctx context.Context, r *room) error {
+	behind := errors.New("device: the hub shows an epoch of the room that is over")
+	if r.Lost || r.Behind {
+		return behind
+	}
+	info, err := r.state.GroupInfo(true)
+	if err != nil || len(info) > wire.MaxWelcome {
+		return errors.Join(behind, err)
+	}
+	a, err := call(ctx, d.home.Device.PublishGroupInfo, &pb.PublishGroupInfoRequest{Room: r.ID[:], Generation: r.Generation, Epoch: r.state.Epoch(), GroupInfo: info})
+	if err == nil {
+		err = wire.Err(a.Status)
+	}
+	return err
 }
 
 // stageResync makes the external Commit and checks the room that it leads to as on

@@ -2,8 +2,11 @@ package device
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
+	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/mls/group"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
@@ -32,6 +35,20 @@ func (b *batch) advanceSeq(r *room, seq uint64) bool {
 	r.Seq = seq
 	b.touch(r.ID)
 	return true
+}
+
+// delivered reports whether an error of decrypting says that the message was opened before, or
+// belongs to an epoch whose keys are gone: a place that repeats then is a repetition.
+func delivered(err error) bool {
+	var epoch *mls.EpochError
+	return errors.Is(err, group.ErrReplay) || errors.As(err, &epoch)
+}
+
+// givenTwice tells people that a message that was never opened came in a place that was taken:
+// the hub has lost what it has given, or shows two orders. The message itself is shown.
+func (b *batch) givenTwice(r *room, env *pb.Envelope) {
+	b.show(Shown{Event: "room", State: "forked", Room: r.ID.String(), RoomName: r.Name, Seq: env.Seq, At: b.d.now(),
+		Reason: "its hub has given this place to two entries: it was restored from an older copy, or shows others another order: compare the room's code with others (entente room show)"})
 }
 
 // chain holds an entry against the one before it, where we were delivered that one: the

@@ -275,7 +275,7 @@ func (d *Device) encryptWith(o *outgoing, also func(*txn) error) error {
 		return err
 	}
 	core, err := wire.EncodeCore(&pb.EnvelopeCore{Version: wire.ProtocolVersion, Class: pb.Class_CLASS_MESSAGE, Kind: pb.Kind_KIND_APPLICATION,
-		Room: r.ID[:], Generation: r.Generation, Epoch: r.state.Epoch(), Deadline: o.Deadline, Body: body})
+		Room: r.ID[:], Generation: r.Generation, Epoch: r.state.Epoch(), Deadline: o.Deadline, Body: body, Seen: r.Seq})
 	if err != nil {
 		return err
 	}

@@ -113,6 +113,9 @@ func (f *Federation) Amend(ctx context.Context, id wire.OrganizationID, terms id
 	if p == nil {
 		return wire.Refuse(pb.Code_CODE_UNKNOWN_ORGANIZATION, "no such partner")
 	}
+	if err := f.knowsInForce(ctx, p); err != nil {
+		return err
+	}
 	if err := f.proposeTo(ctx, p, terms); err != nil {
 		return err
 	}
@@ -165,6 +168,9 @@ func (f *Federation) AcceptAmendment(ctx context.Context, id wire.OrganizationID
 	if p == nil {
 		return wire.Refuse(pb.Code_CODE_UNKNOWN_ORGANIZATION, "no such partner")
 	}
+	if err := f.knowsInForce(ctx, p); err != nil {
+		return err
+	}
 	if err := f.acceptOffer(ctx, p, hash); err != nil {
 		return err
 	}
@@ -202,7 +208,7 @@ func (f *Federation) acceptOffer(ctx context.Context, p *partner, hash [32]byte)
 func (f *Federation) conclusion(ctx context.Context, p *partner, rec partnerRecord, note string, ours, theirs int) error {
 	now := p.standing()
 	rec.Agreement, rec.OurManifests, rec.TheirManifests = note, ours, theirs
-	rec.Proposed, rec.Offered, rec.Declined, rec.Rejected = nil, nil, "", time.Time{}
+	rec.Proposed, rec.Offered, rec.Declined, rec.Rejected, rec.Withdrawn = nil, nil, "", time.Time{}, nil
 	st, err := f.verify(p.id, rec)
 	if err != nil {
 		return refusedBy(err, "the amendment does not stand")
@@ -268,6 +274,7 @@ func (f *Federation) WithdrawAmendment(ctx context.Context, id wire.Organization
 		return wire.Refuse(pb.Code_CODE_EXISTS, "%s had signed already: the new terms are in force", st.org.Manifest.Name)
 	}
 	rec.Proposed = nil
+	rec.withdrawn(hash)
 	return f.keep(ctx, p, rec, st)
 }
 
@@ -360,6 +367,7 @@ func (f *Federation) heard(ctx context.Context, p *partner, hash [32]byte, answe
 	switch {
 	case errors.As(refusal, &declined) && declined.Status.Code == pb.Code_CODE_NO_CONSENT:
 		rec.Proposed, rec.Rejected = nil, f.clock.Now().UTC()
+		rec.withdrawn(hash)
 		return f.keep(ctx, p, rec, st)
 	case refusal != nil:
 		return refusal
@@ -378,6 +386,12 @@ func (f *Federation) heard(ctx context.Context, p *partner, hash [32]byte, answe
 // again gets the same answer.
 func (f *Federation) amendAnswer(ctx context.Context, p *partner, q *pb.AmendQuery) (*pb.QueryResponse, error) {
 	answer := &pb.AmendAnswer{}
+	if asksInForce(q) {
+		f.making.Lock()
+		defer f.making.Unlock()
+		rec, _ := p.recorded()
+		return &pb.QueryResponse{Status: wire.Status(pb.Code_CODE_OK, ""), Answer: &pb.QueryResponse_Amend{Amend: inForceAnswer(rec)}}, nil
+	}
 	if len(q.GetNote()) > maxAgreement || q.GetNote() == "" && len(q.GetWithdrawn()) != 32 {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a word about an amendment of %d bytes", len(q.GetNote()))
 	}

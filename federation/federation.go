@@ -117,6 +117,8 @@ type Options struct {
 	Linked          func(wire.OrganizationID)                                // nil, or told of every link that comes up; must not block
 	Amended         func(wire.OrganizationID)                                // nil, or told of every agreement or amendment that comes into force here; must not block
 	Answered        func(wire.OrganizationID)                                // nil, or told when a partner's node has taken or refused a link; must not block
+	SetBack         func(id wire.OrganizationID, from, to uint64)            // nil, or told that a partner's agreement was lost and taken back, from and to which version; must not block
+	Called          func() bool                                              // whether partners need not be waited for that have not said what they hold of us; nil: always
 	Mode            Mode                                                     // empty: ModeAgreement
 	Clock           Clock                                                    // nil: the system's
 	Incarnation     uint64                                                   // of this node's numbers; raised after a restore
@@ -157,6 +159,12 @@ func (o *Options) fill() error {
 	}
 	if o.Answered == nil {
 		o.Answered = func(wire.OrganizationID) {}
+	}
+	if o.SetBack == nil {
+		o.SetBack = func(wire.OrganizationID, uint64, uint64) {}
+	}
+	if o.Called == nil {
+		o.Called = func() bool { return true }
 	}
 	if o.Amended == nil {
 		o.Amended = func(wire.OrganizationID) {}

@@ -41,6 +41,9 @@ type partner struct {
 	stop      context.CancelFunc // of the worker
 	stopped   chan struct{}      // closed when the last worker has returned; nil: there was none
 	refreshed time.Time          // when the manifest was last asked for
+
+	confirmed    bool      // it has said what is in force there, since this node started
+	askedInForce time.Time // when a refused link had it asked that
 }
 
 // standing is what a partner's record says, verified.
@@ -103,7 +106,7 @@ type PartnerInfo struct {
 func (f *Federation) newPartner(id wire.OrganizationID) *partner {
 	l := f.opts.Limits
 	return &partner{
-		id: id, heard: make(chan struct{}, 1),
+		id: id, heard: make(chan struct{}, 1), confirmed: true, // an agreement that is made now; see loadPartner
 		bytes:   newBucket(float64(l.Bytes), float64(2*l.Bytes)),
 		queries: newBucket(l.Queries, 10*l.Queries),
 		files:   newBucket(float64(l.Files), float64(2*l.Files)),

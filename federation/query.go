@@ -48,7 +48,9 @@ func recalls(q *pb.QueryRequest, from wire.OrganizationID) bool {
 		return string(q.Head.GetOrganization()) == string(from[:])
 	case *pb.QueryRequest_Leaves:
 		return string(q.Leaves.GetOrganization()) == string(from[:])
-	case *pb.QueryRequest_Revocations:
+	case *pb.QueryRequest_RoomLog:
+		return q.RoomLog.GetOwn()
+	case *pb.QueryRequest_Revocations, *pb.QueryRequest_Places:
 		return true
 	}
 	return false
@@ -137,7 +139,7 @@ func (f *Federation) answer(ctx context.Context, s network.Stream, q *pb.QueryRe
 	if _, ok := q.Query.(*pb.QueryRequest_Manifest); ok {
 		return f.manifestAnswer(p, q.GetManifest().GetHave()), nil // even when its certificate has expired: so does ours, one day
 	}
-	if amend, ok := q.Query.(*pb.QueryRequest_Amend); ok && (refusal == nil || p.amendable(now)) {
+	if amend, ok := q.Query.(*pb.QueryRequest_Amend); ok && (refusal == nil || p.amendable(now) || asksInForce(amend.Amend)) {
 		return f.amendAnswer(ctx, p, amend.Amend)
 	}
 	if refusal != nil && !recalls(q, p.id) {

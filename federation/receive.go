@@ -65,6 +65,9 @@ func (f *Federation) welcome(in *frames) (*partner, error) {
 	p, refusal := f.admit(in.s.Conn().RemotePeer())
 	if refusal == nil {
 		refusal = f.checkHello(p, hello)
+		if errors.Is(refusal, errOtherAgreement) {
+			f.running.Go(func() { f.mismatched(f.ctx, p) })
+		}
 	}
 	answer := &pb.DeliverWelcome{Status: wire.StatusOf(refusal), TimeMs: f.clock.Now().UnixMilli(), Incarnation: f.incarnation.Load()}
 	if answer.Status.Code == pb.Code_CODE_ROLLED_BACK {
@@ -92,6 +95,10 @@ func (p *partner) knownIncarnation() uint64 {
 	return p.marks.incarnation
 }
 
+// errOtherAgreement refuses a link whose hello names another text than the one in force: one
+// of the two is behind, and asks (inforce.go).
+var errOtherAgreement = wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "another agreement is in force here")
+
 // checkHello holds what a hello says against what we know of the partner, and
 // starts its marks for this link.
 func (f *Federation) checkHello(p *partner, h *pb.DeliverHello) error {
@@ -103,7 +110,7 @@ func (f *Federation) checkHello(p *partner, h *pb.DeliverHello) error {
 	}
 	digest := p.standing().digest
 	if string(h.Agreement) != string(digest[:]) {
-		return wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "another agreement is in force here")
+		return errOtherAgreement
 	}
 	p.delivering.Lock()
 	defer p.delivering.Unlock()

@@ -60,7 +60,9 @@ type partnerRecord struct {
 	Offered  *amendment `json:"offered,omitempty"`
 	Declined string     `json:"declined,omitempty"` // the text's hash of the last one that was declined here
 	Rejected time.Time  `json:"rejected,omitzero"`  // when the partner declined our last one
-	Confirm  bool       `json:"confirm,omitempty"`  // the partner has not said yet that it knows of our signature
+	// Proposals of ours on the text in force that were withdrawn, or declined: hashes.
+	Withdrawn []string `json:"withdrawn,omitempty"`
+	Confirm   bool     `json:"confirm,omitempty"` // the partner has not said yet that it knows of our signature
 
 	// A new name that the partner has given itself and that is not followed yet, and the one
 	// that the operator has confirmed.
@@ -184,6 +186,7 @@ func (f *Federation) loadPartner(id wire.OrganizationID, rec partnerRecord) erro
 		return err
 	}
 	p.link.attempts, p.link.last, p.link.contact = a.Attempts, a.Last, a.Contact
+	p.confirmed = false // the disk may be older than what was signed last
 	text, err := f.opts.Store.Get(marksKey(id))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil

@@ -86,6 +86,9 @@ func (f *Federation) work(ctx context.Context, p *partner) {
 			return
 		}
 		f.heed(ctx, p, err)
+		if wire.StatusOf(err).Code == pb.Code_CODE_NO_AGREEMENT {
+			f.mismatched(ctx, p)
+		}
 		timer := time.NewTimer(f.backOff(p, err))
 		select {
 		case <-ctx.Done():

@@ -133,10 +133,14 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	}
 	// A full mailbox is no reason to hold the room back: its refusal goes to the sender
 	// as a notice, in this transaction.
-	_, err = c.stage(mailbox.Delivery{
+	delivery := mailbox.Delivery{
 		Item: item, From: from, Sender: relayedKey(from, origin), Devices: devices,
 		Deadline: c.n.retentionWith(from),
-	})
+	}
+	if core.Class == pb.Class_CLASS_HANDSHAKE {
+		delivery.Log = &d.id // for a hub that is set back: docs/protocol.md 3.5
+	}
+	_, err = c.stage(delivery)
 	if err != nil {
 		return wire.StatusOf(err)
 	}
@@ -152,7 +156,15 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	d.dirty.place = true
 	d.leave(item.Change, c.n.org.ID)
 	d.told(item.Members)
+	d.stepped(core)
 	return wire.Status(pb.Code_CODE_ACCEPTED, "")
+}
+
+// stepped notes the epoch that a Commit of the hub's begins.
+func (d *draft) stepped(core *pb.EnvelopeCore) {
+	if core.Kind == pb.Kind_KIND_COMMIT {
+		d.row.Epoch, d.dirty.row = core.Epoch+1, true
+	}
 }
 
 // entered reports whether an entry of the hub's is one that was taken before, and

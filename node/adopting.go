@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ type adopting struct {
 	askAt  time.Time                    // when the others are asked again; of mu
 	word   bool                         // the operator's --accept-loss: nobody is waited for
 	ahead  atomic.Bool                  // a partner holds more of our log than we do
+	forgot atomic.Bool                  // what was handed out is void, since this start
 	forked atomic.Bool                  // what a partner holds is no past of ours
 }
 
@@ -51,6 +53,7 @@ func (n *Node) startRoll(acceptLoss bool) error {
 	if n.dir.Behind() || n.recovering() {
 		wait = lossWait
 	}
+	n.startPlaces(map[bool]time.Duration{true: startWait, false: wait}[acceptLoss], acceptLoss)
 	n.adopting.word = acceptLoss
 	n.adopting.roll.begin(wait)
 	if acceptLoss {
@@ -67,6 +70,7 @@ func (n *Node) noticeLoss(holder wire.OrganizationID, ours, theirs uint64) {
 	n.log.Error("partners hold more of our directory than we do: records are lost; nothing is signed until it is taken over",
 		"ours", ours, "theirs", theirs, "partner", holder)
 	n.adopting.roll.begin(lossWait)
+	n.placing.reopen(lossWait)
 	if n.adopting.word {
 		n.adopting.roll.end()
 	}
@@ -76,6 +80,12 @@ func (n *Node) noticeLoss(holder wire.OrganizationID, ours, theirs uint64) {
 // more and all partners have said what they hold.
 func (n *Node) checkOwn(ctx context.Context, id wire.OrganizationID) error {
 	head, err := n.ownAt(ctx, id)
+	if err == nil {
+		err = n.askPlaces(ctx, id)
+	}
+	if err == nil {
+		err = n.confirmAgreement(ctx, id)
+	}
 	if err != nil {
 		return err
 	}
@@ -101,6 +111,17 @@ func (n *Node) checkOwn(ctx context.Context, id wire.OrganizationID) error {
 		return err
 	}
 	return nil // callPartners goes on with it
+}
+
+// confirmAgreement has a partner say which agreement is in force there. What the two do not
+// agree about is no reason to wait: nothing is signed with that partner until it is settled.
+func (n *Node) confirmAgreement(ctx context.Context, id wire.OrganizationID) error {
+	err := n.fed.Confirm(ctx, id)
+	if err == nil || wire.ClassOf(wire.StatusOf(err).Code) == wire.Temporary || ctx.Err() != nil {
+		return err
+	}
+	n.log.Warn("which agreement is in force at a partner is not settled", "partner", id, "error", err)
+	return nil
 }
 
 // ownAt asks a partner which head of our log it holds; nil: none.
@@ -139,8 +160,13 @@ func (n *Node) adoptOwn(ctx context.Context) error {
 		return err
 	}
 	if holders, head := n.adopting.roll.best(size, partners); head != nil {
+		strangers := n.dir.Strangers()
 		if err := n.takeBack(ctx, holders, head); err != nil {
 			return err
+		}
+		n.noteLoss(ctx, "%d entries of the directory's log, which were taken back without their records", head.Size-size)
+		if came := n.dir.Strangers() - strangers; came > 0 {
+			n.noteLoss(ctx, "%d members who had come since the copy: they enrol anew (entente member add)", came)
 		}
 		n.log.Error("records lost: the directory's log was taken back from partners", "from", size, "to", head.Size,
 			"heard", len(partners)-len(missing), "partners", len(partners))
@@ -152,6 +178,7 @@ func (n *Node) adoptOwn(ctx context.Context) error {
 	back, err := n.dir.Restore(ctx)
 	if len(back) > 0 {
 		n.log.Error("records of members were lost: they are as they were before, devices that came or went since have to be added or revoked again", "members", back)
+		n.noteLoss(ctx, "what changed of %s since the copy: devices that came or went have to be added or revoked again", strings.Join(back, ", "))
 	}
 	if err != nil || !n.adopting.again.Load() {
 		return err

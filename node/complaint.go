@@ -146,9 +146,20 @@ func (n *Node) publishGroupInfo(ctx context.Context, device wire.DeviceID, m *pb
 	if wait, ok := n.complains.device(device); !ok {
 		return wire.Retry(wire.Status(pb.Code_CODE_RATE_LIMITED, ""), wait)
 	}
-	return n.toHub(ctx, device, id, pb.Kind_KIND_RESYNC, m.Generation, m.Epoch, m.GroupInfo, func(c *change, d *draft) error {
-		return c.takeGroupInfo(d, n.org.ID, m.GroupInfo)
+	return n.withChains(ctx, func() *pb.Status {
+		return n.toHub(ctx, device, id, pb.Kind_KIND_RESYNC, m.Generation, m.Epoch, m.GroupInfo, func(c *change, d *draft) error {
+			return c.takeGroupInfo(d, n.org.ID, m.GroupInfo)
+		})
 	})
+}
+
+// epochOf reads the epoch of a GroupInfo that is not verified yet.
+func epochOf(info []byte) (uint64, bool) {
+	m, err := mls.ParseMessage(info)
+	if err != nil || m.GroupInfo == nil {
+		return 0, false
+	}
+	return m.GroupInfo.Context.Epoch, true
 }
 
 // toHub hands control of a device of ours to the room's hub: take, where that is us.
@@ -281,6 +292,9 @@ func (n *Node) forgetCases(d *draft, row *caseRow) error {
 // takeGroupInfo takes a GroupInfo of the current epoch that a member publishes: whoever can
 // make one has applied the Commits that are complained about, or says so.
 func (c *change) takeGroupInfo(d *draft, from wire.OrganizationID, info []byte) error {
+	if epoch, ok := epochOf(info); ok && epoch > d.group.Epoch() {
+		return c.adoptEpoch(d, from, info)
+	}
 	if err := d.group.CheckGroupInfo(info, nil); err != nil {
 		return wire.Refuse(pb.Code_CODE_WRONG_EPOCH, "a GroupInfo that is not of the room's epoch")
 	}

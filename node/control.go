@@ -57,6 +57,7 @@ func (c *change) acceptWelcome(from wire.OrganizationID, item *pb.Item, core *pb
 		return firstRefusal(staged)
 	}
 	d.join(c.n, from, core.Generation, devices)
+	d.row.Epoch = max(d.row.Epoch, core.Epoch)
 	d.told(item.Members)
 	room, hash := d.id, [32]byte(body.TreeHash)
 	c.then(func() { c.n.background(func(ctx context.Context) { c.n.prefetchTree(ctx, from, room, hash) }) })

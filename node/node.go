@@ -108,6 +108,7 @@ type Node struct {
 	heard     *hearing
 	states    states
 	adopting  adopting
+	placing   placecall
 	validator mls.CredentialValidator
 	revoking  sync.Mutex  // one revocation is followed up at a time
 	underway  sync.Map    // wire.DeviceID: whoever revokes it follows that up
@@ -302,7 +303,7 @@ func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *promet
 	l := n.config.Limits
 	n.fed, err = federation.New(federation.Options{
 		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
-		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Screen: n.screen, Rename: n.mayRename, TwoRoots: n.heard.HeardRoots, Newer: n.newerManifests, Linked: n.linked, Amended: n.amended, Answered: n.stateChanged, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
+		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Screen: n.screen, Rename: n.mayRename, TwoRoots: n.heard.HeardRoots, Newer: n.newerManifests, Linked: n.linked, Amended: n.amended, Answered: n.stateChanged, SetBack: n.agreementBack, Called: n.called, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
 		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost, HostGossips: o.HostGossips, Hearing: n.heard,
 		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes, Files: l.PartnerFiles},
 	})
@@ -471,6 +472,7 @@ func (n *Node) problems() []string {
 	if s.Recovering {
 		out = append(out, fmt.Sprintf("the store has lost %d records: the node takes and orders nothing until it is started with --accept-loss", s.Lost))
 	}
+	out = append(out, n.losses()...)
 	if s.ClockHeld {
 		out = append(out, "this machine's clock jumped; expiry is held until it is confirmed")
 	}

@@ -97,8 +97,18 @@ func (n *Node) result(b *store.Batch, e mailbox.Event) ([]*mailbox.Staged, error
 		return nil, nil
 	}
 	status := e.Status
+	if status.GetSeq() > 0 {
+		if err := n.namedPlace(b, e.Room, status.Seq); err != nil {
+			return nil, err
+		}
+	}
 	if status == nil {
 		status = wire.Status(pb.Code_CODE_DEADLINE_PASSED, "the room's hub could not be reached in time")
+	}
+	status = proto.CloneOf(status)
+	status.ReturnHandle = nil // a hub has no say in it
+	if status.Seq > 0 {
+		status.ReturnHandle = bytes.Clone(e.Return)
 	}
 	body, err := proto.Marshal(&pb.SubmitResult{Counter: counter, Status: status, Room: e.Room[:]})
 	if err != nil {

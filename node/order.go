@@ -37,6 +37,10 @@ func (c *change) order(s submission) *pb.Status {
 	if !d.speaks(c.n, s) {
 		return wire.Status(pb.Code_CODE_FORBIDDEN, "the sender is not in this room")
 	}
+	if st := c.n.placeable(d.id); st != nil {
+		return st
+	}
+	c.overtaken(d, s)
 	var err error
 	switch s.parsed.Kind {
 	case pb.Kind_KIND_APPLICATION:

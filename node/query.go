@@ -71,6 +71,11 @@ func (n *Node) Query(ctx context.Context, from wire.OrganizationID, q *pb.QueryR
 		if kept, err = n.revocationsFor(from, q.Revocations); err == nil {
 			a.Answer = &pb.QueryResponse_Revocations{Revocations: kept}
 		}
+	case *pb.QueryRequest_Places:
+		var places *pb.PlacesAnswer
+		if places, err = n.placesFor(from, q.Places); err == nil {
+			a.Answer = &pb.QueryResponse_Places{Places: places}
+		}
 	case *pb.QueryRequest_BlockList:
 		a.Answer = &pb.QueryResponse_BlockList{BlockList: n.blockListFor(q.BlockList)}
 	default:
@@ -272,8 +277,30 @@ func (n *Node) groupInfoFor(from wire.OrganizationID, q *pb.GroupInfoQuery) (*pb
 // roomLogPage bounds the handshakes of one answer.
 const roomLogPage = 256
 
+// followed returns a room that an organization orders and that is followed here; to everybody
+// else it does not exist.
+func (n *Node) followed(hub wire.OrganizationID, room []byte) (*draft, func(), error) {
+	id, err := wire.Bytes32(room)
+	if err != nil {
+		return nil, nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a room ID of %d bytes", len(room))
+	}
+	c, err := n.begin(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if d := c.room(id); d.known && d.row.Hub == hub && hub != n.org.ID {
+		return d, c.abandon, nil
+	}
+	c.abandon()
+	return nil, nil, wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "")
+}
+
 func (n *Node) roomLogFor(ctx context.Context, from wire.OrganizationID, q *pb.RoomLogQuery) (*pb.RoomLogAnswer, error) {
-	d, done, err := n.visible(from, q.Room)
+	see := n.visible
+	if q.Own {
+		see = n.followed
+	}
+	d, done, err := see(from, q.Room)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,9 @@ func (c *change) proposeLeaf(d *draft, from wire.OrganizationID, r removal) erro
 			return nil
 		}
 	}
+	if st := c.n.placeable(d.id); st != nil {
+		return &wire.StatusError{Status: st}
+	}
 	proposal, err := d.group.NewExternalRemove(c.n.hubKey, 0, r.leaf, r.revocation)
 	if err != nil {
 		return err

@@ -29,6 +29,10 @@ func TestARevocationThatACrashInterruptedIsFollowedUp(t *testing.T) {
 	}
 	w.acme.halt()
 	w.acme.start()
+	eventually(t, "it is followed up once partners were waited for", func() bool {
+		_, err := w.acme.store.Get(goneKey(w.bob.id))
+		return err != nil
+	})
 	now, g := w.acme.shown(w.room)
 	if got := waitingRemovals(t, w, g); len(got) != 1 || got[0].device != w.bob.id || now.seq != at.seq+1 {
 		t.Errorf("after the restart the room is at %d of %d and has %d removals", now.seq, at.seq+1, len(got))

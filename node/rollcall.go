@@ -1,7 +1,9 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,9 +156,10 @@ func (n *Node) callPartners(ctx context.Context) error {
 	for {
 		behind := n.directoryBehind()
 		owed = owed || behind
-		if behind || !n.called() {
+		if behind || !n.called() || !n.placesCalled() {
 			n.askMissing(ctx)
 		}
+		n.settlePlaces(ctx)
 		if owed || n.adopting.again.Load() {
 			err := n.adoptOwn(ctx)
 			if err != nil && ctx.Err() == nil {
@@ -178,7 +181,9 @@ func (n *Node) askMissing(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askOwnTime)
 	defer cancel()
 	var wg sync.WaitGroup
-	for _, id := range n.adopting.roll.missing(n.voters()) {
+	missing := append(n.adopting.roll.missing(n.voters()), n.missingPlaces()...)
+	slices.SortFunc(missing, func(a, b wire.OrganizationID) int { return bytes.Compare(a[:], b[:]) })
+	for _, id := range slices.Compact(missing) {
 		wg.Go(func() {
 			if err := n.checkOwn(ctx, id); err != nil && ctx.Err() == nil {
 				n.log.Debug("a partner has not said what it holds of our directory", "partner", id, "error", err)

@@ -21,6 +21,7 @@ import (
 //
 //	nd/room/<room ID>   JSON roomRow: who the hub is; at a follower, our devices in it
 //	nd/seq/<room ID>    version 1 ‖ seq uint64 ‖ hash 32 ‖ accepted ms uint64 ‖ quiet 0 or 1
+//	nd/top/<room ID>    at a follower: version 1 ‖ highest place that the hub has named (places.go)
 //	nd/gaps/<room ID>   at a follower: places that were passed over (gaps.go)
 //	nd/group/<room ID>  hub only: a snapshot of the room's PublicGroup
 //	nd/delta/<room ID>/<n uint32>  hub only: what changed of it since, n from 1 (grouprows.go)
@@ -41,6 +42,7 @@ type roomRow struct {
 	Generation uint32              `json:"generation"`
 	Devices    []wire.DeviceID     `json:"devices,omitempty"` // ours, where another organization's node is the hub
 	Members    uint32              `json:"members,omitempty"` // in the room, by the hub's word; 0: not said
+	Epoch      uint64              `json:"epoch,omitempty"`   // at a follower: that the last Commit has begun; 0: not known
 }
 
 const roomRowVersion = 1

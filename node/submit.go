@@ -62,6 +62,7 @@ func (n *Node) submit(ctx context.Context, device wire.DeviceID, subs []ownSubmi
 		ids = append(ids, wire.RoomID(e.parsed.Room))
 	}
 	if len(ids) > 0 {
+		n.awaitPlaces(ctx, ids)
 		if err := n.submitFresh(ctx, device, subs, fresh, statuses, ids); err != nil {
 			for i := range subs {
 				if fresh[i] != nil {
@@ -164,6 +165,9 @@ func (n *Node) submitFresh(ctx context.Context, device wire.DeviceID, subs []own
 		statuses[i] = c.submitOne(sub)
 		if wire.ClassOf(statuses[i].Code) != wire.Success {
 			continue
+		}
+		if statuses[i].Seq > 0 {
+			statuses[i].ReturnHandle = e.parsed.ReturnHandle
 		}
 		if err := n.results.put(&c.batch, device, subs[i].counter, subs[i].digest, statuses[i]); err != nil {
 			c.abandon()

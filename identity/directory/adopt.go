@@ -35,6 +35,14 @@ func (d *Directory) Behind() bool {
 	return len(d.lost) > 0 || d.log.size < d.store.Mark(d.headMark())>>32
 }
 
+// Strangers counts the members that the log has and whose records are not here: they came
+// after the copy that this directory was restored from.
+func (d *Directory) Strangers() int {
+	d.write.Lock()
+	defer d.write.Unlock()
+	return max(d.log.labels.Len()-len(d.members), 0)
+}
+
 // Fits compares a head that somebody holds of this log with it: nil when it is a past of
 // it or beyond it, or of another log, ErrTwoPasts when it cannot be.
 func (d *Directory) Fits(head *identity.Checkpoint) error {

@@ -386,6 +386,7 @@ type EnvelopeCore struct {
 	Deadline      int64                  `protobuf:"varint,7,opt,name=deadline,proto3" json:"deadline,omitempty"`                            // Unix seconds; messages and control only
 	ReturnHandle  []byte                 `protobuf:"bytes,8,opt,name=return_handle,json=returnHandle,proto3" json:"return_handle,omitempty"` // 16 bytes, opaque to all but the sender's home node; empty if none
 	Body          []byte                 `protobuf:"bytes,9,opt,name=body,proto3" json:"body,omitempty"`                                     // at most 256 KiB (message), 2 MiB (handshake), 1 MiB + 4 KiB (control)
+	Seen          uint64                 `protobuf:"varint,10,opt,name=seen,proto3" json:"seen,omitempty"`                                   // of a message: the room's highest place that its device knows; 0: not said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -481,6 +482,13 @@ func (x *EnvelopeCore) GetBody() []byte {
 		return x.Body
 	}
 	return nil
+}
+
+func (x *EnvelopeCore) GetSeen() uint64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
 }
 
 type Envelope struct {
@@ -1228,11 +1236,12 @@ type Status struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          Code                   `protobuf:"varint,1,opt,name=code,proto3,enum=entente.v1.Code" json:"code,omitempty"`
 	Scope         Scope                  `protobuf:"varint,2,opt,name=scope,proto3,enum=entente.v1.Scope" json:"scope,omitempty"`
-	RetryMs       int64                  `protobuf:"varint,3,opt,name=retry_ms,json=retryMs,proto3" json:"retry_ms,omitempty"`          // 0: none given
-	Detail        string                 `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`                            // for people: which thing and what to try; at most 256 bytes, no secret
-	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`                             // with wrongEpoch: the room's current epoch
-	Seq           uint64                 `protobuf:"varint,6,opt,name=seq,proto3" json:"seq,omitempty"`                                 // with sequenced
-	AcceptedMs    int64                  `protobuf:"varint,7,opt,name=accepted_ms,json=acceptedMs,proto3" json:"accepted_ms,omitempty"` // with sequenced
+	RetryMs       int64                  `protobuf:"varint,3,opt,name=retry_ms,json=retryMs,proto3" json:"retry_ms,omitempty"`               // 0: none given
+	Detail        string                 `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`                                 // for people: which thing and what to try; at most 256 bytes, no secret
+	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`                                  // with wrongEpoch: the room's current epoch
+	Seq           uint64                 `protobuf:"varint,6,opt,name=seq,proto3" json:"seq,omitempty"`                                      // with sequenced
+	AcceptedMs    int64                  `protobuf:"varint,7,opt,name=accepted_ms,json=acceptedMs,proto3" json:"accepted_ms,omitempty"`      // with sequenced
+	ReturnHandle  []byte                 `protobuf:"bytes,8,opt,name=return_handle,json=returnHandle,proto3" json:"return_handle,omitempty"` // with sequenced, from a home node to its own device: by which notices speak of it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1316,6 +1325,13 @@ func (x *Status) GetAcceptedMs() int64 {
 	return 0
 }
 
+func (x *Status) GetReturnHandle() []byte {
+	if x != nil {
+		return x.ReturnHandle
+	}
+	return nil
+}
+
 // SubmitResult tells a device what became of a submission that was not decided
 // while it waited.
 type SubmitResult struct {
@@ -1383,7 +1399,7 @@ var File_entente_v1_envelope_proto protoreflect.FileDescriptor
 const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\n" +
 	"\x19entente/v1/envelope.proto\x12\n" +
-	"entente.v1\"\x96\x02\n" +
+	"entente.v1\"\xaa\x02\n" +
 	"\fEnvelopeCore\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12'\n" +
 	"\x05class\x18\x02 \x01(\x0e2\x11.entente.v1.ClassR\x05class\x12$\n" +
@@ -1395,7 +1411,9 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\bdeadline\x18\a \x01(\x03R\bdeadline\x12#\n" +
 	"\rreturn_handle\x18\b \x01(\fR\freturnHandle\x12\x12\n" +
-	"\x04body\x18\t \x01(\fR\x04body\"\x83\x01\n" +
+	"\x04body\x18\t \x01(\fR\x04body\x12\x12\n" +
+	"\x04seen\x18\n" +
+	" \x01(\x04R\x04seen\"\x83\x01\n" +
 	"\bEnvelope\x12\x12\n" +
 	"\x04core\x18\x01 \x01(\fR\x04core\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x1a\n" +
@@ -1462,7 +1480,7 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\x04tree\x18\x02 \x01(\fR\x04tree\x12\x1e\n" +
 	"\n" +
 	"complaints\x18\x03 \x03(\tR\n" +
-	"complaints\"\xd3\x01\n" +
+	"complaints\"\xf8\x01\n" +
 	"\x06Status\x12$\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x10.entente.v1.CodeR\x04code\x12'\n" +
 	"\x05scope\x18\x02 \x01(\x0e2\x11.entente.v1.ScopeR\x05scope\x12\x19\n" +
@@ -1471,7 +1489,8 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x10\n" +
 	"\x03seq\x18\x06 \x01(\x04R\x03seq\x12\x1f\n" +
 	"\vaccepted_ms\x18\a \x01(\x03R\n" +
-	"acceptedMs\"h\n" +
+	"acceptedMs\x12#\n" +
+	"\rreturn_handle\x18\b \x01(\fR\freturnHandle\"h\n" +
 	"\fSubmitResult\x12\x18\n" +
 	"\acounter\x18\x01 \x01(\x04R\acounter\x12*\n" +
 	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\x12\x12\n" +

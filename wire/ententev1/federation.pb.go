@@ -643,6 +643,7 @@ type QueryRequest struct {
 	//	*QueryRequest_Cosigned
 	//	*QueryRequest_Revocations
 	//	*QueryRequest_Told
+	//	*QueryRequest_Places
 	//	*QueryRequest_BlockList
 	Query         isQueryRequest_Query `protobuf_oneof:"query"`
 	unknownFields protoimpl.UnknownFields
@@ -826,6 +827,15 @@ func (x *QueryRequest) GetTold() *ToldQuery {
 	return nil
 }
 
+func (x *QueryRequest) GetPlaces() *PlacesQuery {
+	if x != nil {
+		if x, ok := x.Query.(*QueryRequest_Places); ok {
+			return x.Places
+		}
+	}
+	return nil
+}
+
 func (x *QueryRequest) GetBlockList() *BlockListQuery {
 	if x != nil {
 		if x, ok := x.Query.(*QueryRequest_BlockList); ok {
@@ -895,6 +905,10 @@ type QueryRequest_Told struct {
 	Told *ToldQuery `protobuf:"bytes,25,opt,name=told,proto3,oneof"`
 }
 
+type QueryRequest_Places struct {
+	Places *PlacesQuery `protobuf:"bytes,26,opt,name=places,proto3,oneof"`
+}
+
 type QueryRequest_BlockList struct {
 	BlockList *BlockListQuery `protobuf:"bytes,30,opt,name=block_list,json=blockList,proto3,oneof"`
 }
@@ -927,6 +941,8 @@ func (*QueryRequest_Revocations) isQueryRequest_Query() {}
 
 func (*QueryRequest_Told) isQueryRequest_Query() {}
 
+func (*QueryRequest_Places) isQueryRequest_Query() {}
+
 func (*QueryRequest_BlockList) isQueryRequest_Query() {}
 
 type QueryResponse struct {
@@ -948,6 +964,7 @@ type QueryResponse struct {
 	//	*QueryResponse_Cosigned
 	//	*QueryResponse_Revocations
 	//	*QueryResponse_Told
+	//	*QueryResponse_Places
 	//	*QueryResponse_BlockList
 	Answer        isQueryResponse_Answer `protobuf_oneof:"answer"`
 	unknownFields protoimpl.UnknownFields
@@ -1124,6 +1141,15 @@ func (x *QueryResponse) GetTold() *ToldAnswer {
 	return nil
 }
 
+func (x *QueryResponse) GetPlaces() *PlacesAnswer {
+	if x != nil {
+		if x, ok := x.Answer.(*QueryResponse_Places); ok {
+			return x.Places
+		}
+	}
+	return nil
+}
+
 func (x *QueryResponse) GetBlockList() *BlockListAnswer {
 	if x != nil {
 		if x, ok := x.Answer.(*QueryResponse_BlockList); ok {
@@ -1193,6 +1219,10 @@ type QueryResponse_Told struct {
 	Told *ToldAnswer `protobuf:"bytes,25,opt,name=told,proto3,oneof"`
 }
 
+type QueryResponse_Places struct {
+	Places *PlacesAnswer `protobuf:"bytes,26,opt,name=places,proto3,oneof"`
+}
+
 type QueryResponse_BlockList struct {
 	BlockList *BlockListAnswer `protobuf:"bytes,30,opt,name=block_list,json=blockList,proto3,oneof"`
 }
@@ -1224,6 +1254,8 @@ func (*QueryResponse_Cosigned) isQueryResponse_Answer() {}
 func (*QueryResponse_Revocations) isQueryResponse_Answer() {}
 
 func (*QueryResponse_Told) isQueryResponse_Answer() {}
+
+func (*QueryResponse_Places) isQueryResponse_Answer() {}
 
 func (*QueryResponse_BlockList) isQueryResponse_Answer() {}
 
@@ -1326,11 +1358,12 @@ func (x *BlockListAnswer) GetNote() string {
 }
 
 // AmendQuery is about other terms for the agreement (docs/protocol.md 5.8): a proposal, an
-// acceptance, or that a proposal is withdrawn.
+// acceptance, that a proposal is withdrawn, or which text is in force at the answering side.
 type AmendQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Note          string                 `protobuf:"bytes,1,opt,name=note,proto3" json:"note,omitempty"`           // agreement: with the asking side's signature, or with both
-	Withdrawn     []byte                 `protobuf:"bytes,2,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"` // SHA-256 of the text of a proposal; then no note
+	Note          string                 `protobuf:"bytes,1,opt,name=note,proto3" json:"note,omitempty"`                      // agreement: with the asking side's signature, or with both
+	Withdrawn     []byte                 `protobuf:"bytes,2,opt,name=withdrawn,proto3" json:"withdrawn,omitempty"`            // SHA-256 of the text of a proposal; then no note
+	InForce       []byte                 `protobuf:"bytes,3,opt,name=in_force,json=inForce,proto3" json:"in_force,omitempty"` // SHA-256 of the text in force at the asking side; then neither
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1379,10 +1412,22 @@ func (x *AmendQuery) GetWithdrawn() []byte {
 	return nil
 }
 
-// AmendAnswer carries the agreement with both signatures where the proposal was accepted.
+func (x *AmendQuery) GetInForce() []byte {
+	if x != nil {
+		return x.InForce
+	}
+	return nil
+}
+
+// AmendAnswer carries the agreement with both signatures where the proposal was accepted, or
+// the one in force where that was asked for.
 type AmendAnswer struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Agreement     string                 `protobuf:"bytes,1,opt,name=agreement,proto3" json:"agreement,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Agreement string                 `protobuf:"bytes,1,opt,name=agreement,proto3" json:"agreement,omitempty"`
+	// Of what is in force: how many manifests each side had when it was signed.
+	Ours          uint64 `protobuf:"varint,2,opt,name=ours,proto3" json:"ours,omitempty"`        // the answering side
+	Theirs        uint64 `protobuf:"varint,3,opt,name=theirs,proto3" json:"theirs,omitempty"`    // the asking side
+	Proposed      string `protobuf:"bytes,4,opt,name=proposed,proto3" json:"proposed,omitempty"` // and the asking side's own proposal that waits for the answering one's operator
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1420,6 +1465,27 @@ func (*AmendAnswer) Descriptor() ([]byte, []int) {
 func (x *AmendAnswer) GetAgreement() string {
 	if x != nil {
 		return x.Agreement
+	}
+	return ""
+}
+
+func (x *AmendAnswer) GetOurs() uint64 {
+	if x != nil {
+		return x.Ours
+	}
+	return 0
+}
+
+func (x *AmendAnswer) GetTheirs() uint64 {
+	if x != nil {
+		return x.Theirs
+	}
+	return 0
+}
+
+func (x *AmendAnswer) GetProposed() string {
+	if x != nil {
+		return x.Proposed
 	}
 	return ""
 }
@@ -2124,12 +2190,14 @@ func (x *GroupInfoAnswer) GetCases() []*RoomCase {
 }
 
 // RoomLogQuery asks for handshakes whose epoch is at least the given one.
+// With own it is about a room that the asker orders and that the answering side follows.
 type RoomLogQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
 	FromEpoch     uint64                 `protobuf:"varint,2,opt,name=from_epoch,json=fromEpoch,proto3" json:"from_epoch,omitempty"`
 	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
 	Generation    uint32                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
+	Own           bool                   `protobuf:"varint,5,opt,name=own,proto3" json:"own,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2190,6 +2258,13 @@ func (x *RoomLogQuery) GetGeneration() uint32 {
 		return x.Generation
 	}
 	return 0
+}
+
+func (x *RoomLogQuery) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
 }
 
 type RoomLogAnswer struct {
@@ -2934,6 +3009,189 @@ func (x *RevocationsAnswer) GetLast() []byte {
 	return nil
 }
 
+// PlacesQuery asks what the answering organization knows of the order of rooms that the asker
+// orders, for one that may have been set back (docs/protocol.md 3.5), from a room on.
+type PlacesQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	After         []byte                 `protobuf:"bytes,1,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacesQuery) Reset() {
+	*x = PlacesQuery{}
+	mi := &file_entente_v1_federation_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacesQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacesQuery) ProtoMessage() {}
+
+func (x *PlacesQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacesQuery.ProtoReflect.Descriptor instead.
+func (*PlacesQuery) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *PlacesQuery) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+type PlacesAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Places        []*KnownPlace          `protobuf:"bytes,1,rep,name=places,proto3" json:"places,omitempty"`
+	Last          []byte                 `protobuf:"bytes,2,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacesAnswer) Reset() {
+	*x = PlacesAnswer{}
+	mi := &file_entente_v1_federation_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacesAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacesAnswer) ProtoMessage() {}
+
+func (x *PlacesAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacesAnswer.ProtoReflect.Descriptor instead.
+func (*PlacesAnswer) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *PlacesAnswer) GetPlaces() []*KnownPlace {
+	if x != nil {
+		return x.Places
+	}
+	return nil
+}
+
+func (x *PlacesAnswer) GetLast() []byte {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+// KnownPlace is the highest place of a room that a home node knows to be given.
+type KnownPlace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Room          []byte                 `protobuf:"bytes,1,opt,name=room,proto3" json:"room,omitempty"`
+	Generation    uint32                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Seq           uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`                                 // 0: none yet
+	Hash          []byte                 `protobuf:"bytes,4,opt,name=hash,proto3" json:"hash,omitempty"`                                // of that entry (docs/protocol.md 3.4); empty where it was named only
+	AcceptedMs    int64                  `protobuf:"varint,5,opt,name=accepted_ms,json=acceptedMs,proto3" json:"accepted_ms,omitempty"` // of the last entry that was delivered there
+	Epoch         uint64                 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`                             // that the last Commit there has begun; 0: not known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KnownPlace) Reset() {
+	*x = KnownPlace{}
+	mi := &file_entente_v1_federation_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KnownPlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KnownPlace) ProtoMessage() {}
+
+func (x *KnownPlace) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_federation_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KnownPlace.ProtoReflect.Descriptor instead.
+func (*KnownPlace) Descriptor() ([]byte, []int) {
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *KnownPlace) GetRoom() []byte {
+	if x != nil {
+		return x.Room
+	}
+	return nil
+}
+
+func (x *KnownPlace) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *KnownPlace) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *KnownPlace) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
+}
+
+func (x *KnownPlace) GetAcceptedMs() int64 {
+	if x != nil {
+		return x.AcceptedMs
+	}
+	return 0
+}
+
+func (x *KnownPlace) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 // ToldQuery asks for what the answering node tells the network of heads, for one that has
 // come late (docs/protocol.md 5.12), from a place on: a tag and a kind.
 type ToldQuery struct {
@@ -2945,7 +3203,7 @@ type ToldQuery struct {
 
 func (x *ToldQuery) Reset() {
 	*x = ToldQuery{}
-	mi := &file_entente_v1_federation_proto_msgTypes[40]
+	mi := &file_entente_v1_federation_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2957,7 +3215,7 @@ func (x *ToldQuery) String() string {
 func (*ToldQuery) ProtoMessage() {}
 
 func (x *ToldQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[40]
+	mi := &file_entente_v1_federation_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2970,7 +3228,7 @@ func (x *ToldQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToldQuery.ProtoReflect.Descriptor instead.
 func (*ToldQuery) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{40}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ToldQuery) GetAfter() []byte {
@@ -2990,7 +3248,7 @@ type ToldAnswer struct {
 
 func (x *ToldAnswer) Reset() {
 	*x = ToldAnswer{}
-	mi := &file_entente_v1_federation_proto_msgTypes[41]
+	mi := &file_entente_v1_federation_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3002,7 +3260,7 @@ func (x *ToldAnswer) String() string {
 func (*ToldAnswer) ProtoMessage() {}
 
 func (x *ToldAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[41]
+	mi := &file_entente_v1_federation_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3015,7 +3273,7 @@ func (x *ToldAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToldAnswer.ProtoReflect.Descriptor instead.
 func (*ToldAnswer) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{41}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ToldAnswer) GetMessages() [][]byte {
@@ -3047,7 +3305,7 @@ type Fork struct {
 
 func (x *Fork) Reset() {
 	*x = Fork{}
-	mi := &file_entente_v1_federation_proto_msgTypes[42]
+	mi := &file_entente_v1_federation_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3059,7 +3317,7 @@ func (x *Fork) String() string {
 func (*Fork) ProtoMessage() {}
 
 func (x *Fork) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[42]
+	mi := &file_entente_v1_federation_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3072,7 +3330,7 @@ func (x *Fork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fork.ProtoReflect.Descriptor instead.
 func (*Fork) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{42}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Fork) GetType() string {
@@ -3131,7 +3389,7 @@ type RootFork struct {
 
 func (x *RootFork) Reset() {
 	*x = RootFork{}
-	mi := &file_entente_v1_federation_proto_msgTypes[43]
+	mi := &file_entente_v1_federation_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3143,7 +3401,7 @@ func (x *RootFork) String() string {
 func (*RootFork) ProtoMessage() {}
 
 func (x *RootFork) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[43]
+	mi := &file_entente_v1_federation_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3156,7 +3414,7 @@ func (x *RootFork) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RootFork.ProtoReflect.Descriptor instead.
 func (*RootFork) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RootFork) GetType() string {
@@ -3203,7 +3461,7 @@ type LobbyRequest struct {
 
 func (x *LobbyRequest) Reset() {
 	*x = LobbyRequest{}
-	mi := &file_entente_v1_federation_proto_msgTypes[44]
+	mi := &file_entente_v1_federation_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3215,7 +3473,7 @@ func (x *LobbyRequest) String() string {
 func (*LobbyRequest) ProtoMessage() {}
 
 func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[44]
+	mi := &file_entente_v1_federation_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3228,7 +3486,7 @@ func (x *LobbyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyRequest.ProtoReflect.Descriptor instead.
 func (*LobbyRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *LobbyRequest) GetVersion() uint32 {
@@ -3301,7 +3559,7 @@ type LobbyResponse struct {
 
 func (x *LobbyResponse) Reset() {
 	*x = LobbyResponse{}
-	mi := &file_entente_v1_federation_proto_msgTypes[45]
+	mi := &file_entente_v1_federation_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3313,7 +3571,7 @@ func (x *LobbyResponse) String() string {
 func (*LobbyResponse) ProtoMessage() {}
 
 func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_federation_proto_msgTypes[45]
+	mi := &file_entente_v1_federation_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3326,7 +3584,7 @@ func (x *LobbyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LobbyResponse.ProtoReflect.Descriptor instead.
 func (*LobbyResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_federation_proto_rawDescGZIP(), []int{45}
+	return file_entente_v1_federation_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *LobbyResponse) GetStatus() *Status {
@@ -3418,7 +3676,7 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\n" +
 	"ItemStatus\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12*\n" +
-	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\"\xe7\x06\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.entente.v1.StatusR\x06status\"\x9a\a\n" +
 	"\fQueryRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\"\n" +
 	"\forganization\x18\x02 \x01(\fR\forganization\x124\n" +
@@ -3437,10 +3695,11 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x06leaves\x18\x15 \x01(\v2\x17.entente.v1.LeavesQueryH\x00R\x06leaves\x127\n" +
 	"\bcosigned\x18\x16 \x01(\v2\x19.entente.v1.CosignedQueryH\x00R\bcosigned\x12@\n" +
 	"\vrevocations\x18\x18 \x01(\v2\x1c.entente.v1.RevocationsQueryH\x00R\vrevocations\x12+\n" +
-	"\x04told\x18\x19 \x01(\v2\x15.entente.v1.ToldQueryH\x00R\x04told\x12;\n" +
+	"\x04told\x18\x19 \x01(\v2\x15.entente.v1.ToldQueryH\x00R\x04told\x121\n" +
+	"\x06places\x18\x1a \x01(\v2\x17.entente.v1.PlacesQueryH\x00R\x06places\x12;\n" +
 	"\n" +
 	"block_list\x18\x1e \x01(\v2\x1a.entente.v1.BlockListQueryH\x00R\tblockListB\a\n" +
-	"\x05query\"\xe6\x06\n" +
+	"\x05query\"\x9a\a\n" +
 	"\rQueryResponse\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\x125\n" +
 	"\aresolve\x18\x02 \x01(\v2\x19.entente.v1.ResolveAnswerH\x00R\aresolve\x12/\n" +
@@ -3458,7 +3717,8 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x06leaves\x18\x15 \x01(\v2\x18.entente.v1.LeavesAnswerH\x00R\x06leaves\x128\n" +
 	"\bcosigned\x18\x16 \x01(\v2\x1a.entente.v1.CosignedAnswerH\x00R\bcosigned\x12A\n" +
 	"\vrevocations\x18\x18 \x01(\v2\x1d.entente.v1.RevocationsAnswerH\x00R\vrevocations\x12,\n" +
-	"\x04told\x18\x19 \x01(\v2\x16.entente.v1.ToldAnswerH\x00R\x04told\x12<\n" +
+	"\x04told\x18\x19 \x01(\v2\x16.entente.v1.ToldAnswerH\x00R\x04told\x122\n" +
+	"\x06places\x18\x1a \x01(\v2\x18.entente.v1.PlacesAnswerH\x00R\x06places\x12<\n" +
 	"\n" +
 	"block_list\x18\x1e \x01(\v2\x1b.entente.v1.BlockListAnswerH\x00R\tblockListB\b\n" +
 	"\x06answer\":\n" +
@@ -3466,13 +3726,17 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x05above\x18\x01 \x01(\x04R\x05above\x12\x12\n" +
 	"\x04have\x18\x02 \x01(\fR\x04have\"%\n" +
 	"\x0fBlockListAnswer\x12\x12\n" +
-	"\x04note\x18\x01 \x01(\tR\x04note\">\n" +
+	"\x04note\x18\x01 \x01(\tR\x04note\"Y\n" +
 	"\n" +
 	"AmendQuery\x12\x12\n" +
 	"\x04note\x18\x01 \x01(\tR\x04note\x12\x1c\n" +
-	"\twithdrawn\x18\x02 \x01(\fR\twithdrawn\"+\n" +
+	"\twithdrawn\x18\x02 \x01(\fR\twithdrawn\x12\x19\n" +
+	"\bin_force\x18\x03 \x01(\fR\ainForce\"s\n" +
 	"\vAmendAnswer\x12\x1c\n" +
-	"\tagreement\x18\x01 \x01(\tR\tagreement\":\n" +
+	"\tagreement\x18\x01 \x01(\tR\tagreement\x12\x12\n" +
+	"\x04ours\x18\x02 \x01(\x04R\x04ours\x12\x16\n" +
+	"\x06theirs\x18\x03 \x01(\x04R\x06theirs\x12\x1a\n" +
+	"\bproposed\x18\x04 \x01(\tR\bproposed\":\n" +
 	"\fResolveQuery\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\fR\x06member\"\xbd\x01\n" +
@@ -3529,7 +3793,7 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x05 \x01(\rR\n" +
 	"generation\x12*\n" +
-	"\x05cases\x18\x06 \x03(\v2\x14.entente.v1.RoomCaseR\x05cases\"w\n" +
+	"\x05cases\x18\x06 \x03(\v2\x14.entente.v1.RoomCaseR\x05cases\"\x89\x01\n" +
 	"\fRoomLogQuery\x12\x12\n" +
 	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1d\n" +
 	"\n" +
@@ -3537,7 +3801,8 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x05limit\x18\x03 \x01(\rR\x05limit\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x04 \x01(\rR\n" +
-	"generation\"Y\n" +
+	"generation\x12\x10\n" +
+	"\x03own\x18\x05 \x01(\bR\x03own\"Y\n" +
 	"\rRoomLogAnswer\x124\n" +
 	"\n" +
 	"handshakes\x18\x01 \x03(\v2\x14.entente.v1.EnvelopeR\n" +
@@ -3585,7 +3850,23 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x05after\x18\x01 \x01(\fR\x05after\"=\n" +
 	"\x11RevocationsAnswer\x12\x14\n" +
 	"\x05notes\x18\x01 \x03(\tR\x05notes\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\fR\x04last\"!\n" +
+	"\x04last\x18\x02 \x01(\fR\x04last\"#\n" +
+	"\vPlacesQuery\x12\x14\n" +
+	"\x05after\x18\x01 \x01(\fR\x05after\"R\n" +
+	"\fPlacesAnswer\x12.\n" +
+	"\x06places\x18\x01 \x03(\v2\x16.entente.v1.KnownPlaceR\x06places\x12\x12\n" +
+	"\x04last\x18\x02 \x01(\fR\x04last\"\x9d\x01\n" +
+	"\n" +
+	"KnownPlace\x12\x12\n" +
+	"\x04room\x18\x01 \x01(\fR\x04room\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\rR\n" +
+	"generation\x12\x10\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12\x12\n" +
+	"\x04hash\x18\x04 \x01(\fR\x04hash\x12\x1f\n" +
+	"\vaccepted_ms\x18\x05 \x01(\x03R\n" +
+	"acceptedMs\x12\x14\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"!\n" +
 	"\tToldQuery\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\fR\x05after\"<\n" +
 	"\n" +
@@ -3639,7 +3920,7 @@ func file_entente_v1_federation_proto_rawDescGZIP() []byte {
 }
 
 var file_entente_v1_federation_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_entente_v1_federation_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_entente_v1_federation_proto_goTypes = []any{
 	(ItemKind)(0),             // 0: entente.v1.ItemKind
 	(*Item)(nil),              // 1: entente.v1.Item
@@ -3682,33 +3963,36 @@ var file_entente_v1_federation_proto_goTypes = []any{
 	(*CosignedAnswer)(nil),    // 38: entente.v1.CosignedAnswer
 	(*RevocationsQuery)(nil),  // 39: entente.v1.RevocationsQuery
 	(*RevocationsAnswer)(nil), // 40: entente.v1.RevocationsAnswer
-	(*ToldQuery)(nil),         // 41: entente.v1.ToldQuery
-	(*ToldAnswer)(nil),        // 42: entente.v1.ToldAnswer
-	(*Fork)(nil),              // 43: entente.v1.Fork
-	(*RootFork)(nil),          // 44: entente.v1.RootFork
-	(*LobbyRequest)(nil),      // 45: entente.v1.LobbyRequest
-	(*LobbyResponse)(nil),     // 46: entente.v1.LobbyResponse
-	(*Envelope)(nil),          // 47: entente.v1.Envelope
-	(*LeafChange)(nil),        // 48: entente.v1.LeafChange
-	(*DeviceRef)(nil),         // 49: entente.v1.DeviceRef
-	(*Bundle)(nil),            // 50: entente.v1.Bundle
-	(*Status)(nil),            // 51: entente.v1.Status
-	(*RoomCase)(nil),          // 52: entente.v1.RoomCase
+	(*PlacesQuery)(nil),       // 41: entente.v1.PlacesQuery
+	(*PlacesAnswer)(nil),      // 42: entente.v1.PlacesAnswer
+	(*KnownPlace)(nil),        // 43: entente.v1.KnownPlace
+	(*ToldQuery)(nil),         // 44: entente.v1.ToldQuery
+	(*ToldAnswer)(nil),        // 45: entente.v1.ToldAnswer
+	(*Fork)(nil),              // 46: entente.v1.Fork
+	(*RootFork)(nil),          // 47: entente.v1.RootFork
+	(*LobbyRequest)(nil),      // 48: entente.v1.LobbyRequest
+	(*LobbyResponse)(nil),     // 49: entente.v1.LobbyResponse
+	(*Envelope)(nil),          // 50: entente.v1.Envelope
+	(*LeafChange)(nil),        // 51: entente.v1.LeafChange
+	(*DeviceRef)(nil),         // 52: entente.v1.DeviceRef
+	(*Bundle)(nil),            // 53: entente.v1.Bundle
+	(*Status)(nil),            // 54: entente.v1.Status
+	(*RoomCase)(nil),          // 55: entente.v1.RoomCase
 }
 var file_entente_v1_federation_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.Item.kind:type_name -> entente.v1.ItemKind
-	47, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
-	48, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
-	49, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
-	50, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
+	50, // 1: entente.v1.Item.envelope:type_name -> entente.v1.Envelope
+	51, // 2: entente.v1.Item.change:type_name -> entente.v1.LeafChange
+	52, // 3: entente.v1.Item.recipients:type_name -> entente.v1.DeviceRef
+	53, // 4: entente.v1.Item.bundle:type_name -> entente.v1.Bundle
 	3,  // 5: entente.v1.DeliverFrame.hello:type_name -> entente.v1.DeliverHello
 	4,  // 6: entente.v1.DeliverFrame.welcome:type_name -> entente.v1.DeliverWelcome
 	5,  // 7: entente.v1.DeliverFrame.batch:type_name -> entente.v1.DeliverBatch
 	6,  // 8: entente.v1.DeliverFrame.result:type_name -> entente.v1.DeliverResult
-	51, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
+	54, // 9: entente.v1.DeliverWelcome.status:type_name -> entente.v1.Status
 	1,  // 10: entente.v1.DeliverBatch.items:type_name -> entente.v1.Item
 	7,  // 11: entente.v1.DeliverResult.statuses:type_name -> entente.v1.ItemStatus
-	51, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
+	54, // 12: entente.v1.ItemStatus.status:type_name -> entente.v1.Status
 	14, // 13: entente.v1.QueryRequest.resolve:type_name -> entente.v1.ResolveQuery
 	18, // 14: entente.v1.QueryRequest.claim:type_name -> entente.v1.ClaimQuery
 	21, // 15: entente.v1.QueryRequest.tree:type_name -> entente.v1.TreeQuery
@@ -3722,38 +4006,41 @@ var file_entente_v1_federation_proto_depIdxs = []int32{
 	35, // 23: entente.v1.QueryRequest.leaves:type_name -> entente.v1.LeavesQuery
 	37, // 24: entente.v1.QueryRequest.cosigned:type_name -> entente.v1.CosignedQuery
 	39, // 25: entente.v1.QueryRequest.revocations:type_name -> entente.v1.RevocationsQuery
-	41, // 26: entente.v1.QueryRequest.told:type_name -> entente.v1.ToldQuery
-	10, // 27: entente.v1.QueryRequest.block_list:type_name -> entente.v1.BlockListQuery
-	51, // 28: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
-	17, // 29: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
-	20, // 30: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
-	22, // 31: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
-	24, // 32: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
-	26, // 33: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
-	28, // 34: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
-	30, // 35: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
-	32, // 36: entente.v1.QueryResponse.blob:type_name -> entente.v1.BlobAnswer
-	13, // 37: entente.v1.QueryResponse.amend:type_name -> entente.v1.AmendAnswer
-	34, // 38: entente.v1.QueryResponse.head:type_name -> entente.v1.HeadAnswer
-	36, // 39: entente.v1.QueryResponse.leaves:type_name -> entente.v1.LeavesAnswer
-	38, // 40: entente.v1.QueryResponse.cosigned:type_name -> entente.v1.CosignedAnswer
-	40, // 41: entente.v1.QueryResponse.revocations:type_name -> entente.v1.RevocationsAnswer
-	42, // 42: entente.v1.QueryResponse.told:type_name -> entente.v1.ToldAnswer
-	11, // 43: entente.v1.QueryResponse.block_list:type_name -> entente.v1.BlockListAnswer
-	16, // 44: entente.v1.MemberChain.currency:type_name -> entente.v1.Currency
-	15, // 45: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
-	51, // 46: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
-	19, // 47: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
-	15, // 48: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
-	52, // 49: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
-	47, // 50: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
-	15, // 51: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
-	51, // 52: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
-	53, // [53:53] is the sub-list for method output_type
-	53, // [53:53] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	44, // 26: entente.v1.QueryRequest.told:type_name -> entente.v1.ToldQuery
+	41, // 27: entente.v1.QueryRequest.places:type_name -> entente.v1.PlacesQuery
+	10, // 28: entente.v1.QueryRequest.block_list:type_name -> entente.v1.BlockListQuery
+	54, // 29: entente.v1.QueryResponse.status:type_name -> entente.v1.Status
+	17, // 30: entente.v1.QueryResponse.resolve:type_name -> entente.v1.ResolveAnswer
+	20, // 31: entente.v1.QueryResponse.claim:type_name -> entente.v1.ClaimAnswer
+	22, // 32: entente.v1.QueryResponse.tree:type_name -> entente.v1.TreeAnswer
+	24, // 33: entente.v1.QueryResponse.group_info:type_name -> entente.v1.GroupInfoAnswer
+	26, // 34: entente.v1.QueryResponse.room_log:type_name -> entente.v1.RoomLogAnswer
+	28, // 35: entente.v1.QueryResponse.chain:type_name -> entente.v1.ChainAnswer
+	30, // 36: entente.v1.QueryResponse.manifest:type_name -> entente.v1.ManifestAnswer
+	32, // 37: entente.v1.QueryResponse.blob:type_name -> entente.v1.BlobAnswer
+	13, // 38: entente.v1.QueryResponse.amend:type_name -> entente.v1.AmendAnswer
+	34, // 39: entente.v1.QueryResponse.head:type_name -> entente.v1.HeadAnswer
+	36, // 40: entente.v1.QueryResponse.leaves:type_name -> entente.v1.LeavesAnswer
+	38, // 41: entente.v1.QueryResponse.cosigned:type_name -> entente.v1.CosignedAnswer
+	40, // 42: entente.v1.QueryResponse.revocations:type_name -> entente.v1.RevocationsAnswer
+	45, // 43: entente.v1.QueryResponse.told:type_name -> entente.v1.ToldAnswer
+	42, // 44: entente.v1.QueryResponse.places:type_name -> entente.v1.PlacesAnswer
+	11, // 45: entente.v1.QueryResponse.block_list:type_name -> entente.v1.BlockListAnswer
+	16, // 46: entente.v1.MemberChain.currency:type_name -> entente.v1.Currency
+	15, // 47: entente.v1.ResolveAnswer.chain:type_name -> entente.v1.MemberChain
+	54, // 48: entente.v1.ClaimedKeyPackage.status:type_name -> entente.v1.Status
+	19, // 49: entente.v1.ClaimAnswer.packages:type_name -> entente.v1.ClaimedKeyPackage
+	15, // 50: entente.v1.ClaimAnswer.chain:type_name -> entente.v1.MemberChain
+	55, // 51: entente.v1.GroupInfoAnswer.cases:type_name -> entente.v1.RoomCase
+	50, // 52: entente.v1.RoomLogAnswer.handshakes:type_name -> entente.v1.Envelope
+	15, // 53: entente.v1.ChainAnswer.chain:type_name -> entente.v1.MemberChain
+	43, // 54: entente.v1.PlacesAnswer.places:type_name -> entente.v1.KnownPlace
+	54, // 55: entente.v1.LobbyResponse.status:type_name -> entente.v1.Status
+	56, // [56:56] is the sub-list for method output_type
+	56, // [56:56] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_federation_proto_init() }
@@ -3783,6 +4070,7 @@ func file_entente_v1_federation_proto_init() {
 		(*QueryRequest_Cosigned)(nil),
 		(*QueryRequest_Revocations)(nil),
 		(*QueryRequest_Told)(nil),
+		(*QueryRequest_Places)(nil),
 		(*QueryRequest_BlockList)(nil),
 	}
 	file_entente_v1_federation_proto_msgTypes[8].OneofWrappers = []any{
@@ -3800,6 +4088,7 @@ func file_entente_v1_federation_proto_init() {
 		(*QueryResponse_Cosigned)(nil),
 		(*QueryResponse_Revocations)(nil),
 		(*QueryResponse_Told)(nil),
+		(*QueryResponse_Places)(nil),
 		(*QueryResponse_BlockList)(nil),
 	}
 	type x struct{}
@@ -3808,7 +4097,7 @@ func file_entente_v1_federation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_federation_proto_rawDesc), len(file_entente_v1_federation_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   46,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
