@@ -54,10 +54,14 @@ const clockSetBack = 39
 // the incarnation that it raises by that is lower than what partners have met.
 const setBackTwice = 104
 
+// manifestsToo is one in which a node is set back behind an amendment, and behind a manifest of
+// its own that stood when the amendment was signed.
+const manifestsToo = 3
+
 func TestHonestDirectoriesThatAreRestoredAndDamagedAreNeverAccused(t *testing.T) {
 	did := make(map[string]int)
 	real := time.Now()
-	seeds := []uint64{clockSetBack, setBackTwice}
+	seeds := []uint64{clockSetBack, setBackTwice, manifestsToo}
 	for n := range uint64(*directorySeeds) {
 		seeds = append(seeds, *firstSeed+n)
 	}
@@ -66,7 +70,7 @@ func TestHonestDirectoriesThatAreRestoredAndDamagedAreNeverAccused(t *testing.T)
 		var failed string // a run that fails inside the bubble would end the test
 		synctest.Test(t, func(t *testing.T) {
 			templates, began := directoryTemplates(), time.Now()
-			h := &honest{logs: logs{world: newWorld(seed, root), templates: templates}, backups: make(map[*site]string), roots: make(map[*site]string), did: did}
+			h := &honest{logs: logs{world: newWorld(seed, root), templates: templates}, backups: make(map[*site]string), roots: make(map[*site]string), texts: make(map[string]string), did: did}
 			if err := h.run(context.Background()); err != nil {
 				failed = fmt.Sprintf("seed %d: %v\nnodes said:\n%s", seed, err, h.world.logs.b)
 			}

@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/entente-im/entente/node"
+	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
@@ -25,6 +26,9 @@ type honest struct {
 	backups map[*site]string
 	roots   map[*site]string // where an organization's root keys are, off its node
 	did     map[string]int
+	talkers []*person // one of each of the first three organizations
+	rooms   []wire.RoomID
+	texts   map[string]string // of agreements: pair and version to hash
 }
 
 // run returns the first accusation, or what does not converge.
@@ -35,6 +39,9 @@ func (h *honest) run(ctx context.Context) (err error) {
 		}
 	}()
 	if err := h.found(ctx, h.templates); err != nil {
+		return err
+	}
+	if err := h.gather(ctx); err != nil {
 		return err
 	}
 	for i := range honestEvents {
@@ -50,6 +57,12 @@ func (h *honest) run(ctx context.Context) (err error) {
 	for _, s := range h.sites {
 		s.skew.Store(0)
 	}
+	if err := h.agreeInTheEnd(ctx); err != nil {
+		return err
+	}
+	if err := h.honestReceipts(); err != nil {
+		return err
+	}
 	return h.converge(ctx)
 }
 
@@ -57,6 +70,16 @@ func (h *honest) run(ctx context.Context) (err error) {
 func (h *honest) event(ctx context.Context, s *site, i int) error {
 	what := []string{"enrol", "backup", "enrol", "restore", "enrol", "bit flip", "clock step", "rotate"}[h.rng.IntN(8)]
 	h.did[what]++
+	for range h.rng.IntN(4) { // what a restore may take
+		if err := h.talk(); err != nil {
+			return err
+		}
+	}
+	if h.rng.IntN(3) == 0 {
+		if err := h.amend(ctx, s); err != nil {
+			return err
+		}
+	}
 	switch what {
 	case "enrol":
 		return h.enrol(ctx, s, i)
@@ -79,6 +102,9 @@ func (h *honest) event(ctx context.Context, s *site, i int) error {
 		}
 		s.dir = next
 		if err := s.start(); err != nil {
+			return err
+		}
+		if err := h.talk(); err != nil {
 			return err
 		}
 		return h.enrol(ctx, s, i) // at once, before anybody has told it anything
@@ -163,7 +189,8 @@ func (h *honest) flip(s *site) error {
 	return s.start()
 }
 
-// accusations is an error when any organization holds a proof against another.
+// accusations is an error when any organization holds a proof against another, or has signed
+// two texts of one version with it.
 func (h *honest) accusations(ctx context.Context) error {
 	for _, s := range h.sites {
 		a, err := s.operator.ListLogs(ctx, connect.NewRequest(&pb.ListLogsRequest{}))
@@ -171,12 +198,12 @@ func (h *honest) accusations(ctx context.Context) error {
 			return err
 		}
 		for _, p := range a.Msg.Logs {
-			if p.Fork {
+			if p.Fork || p.Roots {
 				return fmt.Errorf("sim: %s accuses %s: %s", s.name, p.Organization, p.Problem)
 			}
 		}
 	}
-	return nil
+	return h.signed(ctx)
 }
 
 // converge waits until every partner holds every log as it is, with nothing against it.
