@@ -39,7 +39,7 @@ func (d *Device) resolve(ctx context.Context, to wire.Address) (*identity.Member
 // there is a room is good for further messages of the same visit.
 const resolveFor = 30 * time.Second
 
-// resolved is such an answer; only in memory, so each visit begins by asking.
+// resolved is such an answer; each visit begins by asking.
 type resolved struct {
 	memberKey
 	at time.Time

@@ -44,6 +44,7 @@ const (
 func (d *Device) connectSession(ctx context.Context, stays bool) (*link, error) {
 	d.mu.Lock()
 	d.blocked.asked = time.Time{}
+	d.resolved = nil
 	d.mu.Unlock()
 	ctx, stop := context.WithCancel(ctx)
 	l := &link{d: d, stays: stays, drained: make(chan struct{}, 1), trouble: make(chan error, 1), settled: make(chan struct{}, 1),
