@@ -27,10 +27,12 @@ type accusation struct {
 	Commit  [32]byte
 	Accused identity.Author
 	Reason  identity.Reason
-	Note    string // our complaint, once it is signed
-	Sent    bool   // it is at our home node
-	SentAt  time.Time
-	Due     time.Time // when we first heard that a reset may be made
+	// External: it is an external Commit; whoseFault looks who is at fault for it.
+	External bool   `json:",omitempty"`
+	Note     string // our complaint, once it is signed
+	Sent     bool   // it is at our home node
+	SentAt   time.Time
+	Due      time.Time // when we first heard that a reset may be made
 }
 
 // missed is the last Commit that we could not apply, and the epoch that it ends.
@@ -56,7 +58,7 @@ func (b *batch) accuse(r *room, commit []byte, why error) {
 	if r.Accuse != nil && r.Accuse.Commit == hash {
 		return
 	}
-	who, err := committerOf(r, commit)
+	who, external, err := committerOf(r, commit)
 	if err != nil || who.Organization == b.d.account.Organization && who.Member == b.d.account.Member {
 		return
 	}
@@ -64,19 +66,19 @@ func (b *batch) accuse(r *room, commit []byte, why error) {
 		return // a room of two
 	}
 	r.Missed = &missed{r.state.Epoch(), hash}
-	r.Accuse = &accusation{Epoch: r.state.Epoch(), Commit: hash, Accused: who, Reason: reason}
+	r.Accuse = &accusation{Epoch: r.state.Epoch(), Commit: hash, Accused: who, Reason: reason, External: external}
 	b.touch(r.ID)
 }
 
 // committerOf reads who made a Commit of the room's epoch: by its place, or, of an external
 // one, by the leaf that it brings. The signature is verified before a Commit fails us.
-func committerOf(r *room, commit []byte) (identity.Author, error) {
+func committerOf(r *room, commit []byte) (who identity.Author, external bool, err error) {
 	m, err := mls.ParseMessage(commit)
 	if err != nil {
-		return identity.Author{}, err
+		return who, false, err
 	}
 	if m.PublicMessage == nil || m.PublicMessage.Content.Commit == nil || m.PublicMessage.Content.Commit.Path == nil {
-		return identity.Author{}, mls.ErrWireFormat
+		return who, false, mls.ErrWireFormat
 	}
 	content := m.PublicMessage.Content
 	leaf := content.Commit.Path.Leaf
@@ -84,10 +86,10 @@ func committerOf(r *room, commit []byte) (identity.Author, error) {
 		leaf = r.state.Public().Member(mls.LeafIndex(content.Sender.Index))
 	}
 	if leaf == nil {
-		return identity.Author{}, mls.ErrSender
+		return who, false, mls.ErrSender
 	}
 	c, err := policy.CredentialOf(leaf)
-	return identity.Author{Organization: c.Organization, Member: c.Member, Device: c.Device}, err
+	return identity.Author{Organization: c.Organization, Member: c.Member, Device: c.Device}, content.Sender.Type != mls.SenderMember, err
 }
 
 func seatOf(a identity.Author) policy.Seat {
@@ -167,6 +169,10 @@ func (d *Device) alter(id wire.RoomID, change func(*room)) error {
 func (d *Device) complain(ctx context.Context, id wire.RoomID) error {
 	r := d.rooms[id]
 	if r.Accuse.Note == "" {
+		if err := d.whoseFault(ctx, id); err != nil {
+			return err
+		}
+		r = d.rooms[id]
 		note, err := identity.SignComplaint(identity.Complaint{Room: id, Generation: r.Generation, Epoch: r.Accuse.Epoch, Commit: r.Accuse.Commit,
 			Accused: r.Accuse.Accused, Reason: r.Accuse.Reason, Organization: d.account.Organization, Member: d.account.Member, Device: d.ID(), Issued: d.now()}, d.account.DeviceKey)
 		if err != nil {

@@ -3,6 +3,7 @@ package device
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -189,5 +190,76 @@ func TestOneComplaintResetsARoomInWhichNobodyElseIsThere(t *testing.T) {
 	receiveUntil(t, w.bob, "claire's words", hasTexts(1))
 	if got := roles(t, w.bob, id); len(got) != 2 || got["bob@globex.example"] == got["claire@hooli.example"] {
 		t.Errorf("one of them is an administrator now: %v", got)
+	}
+}
+
+// spoilExternalKey has a hostile device commit rightly and publish another external key with
+// it, which no hub can check: whoever comes back by it makes a Commit that nobody can apply.
+func spoilExternalKey(t *testing.T, d *Device, id wire.RoomID) *pb.Status {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.rooms[id]
+	_, staged, err := r.state.Stage(group.CommitParams{})
+	must(t, err)
+	m, err := mls.ParseMessage(staged.GroupInfo)
+	must(t, err)
+	for i, x := range m.GroupInfo.Extensions {
+		if x.Type == mls.ExtensionExternalPub {
+			m.GroupInfo.Extensions[i] = mls.ExternalPubExtension(mls.Random(32))
+		}
+	}
+	suite, err := mls.LookupSuite(Suite)
+	must(t, err)
+	must(t, m.GroupInfo.Sign(suite, d.account.DeviceKey))
+	staged.GroupInfo = m.GroupInfo.Encode()
+	return handCommit(t, d, r, staged)
+}
+
+func TestAWrongExternalKeyIsHeldAgainstWhoPublishedItAndNotAgainstWhoCameBackByIt(t *testing.T) {
+	w := newTrio(t)
+	id := groupOf(t, w.alice, w.adam, w.bob, w.claire)
+	if st := spoilExternalKey(t, w.alice, id); st.Code != pb.Code_CODE_SEQUENCED {
+		t.Fatalf("the hub answers %v", st)
+	}
+	receive(t, w.bob)
+	receive(t, w.adam)
+	w.claire.mu.Lock()
+	lost := *w.claire.rooms[id]
+	lost.Lost = true
+	w.claire.rooms[id] = &lost
+	w.claire.mu.Unlock()
+	receive(t, w.claire) // comes back by what alice has published
+	three := []*Device{w.adam, w.bob, w.claire}
+	eventually(t, "the three are in one epoch", func() error {
+		for _, d := range three {
+			receive(t, d)
+		}
+		for _, d := range three {
+			if r := d.rooms[id]; r.Generation != w.bob.rooms[id].Generation || r.state.Epoch() != w.bob.rooms[id].state.Epoch() || r.Behind || r.Stopped != "" || r.Accuse != nil {
+				return fmt.Errorf("%s is in epoch %d, behind %v, stopped %q, accuses %+v", d.Address(), r.state.Epoch(), r.Behind, r.Stopped, r.Accuse)
+			}
+		}
+		return nil
+	})
+	agreeing(t, id, three...)
+	sendRoom(t, w.claire, id, "back again")
+	for _, d := range []*Device{w.adam, w.bob} {
+		receiveUntil(t, d, "back again", hasTexts(1))
+	}
+	// Who has done it comes back no more: the hub takes no Commit of alice's device.
+	shown := receive(t, w.alice)
+	if !slices.ContainsFunc(shown, func(s Shown) bool { return s.State == "not resynced" && strings.Contains(s.Reason, "forbidden") }) {
+		t.Errorf("alice: %+v", shown)
+	}
+	past, err := w.bob.History()
+	must(t, err)
+	for _, s := range past {
+		if s.State == "complaint" && s.Reason != "cannot apply a Commit of alice@acme.example: the room's published key is not the room's" {
+			t.Errorf("bob read %q", s.Reason)
+		}
+	}
+	if !slices.ContainsFunc(past, hasState("complaint")) {
+		t.Errorf("bob was told of no complaint: %+v", past)
 	}
 }

@@ -1,0 +1,80 @@
+package device
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/entente-im/entente/identity"
+	"github.com/entente-im/entente/mls"
+	"github.com/entente-im/entente/policy"
+	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
+)
+
+// A device that comes back by external Commit encrypts to the key that a GroupInfo names, and
+// no hub can see whether that is the group's (RFC 9420 §12.4.3.2). Where it is not, nobody
+// can apply the Commit, and its maker has done nothing wrong: the complaint is about who has
+// published the key (docs/protocol.md 7.10).
+
+// whoseFault finds out who is at fault for an external Commit that this device cannot apply,
+// before it complains. What the hub does not show leaves the complaint as it is.
+func (d *Device) whoseFault(ctx context.Context, id wire.RoomID) error {
+	r := d.rooms[id]
+	if !r.Accuse.External || r.Accuse.Reason != identity.ReasonCommit || len(r.Steps) == 0 {
+		return nil
+	}
+	began := r.Steps[len(r.Steps)-1] // the Commit that our epoch began with
+	if began.To != r.state.Epoch() {
+		return nil
+	}
+	a, err := call(ctx, d.home.Device.GetGroupInfo, &pb.GetGroupInfoRequest{Hub: r.Hub[:], Room: id[:], Commit: began.Commit[:]})
+	if err != nil {
+		if temporary(err) || ctx.Err() != nil {
+			return err
+		}
+		return nil
+	}
+	by, ok := wrongKeyOf(r, a.Answer.GetGroupInfo())
+	if !ok || by.Organization == d.account.Organization && by.Member == d.account.Member {
+		return nil
+	}
+	if _, err := policy.BaseOf(r.state.Public()).Next(seatOf(by)); err != nil {
+		return nil // nobody else would be left
+	}
+	return d.accusing(id, func(a *accusation) { a.Reason, a.Accused = identity.ReasonExternal, by })
+}
+
+// wrongKeyOf reports whether a GroupInfo of the room's epoch names another external key than
+// the group's, and who has signed it.
+func wrongKeyOf(r *room, info []byte) (by identity.Author, wrong bool) {
+	group := r.state.Public()
+	if group.CheckGroupInfo(info, nil) != nil {
+		return by, false
+	}
+	m, err := mls.ParseMessage(info)
+	if err != nil || m.GroupInfo == nil {
+		return by, false
+	}
+	own, err := r.state.GroupInfo(false)
+	if err != nil {
+		return by, false
+	}
+	o, err := mls.ParseMessage(own)
+	if err != nil || o.GroupInfo == nil {
+		return by, false
+	}
+	said, err := mls.ExternalPub(m.GroupInfo.Extensions)
+	if err != nil {
+		return by, false
+	}
+	is, err := mls.ExternalPub(o.GroupInfo.Extensions)
+	if err != nil || bytes.Equal(said, is) {
+		return by, false
+	}
+	leaf := group.Member(m.GroupInfo.Signer)
+	if leaf == nil {
+		return by, false
+	}
+	c, err := policy.CredentialOf(leaf)
+	return identity.Author{Organization: c.Organization, Member: c.Member, Device: c.Device}, err == nil
+}
