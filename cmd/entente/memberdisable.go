@@ -46,7 +46,7 @@ one new device in, with a new key, as after member reset. Everybody who deals wi
 	}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	linkOnly := c.Flags().Bool("link-only", false, "print the link and nothing else")
-	valid := c.Flags().Duration("valid", 0, "how long the link is good for (default 72h)")
+	valid := spanFlag(c, "valid", "how long the link is good for (default 72h)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		a, err := operate(c.Context(), *data, operatorClient.EnableMember, &pb.ResetMemberRequest{Name: args[0], ValidSeconds: int64(valid.Seconds())})
 		if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,8 +19,12 @@ import (
 )
 
 // TestMain makes this test binary the `entente` that scripts run, so that each
-// command is a process of its own and the code under test is the race-checked one.
+// command is a process of its own and the code under test is the race-checked one. Scripts
+// mostly wait: more of them run at once than there are processors, unless told otherwise.
 func TestMain(m *testing.M) {
+	if f := flag.Lookup("test.parallel"); f != nil {
+		_ = f.Value.Set("4")
+	}
 	testscript.Main(m, map[string]func(){
 		"entente": func() { os.Exit(run(os.Args[1:])) },
 	})
