@@ -56,6 +56,14 @@ func (d *Device) viewText(id string) string {
 	return id
 }
 
+// asViewed makes a room's ID that of its view. A place in a room that was merged is none in
+// the one that it was merged into: it is not told.
+func (d *Device) asViewed(room *string, seq *uint64) {
+	if v := d.viewText(*room); v != *room {
+		*room, *seq = v, 0
+	}
+}
+
 // mergePairs brings what waits in rooms that are merged into the ones that win, and begins
 // to leave them; d.mu is held.
 func (d *Device) mergePairs() error {

@@ -452,13 +452,13 @@ func refusedError(s *Sent) error { return &RefusedError{*s} }
 
 // History lists what was shown before, oldest first.
 func (d *Device) History() ([]Shown, error) {
-	all, err := list(d, "m/", func(t *txn, s *Shown) error { s.Room = d.viewText(s.Room); return t.withText(s) })
+	all, err := list(d, "m/", func(t *txn, s *Shown) error { d.asViewed(&s.Room, &s.Seq); return t.withText(s) })
 	return slices.DeleteFunc(all, func(s Shown) bool { return s.stale() }), err
 }
 
 // Sent lists what this member sent and what became of it, oldest first.
 func (d *Device) Sent() ([]Sent, error) {
-	all, err := list(d, "s/", func(t *txn, s *Sent) error { s.Room = d.viewText(s.Room); return t.withSentText(s) })
+	all, err := list(d, "s/", func(t *txn, s *Sent) error { d.asViewed(&s.Room, &s.Seq); return t.withSentText(s) })
 	all = slices.DeleteFunc(all, func(s Sent) bool { return s.Hidden })
 	slices.SortStableFunc(all, func(a, b Sent) int { return a.At.Compare(b.At) })
 	return all, err

@@ -185,7 +185,7 @@ func (d *Device) showNewOf(wanted func(Shown) bool, show func(Shown) error) erro
 				if s.Gone && s.Event == "message" {
 					s.Event = "expired" // here, before anybody looked
 				}
-				s.Room = d.viewText(s.Room)
+				d.asViewed(&s.Room, &s.Seq)
 				rows = append(rows, row{append([]byte(nil), k...), s})
 				return nil
 			})

@@ -98,6 +98,7 @@ func (n *Node) removePartnersEverywhere(ctx context.Context) (map[wire.Organizat
 			}
 		}
 		if concerned {
+			n.awaitPlaces(ctx, []wire.RoomID{id}) // after a start, as for a submission
 			failed = append(failed, n.removePartnersIn(ctx, id))
 		}
 	}

@@ -57,10 +57,11 @@ func TestASuspensionHoldsOverACrashAndForTheirMembersAlone(t *testing.T) {
 	if n := w.acme.refusedFor(w.pat.member, pb.Code_CODE_SUSPENDED); n != 2 {
 		t.Errorf("alice is to be told of %d refusals", n)
 	}
-	// A new message reaches bob and is refused for pat; a Commit waits for globex.
+	// A new message reaches bob and is refused for pat; a Commit waits for globex. Bob is told
+	// of the suspension too.
 	w.says(1)
-	if n := w.bob.acksEach(); n != 3 {
-		t.Errorf("bob got %d messages", n)
+	if n := w.bob.acksEach(); n != 4 {
+		t.Errorf("bob got %d envelopes", n)
 	}
 	if u := out.Usage(); u.Messages != 0 {
 		t.Errorf("%d messages wait for a suspended partner", u.Messages)
