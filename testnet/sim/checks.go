@@ -106,7 +106,7 @@ var Strict bool
 
 // followed is what everybody can expect where nobody is hostile: whatever happens to links,
 // nodes and devices, no device loses its way and comes back over a gap. It is held where
-// Strict says so (`make sim`): one run in some forty was seen to break it, and the cause is not
+// Strict says so (`make sim`): one run of seed 6 was seen to break it, and the cause is not
 // found yet. Who is told of a gap has lost nothing in silence, which is P2.
 func (t *talk) followed() (faults []string) {
 	if t.side != nobody || !Strict {
