@@ -94,11 +94,11 @@ func (n *Node) settleRoom(ctx context.Context, id wire.RoomID) error {
 		return err
 	}
 	d := c.room(id)
-	before, ahead := d.place.seq, uint64(0)
+	before, ahead := d.place.seq, shownEpoch{}
 	for _, p := range list {
 		d.above(p)
 		if p.member && p.generation == d.row.Generation && d.group != nil && p.epoch > d.group.Epoch() {
-			ahead = max(ahead, p.epoch)
+			ahead = ahead.with(p)
 		}
 	}
 	lost := d.place.seq - before
@@ -107,15 +107,26 @@ func (n *Node) settleRoom(ctx context.Context, id wire.RoomID) error {
 	}
 	n.placing.mu.Lock()
 	delete(n.placing.found, id)
-	if ahead > 0 {
+	if ahead.epoch > 0 {
 		n.placing.epochs[id] = ahead
 	}
 	n.placing.mu.Unlock()
 	n.noteLoss(ctx, "room %s: %d places beyond the copy's; %d of its changes were taken back from partners, the other entries reach nobody who had not fetched them", id, lost, back)
-	if ahead > 0 {
-		n.noteLoss(ctx, "room %s: changes up to epoch %d, which no partner has kept: its devices publish where they are when they write next", id, ahead)
+	if ahead.epoch > 0 {
+		n.noteLoss(ctx, "room %s: changes up to epoch %d, which no partner has kept: its devices publish where they are when they write next", id, ahead.epoch)
 	}
 	return nil
+}
+
+// with is the latest epoch of both, and who has shown it.
+func (e shownEpoch) with(p knownPlace) shownEpoch {
+	switch {
+	case p.epoch > e.epoch:
+		return shownEpoch{p.epoch, []wire.OrganizationID{p.by}}
+	case p.epoch == e.epoch:
+		e.by = append(e.by, p.by)
+	}
+	return e
 }
 
 // above puts a room's last place at least where a partner knows it. Where the hash is not

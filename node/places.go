@@ -54,14 +54,20 @@ type placecall struct {
 	leaps     map[wire.RoomID]int          // how often devices have shown that it was set back
 	published map[wire.RoomID]*published   // later epochs that devices have published
 	raised    bool                         // the incarnation was; of callPartners
-	epochs    map[wire.RoomID]uint64       // that partners in the room have shown and no Commit leads to
+	epochs    map[wire.RoomID]shownEpoch   // that partners in the room have shown and no Commit leads to
+}
+
+// shownEpoch is an epoch of a room that partners in it say they are in.
+type shownEpoch struct {
+	epoch uint64
+	by    []wire.OrganizationID
 }
 
 // startPlaces begins the call of a start: of the partners that there are, when any room is
 // ordered here.
 func (n *Node) startPlaces(wait time.Duration, acceptLoss bool) {
 	p := &n.placing
-	p.over, p.found, p.vanished, p.epochs = make(chan struct{}), make(map[wire.RoomID][]knownPlace), make(map[wire.RoomID]bool), make(map[wire.RoomID]uint64)
+	p.over, p.found, p.vanished, p.epochs = make(chan struct{}), make(map[wire.RoomID][]knownPlace), make(map[wire.RoomID]bool), make(map[wire.RoomID]shownEpoch)
 	p.published = make(map[wire.RoomID]*published)
 	p.awaited, p.began, p.until, p.word = make(map[wire.OrganizationID]bool), time.Now(), time.Now().Add(wait), acceptLoss
 	for _, id := range n.voters() {

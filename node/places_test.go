@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/entente-im/entente/mls/group"
+	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 )
@@ -196,7 +197,7 @@ func (w *world) publishes(c *client, epoch uint64) *pb.Status {
 	return w.acme.publishGroupInfo(w.t.Context(), c.id, &pb.PublishGroupInfoRequest{Room: w.room[:], Epoch: epoch, GroupInfo: info})
 }
 
-func TestARoomWhoseCommitsNobodyHasKeptGoesOnFromWhatTwoMembersPublish(t *testing.T) {
+func TestARoomWhoseCommitsNobodyHasKeptGoesOnFromWhatMostOfItsPeoplePublish(t *testing.T) {
 	w := newOrdered(t)
 	epoch := w.behindBy(2)
 	if st := w.alice.submit(w.alice.message(w.room, "lost")); st.Code == pb.Code_CODE_SEQUENCED {
@@ -213,4 +214,34 @@ func TestARoomWhoseCommitsNobodyHasKeptGoesOnFromWhatTwoMembersPublish(t *testin
 	eventually(t, "the room goes on", func() bool {
 		return w.bob.submit(w.bob.message(w.room, "here we are")).Code == pb.Code_CODE_SEQUENCED
 	})
+}
+
+func TestAPartnersWordAndItsOwnMembersAreNotEnoughForALaterEpoch(t *testing.T) {
+	w := newOrdered(t)
+	c, err := w.acme.begin(w.room)
+	must(t, err)
+	next, now := c.room(w.room).group, time.Now()
+	c.abandon()
+	person := func(c *client, org wire.OrganizationID) policy.Person {
+		return policy.Person{Organization: org, Member: c.member}
+	}
+	pat, bob := person(w.pat, w.globex.org.ID), person(w.bob, w.acme.org.ID)
+	shown := map[wire.RoomID]shownEpoch{w.room: shownEpoch{}.with(knownPlace{by: w.globex.org.ID, epoch: next.Epoch()})}
+	p := &placecall{epochs: shown, published: make(map[wire.RoomID]*published)}
+	if p.publish(w.room, next, pat, 2, now) {
+		t.Error("globex shows an epoch, its member publishes it, and the hub takes it")
+	}
+	if !p.publish(w.room, next, bob, 2, now) {
+		t.Error("two of three people, of two organizations, are not enough")
+	}
+	p = &placecall{epochs: shown, published: make(map[wire.RoomID]*published)}
+	if !p.publish(w.room, next, bob, 2, now) {
+		t.Error("globex shows an epoch, a member of acme publishes it, and the hub waits for more")
+	}
+	p = &placecall{published: make(map[wire.RoomID]*published)}
+	for i, want := range []bool{false, false, true} {
+		if got := p.publish(w.room, next, policy.Person{Member: wire.MemberID{byte(i)}}, 3, now); got != want {
+			t.Errorf("person %d of five: %t", i, got)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"github.com/entente-im/entente/mls"
@@ -12,8 +13,10 @@ import (
 
 // A room whose hub was set back behind Commits that no partner has kept goes on from what its
 // devices publish: the GroupInfo of a later epoch, with its tree (docs/protocol.md 3.5). A
-// hub cannot check the secrets of it, so it goes by people: in a room of more than two a
-// second member has to publish the same, unless a partner in the room has shown that epoch.
+// hub cannot check the secrets of it, nor see whether it was set back at all, so it goes by
+// people: in a room of more than two more than half of them have to publish the same, unless a
+// partner in the room has shown that epoch and somebody of another organization publishes it. A
+// room of two takes no third by it.
 
 // published is who has published an epoch of a room that is beyond the hub's.
 type published struct {
@@ -50,8 +53,14 @@ func (c *change) adoptEpoch(d *draft, from wire.OrganizationID, info []byte) err
 	if err := c.n.checkSize(len(d.group.Members()), next); err != nil {
 		return err
 	}
-	if !c.n.placing.publish(d.id, next, seatOf(by).Person, countMembers(members(d.group)) <= 2, c.n.clock.Now()) {
-		return wire.Refuse(pb.Code_CODE_RECOVERING, "the room's hub was set back: another member has to publish the same epoch")
+	people, need := countMembers(members(d.group)), 1
+	if people > 2 {
+		need = people/2 + 1
+	} else if countMembers(append(members(d.group), members(next)...)) > max(people, 2) {
+		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "a room of two people takes no third")
+	}
+	if !c.n.placing.publish(d.id, next, seatOf(by).Person, need, c.n.clock.Now()) {
+		return wire.Refuse(pb.Code_CODE_RECOVERING, "the room's hub was set back: more than half of its people have to publish the same epoch")
 	}
 	c.n.log.Error("a room's later epoch was taken over from its members, as after a restore", "room", d.id, "was", d.group.Epoch(), "epoch", next.Epoch(), "by", by.Device)
 	if err := c.forgetCommits(d); err != nil {
@@ -63,11 +72,13 @@ func (c *change) adoptEpoch(d *draft, from wire.OrganizationID, info []byte) err
 	return nil
 }
 
-// publish counts who has published an epoch, and reports whether that is enough.
-func (p *placecall) publish(id wire.RoomID, next *mls.PublicGroup, by policy.Person, two bool, now time.Time) bool {
+// publish counts who has published an epoch, and reports whether so many are enough.
+func (p *placecall) publish(id wire.RoomID, next *mls.PublicGroup, by policy.Person, need int, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if two || p.epochs[id] == next.Epoch() {
+	// An organization that is in the room and its own member are one word, not two.
+	shown := p.epochs[id]
+	if need <= 1 || shown.epoch == next.Epoch() && slices.ContainsFunc(shown.by, func(o wire.OrganizationID) bool { return o != by.Organization }) {
 		delete(p.published, id)
 		return true
 	}
@@ -77,7 +88,7 @@ func (p *placecall) publish(id wire.RoomID, next *mls.PublicGroup, by policy.Per
 		p.published[id] = said
 	}
 	said.by[by] = true
-	if len(said.by) < 2 {
+	if len(said.by) < need {
 		return false
 	}
 	delete(p.published, id)
