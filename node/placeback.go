@@ -223,6 +223,11 @@ func (c *change) takeBack(d *draft, env *pb.Envelope, core *pb.EnvelopeCore) err
 	if err := policy.Check(d.group, effects); err != nil && !hub {
 		return policyRefused(err)
 	}
+	if effects.IsCommit { // a partner's log is its word: it brings in nobody's Commit that is barred here
+		if err := errors.Join(c.mayCommit(d, next.Member(effects.Committer)), checkRemovals(d, effects)); err != nil {
+			return err
+		}
+	}
 	removed, err := credentials(effects.Removed)
 	if err != nil {
 		return err

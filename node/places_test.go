@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mls/group"
 	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
@@ -243,5 +244,32 @@ func TestAPartnersWordAndItsOwnMembersAreNotEnoughForALaterEpoch(t *testing.T) {
 		if got := p.publish(w.room, next, policy.Person{Member: wire.MemberID{byte(i)}}, 3, now); got != want {
 			t.Errorf("person %d of five: %t", i, got)
 		}
+	}
+}
+
+func TestAPartnersLogBringsBackNoCommitThatIsBarredHere(t *testing.T) {
+	w := newOrdered(t)
+	w.speaks(w.alice, "before")
+	b, _ := w.pat.commit(w.pat.state, group.CommitParams{})
+	core := encoded(t, &pb.EnvelopeCore{Version: wire.ProtocolVersion, Class: pb.Class_CLASS_HANDSHAKE, Kind: pb.Kind_KIND_COMMIT,
+		Room: w.room[:], Epoch: w.pat.state.Epoch(), Body: b.Commit})
+	at, _ := w.acme.shown(w.room)
+	log := []*pb.Envelope{{Core: core, Seq: at.seq + 1, Previous: at.hash[:], AcceptedMs: at.accepted}}
+	upheld := func(cases ...*roomCase) {
+		c, err := w.acme.begin(w.room)
+		must(t, err)
+		must(t, c.putCase(c.room(w.room), &caseRow{Version: caseRowVersion, Cases: cases}))
+		must(t, c.commit(t.Context()))
+	}
+	upheld(&roomCase{Accused: identity.Author{Organization: w.globex.org.ID, Member: w.pat.member, Device: w.pat.id}, Complaints: []heldComplaint{{}}})
+	if n, err := w.acme.takeHandshakes(t.Context(), w.room, log); n != 0 || wire.StatusOf(err).Code != forbidden {
+		t.Errorf("%d Commits of a device that others accuse are taken back: %v", n, err)
+	}
+	if now, _ := w.acme.shown(w.room); now != at {
+		t.Errorf("the room went from %+v to %+v", at, now)
+	}
+	upheld()
+	if n, err := w.acme.takeHandshakes(t.Context(), w.room, log); n != 1 || err != nil {
+		t.Errorf("an honest one: %d, %v", n, err)
 	}
 }
