@@ -133,7 +133,7 @@ func (d *Device) partnerStates(r *room) (out []PartnerState, readOnly string) {
 		others = append(others, memberKey{Org: r.Hub})
 	}
 	for _, k := range others {
-		p := PartnerState{Organization: d.orgNamed(k.Org)}
+		p := PartnerState{Organization: d.orgNamed(r, k.Org)}
 		if err := d.vault.view(func(t *txn) error {
 			a, err := t.agreement(k.Org)
 			if a != nil {

@@ -324,7 +324,8 @@ func (d *Device) withChains(ctx context.Context, f func() error) error {
 		err := f()
 		var organization *organizationNeeded
 		if errors.As(err, &organization) {
-			if err := d.fetchOrganization(ctx, organization.id); err != nil {
+			if err := d.fetchOrganization(ctx, organization.Org); err != nil {
+				d.chains.unanswered(organization.askedFor)
 				return err
 			}
 			continue

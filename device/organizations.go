@@ -17,7 +17,7 @@ import (
 // (docs/protocol.md 7.2).
 
 // organizationNeeded says whose manifests are missing; withChains fetches them.
-type organizationNeeded struct{ id wire.OrganizationID }
+type organizationNeeded struct{ askedFor }
 
 func (e *organizationNeeded) Error() string {
 	return "device: the manifests of an organization are needed"
@@ -49,9 +49,24 @@ func (d *Device) organizationOf(r *room, id wire.OrganizationID) (*identity.Orga
 	}
 	var notes []string
 	if err := d.vault.view(func(t *txn) error { return t.metaJSON(manifestsKey(id), &notes) }); err != nil {
-		return nil, &organizationNeeded{id}
+		return nil, &organizationNeeded{askedFor{memberKey: memberKey{Org: id}}}
 	}
 	return identity.VerifyManifests(notes, id)
+}
+
+// askOrganization returns what has the organization asked for anew, for something that what we
+// know of it does not bear out; nil when it was just asked for the same.
+func (d *Device) askOrganization(r *room, id wire.OrganizationID, hash [32]byte) error {
+	for _, k := range append(r.people(), d.ownKey()) {
+		if k.Org == id {
+			return d.chains.ask(askedFor{k, hash})
+		}
+	}
+	asked := askedFor{memberKey{Org: id}, hash}
+	if d.chains.ask(asked) != nil {
+		return &organizationNeeded{asked}
+	}
+	return nil
 }
 
 // fetchOrganization gets an organization's manifests from the home node and stores them when
@@ -90,11 +105,11 @@ func (d *Device) checkHub(ctx context.Context, r *room) error {
 	})
 }
 
-// hubName is what a room's hub organization calls itself; its ID where that is not known.
-func (d *Device) hubName(r *room) string {
-	o, err := d.organizationOf(r, r.Hub)
+// orgNamed is what an organization of a room calls itself; its ID where that is not known.
+func (d *Device) orgNamed(r *room, id wire.OrganizationID) string {
+	o, err := d.organizationOf(r, id)
 	if err != nil {
-		return r.Hub.String()
+		return id.String()
 	}
 	return o.Manifest.Name
 }

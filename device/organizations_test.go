@@ -93,4 +93,14 @@ func TestARoomGoesOnWhenItsHubHasNoMemberInItAnyMore(t *testing.T) {
 			t.Errorf("shown: %+v", shown)
 		}
 	})
+	t.Run("the hub takes a partner out and is believed by who knows nobody of it", func(t *testing.T) {
+		w.acme.suspends("globex.example", true)
+		shown := receiveUntil(t, hugo, "bob's organization is out", func(all []Shown) bool { return slices.ContainsFunc(all, hasState("organization removed")) })
+		if !slices.ContainsFunc(shown, func(s Shown) bool {
+			return s.State == "organization removed" && s.From == "globex.example" && s.By == "acme.example"
+		}) {
+			t.Errorf("%+v", shown)
+		}
+		nothingLost(t, shown)
+	})
 }

@@ -1,7 +1,6 @@
 package device
 
 import (
-	"context"
 	"crypto/sha256"
 	"errors"
 
@@ -31,7 +30,7 @@ func (b *batch) checkProposal(r *room, e *mls.Effects) error {
 	}
 	note := string(e.AAD)
 	if _, err := identity.ReadPartnerRevocation(note); err == nil {
-		return b.d.checkPartnerRevocation(b.ctx, r, note, c.Organization)
+		return b.d.checkPartnerRevocation(r, note, c.Organization)
 	}
 	k := memberKey{c.Organization, c.Member}
 	member, err := b.d.chains.get(k)
@@ -51,58 +50,22 @@ func (b *batch) checkProposal(r *room, e *mls.Effects) error {
 }
 
 // checkPartnerRevocation verifies the word of the organization that orders a room about the
-// devices of another. Its key may be newer than what this device knows: then it is asked for.
-func (d *Device) checkPartnerRevocation(ctx context.Context, r *room, note string, of wire.OrganizationID) error {
-	k, hub, err := d.knownOf(r.Hub, r.people())
+// devices of another. Its key may be newer than what this device knows: then it is asked for,
+// once for each word.
+func (d *Device) checkPartnerRevocation(r *room, note string, of wire.OrganizationID) error {
+	hub, err := d.organizationOf(r, r.Hub)
 	if err != nil {
 		return err
 	}
 	rev, err := identity.VerifyPartnerRevocation(note, hub)
 	if err != nil {
-		m, e := d.fetch(ctx, k)
-		if e != nil {
-			return err
+		if need := d.askOrganization(r, r.Hub, sha256.Sum256([]byte(note))); need != nil {
+			return need
 		}
-		if rev, err = identity.VerifyPartnerRevocation(note, m.Organization); err != nil {
-			return err
-		}
+		return err
 	}
 	if !rev.Covers(of, r.ID, r.Generation, r.state.Epoch()) {
 		return errors.New("device: the hub proposes a removal with the revocation of another organization, room or epoch")
 	}
 	return nil
-}
-
-// knownOf finds an organization by a member of it whom this device knows, the first of those
-// given if it can be.
-func (d *Device) knownOf(org wire.OrganizationID, first []memberKey) (memberKey, *identity.Organization, error) {
-	keys := append(first, d.ownKey())
-	err := d.vault.view(func(t *txn) error {
-		return t.eachMeta(string(chainKey(memberKey{Org: org})[:len("chain/")+len(org)]), func(key, _ []byte) error {
-			if member, err := wire.Bytes32(key[len("chain/")+len(org):]); err == nil {
-				keys = append(keys, memberKey{org, member})
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		return memberKey{}, nil, err
-	}
-	for _, k := range keys {
-		if k.Org != org {
-			continue
-		}
-		if m, err := d.chains.get(k); err == nil {
-			return k, m.Organization, nil
-		}
-	}
-	return memberKey{}, nil, errors.New("device: nobody of that organization is known here")
-}
-
-// orgNamed is the name of an organization of which this device knows a member, or its ID.
-func (d *Device) orgNamed(id wire.OrganizationID) string {
-	if _, org, err := d.knownOf(id, nil); err == nil {
-		return org.Manifest.Name
-	}
-	return id.String()
 }

@@ -84,9 +84,9 @@ func (b *batch) showWent(r *room, before *mls.PublicGroup, removed []mls.Member,
 	expelled := make(map[wire.OrganizationID]Shown)
 	for _, m := range removed {
 		k := keyOf(m.Node)
-		cause, causer, note := b.d.whyRemoved(before, m.Leaf, by)
+		cause, causer, note := b.d.whyRemoved(r, before, m.Leaf, by)
 		if note != nil {
-			expelled[k.Org] = Shown{Event: "room", State: "organization removed", Room: r.ID.String(), RoomName: r.Name, From: b.d.orgNamed(k.Org),
+			expelled[k.Org] = Shown{Event: "room", State: "organization removed", Room: r.ID.String(), RoomName: r.Name, From: b.d.orgName(k),
 				By: causer, Reason: note.Reason, Count: expelled[k.Org].Count + 1, At: b.d.now()}
 			continue
 		}
@@ -111,7 +111,7 @@ func (b *batch) showWent(r *room, before *mls.PublicGroup, removed []mls.Member,
 // whyRemoved says why a leaf is removed, and by whom: "left", "member removed", "device
 // revoked" or "organization removed", the last with the hub's word for it. What no proposal
 // asked for, the Commit's maker has done.
-func (d *Device) whyRemoved(before *mls.PublicGroup, leaf mls.LeafIndex, committer memberKey) (why, by string, expelled *identity.PartnerRevocation) {
+func (d *Device) whyRemoved(r *room, before *mls.PublicGroup, leaf mls.LeafIndex, committer memberKey) (why, by string, expelled *identity.PartnerRevocation) {
 	gone := before.Member(leaf)
 	for _, p := range before.Pending() {
 		if p.Proposal == nil || p.Proposal.Type != mls.ProposalRemove || p.Proposal.Remove != leaf {
@@ -119,7 +119,7 @@ func (d *Device) whyRemoved(before *mls.PublicGroup, leaf mls.LeafIndex, committ
 		}
 		if p.Sender.Type == mls.SenderExternal {
 			if rev, err := identity.ReadPartnerRevocation(string(p.AAD)); err == nil {
-				return "organization removed", d.orgNamed(rev.Organization), rev
+				return "organization removed", d.orgNamed(r, rev.Organization), rev
 			}
 			return "device revoked", d.revoker(string(p.AAD), gone), nil
 		}
@@ -144,7 +144,7 @@ func (b *batch) wentOurselves(r *room, e *mls.Effects) Shown {
 	for _, m := range e.Removed {
 		if keyOf(m.Node) == b.d.ownKey() {
 			var expelled *identity.PartnerRevocation
-			if s.Reason, s.By, expelled = b.d.whyRemoved(before, m.Leaf, by); expelled != nil {
+			if s.Reason, s.By, expelled = b.d.whyRemoved(r, before, m.Leaf, by); expelled != nil {
 				s.Reason = expelled.Reason
 			}
 		}

@@ -122,7 +122,7 @@ func (d *Device) infoOf(r *room) RoomInfo {
 			i.Invite = rules.Roles.Invite.String()
 		}
 	}
-	i.Hub = d.hubName(r)
+	i.Hub = d.orgNamed(r, r.Hub)
 	return i
 }
 
