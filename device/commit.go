@@ -251,9 +251,7 @@ func (b *batch) apply(r *room, staged *group.Staged, seq uint64) (err error) {
 		r.stepped(before.Public(), staged.Commit, r.state.Epoch() != before.Epoch()+1 || r.Missed != nil && r.Missed.Epoch == before.Epoch())
 		b.showDifference(r, before)
 	}
-	b.writes = append(b.writes, func(t *txn) error {
-		return t.putHistory(placeKey(r.ID, seq), b.d.now().Add(HistoryLife), []byte("Commit"))
-	})
+	b.ownPlace(r.ID, seq)
 	if seq == r.Seq+1 {
 		b.advanceSeq(r, seq)
 	}

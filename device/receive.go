@@ -70,10 +70,17 @@ type batch struct {
 	joined  bool
 	ownKeys bool                 // a member key has come
 	left    map[wire.RoomID]bool // whose invitations came from who is blocked
+	own     map[ownEntry]bool    // noted in this batch
+}
+
+// ownEntry is a place of a room's sequence that an entry of our own has.
+type ownEntry struct {
+	room wire.RoomID
+	seq  uint64
 }
 
 func (d *Device) newBatch(ctx context.Context) *batch {
-	return &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool), left: make(map[wire.RoomID]bool)}
+	return &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool), left: make(map[wire.RoomID]bool), own: make(map[ownEntry]bool)}
 }
 
 // handle is session.Handler: it stores all that a batch of deliveries means in one
@@ -105,6 +112,7 @@ func (d *Device) handle(ctx context.Context, ds []*pb.Deliver) (unread []session
 			lost := session.Unread{Seq: x.Seq, Expired: errors.Is(err, errEnded)}
 			unread = append(unread, lost)
 			if b.unread = append(b.unread, lost); !lost.Expired {
+				b.takePlace(x)
 				b.unreadable(x, err)
 			}
 		}
@@ -387,29 +395,24 @@ func (d *Device) secretsFor(welcome []byte) (*group.KeyPackageSecrets, error) {
 // handshake processes a proposal or Commit.
 func (b *batch) handshake(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	r := b.room(wire.RoomID(core.Room))
-	if r == nil || r.state == nil || r.Ended {
-		return nil // of a room that we are not, or no longer, in
+	if r == nil || r.state == nil {
+		return nil // of a room that we are not in
 	}
-	if core.Generation > r.Generation {
+	over := r.Ended && (!r.Heard || core.Epoch > r.state.Epoch())
+	switch {
+	case core.Generation > r.Generation && !r.Ended:
 		return errors.New("device: a handshake of a generation of the room that this device is not in")
-	}
-	if core.Generation < r.Generation {
-		if b.advanceSeq(r, env.Seq) {
+	case core.Generation != r.Generation, core.Epoch < r.state.Epoch(), over:
+		// Of before the reset, processed before, from the room log, or of no meaning any more.
+		if core.Generation <= r.Generation && b.advanceSeq(r, env.Seq) {
 			b.chain(r, env)
 		}
-		return nil // of before the reset
-	}
-	if core.Epoch < r.state.Epoch() {
-		if b.advanceSeq(r, env.Seq) {
-			b.chain(r, env)
-		}
-		return nil // processed before, from the room log
-	}
-	if core.Epoch > r.state.Epoch() {
+		return nil
+	case core.Epoch > r.state.Epoch():
 		return errBehind
 	}
 	err := b.process(r, env, core)
-	if err != nil && !temporary(err) && core.Kind == pb.Kind_KIND_COMMIT {
+	if err != nil && !temporary(err) && !r.Ended && core.Kind == pb.Kind_KIND_COMMIT {
 		b.cannotFollow(r, core, err)
 	}
 	return err
@@ -459,6 +462,11 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	}
 	if b.advanceSeq(r, env.Seq) {
 		b.chain(r, env)
+	}
+	if effects.SelfRemoved && r.Ended {
+		r.Heard = false
+		b.touch(r.ID)
+		return nil // told already
 	}
 	if effects.SelfRemoved && effects.External {
 		// Our own coming back, whose answer we have lost with the keys of the epoch.

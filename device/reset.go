@@ -208,9 +208,7 @@ func (b *batch) founded(r *room, staged *group.Staged, st *pb.Status) error {
 		return err
 	}
 	b.begins(r, next, r.Generation+1, r.Why, b.d.Address().String())
-	b.writes = append(b.writes, func(t *txn) error {
-		return t.putHistory(placeKey(r.ID, st.Seq), b.d.now().Add(HistoryLife), []byte("Commit"))
-	})
+	b.ownPlace(r.ID, st.Seq)
 	r.Seq, r.Head, r.HeadSeq = max(r.Seq, st.Seq), nil, 0 // what was before it is of the generation before
 	return nil
 }

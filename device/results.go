@@ -30,7 +30,7 @@ func (b *batch) result(core *pb.EnvelopeCore) error {
 	}
 	message := false
 	for _, o := range waiting {
-		if o.Counter == res.Counter {
+		if o.Counter == res.Counter && o.Room == wire.RoomID(core.Room) {
 			message = true
 			b.writes = append(b.writes, func(t *txn) error {
 				_, err := b.d.settled(t, o.ID, res.Counter, res.Status)
@@ -55,6 +55,7 @@ func (b *batch) ownPlace(room wire.RoomID, seq uint64) {
 	if r := b.room(room); r != nil && r.fill(seq) {
 		b.touch(room)
 	}
+	b.own[ownEntry{room, seq}] = true
 	b.writes = append(b.writes, func(t *txn) error { return t.ownPlace(room, seq) })
 }
 

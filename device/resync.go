@@ -266,10 +266,10 @@ func epochOf(groupInfo []byte) (uint64, error) {
 	return m.GroupInfo.Context.Epoch, nil
 }
 
-// endRoom notes that this device is not in the room any more.
+// endRoom notes that this device is not in the room any more, as its hub says.
 func (d *Device) endRoom(id wire.RoomID) error {
 	c := *d.rooms[id]
-	c.Ended, c.Behind, c.Lost = true, false, false
+	c.Ended, c.Heard, c.Behind, c.Lost = true, true, false, false
 	err := d.vault.update(func(t *txn) error {
 		return errors.Join(c.save(t), t.show(d.ofRoom(&c, "removed", "")))
 	})

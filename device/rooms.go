@@ -29,6 +29,9 @@ type room struct {
 	Announce   bool      // the name is to be said to the room
 	Leaving    bool
 	LeaveEpoch uint64 // in which we have proposed it last
+	// Heard says that the room has ended for us by the hub's word alone (Ended is set): what was
+	// said until the Commit that removed us may lie in the mailbox, and is read.
+	Heard bool `json:",omitempty"`
 	// LeaveCounter is that of the last proposal to leave; see reviveLeaving.
 	LeaveCounter uint64      `json:",omitempty"`
 	Invited      bool        `json:",omitempty"` // into a room of two, by who is at the other end

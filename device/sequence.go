@@ -37,6 +37,22 @@ func (b *batch) advanceSeq(r *room, seq uint64) bool {
 	return true
 }
 
+// takePlace notes the place of an entry that has come and cannot be read: people are told that
+// it is unreadable, and it is no gap.
+func (b *batch) takePlace(x *pb.Deliver) {
+	core, err := wire.ParseCore(x.GetEnvelope().GetCore())
+	if err != nil || x.Envelope.Seq == 0 {
+		return
+	}
+	r := b.room(wire.RoomID(core.Room))
+	if r == nil || r.state == nil || core.Generation != r.Generation {
+		return
+	}
+	if b.advanceSeq(r, x.Envelope.Seq) {
+		b.chain(r, x.Envelope)
+	}
+}
+
 // delivered reports whether an error of decrypting says that the message was opened before, or
 // belongs to an epoch whose keys are gone: a place that repeats then is a repetition.
 func delivered(err error) bool {
@@ -82,6 +98,9 @@ func (b *batch) notOwn(r *room, first, last uint64) (runs [][2]uint64) {
 				runs = append(runs, [2]uint64{n, last})
 				return nil
 			}
+			if b.own[ownEntry{r.ID, n}] {
+				continue
+			}
 			if _, err := t.history(placeKey(r.ID, n)); err == nil {
 				continue
 			}
@@ -96,7 +115,8 @@ func (b *batch) notOwn(r *room, first, last uint64) (runs [][2]uint64) {
 	return runs
 }
 
-// ownToCome reports whether something of ours may have a place that we do not know yet.
+// ownToCome reports whether something of ours may have a place that we do not know yet: a
+// message or a Commit without its answer, or a proposal to leave, whose answer may be lost.
 func (b *batch) ownToCome(r *room) bool {
 	waiting, err := b.d.waiting() // sequenced perhaps, and the answer is still to come
 	for _, o := range waiting {
@@ -104,7 +124,7 @@ func (b *batch) ownToCome(r *room) bool {
 			return true
 		}
 	}
-	return err != nil || r.Committing > 0
+	return err != nil || r.Committing > 0 || r.Leaving && r.LeaveCounter > 0
 }
 
 const (

@@ -47,3 +47,40 @@ func TestWhatWasOvertakenIsStillTakenWhileAnOwnMessageWaits(t *testing.T) {
 		t.Error("a place that turned out to be our own is waited for, or another is not")
 	}
 }
+
+// The answer to a proposal of our own may be lost, and nobody delivers the proposal to us.
+func TestAPlaceThatMayBeAProposalToLeaveIsNoGap(t *testing.T) {
+	p := newPair(t)
+	for _, leaving := range []bool{false, true} {
+		b, r := p.alice.newBatch(t.Context()), &room{ID: wire.RoomID{7}, Seq: 2}
+		if leaving {
+			r.Leaving, r.LeaveCounter = true, 5
+		}
+		b.rooms[r.ID] = r
+		b.advanceSeq(r, 4)
+		if told := len(b.writes) > 0; told == leaving {
+			t.Errorf("leaving: %v, told of a gap: %v", leaving, told)
+		}
+		if !r.fill(3) {
+			t.Error("what was passed over is not taken any more")
+		}
+	}
+}
+
+// The answer to a Commit of our own and what follows it may come in one batch.
+func TestAnOwnPlaceThatCameInTheSameBatchIsNoGap(t *testing.T) {
+	p := newPair(t)
+	for _, known := range []bool{false, true} {
+		b, r := p.alice.newBatch(t.Context()), &room{ID: wire.RoomID{7}, Seq: 2}
+		b.rooms[r.ID] = r
+		if known {
+			b.ownPlace(r.ID, 4)
+		}
+		b.advanceSeq(r, 3)
+		before := len(b.writes)
+		b.advanceSeq(r, 5)
+		if told := len(b.writes) > before; told == known {
+			t.Errorf("known: %v, told of a gap: %v", known, told)
+		}
+	}
+}

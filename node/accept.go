@@ -140,8 +140,10 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	if core.Class == pb.Class_CLASS_HANDSHAKE {
 		delivery.Log = &d.id // for a hub that is set back: docs/protocol.md 3.5
 	}
-	_, err = c.stage(delivery)
-	if err != nil {
+	if err := c.answered(core, env, sender); err != nil {
+		return wire.StatusOf(err)
+	}
+	if _, err = c.stage(delivery); err != nil {
 		return wire.StatusOf(err)
 	}
 	if late {
@@ -158,6 +160,23 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	d.told(item.Members)
 	d.stepped(core)
 	return wire.Status(pb.Code_CODE_ACCEPTED, "")
+}
+
+// answered tells a device of ours that its handshake has this place, before what follows it
+// there: the hub's answer goes another way, and a device that has not had it cannot follow.
+func (c *change) answered(core *pb.EnvelopeCore, env *pb.Envelope, sender wire.DeviceID) error {
+	if core.Class != pb.Class_CLASS_HANDSHAKE || sender.IsZero() {
+		return nil
+	}
+	st := wire.Status(pb.Code_CODE_SEQUENCED, "")
+	st.Seq, st.AcceptedMs, st.Epoch = env.Seq, env.AcceptedMs, core.Epoch
+	if core.Kind == pb.Kind_KIND_COMMIT {
+		st.Epoch++
+	}
+	told, err := c.n.result(&c.batch, mailbox.Event{Room: wire.RoomID(core.Room), Generation: core.Generation, Epoch: core.Epoch,
+		Return: core.ReturnHandle, Status: st})
+	c.staged = append(c.staged, told...)
+	return err
 }
 
 // stepped notes the epoch that a Commit of the hub's begins.

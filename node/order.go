@@ -202,8 +202,8 @@ func (c *change) entry(d *draft, s submission, core []byte) *pb.Item {
 }
 
 // recipients lists who gets an entry of the room: our devices but the sender's,
-// and partners with a leaf; the sender's organization only when it has another
-// device in the room.
+// and partners with a leaf; the sender's organization gets a message only when it has
+// another device in the room, and every handshake, in its place: before what follows it.
 func (c *change) recipients(d *draft, s submission) (local []wire.DeviceID, partners []wire.OrganizationID) {
 	count := make(map[wire.OrganizationID]int)
 	for _, m := range d.people() {
@@ -214,7 +214,7 @@ func (c *change) recipients(d *draft, s submission) (local []wire.DeviceID, part
 		}
 	}
 	for org, n := range count {
-		if org != s.from || n > 1 {
+		if org != s.from || n > 1 || s.parsed.Class == pb.Class_CLASS_HANDSHAKE {
 			partners = append(partners, org)
 		}
 	}

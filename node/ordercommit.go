@@ -207,6 +207,9 @@ func policyRefused(err error) error {
 	return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "the room's policy does not stand: %v", err)
 }
 
+// certificatesAgain is when a Commit may be made again for which certificates were missing.
+const certificatesAgain = time.Minute
+
 // commitRefused turns the reason why a Commit does not stand into a status.
 func commitRefused(d *draft, s submission, err error) error {
 	var wrong *mls.EpochError
@@ -219,7 +222,8 @@ func commitRefused(d *draft, s submission, err error) error {
 	}
 	var need *chainNeeded
 	if errors.As(err, &need) && need.inVain && !s.from.IsZero() {
-		return wire.Refuse(pb.Code_CODE_INVALID_COMMIT, "a member's certificates cannot be had")
+		// Not a refusal for now: that would hold up all that follows it in the room.
+		return &wire.StatusError{Status: wire.Retry(wire.Status(pb.Code_CODE_INVALID_COMMIT, "a member's certificates cannot be had now; try again"), certificatesAgain)}
 	}
 	if need != nil {
 		return wire.Refuse(pb.Code_CODE_UNREACHABLE, "a member's certificates have to be fetched first")

@@ -21,10 +21,6 @@ var (
 	active    = flag.Duration("active", defaultActive, "how long people write and things fail, in simulated time")
 )
 
-func init() {
-	flag.BoolVar(&Strict, "strict", false, "nobody is told of a gap where nobody is hostile")
-}
-
 // templates makes the organizations' folders, once for all tests.
 var templates = sync.OnceValue(func() string {
 	dir := keptFolder
