@@ -140,10 +140,10 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	if core.Class == pb.Class_CLASS_HANDSHAKE {
 		delivery.Log = &d.id // for a hub that is set back: docs/protocol.md 3.5
 	}
-	if err := c.answered(core, env, sender); err != nil {
+	if _, err = c.stage(delivery); err != nil {
 		return wire.StatusOf(err)
 	}
-	if _, err = c.stage(delivery); err != nil {
+	if err := c.answered(core, env, sender); err != nil {
 		return wire.StatusOf(err)
 	}
 	if late {
