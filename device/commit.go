@@ -160,6 +160,9 @@ func (d *Device) staged(id wire.RoomID) (*group.Staged, error) {
 func (d *Device) submitCommit(ctx context.Context, r *room, counter uint64, s *group.Staged) (*pb.Status, error) {
 	request := &pb.SubmitCommitRequest{Counter: counter, Room: r.ID[:], Generation: r.Generation, Epoch: s.Epoch() - 1,
 		Bundle: &pb.Bundle{Commit: s.Commit, Welcome: s.Welcome, GroupInfo: s.GroupInfo, Tree: s.Tree}}
+	if r.Uninvited != nil && r.Resyncing {
+		request.Generation++
+	}
 	if r.Resetting {
 		var err error
 		if request.Bundle.Founding, err = d.founding(r.ID); err != nil {
@@ -201,6 +204,9 @@ func (b *batch) committed(r *room, st *pb.Status) error {
 	}
 	if st.Code != pb.Code_CODE_SEQUENCED {
 		return nil // another Commit was first; it is on its way to us
+	}
+	if r.Uninvited != nil {
+		return b.cameInto(r, staged, st.Seq)
 	}
 	return b.apply(r, staged, st.Seq)
 }

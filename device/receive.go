@@ -390,6 +390,9 @@ func (b *batch) handshake(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	if r == nil || r.state == nil || r.Ended {
 		return nil // of a room that we are not, or no longer, in
 	}
+	if core.Generation > r.Generation && r.Uninvited != nil {
+		return nil // found there when this device comes into it
+	}
 	if core.Generation > r.Generation {
 		return errors.New("device: a handshake of a generation of the room that this device is not in")
 	}

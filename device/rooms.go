@@ -54,6 +54,7 @@ type room struct {
 	Steps     []step      `json:",omitempty"` // what the last Commits changed
 	Resetting bool        `json:",omitempty"` // the Commit that waits is the first of the next generation: reset.go
 	Why       string      `json:",omitempty"` // the room was reset
+	Uninvited *uninvited  `json:",omitempty"` // the invitation into its next generation is of no use: resetback.go
 
 	anew bool // state is of another group than what is stored
 
