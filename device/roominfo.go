@@ -202,11 +202,8 @@ func (d *Device) FindRoom(text string) (wire.RoomID, error) {
 		if id.String() == text {
 			return d.view(id), nil
 		}
-		if d.merged(r) != nil {
-			continue
-		}
-		if title == text || len(text) >= 6 && strings.HasPrefix(id.String(), text) {
-			found = append(found, id)
+		if v := d.view(id); (v == id && title == text || len(text) >= 6 && strings.HasPrefix(id.String(), text)) && !slices.Contains(found, v) {
+			found = append(found, v)
 		}
 	}
 	if len(found) > 1 {

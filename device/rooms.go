@@ -114,11 +114,12 @@ func (d *Device) loadRooms() error {
 }
 
 // roomWith returns the room of two with a member; of several the one with the
-// smaller ID, as the other side chooses too (FORMATS, Identifiers).
+// smaller ID, as the other side chooses too (FORMATS, Identifiers). One that we are leaving
+// is none to write to.
 func (d *Device) roomWith(k memberKey) *room {
 	var best *room
 	for _, r := range d.rooms {
-		if r.Peer == k && !r.Ended && r.Creating == nil && d.reaches(r, k) && (best == nil || bytes.Compare(r.ID[:], best.ID[:]) < 0) {
+		if r.Peer == k && !r.Ended && !r.Leaving && r.Creating == nil && d.reaches(r, k) && (best == nil || bytes.Compare(r.ID[:], best.ID[:]) < 0) {
 			best = r
 		}
 	}
