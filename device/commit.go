@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/entente-im/entente/mls"
@@ -39,7 +40,7 @@ func (d *Device) commitWaiting(ctx context.Context) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var err error
+	err := d.remember()
 	for id, r := range d.rooms {
 		if !r.pending() {
 			continue
@@ -63,7 +64,20 @@ func (d *Device) hasPending() bool {
 
 // pending reports whether proposals wait for a Commit and none of ours is under way.
 func (r *room) pending() bool {
-	return r.state != nil && !r.Ended && !r.Leaving && !r.Behind && !r.stalled() && r.Committing == 0 && len(r.state.Public().PendingRefs()) > 0
+	return r.state != nil && !r.Ended && (!r.Leaving || r.peerLeaves()) && !r.Behind && !r.stalled() && r.Committing == 0 && len(r.state.Public().PendingRefs()) > 0
+}
+
+// peerLeaves reports whether the other member of a room of two has proposed to leave it. Where
+// both want to, one of them takes the other out.
+func (r *room) peerLeaves() bool {
+	public := r.state.Public()
+	return r.Peer != (memberKey{}) && slices.ContainsFunc(public.Pending(), func(p *mls.Content) bool {
+		if p.Proposal == nil || p.Proposal.Type != mls.ProposalRemove || p.Sender.Type != mls.SenderMember {
+			return false
+		}
+		leaf := public.Member(p.Proposal.Remove)
+		return leaf != nil && keyOf(leaf) == r.Peer
+	})
 }
 
 // commitRoom commits the proposals received in a room.
@@ -160,6 +174,9 @@ func (d *Device) staged(id wire.RoomID) (*group.Staged, error) {
 func (d *Device) submitCommit(ctx context.Context, r *room, counter uint64, s *group.Staged) (*pb.Status, error) {
 	request := &pb.SubmitCommitRequest{Counter: counter, Room: r.ID[:], Generation: r.Generation, Epoch: s.Epoch() - 1,
 		Bundle: &pb.Bundle{Commit: s.Commit, Welcome: s.Welcome, GroupInfo: s.GroupInfo, Tree: s.Tree}}
+	if r.Uninvited != nil && r.Resyncing {
+		request.Generation++
+	}
 	if r.Resetting {
 		var err error
 		if request.Bundle.Founding, err = d.founding(r.ID); err != nil {
@@ -201,6 +218,9 @@ func (b *batch) committed(r *room, st *pb.Status) error {
 	}
 	if st.Code != pb.Code_CODE_SEQUENCED {
 		return nil // another Commit was first; it is on its way to us
+	}
+	if r.Uninvited != nil {
+		return b.cameInto(r, staged, st.Seq)
 	}
 	return b.apply(r, staged, st.Seq)
 }

@@ -324,7 +324,8 @@ func (d *Device) vouch(ctx context.Context, id wire.RoomID) error {
 	return d.alter(id, func(c *room) { c.Vouch = nil })
 }
 
-// settleAll goes on with complaints and vouches for Commits. What cannot be done now is
+// settleAll goes on with complaints, vouches for Commits, and comes into rooms that were reset
+// and whose invitation was of no use. What cannot be done now is
 // tried again with the next visit.
 func (d *Device) settleAll(ctx context.Context) error {
 	for id, r := range d.rooms {
@@ -333,6 +334,8 @@ func (d *Device) settleAll(ctx context.Context) error {
 		}
 		var err error
 		switch {
+		case r.Uninvited != nil:
+			err = d.comeInto(ctx, id)
 		case r.Vouch != nil:
 			err = d.vouch(ctx, id)
 		case r.Accuse != nil:
@@ -363,7 +366,7 @@ func (d *Device) undecided() bool {
 		return false
 	}
 	for _, r := range d.rooms {
-		if r.Accuse != nil || r.Vouch != nil {
+		if r.Accuse != nil || r.Vouch != nil || r.Uninvited != nil {
 			d.looked = d.now()
 			return true
 		}

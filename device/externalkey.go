@@ -3,6 +3,8 @@ package device
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/mls"
@@ -20,14 +22,14 @@ import (
 // before it complains. What the hub does not show leaves the complaint as it is.
 func (d *Device) whoseFault(ctx context.Context, id wire.RoomID) error {
 	r := d.rooms[id]
-	if !r.Accuse.External || r.Accuse.Reason != identity.ReasonCommit || len(r.Steps) == 0 {
+	if !r.Accuse.External || r.Accuse.Reason != identity.ReasonCommit {
 		return nil
 	}
-	began := r.Steps[len(r.Steps)-1] // the Commit that our epoch began with
-	if began.To != r.state.Epoch() {
-		return nil
+	began, err := d.beganWith(ctx, r)
+	var a *pb.GetGroupInfoResponse
+	if err == nil {
+		a, err = call(ctx, d.home.Device.GetGroupInfo, &pb.GetGroupInfoRequest{Hub: r.Hub[:], Room: id[:], Commit: began})
 	}
-	a, err := call(ctx, d.home.Device.GetGroupInfo, &pb.GetGroupInfoRequest{Hub: r.Hub[:], Room: id[:], Commit: began.Commit[:]})
 	if err != nil {
 		if temporary(err) || ctx.Err() != nil {
 			return err
@@ -42,6 +44,39 @@ func (d *Device) whoseFault(ctx context.Context, id wire.RoomID) error {
 		return nil // nobody else would be left
 	}
 	return d.accusing(id, func(a *accusation) { a.Reason, a.Accused = identity.ReasonExternal, by })
+}
+
+// beganWith is the hash of the Commit that our epoch began with: one that we have applied, or,
+// where we came in with it, the one that the hub's log has. What is said of it proves itself.
+func (d *Device) beganWith(ctx context.Context, r *room) ([]byte, error) {
+	if n := len(r.Steps); n > 0 && r.Steps[n-1].To == r.state.Epoch() {
+		return r.Steps[n-1].Commit[:], nil
+	}
+	if r.state.Epoch() == 0 {
+		return nil, errNotLogged
+	}
+	commit, err := d.commitOf(ctx, r, r.Generation, r.state.Epoch()-1)
+	if err != nil {
+		return nil, err
+	}
+	hash := sha256.Sum256(commit)
+	return hash[:], nil
+}
+
+var errNotLogged = errors.New("device: the room's log does not have that Commit (any more)")
+
+// commitOf is the Commit that has ended an epoch of a room, from the hub's log.
+func (d *Device) commitOf(ctx context.Context, r *room, generation uint32, epoch uint64) ([]byte, error) {
+	a, err := call(ctx, d.home.Device.GetRoomLog, &pb.GetRoomLogRequest{Hub: r.Hub[:], Room: r.ID[:], Generation: generation, FromEpoch: epoch})
+	if err != nil {
+		return nil, err
+	}
+	for _, env := range a.Handshakes {
+		if core, err := wire.ParseCore(env.Core); err == nil && core.Kind == pb.Kind_KIND_COMMIT && core.Generation == generation && core.Epoch == epoch {
+			return core.Body, nil
+		}
+	}
+	return nil, errNotLogged
 }
 
 // wrongKeyOf reports whether a GroupInfo of the room's epoch names another external key than

@@ -27,10 +27,35 @@ func (d *Device) merged(r *room) *room {
 		return d.rooms[r.Into]
 	}
 	best := d.roomWith(r.Peer)
-	if best == nil || best.ID == r.ID {
-		return nil
+	switch {
+	case best != nil && best.ID != r.ID:
+		return best
+	case r.Into != r.ID && !r.holds(r.Peer):
+		return d.rooms[r.Into] // both were left, the one that wins first
 	}
-	return best
+	return nil
+}
+
+// remember notes which rooms are merged into which, for when the other member has left both.
+// A room that people go on in, since only the other one was left, stands for itself again.
+func (d *Device) remember() error {
+	for id, r := range d.rooms {
+		if r.Peer == (memberKey{}) || r.Ended || r.Leaving || r.state == nil {
+			continue
+		}
+		into := r.Into
+		if w := d.merged(r); w != nil {
+			into = w.ID
+		} else if len(r.state.Public().PendingRefs()) == 0 {
+			into = wire.RoomID{}
+		}
+		if into != r.Into {
+			if err := d.alter(id, func(c *room) { c.Into = into }); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // view is the room that stands for one in listings and for what is said next.
@@ -67,6 +92,9 @@ func (d *Device) asViewed(room *string, seq *uint64) {
 // mergePairs brings what waits in rooms that are merged into the ones that win, and begins
 // to leave them; d.mu is held.
 func (d *Device) mergePairs() error {
+	if err := d.remember(); err != nil {
+		return err
+	}
 	var due []*room
 	for _, r := range d.rooms {
 		if d.merged(r) != nil {

@@ -215,3 +215,68 @@ func queueUnsent(t *testing.T, d *Device, r *room, text string, o SendOptions) M
 	}))
 	return id
 }
+
+// Who leaves the room that stands for both has left both: the other one does not come up
+// again, neither here nor where the other member is alone in it.
+func TestWhoLeavesARoomThatAnotherWasMergedIntoHasLeftBoth(t *testing.T) {
+	for _, who := range []string{"who made the room that wins", "who was invited into it"} {
+		t.Run(who, func(t *testing.T) {
+			o := newOrganization(t, "acme.example", defaultBucket)
+			a, b := o.device("ann"), o.device("ben")
+			twoRooms(t, a, b)
+			receive(t, a)
+			receive(t, b)
+			win := a.roomWith(memberKey{b.account.Organization, b.account.Member})
+			goes, stays := a, b
+			if win.Invited == (who == "who made the room that wins") {
+				goes, stays = b, a
+			}
+			must(t, with(t, goes, func(s *Sender) error { return s.Leave(t.Context(), win.ID) }))
+			var shown []Shown
+			eventually(t, "both rooms are over", func() error {
+				shown = append(shown, receive(t, stays)...)
+				receive(t, goes)
+				for _, i := range goes.Rooms() {
+					if i.State != "ended" {
+						return fmt.Errorf("%s lists %+v", goes.Address(), i)
+					}
+				}
+				for _, i := range stays.Rooms() {
+					if i.ID != win.ID.String() || i.People != 1 {
+						return fmt.Errorf("%s lists %+v", stays.Address(), i)
+					}
+				}
+				for _, d := range []*Device{a, b} {
+					for id, r := range d.rooms {
+						if id != win.ID && !r.Ended {
+							return fmt.Errorf("%s is still in the room that loses, leaving %v", d.Address(), r.Leaving)
+						}
+					}
+				}
+				return nil
+			})
+			if !slices.ContainsFunc(shown, func(s Shown) bool { return s.State == "left" && s.Room == win.ID.String() }) {
+				t.Errorf("%s is not told: %+v", stays.Address(), shown)
+			}
+			// What is written next, by whomever, begins a new room.
+			send(t, stays, goes.Address(), "come back", SendOptions{Wait: patience})
+			for _, s := range receiveUntil(t, goes, "the words", hasTexts(1)) {
+				if s.Event == "message" && s.Room == win.ID.String() {
+					t.Errorf("said in a room that was left: %+v", s)
+				}
+			}
+		})
+	}
+}
+
+func TestARoomThatWasMergedIsFoundByTheBeginningOfItsIDToo(t *testing.T) {
+	o := newOrganization(t, "acme.example", defaultBucket)
+	a, b := o.device("ann"), o.device("ben")
+	twoRooms(t, a, b)
+	id := oneRoom(t, a, b)
+	for r := range a.rooms {
+		if found, err := a.FindRoom(r.String()[:8]); err != nil || found.String() != id {
+			t.Errorf("%v finds %v, %v", r, found, err)
+		}
+	}
+}

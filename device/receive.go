@@ -400,10 +400,11 @@ func (b *batch) handshake(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	}
 	over := r.Ended && (!r.Heard || core.Epoch > r.state.Epoch())
 	switch {
-	case core.Generation > r.Generation && !r.Ended:
+	case core.Generation > r.Generation && !r.Ended && r.Uninvited == nil:
 		return errors.New("device: a handshake of a generation of the room that this device is not in")
 	case core.Generation != r.Generation, core.Epoch < r.state.Epoch(), over:
-		// Of before the reset, processed before, from the room log, or of no meaning any more.
+		// Of before the reset, or after one that this device comes into later, and finds it there;
+		// processed before, from the room log; or of no meaning any more.
 		if core.Generation <= r.Generation && b.advanceSeq(r, env.Seq) {
 			b.chain(r, env)
 		}

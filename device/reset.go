@@ -216,7 +216,7 @@ func (b *batch) founded(r *room, staged *group.Staged, st *pb.Status) error {
 // begins goes over to a room's next generation. Texts without a place are encrypted again.
 func (b *batch) begins(r *room, next *group.State, generation uint32, why, by string) {
 	r.state, r.Generation, r.anew = next, generation, true
-	r.Behind, r.Lost, r.Stopped, r.Accuse, r.Vouch, r.Missed, r.Steps = false, false, "", nil, nil, nil, nil
+	r.Behind, r.Lost, r.Stopped, r.Accuse, r.Vouch, r.Missed, r.Steps, r.Uninvited = false, false, "", nil, nil, nil, nil, nil
 	r.Committing, r.Handed, r.Resyncing, r.Resetting, r.LeaveEpoch = 0, false, false, false, 0
 	r.Why = why
 	b.renew = true
@@ -237,18 +237,24 @@ func whyReset(d *Device, said []*identity.Complaint) string {
 }
 
 // resetWelcome joins the next generation of a room that we are in, when it is what the
-// complaints justify, and refuses it otherwise and says so.
+// complaints justify. A reset that they do not justify it refuses, and says so; an invitation
+// that is of no use is no such thing: resetback.go.
 func (b *batch) resetWelcome(r *room, core *pb.EnvelopeCore, body *pb.WelcomeBody) error {
+	if r.Uninvited != nil {
+		return nil // comeInto looks what the hub has by now
+	}
 	next := *r
 	next.Generation = core.Generation
 	said, inviter, secrets, err := b.d.openReset(b.ctx, r, &next, body)
-	if err != nil && temporary(err) {
+	var not *unusable
+	switch {
+	case err != nil && temporary(err):
 		return err
-	}
-	if err != nil {
-		r.Stopped = "its hub resets the room in a way that is not justified: " + err.Error()
-		b.touch(r.ID)
-		b.show(Shown{Event: "room", State: "forked", Room: r.ID.String(), RoomName: r.Name, Reason: r.Stopped, At: b.d.now()})
+	case errors.As(err, &not):
+		b.notInvited(r, body, not)
+		return nil
+	case err != nil:
+		b.unjustified(r, err.Error())
 		return nil
 	}
 	*r = next
@@ -277,11 +283,11 @@ func (d *Device) openReset(ctx context.Context, r, next *room, body *pb.WelcomeB
 	}
 	secrets, err := d.secretsFor(body.Welcome)
 	if err != nil {
-		return nil, by, nil, err
+		return nil, by, nil, &unusable{cause: err}
 	}
 	tree, err := call(ctx, d.home.Device.GetTree, &pb.GetTreeRequest{Hub: body.Hub, Room: r.ID[:], Hash: body.TreeHash})
 	if err != nil {
-		return nil, by, nil, err
+		return nil, by, nil, &unusable{cause: err}
 	}
 	var info *group.JoinInfo
 	err = d.withChains(ctx, func() (err error) {
@@ -289,28 +295,37 @@ func (d *Device) openReset(ctx context.Context, r, next *room, body *pb.WelcomeB
 		return err
 	})
 	if err != nil {
-		return nil, by, nil, err
+		return nil, by, nil, &unusable{cause: err}
 	}
-	if err := next.check(next.state); err != nil {
-		return nil, by, nil, err
-	}
-	if next.state.Epoch() != 1 || next.state.Public().Suite().ID != r.state.Public().Suite().ID {
-		return nil, by, nil, errors.New("device: a reset into another epoch or cipher suite")
-	}
-	if err := base.CheckReset(seatOf(said[0].Accused), next.state.Public(), d.gone(ctx)); err != nil {
-		return nil, by, nil, err
-	}
-	maker, err := policy.CredentialOf(next.state.Public().Member(info.Inviter))
+	maker, err := d.checkNext(ctx, r, next, base, said, info)
 	if err != nil {
-		return nil, by, nil, err
-	}
-	if seat := (policy.Seat{Person: policy.PersonOf(maker), Device: maker.Device}); !base.Has(seat) {
-		return nil, by, nil, errors.New("device: a reset by a device that was not in the room")
+		return nil, by, nil, &unusable{cause: err, other: true}
 	}
 	if !info.LastResort {
 		gone = secrets
 	}
 	return said, memberKey{maker.Organization, maker.Member}, gone, nil
+}
+
+// checkNext holds the group that an invitation leads into against the room, and returns who
+// made it.
+func (d *Device) checkNext(ctx context.Context, r, next *room, base policy.Base, said []*identity.Complaint, info *group.JoinInfo) (maker wire.Credential, err error) {
+	if err := next.check(next.state); err != nil {
+		return maker, err
+	}
+	if next.state.Epoch() != 1 || next.state.Public().Suite().ID != r.state.Public().Suite().ID {
+		return maker, errReset
+	}
+	if err := base.CheckReset(seatOf(said[0].Accused), next.state.Public(), d.gone(ctx)); err != nil {
+		return maker, err
+	}
+	if maker, err = policy.CredentialOf(next.state.Public().Member(info.Inviter)); err != nil {
+		return maker, err
+	}
+	if !base.Has(policy.Seat{Person: policy.PersonOf(maker), Device: maker.Device}) {
+		return maker, errOutsider
+	}
+	return maker, nil
 }
 
 // justified verifies the complaints of a reset: by devices that were in the room, of two

@@ -202,7 +202,14 @@ func spoilExternalKey(t *testing.T, d *Device, id wire.RoomID) *pb.Status {
 	r := d.rooms[id]
 	_, staged, err := r.state.Stage(group.CommitParams{})
 	must(t, err)
-	m, err := mls.ParseMessage(staged.GroupInfo)
+	staged.GroupInfo = otherExternalKey(t, d, staged.GroupInfo)
+	return handCommit(t, d, r, staged)
+}
+
+// otherExternalKey puts another external key into a GroupInfo, and has a device sign it.
+func otherExternalKey(t *testing.T, d *Device, info []byte) []byte {
+	t.Helper()
+	m, err := mls.ParseMessage(info)
 	must(t, err)
 	for i, x := range m.GroupInfo.Extensions {
 		if x.Type == mls.ExtensionExternalPub {
@@ -212,8 +219,7 @@ func spoilExternalKey(t *testing.T, d *Device, id wire.RoomID) *pb.Status {
 	suite, err := mls.LookupSuite(Suite)
 	must(t, err)
 	must(t, m.GroupInfo.Sign(suite, d.account.DeviceKey))
-	staged.GroupInfo = m.GroupInfo.Encode()
-	return handCommit(t, d, r, staged)
+	return m.GroupInfo.Encode()
 }
 
 func TestAWrongExternalKeyIsHeldAgainstWhoPublishedItAndNotAgainstWhoCameBackByIt(t *testing.T) {

@@ -68,6 +68,9 @@ func (x renewal) deliver(t *testing.T, to *Device, id wire.RoomID) []Shown {
 	defer func() { to.home.Device = honest }()
 	_, err = to.handle(t.Context(), []*pb.Deliver{{Seq: to.mark() + 1, Envelope: &pb.Envelope{Core: core}}})
 	must(t, err)
+	to.mu.Lock()
+	must(t, to.mend(t.Context())) // looks what the room's hub has
+	to.mu.Unlock()
 	var out []Shown
 	must(t, to.showNew(func(s Shown) error { out = append(out, s); return nil }))
 	return out

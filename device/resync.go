@@ -16,7 +16,9 @@ var errBehind = errors.New("device: an entry of an epoch that this device has no
 
 // stalled reports whether nothing may be encrypted in the room for now: its ratchets
 // were set back, or the Commit that brings us back is under way.
-func (r *room) stalled() bool { return r.Lost || r.Resyncing || r.Resetting || r.Stopped != "" }
+func (r *room) stalled() bool {
+	return r.Lost || r.Resyncing || r.Resetting || r.Uninvited != nil || r.Stopped != ""
+}
 
 // mend brings rooms up to date that this device cannot follow any more. What cannot
 // be done now is tried again with the next visit.
@@ -303,6 +305,8 @@ func (d *Device) lookWhetherIn(ctx context.Context, s *Sent) {
 func (b *batch) resynced(r *room, st *pb.Status) {
 	r.Resyncing = false
 	switch {
+	case st.Code == pb.Code_CODE_SEQUENCED && r.Uninvited != nil:
+		r.Resynced = b.d.now() // cameInto says what it came into
 	case st.Code == pb.Code_CODE_SEQUENCED:
 		r.Resynced, r.Behind, r.Lost = b.d.now(), false, false
 		b.show(b.d.ofRoom(r, "resynced", "this device had fallen behind; what was said meanwhile is missing here"))

@@ -97,12 +97,15 @@ func (d *Device) infoOf(r *room) RoomInfo {
 		i.State = "stopped"
 	case r.Leaving:
 		i.State = "leaving"
-	case r.Behind || r.Lost || r.Resyncing || r.Resetting:
+	case r.Behind || r.Lost || r.Resyncing || r.Resetting || r.Uninvited != nil:
 		i.State = "behind"
 		if at := d.back(r); !at.IsZero() && (r.Behind || r.Lost) && !r.Resyncing {
 			i.Back, i.Reason = at, backText(at)
 		}
-		if r.Accuse != nil {
+		switch {
+		case r.Uninvited != nil:
+			i.Reason = "it was reset, and the invitation is of no use to this device, which comes back by itself"
+		case r.Accuse != nil:
 			i.Reason = "it waits for what others say of a Commit of " + d.nameOfAuthor(r.Accuse.Accused) + " that this device cannot apply"
 		}
 	}
@@ -199,11 +202,8 @@ func (d *Device) FindRoom(text string) (wire.RoomID, error) {
 		if id.String() == text {
 			return d.view(id), nil
 		}
-		if d.merged(r) != nil {
-			continue
-		}
-		if title == text || len(text) >= 6 && strings.HasPrefix(id.String(), text) {
-			found = append(found, id)
+		if v := d.view(id); (v == id && title == text || len(text) >= 6 && strings.HasPrefix(id.String(), text)) && !slices.Contains(found, v) {
+			found = append(found, v)
 		}
 	}
 	if len(found) > 1 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/entente-im/entente/mls"
@@ -183,11 +184,28 @@ func (d *Device) startLeaving(id wire.RoomID) error {
 	if rules.Roles != nil && rules.Role(self) == wire.RoleAdmin && rules.Roles.Admins() == 1 && others > 0 {
 		return wire.Refuse(pb.Code_CODE_FORBIDDEN, "you are its only administrator: make somebody else one first (entente room role), or end it (entente room end)")
 	}
-	c := *r
-	c.Leaving, c.Ended = others > 0, others == 0
-	err = d.vault.update(func(t *txn) error { return c.save(t) })
+	left := map[wire.RoomID]*room{id: r}
+	for i, x := range d.rooms {
+		if x.state != nil && !x.Ended && d.merged(x) != nil && d.view(i) == id {
+			left[i] = x // people see one room, and leave all of it
+		}
+	}
+	for i, x := range left {
+		c := *x
+		c.Leaving, c.Ended = len(x.people()) > 1, len(x.people()) <= 1
+		if i != id {
+			c.Into = id
+		}
+		left[i] = &c
+	}
+	err = d.vault.update(func(t *txn) (err error) {
+		for _, c := range left {
+			err = errors.Join(err, c.save(t))
+		}
+		return err
+	})
 	if err == nil {
-		d.rooms[id] = &c
+		maps.Copy(d.rooms, left)
 	}
 	return err
 }
@@ -197,6 +215,12 @@ func (d *Device) startLeaving(id wire.RoomID) error {
 func (l *link) leave(ctx context.Context) error {
 	d := l.d
 	for id, r := range d.rooms {
+		if r.Leaving && !r.Ended && r.Peer != (memberKey{}) && r.state != nil && !r.holds(r.Peer) && r.Committing == 0 {
+			if err := d.alter(id, func(c *room) { c.Ended = true }); err != nil { // both have left; we took the other out
+				return err
+			}
+			continue
+		}
 		if !r.Leaving || r.Ended || r.state == nil || r.LeaveEpoch == r.state.Epoch() || r.Committing > 0 || r.stalled() {
 			continue
 		}

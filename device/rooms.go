@@ -57,6 +57,7 @@ type room struct {
 	Steps     []step      `json:",omitempty"` // what the last Commits changed
 	Resetting bool        `json:",omitempty"` // the Commit that waits is the first of the next generation: reset.go
 	Why       string      `json:",omitempty"` // the room was reset
+	Uninvited *uninvited  `json:",omitempty"` // the invitation into its next generation is of no use: resetback.go
 
 	anew bool // state is of another group than what is stored
 
@@ -116,11 +117,12 @@ func (d *Device) loadRooms() error {
 }
 
 // roomWith returns the room of two with a member; of several the one with the
-// smaller ID, as the other side chooses too (FORMATS, Identifiers).
+// smaller ID, as the other side chooses too (FORMATS, Identifiers). One that we are leaving
+// is none to write to.
 func (d *Device) roomWith(k memberKey) *room {
 	var best *room
 	for _, r := range d.rooms {
-		if r.Peer == k && !r.Ended && r.Creating == nil && d.reaches(r, k) && (best == nil || bytes.Compare(r.ID[:], best.ID[:]) < 0) {
+		if r.Peer == k && !r.Ended && !r.Leaving && r.Creating == nil && d.reaches(r, k) && (best == nil || bytes.Compare(r.ID[:], best.ID[:]) < 0) {
 			best = r
 		}
 	}

@@ -19,7 +19,7 @@ func (a deviceAPI) GetAgreement(_ context.Context, r *connect.Request[pb.GetAgre
 }
 
 func (n *Node) agreementFor(organization []byte, states [][]byte) (*pb.GetAgreementResponse, error) {
-	if len(states) > wire.MaxRoomDevices {
+	if len(states) > wire.AgreementStates {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "more organizations than a room has")
 	}
 	org, err := wire.Bytes32(organization)

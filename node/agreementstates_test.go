@@ -35,7 +35,7 @@ func TestDevicesAreToldOfAnAgreementsStateOnceAndAskForNoMoreThanARoomHas(t *tes
 	if len(a.States) != 1 || a.States[0].State != wire.AgreementSuspended {
 		t.Errorf("%v", a.States)
 	}
-	for name, states := range map[string][][]byte{"one of 31 bytes": {make([]byte, 31)}, "more than a room has": make([][]byte, wire.MaxRoomDevices+1)} {
+	for name, states := range map[string][][]byte{"one of 31 bytes": {make([]byte, 31)}, "more than a room has": make([][]byte, wire.AgreementStates+1)} {
 		if _, err := w.acme.agreementFor(w.acme.org.ID[:], states); wire.StatusOf(err).Code != malformed {
 			t.Errorf("%s: %v", name, err)
 		}

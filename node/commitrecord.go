@@ -41,12 +41,10 @@ func commitKey(room wire.RoomID, generation uint32, epoch uint64) []byte {
 }
 
 // recordCommit adds what is kept of an accepted Commit to the change; d is the room before
-// it. Nobody but its maker has seen epoch 0.
+// it. About the first Commit nobody can complain, since nobody but its maker has seen epoch
+// 0; but others come in by the GroupInfo that came with it.
 func (c *change) recordCommit(d *draft, s submission, next *mls.PublicGroup, e *mls.Effects) error {
 	epoch := d.group.Epoch()
-	if epoch == 0 {
-		return nil
-	}
 	who, err := policy.CredentialOf(next.Member(e.Committer))
 	if err != nil {
 		return err
@@ -65,6 +63,9 @@ func (c *change) recordCommit(d *draft, s submission, next *mls.PublicGroup, e *
 	c.batch.Put(commitKey(d.id, d.row.Generation, epoch), v)
 	if epoch >= wire.ComplaintCommits {
 		c.batch.Delete(commitKey(d.id, d.row.Generation, epoch-wire.ComplaintCommits))
+	}
+	if epoch == 0 {
+		return nil
 	}
 	return c.noteCommitted(d, seatOf(r.Author), e.External)
 }

@@ -29,6 +29,7 @@ const (
 	MailboxPartnerShare  = 10  // percent of a mailbox that one partner may fill
 	ControlPerMailbox    = 1_000
 	MaxRoomDevices       = 1_000
+	AgreementStates      = 1_000 // of agreements that a device asks for at once
 	MaxProposalsByRef    = 64
 	RoomLogCommits       = 2_000
 	SubmitResultsKept    = 1_024
