@@ -66,6 +66,7 @@ type Device struct {
 	guards    map[wire.RoomID]guard // what holdsFormer found
 	onCode    func(code string)
 	onSession atomic.Pointer[func(state, reason string)]
+	clockOff  atomic.Bool // what was said last: compareClock
 	opened    uint64
 	compared  bool
 	submitted uint64    // the highest counter of a message that has left
