@@ -132,3 +132,24 @@ func TestAClockIsComplainedOfOnceUntilItIsRight(t *testing.T) {
 		}
 	}
 }
+
+func TestWhoseClockIsDaysOffIsToldThatWhenEnrolling(t *testing.T) {
+	o := newOrganization(t, "acme.example", defaultBucket)
+	for name, by := range map[string]time.Duration{"ahead": 50 * time.Hour, "behind": -50 * time.Hour} {
+		dir, link := filepath.Join(t.TempDir(), name), o.link(name)
+		d, err := Enroll(t.Context(), dir, testPass, link, off(by))
+		if err == nil {
+			d.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "clock") {
+			t.Errorf("%s: %v", name, err)
+		}
+		// Set right, the same link and folder do.
+		d, err = Enroll(t.Context(), dir, testPass, link)
+		if err != nil {
+			t.Errorf("%s, set right: %v", name, err)
+			continue
+		}
+		d.Close()
+	}
+}
