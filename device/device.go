@@ -66,6 +66,7 @@ type Device struct {
 	guards    map[wire.RoomID]guard // what holdsFormer found
 	onCode    func(code string)
 	onSession atomic.Pointer[func(state, reason string)]
+	clockOff  atomic.Bool // what was said last: compareClock
 	opened    uint64
 	compared  bool
 	submitted uint64    // the highest counter of a message that has left
@@ -273,7 +274,7 @@ func (d *Device) enroll(ctx context.Context, link identity.Link, text string) er
 	if _, err := identity.VerifyNodeCertificate(described.NodeCertificate, org, link.Pin, d.now()); err != nil {
 		return err
 	}
-	if d.account.Link != text {
+	if d.account.Link != text || !d.account.certified(d.now()) {
 		if err := d.prepare(org, link, text, described.Reset_); err != nil {
 			return err
 		}
@@ -324,6 +325,16 @@ func (d *Device) prepare(org *identity.Organization, link identity.Link, text st
 		}
 		return t.putMetaJSON(accountKey, a)
 	})
+}
+
+// certified reports whether the certificate that was prepared is in force. One that was signed
+// when this machine's clock was far ahead no node has taken; it is signed anew.
+func (a *account) certified(now time.Time) bool {
+	if len(a.MemberKey) == 0 {
+		return false
+	}
+	c, err := identity.VerifyDeviceCertificate(a.Certificate, a.Member, a.MemberKey.Public().(ed25519.PublicKey))
+	return err == nil && c.InForce(now)
 }
 
 // comeBack makes this the account of a member who is reset: the member's ID with a new key.

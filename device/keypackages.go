@@ -2,7 +2,6 @@ package device
 
 import (
 	"context"
-	"time"
 
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/mls/group"
@@ -89,7 +88,7 @@ func (d *Device) makeKeyPackages(q *pb.PublishKeyPackagesRequest, suite mls.Suit
 			life = wire.LastResortLifetime
 		}
 		kp, s, err := group.NewKeyPackage(group.KeyPackageParams{Suite: suite, Signer: d.signer, Credential: d.credential(),
-			NotBefore: d.now().Add(-time.Hour), NotAfter: d.now().Add(life), LastResort: last})
+			NotBefore: d.now().Add(-wire.NotBeforeSlack), NotAfter: d.now().Add(life), LastResort: last})
 		if err != nil {
 			return nil, err
 		}

@@ -206,7 +206,7 @@ func (s *Sent) state(member string, said *notice.Notice, r notice.Range) bool {
 		s.Members[at] = m
 	}
 	if s.Of <= 1 {
-		s.State, s.Reason = m.State, m.Reason
+		s.State, s.Reason, s.Code = m.State, m.Reason, r.Reason
 	}
 	return true
 }

@@ -270,6 +270,9 @@ func (d *Device) checkClaimed(packages []*pb.ClaimedKeyPackage, k memberKey, sui
 		if err == nil {
 			err = kp.Verify(d.now(), d.chains)
 		}
+		if errors.Is(err, mls.ErrLifetime) {
+			return nil, fmt.Errorf("device: a KeyPackage outside its lifetime: is this device's clock right, and that of %s? %w", d.nameOf(k), err)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("device: a KeyPackage that does not stand: %w", err)
 		}

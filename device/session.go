@@ -97,7 +97,8 @@ func (l *link) close() {
 
 // greeted is called for each connection; only before the first can the device have been
 // set back.
-func (l *link) greeted(submitMark uint64) error {
+func (l *link) greeted(submitMark uint64, clock time.Time) error {
+	l.d.compareClock(clock)
 	if err := l.reported(); err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func VerifyNodeCertificate(note string, o *Organization, peer wire.DeviceID, now
 	case c.Peer != peer:
 		return nil, refuse("a node certificate of another peer")
 	case now.Before(c.NotBefore) || !now.Before(c.NotAfter):
-		return nil, refuse("a node certificate that is valid from %s to %s only", wire.FormatTime(c.NotBefore), wire.FormatTime(c.NotAfter))
+		return nil, refuse("a node certificate that is valid from %s to %s only, and here it is %s: is the clock right?", wire.FormatTime(c.NotBefore), wire.FormatTime(c.NotAfter), wire.FormatTime(now))
 	}
 	for _, n := range o.Manifest.Nodes {
 		if n.Peer == peer && n.Role == c.Role && n.Incarnation <= c.Incarnation {

@@ -63,8 +63,8 @@ type FileConfig struct {
 	Types   []string `yaml:"types"`
 }
 
-// LimitConfig raises or lowers the rates of docs/protocol.md section 9, and how many
-// devices a room that is ordered here may have.
+// LimitConfig raises or lowers the rates of docs/protocol.md section 9, and lowers how many
+// devices a room that is ordered here may have, and how many messages wait for a device.
 type LimitConfig struct {
 	DeviceRate   float64 `yaml:"device-rate"`
 	DeviceBurst  int     `yaml:"device-burst"`
@@ -73,6 +73,7 @@ type LimitConfig struct {
 	PartnerBytes int     `yaml:"partner-bytes"`
 	PartnerFiles int     `yaml:"partner-files"`
 	RoomDevices  int     `yaml:"room-devices"`
+	Mailbox      int     `yaml:"mailbox-messages"`
 }
 
 // maxPublicWitnesses bounds the public witnesses that an administrator configures.
@@ -95,7 +96,7 @@ func DefaultConfig() Config {
 		Limits: LimitConfig{
 			DeviceRate: wire.DeviceRate, DeviceBurst: wire.DeviceBurst,
 			PartnerRate: wire.PartnerRate, PartnerBurst: wire.PartnerBurst, PartnerBytes: wire.PartnerBytesRate,
-			PartnerFiles: wire.PartnerFiles, RoomDevices: wire.MaxRoomDevices,
+			PartnerFiles: wire.PartnerFiles, RoomDevices: wire.MaxRoomDevices, Mailbox: wire.MailboxEnvelopes,
 		},
 	}
 }
@@ -176,6 +177,7 @@ func (c Config) problems() []string {
 	add(c.Limits.DeviceRate <= 0 || c.Limits.DeviceBurst <= 0, "limits: device-rate and device-burst must be above 0")
 	add(c.Limits.PartnerRate <= 0 || c.Limits.PartnerBurst <= 0 || c.Limits.PartnerBytes <= 0 || c.Limits.PartnerFiles <= 0, "limits: partner-rate, partner-burst, partner-bytes and partner-files must be above 0")
 	add(c.Limits.RoomDevices < 2 || c.Limits.RoomDevices > wire.MaxRoomDevices, "limits: room-devices must be within 2 and %d", wire.MaxRoomDevices)
+	add(c.Limits.Mailbox < 1 || c.Limits.Mailbox > wire.MailboxEnvelopes, "limits: mailbox-messages must be within 1 and %d", wire.MailboxEnvelopes)
 	add(c.Files.MaxSize > wire.MaxFile, "files: max-size %d is above %d", c.Files.MaxSize, uint64(wire.MaxFile))
 	add(len(c.Files.Types) > maxFileTypes, "files: more than %d types", maxFileTypes)
 	for _, t := range c.Files.Types {
@@ -260,6 +262,6 @@ func (c Config) ConfigText() string {
 	line("The resolver (HOST:PORT) that partners' names are looked up with; empty: this machine's; off: none is asked.", "dns", c.DNS)
 	line("debug, info, warn or error.", "log", c.LogLevel)
 	line("Files: bytes of one at most (0: none), bytes of all of a member's, of all members' together (ceiling; 0: what the disk has beside twice the room that mail keeps); types that devices may send and take, as .pdf, image/png, image/* (none: all).", "files", c.Files)
-	line("Rates: submissions per second and device; items and bytes per second and partner, and bytes of files that it may fetch. Devices in a room that is ordered here.", "limits", c.Limits)
+	line("Rates: submissions per second and device; items and bytes per second and partner, and bytes of files that it may fetch. Devices in a room that is ordered here. Messages that wait for a device before more are refused.", "limits", c.Limits)
 	return b.String()
 }

@@ -177,7 +177,11 @@ func (n *Node) checkKeyPackage(device wire.DeviceID, raw []byte, lastResort bool
 	if err != nil {
 		return 0, wire.Refuse(pb.Code_CODE_MALFORMED, "a KeyPackage that does not parse")
 	}
-	if err := kp.Verify(n.clock.Now(), n.validator); err != nil {
+	err = kp.Verify(n.clock.Now(), n.validator)
+	if errors.Is(err, mls.ErrLifetime) {
+		return 0, wire.Refuse(pb.Code_CODE_MALFORMED, "a KeyPackage outside its lifetime: is the device's clock right?")
+	}
+	if err != nil {
 		return 0, wire.Refuse(pb.Code_CODE_MALFORMED, "a KeyPackage that does not stand: %v", err)
 	}
 	c, err := wire.ParseCredential(kp.Leaf.Credential.Identity)

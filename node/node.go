@@ -284,6 +284,7 @@ func (n *Node) openStore(ctx context.Context, o Options, keys *identity.NodeKeys
 	n.validator = validator{n}
 	n.rooms = newRooms(n.store, mls.PublicOptions{Validator: n.validator, Now: n.clock.Now})
 	n.mail, err = mailbox.Open(ctx, mailbox.Options{Store: n.store, Clock: n.clock, Bucket: n.config.Bucket, Retention: n.config.Retention,
+		Limits: mailbox.Limits{Inbox: mailbox.Quota{Envelopes: n.config.Limits.Mailbox}},
 		Notify: n.notify, Logger: n.log, Registerer: registry})
 	if err != nil {
 		return err

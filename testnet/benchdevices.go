@@ -178,7 +178,7 @@ func newLoad(ctx context.Context, d *device.Device) (*load, error) {
 			mark.Store(ds[len(ds)-1].Seq)
 			return nil, nil
 		},
-		Welcomed: func(submitted uint64) error { l.counter = submitted; close(welcomed); return nil },
+		Welcomed: func(submitted uint64, _ time.Time) error { l.counter = submitted; close(welcomed); return nil },
 	})
 	if err != nil {
 		return nil, err

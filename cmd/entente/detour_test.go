@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func TestADetourIsAnEventInJSONAndALineBesideTheResultElse(t *testing.T) {
+func TestADetourOrAWrongClockIsAnEventInJSONAndALineBesideTheResultElse(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
 		var out, beside bytes.Buffer
 		c := &cobra.Command{}
@@ -20,16 +20,19 @@ func TestADetourIsAnEventInJSONAndALineBesideTheResultElse(t *testing.T) {
 		say := saySession(c)
 		say("calls", "home: the WebSocket was answered with 426")
 		say("websocket", "")
+		say("clock", "24 hours ahead of its node's: texts that end go early here")
+		say("clock right", "")
 		if !asJSON {
-			if out.Len() != 0 || strings.Count(beside.String(), "\n") != 2 || !strings.Contains(beside.String(), "426") {
+			if out.Len() != 0 || strings.Count(beside.String(), "\n") != 4 || !strings.Contains(beside.String(), "426") || strings.Contains(beside.String(), "%!") ||
+				!strings.Contains(beside.String(), "clock is 24 hours ahead of its node's") {
 				t.Errorf("result %q, beside it %q", out.String(), beside.String())
 			}
 			continue
 		}
 		d := json.NewDecoder(&out)
-		for _, want := range []string{"calls", "websocket"} {
+		for _, want := range []string{"calls", "websocket", "clock", "clock right"} {
 			var s device.Shown
-			if err := d.Decode(&s); err != nil || s.Event != "session" || s.State != want || (s.Reason != "") != (want == "calls") {
+			if err := d.Decode(&s); err != nil || s.Event != "session" || s.State != want || (s.Reason != "") != (want == "calls" || want == "clock") {
 				t.Errorf("%+v, %v", s, err)
 			}
 		}

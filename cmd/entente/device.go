@@ -30,6 +30,9 @@ func saySession(c *cobra.Command) func(state, reason string) {
 		"websocket": "the session goes by WebSocket again\n",
 		"offline":   "no connection to the node (%s): trying again\n",
 		"online":    "connected again\n",
+		// Which of the two is wrong the person sees.
+		"clock":       "this device's clock is %s. Set it right; if it is, tell your operator\n",
+		"clock right": "this device's clock is its node's again\n",
 	}
 	return func(state, reason string) {
 		if asJSON {

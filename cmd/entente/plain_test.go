@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
+	"github.com/entente-im/entente/device"
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
@@ -58,5 +60,21 @@ func TestAChangeSaysWhatHoldsAllTheSame(t *testing.T) {
 func TestARefusalAlwaysHasAReason(t *testing.T) {
 	if got := reasonText(""); got == "" {
 		t.Error("no reason and no word about it")
+	}
+}
+
+func TestWhoWritesToAFullMailboxReadsWhatToDo(t *testing.T) {
+	var said strings.Builder
+	if code := report(&said, &device.RefusedError{Sent: device.Sent{To: "bob@globex.example", Reason: "full", Code: pb.Code_CODE_FULL}}); code != exitTemporary {
+		t.Errorf("ends with %d", code)
+	}
+	if s := said.String(); !strings.Contains(s, "to bob@globex.example: full\n") || !strings.Contains(s, "try: "+hints[pb.Code_CODE_FULL]) {
+		t.Errorf("reads %q", s)
+	}
+	if s := noticeText(device.Shown{Event: "notice", State: "refused", Reason: "full"}); !strings.HasSuffix(s, "send it again when they have fetched theirs") {
+		t.Errorf("reads %q", s)
+	}
+	if s := noticeText(device.Shown{Event: "notice", State: "refused", Reason: "noConsent"}); strings.Contains(s, "again") {
+		t.Errorf("reads %q", s)
 	}
 }

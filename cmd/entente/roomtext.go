@@ -130,7 +130,11 @@ func noticeText(s device.Shown) string {
 	case "expired":
 		return "expired unread"
 	case "refused":
-		return "refused: " + reasonText(s.Reason)
+		text := "refused: " + reasonText(s.Reason)
+		if s.Reason == wire.CodeName(pb.Code_CODE_FULL) {
+			text += "; send it again when they have fetched theirs"
+		}
+		return text
 	}
 	return s.State
 }

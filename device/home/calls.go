@@ -3,6 +3,7 @@ package home
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync"
 	"time"
 
@@ -124,11 +125,15 @@ func (c *calls) hello(ctx context.Context, m *pb.Hello) error {
 	c.h.detour(c.why)
 	c.after = m.AckedThrough
 	c.window, c.windowB = int(m.WindowEnvelopes), int(m.WindowBytes)
-	now := time.Now()
+	// A call says no time of its own; the node's server says its clock (RFC 9110 §6.6.1).
+	var clock int64
+	if at, err := http.ParseTime(r.Header().Get("Date")); err == nil {
+		clock = at.UnixMilli()
+	}
 	err = c.push(&pb.Frame{Frame: &pb.Frame_Welcome{Welcome: &pb.Welcome{
 		NextSeq: m.AckedThrough + 1, SubmitWindow: wire.SubmitWindow, SubmitWindowBytes: wire.SubmitWindowBytes,
 		HeartbeatMs: uint32(wire.Heartbeat.Milliseconds()), MaxEnvelope: session.MaxEnvelope,
-		SubmitMark: r.Msg.SubmitMark, TimeMs: now.UnixMilli(), AuthExpiresUnix: now.Add(callsLast).Unix(),
+		SubmitMark: r.Msg.SubmitMark, TimeMs: clock, AuthExpiresUnix: clock/1000 + int64(callsLast/time.Second),
 	}}})
 	if err != nil {
 		return err

@@ -31,6 +31,7 @@ type proxy struct {
 	url     string
 	pass    atomic.Bool // let upgrades through
 	refuse  atomic.Bool // answer everything with 502
+	later   time.Duration
 	upgrade func(w http.ResponseWriter, r *http.Request, on http.Handler)
 }
 
@@ -51,6 +52,12 @@ func startProxy(t *testing.T, n *node, upgrade func(http.ResponseWriter, *http.R
 		r.Out.Host = r.In.Host
 	}}
 	p := &proxy{upgrade: upgrade}
+	on.ModifyResponse = func(r *http.Response) error {
+		if p.later != 0 {
+			r.Header.Set("Date", time.Now().Add(p.later).UTC().Format(http.TimeFormat))
+		}
+		return nil
+	}
 	srv := gate.Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case p.refuse.Load():
@@ -188,6 +195,28 @@ func TestWaitingForMailByCallsIsOneCall(t *testing.T) {
 	}
 	if got := n.fetches.Load(); got > 2+2*5 {
 		t.Errorf("%d fetches for 5 deliveries that came one by one", got)
+	}
+}
+
+// A call says no time: the answer's does. Of one session and the other a device hears the
+// node's clock, and how long it stays does not hang on either's.
+func TestTheNodesClockIsHeardBySessionsAndByCalls(t *testing.T) {
+	for name, later := range map[string]time.Duration{"session": 0, "calls": 26 * time.Hour} {
+		n := startNode(t, nodeConfig{})
+		p := startProxy(t, n, stripUpgrade)
+		p.later = later
+		p.pass.Store(later == 0)
+		h, _, _ := p.through(t, n, nil)
+		heard := make(chan time.Time, 16)
+		r := runSession(t, h, func(o *session.ClientOptions) {
+			o.Welcomed = func(_ uint64, clock time.Time) error { heard <- clock; return nil }
+		})
+		wait(t, "Drained", r.drain)
+		if off := time.Until(wait(t, "the node's clock", heard)) - later; off.Abs() > 10*time.Second {
+			t.Errorf("%s: the node's clock is heard %s off", name, off)
+		}
+		n.box.put(1, nil)
+		n.box.until(t, "the acknowledgement", func() bool { return n.box.acked == 1 })
 	}
 }
 

@@ -32,8 +32,9 @@ type ClientOptions struct {
 	Unread  func() []Unread
 	Handler Handler
 	// Welcomed, if set, is called with the highest counter that the node has a result
-	// for, before anything else of a connection is sent or handled. An error ends Run.
-	Welcomed func(submitMark uint64) error
+	// for, and with its clock (zero: not said), before anything else of a connection is sent
+	// or handled. An error ends Run.
+	Welcomed func(submitMark uint64, clock time.Time) error
 	// State, if set, is called from Run's goroutines: connected (nil) and each end or
 	// failed attempt (why). It must not block.
 	State func(connected bool, why error)
@@ -80,7 +81,7 @@ func NewClient(o ClientOptions) *Client {
 		o.State = func(bool, error) {}
 	}
 	if o.Welcomed == nil {
-		o.Welcomed = func(uint64) error { return nil }
+		o.Welcomed = func(uint64, time.Time) error { return nil }
 	}
 	if o.Drained == nil {
 		o.Drained = func() {}

@@ -69,7 +69,11 @@ func (l *link) greet(ctx context.Context, ticket []byte) error {
 	l.submitWindow, l.submitBytes = int(w.SubmitWindow), int(w.SubmitWindowBytes)
 	// The node's clock may differ: what counts is how long it gives from now.
 	l.expires = o.Clock().Add(time.Unix(w.AuthExpiresUnix, 0).Sub(time.UnixMilli(w.TimeMs)))
-	if err := o.Welcomed(w.SubmitMark); err != nil {
+	var clock time.Time
+	if w.TimeMs > 0 {
+		clock = time.UnixMilli(w.TimeMs)
+	}
+	if err := o.Welcomed(w.SubmitMark, clock); err != nil {
 		return &handlerError{err}
 	}
 	return nil
