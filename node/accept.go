@@ -94,10 +94,17 @@ func (c *change) acceptOne(from wire.OrganizationID, item *pb.Item, core *pb.Env
 // acceptFanout takes a sequenced envelope from a room's hub for our devices in it.
 func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.EnvelopeCore) *pb.Status {
 	d := c.room(wire.RoomID(core.Room))
-	if !d.known || d.row.Hub != from || d.row.Generation != core.Generation && !d.founds(c.n, item, core) {
+	if !d.known || d.row.Hub != from {
 		return wire.Status(pb.Code_CODE_UNKNOWN_ROOM, "")
 	}
-	env := item.Envelope
+	in, env := d.row.Devices, item.Envelope
+	if d.row.Generation != core.Generation {
+		founders, ok := d.founds(c.n, item, core)
+		if !ok {
+			return wire.Status(pb.Code_CODE_UNKNOWN_ROOM, "")
+		}
+		in = founders
+	}
 	if env.Seq == 0 || len(env.Previous) != 32 || core.Class == pb.Class_CLASS_CONTROL || len(env.Frank) != 0 && len(env.Frank) != 32 {
 		return wire.Status(pb.Code_CODE_MALFORMED, "a fanned-out envelope without its place")
 	}
@@ -123,7 +130,7 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	}
 	var devices []wire.DeviceID
 	sender := c.n.senderOf(core.ReturnHandle, origin)
-	for _, device := range d.row.Devices {
+	for _, device := range in {
 		if device != sender && c.n.active(device) {
 			devices = append(devices, device)
 		}
@@ -154,6 +161,9 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	d.place = place{seq: env.Seq, accepted: env.AcceptedMs,
 		hash: wire.SequenceHash(d.id, env.Seq, [32]byte(env.Previous), wire.IDOf(env.Core), env.AcceptedMs)}
 	d.dirty.place = true
+	if d.row.Generation != core.Generation {
+		d.row.Generation, d.row.Devices, d.dirty.row = core.Generation, in, true
+	}
 	d.leave(item.Change, c.n.org.ID)
 	d.told(item.Members)
 	d.stepped(core)

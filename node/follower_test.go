@@ -144,6 +144,20 @@ func TestAnEntryThatIsNotTheHubsNextIsRefused(t *testing.T) {
 	edited := func(edit func(*pb.Item, *pb.EnvelopeCore)) func() *pb.Item {
 		return func() *pb.Item { return plain(edit) }
 	}
+	// The Commit of a reset that alice has made.
+	founding := func(edit func(*pb.Item)) func() *pb.Item {
+		return func() *pb.Item {
+			i := plain(func(i *pb.Item, c *pb.EnvelopeCore) {
+				c.Class, c.Kind, c.Deadline, c.Generation, c.Epoch = pb.Class_CLASS_HANDSHAKE, pb.Kind_KIND_COMMIT, 0, 1, 0
+				number, err := f.acme.numbers.of(f.alice.id)
+				must(t, err)
+				c.ReturnHandle = f.acme.handles.seal(number, 7)
+				i.Origin, i.Change = bytes.Clone(f.acme.org.ID[:]), &pb.LeafChange{Added: []*pb.DeviceRef{deviceRef(f.alice)}}
+			})
+			edit(i)
+			return i
+		}
+	}
 	last := proto.CloneOf(f.next(plain()))
 	if st := f.deliver(f.globex, last); st.Code != pb.Code_CODE_ACCEPTED {
 		t.Fatalf("%s %s", wire.CodeName(st.Code), st.Detail)
@@ -152,6 +166,11 @@ func TestAnEntryThatIsNotTheHubsNextIsRefused(t *testing.T) {
 		{"from a partner that is not the hub", unknownRoom, "", f.third, func() *pb.Item { return plain() }},
 		{"of another room", unknownRoom, "", f.globex, edited(func(_ *pb.Item, c *pb.EnvelopeCore) { c.Room = make([]byte, 32) })},
 		{"of another generation", unknownRoom, "", f.globex, edited(func(_ *pb.Item, c *pb.EnvelopeCore) { c.Generation = 1 })},
+		{"that founds the next generation without its place", malformed, "without its place", f.globex, founding(func(i *pb.Item) { i.Envelope.Seq = 0 })},
+		{"that founds the next generation and does not follow", malformed, "contradicts", f.globex, founding(func(i *pb.Item) { i.Envelope.Previous[0] ^= 1 })},
+		{"that founds the next generation, over its limit", tooLarge, "", f.globex, founding(func(i *pb.Item) {
+			i.Envelope.Core = raw(t, i.Envelope.Core, func(c *pb.EnvelopeCore) { c.Body = make([]byte, wire.MaxHandshakeBody+1) })
+		})},
 		{"without its place", malformed, "without its place", f.globex, edited(func(i *pb.Item, _ *pb.EnvelopeCore) { i.Envelope.Seq = 0 })},
 		{"without the hash before", malformed, "without its place", f.globex, edited(func(i *pb.Item, _ *pb.EnvelopeCore) { i.Envelope.Previous = nil })},
 		{"with half the hash before", malformed, "without its place", f.globex, edited(func(i *pb.Item, _ *pb.EnvelopeCore) { i.Envelope.Previous = i.Envelope.Previous[:16] })},
