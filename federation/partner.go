@@ -318,6 +318,17 @@ func (p *partner) wake() {
 	}
 }
 
+// reached ends the worker's back-off after a question that crossed, whoever asked: there is a
+// way again. It does so once for an attempt, and not for a partner that refuses our links.
+func (p *partner) reached(now time.Time) {
+	p.mu.Lock()
+	stale := !p.link.connected && p.link.refused == 0 && now.Sub(p.link.last) >= HelloTimeout
+	p.mu.Unlock()
+	if stale {
+		p.wake()
+	}
+}
+
 // believe makes s the partner's only deliver stream; an older one is reset, so that a
 // partner that lost a link is not kept out by it.
 func (p *partner) believe(s network.Stream) {
