@@ -162,7 +162,7 @@ func (f *Federation) heed(ctx context.Context, p *partner, err error) {
 	p.mu.Lock()
 	p.link.refused = refusal.Status.Code
 	p.mu.Unlock()
-	f.opts.Answered(p.id)
+	f.answered(ctx, p)
 	if refusal.Status.Code != pb.Code_CODE_SUSPENDED {
 		return
 	}

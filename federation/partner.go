@@ -27,6 +27,9 @@ type partner struct {
 	delivering sync.Mutex
 	marks      marks // under delivering
 
+	wording sync.Mutex // held while word is compared and written
+	word    wordRecord // as it is on disk
+
 	bytes, queries *bucket
 	files          *bucket // bytes of files handed out
 	amends         *bucket // words about amendments: each may be written down
@@ -106,7 +109,7 @@ type PartnerInfo struct {
 func (f *Federation) newPartner(id wire.OrganizationID) *partner {
 	l := f.opts.Limits
 	return &partner{
-		id: id, heard: make(chan struct{}, 1), confirmed: true, // an agreement that is made now; see loadPartner
+		id: id, heard: make(chan struct{}, 1), word: wordRecord{Version: recordVersion}, confirmed: true, // an agreement that is made now; see loadPartner
 		bytes:   newBucket(float64(l.Bytes), float64(2*l.Bytes)),
 		queries: newBucket(l.Queries, 10*l.Queries),
 		files:   newBucket(float64(l.Files), float64(2*l.Files)),

@@ -23,7 +23,7 @@ func (f *Federation) serveDeliver(ctx context.Context, in *frames) error {
 		return err
 	}
 	p.believe(in.s)
-	f.opts.Answered(p.id)
+	f.answered(ctx, p)
 	defer p.forgetStream(in.s)
 	p.wake()
 	f.running.Go(func() { // no link of ours may come up for long

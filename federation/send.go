@@ -211,7 +211,7 @@ func (f *Federation) link(ctx context.Context, p *partner) error {
 	f.gossip.met(p.standing().peer)
 	f.running.Go(func() { f.gossip.catchUp(ctx, p) })
 	f.opts.Linked(p.id)
-	f.opts.Answered(p.id)
+	f.answered(ctx, p)
 	return f.pump(ctx, cancel, p, out, b)
 }
 
