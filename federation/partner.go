@@ -73,6 +73,9 @@ type linkState struct {
 	measured  bool
 	holds     bool // the partner has us in quarantine, by its last word
 	holding   bool // the partner holds its messages to us back, by its last word
+
+	stopped   string // wordRecord.Stopped
+	stoppedMs int64
 }
 
 // PartnerInfo is what an operator is shown of a partner.

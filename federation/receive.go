@@ -73,6 +73,9 @@ func (f *Federation) welcome(in *frames) (*partner, error) {
 	if answer.Status.Code == pb.Code_CODE_ROLLED_BACK {
 		answer.KnownIncarnation = p.knownIncarnation()
 	}
+	if p != nil {
+		answer.ChangedMs = p.changedMs()
+	}
 	if refusal == nil {
 		answer.Quarantined = p.quarantined()
 		p.holding(hello.Holding)

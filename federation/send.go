@@ -272,6 +272,7 @@ func (f *Federation) hello(p *partner, out *frames, b *backlog) (holds bool, err
 	}
 	now := f.clock.Now()
 	p.met(sent.Add(now.Sub(sent)/2), w.TimeMs)
+	p.heardStop(w)
 	if w.Status.GetCode() == pb.Code_CODE_ROLLED_BACK {
 		if err := f.surpass(w.KnownIncarnation); err != nil {
 			return false, err

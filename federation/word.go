@@ -14,6 +14,11 @@ type wordRecord struct {
 	Version int     `json:"version"`
 	Refused pb.Code `json:"refused,omitempty"` // links, by policy
 	Holds   bool    `json:"holds,omitempty"`   // our messages: we are in quarantine there
+
+	// How its operator had stopped us at the latest time that it has told, in ms: a word of
+	// before is that of a node that was set back, and changes nothing.
+	Stopped   string `json:"stopped,omitempty"` // wire.AgreementSuspended or wire.AgreementQuarantined
+	StoppedMs int64  `json:"stoppedMs,omitempty"`
 }
 
 const wordPrefix = "fd/word/"
@@ -33,7 +38,7 @@ func (f *Federation) keepWord(ctx context.Context, p *partner) error {
 	p.wording.Lock()
 	defer p.wording.Unlock()
 	p.mu.Lock()
-	word := wordRecord{recordVersion, p.link.refused, p.link.holds}
+	word := wordRecord{recordVersion, p.link.refused, p.link.holds, p.link.stopped, p.link.stoppedMs}
 	p.mu.Unlock()
 	if word == p.word {
 		return nil
@@ -50,5 +55,6 @@ func (f *Federation) loadWord(p *partner) error {
 	p.word = wordRecord{Version: recordVersion}
 	_, err := f.get(wordKey(p.id), &p.word)
 	p.link.refused, p.link.holds = p.word.Refused, p.word.Holds
+	p.link.stopped, p.link.stoppedMs = p.word.Stopped, p.word.StoppedMs
 	return err
 }
