@@ -520,6 +520,7 @@ func (f *Federation) settle(ctx context.Context, p *partner, b *backlog, batch [
 		f.metrics.sent.WithLabelValues(wire.CodeName(s.Status.Code)).Inc()
 		if !staysOpen(batch[i].item, s.Status.Code) {
 			s.Status.Detail = short(s.Status.Detail)
+			f.contradicted(p, batch[i], s.Status)
 			settled = append(settled, Settlement{number, s.Status})
 			continue
 		}
@@ -536,6 +537,15 @@ func (f *Federation) settle(ctx context.Context, p *partner, b *backlog, batch [
 	b.answered(batch, open, f.clock.Now())
 	p.met(f.clock.Now(), 0)
 	return pause, nil
+}
+
+// contradicted logs that a partner refuses an entry of a room that we order: the order that it
+// was shown is another, as after a restore, and its people will miss the entry.
+func (f *Federation) contradicted(p *partner, e opened, s *pb.Status) {
+	if e.item.Kind == pb.ItemKind_ITEM_KIND_FANOUT && s.Code == pb.Code_CODE_MALFORMED {
+		f.log.Error("a partner refuses an entry of a room that this node orders: its people miss it, and are told", "partner", p.id.String(),
+			"room", e.room.String(), "seq", e.item.Envelope.GetSeq(), "detail", s.Detail)
+	}
 }
 
 // newStream opens a stream to a peer that we are connected with.

@@ -113,6 +113,9 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 		return wire.StatusOf(err)
 	}
 	had, err := d.entered(env)
+	if errors.Is(err, errContradicts) {
+		err = errors.Join(c.tellForked(d, env), err)
+	}
 	if err != nil {
 		return wire.StatusOf(err)
 	}
@@ -177,6 +180,9 @@ func (d *draft) stepped(core *pb.EnvelopeCore) {
 	}
 }
 
+// errContradicts refuses an entry by which a hub says of a room's order what it has not said before.
+var errContradicts = wire.Refuse(pb.Code_CODE_MALFORMED, "an entry that contradicts the room's order before it")
+
 // entered reports whether an entry of the hub's is one that was taken before, and
 // refuses one that contradicts what the hub has said of the room's order: another
 // entry in the last place, one that does not follow the last, or time that runs back
@@ -194,7 +200,7 @@ func (d *draft) entered(env *pb.Envelope) (bool, error) {
 	case env.Seq == last.seq && hash == last.hash:
 		return true, nil
 	case env.Seq == last.seq || env.Seq == last.seq+1 && !bytes.Equal(env.Previous, last.hash[:]):
-		return false, wire.Refuse(pb.Code_CODE_MALFORMED, "an entry that contradicts the room's order before it")
+		return false, errContradicts
 	case env.AcceptedMs < last.accepted:
 		return false, wire.Refuse(pb.Code_CODE_MALFORMED, "an entry that was accepted before the one before it")
 	}
