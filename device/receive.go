@@ -271,6 +271,8 @@ func (b *batch) deliver(x *pb.Deliver) error {
 		return b.roomCase(core)
 	case pb.Kind_KIND_AGREEMENT:
 		return b.agreement(core)
+	case pb.Kind_KIND_FORKED:
+		return b.forkedThere(core)
 	}
 	return nil // a kind of later versions that concerns people not yet
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/entente-im/entente/mls/group"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"google.golang.org/protobuf/proto"
 )
 
 // The room's sequence as this device sees it: places that come one after the other, some that
@@ -65,6 +66,19 @@ func delivered(err error) bool {
 func (b *batch) givenTwice(r *room, env *pb.Envelope) {
 	b.show(Shown{Event: "room", State: "forked", Room: r.ID.String(), RoomName: r.Name, Seq: env.Seq, At: b.d.now(),
 		Reason: "its hub has given this place to two entries: it was restored from an older copy, or shows others another order: compare the room's code with others (entente room show)"})
+}
+
+// forkedThere tells people that the room's hub contradicts, in an entry that our home node has
+// refused, what it had said of the room's order. It is the home node's word.
+func (b *batch) forkedThere(core *pb.EnvelopeCore) error {
+	var body pb.ForkedBody
+	r := b.room(wire.RoomID(core.Room))
+	if err := proto.Unmarshal(core.Body, &body); err != nil || r == nil || r.Generation != core.Generation {
+		return err
+	}
+	b.show(Shown{Event: "room", State: "forked", Room: r.ID.String(), RoomName: r.Name, Seq: body.Seq, At: b.d.now(),
+		Reason: "its hub has sent our node an entry that contradicts the order before it, and which was refused: the hub was restored from an older copy, or shows others another order: compare the room's code with others (entente room show)"})
+	return nil
 }
 
 // chain holds an entry against the one before it, where we were delivered that one: the

@@ -390,7 +390,7 @@ func (f *Federation) amendAnswer(ctx context.Context, p *partner, q *pb.AmendQue
 		f.making.Lock()
 		defer f.making.Unlock()
 		rec, _ := p.recorded()
-		return &pb.QueryResponse{Status: wire.Status(pb.Code_CODE_OK, ""), Answer: &pb.QueryResponse_Amend{Amend: inForceAnswer(rec)}}, nil
+		return &pb.QueryResponse{Status: wire.Status(pb.Code_CODE_OK, ""), Answer: &pb.QueryResponse_Amend{Amend: p.inForceAnswer(rec)}}, nil
 	}
 	if len(q.GetNote()) > maxAgreement || q.GetNote() == "" && len(q.GetWithdrawn()) != 32 {
 		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a word about an amendment of %d bytes", len(q.GetNote()))

@@ -84,7 +84,10 @@ func (f *Federation) changeRecord(ctx context.Context, p *partner, why string, w
 		return nil, err
 	}
 	if rec.Suspended != before.Suspended || rec.Ended != before.Ended || rec.Quarantined != before.Quarantined || rec.Remove != before.Remove {
-		rec.Why, rec.Changed = why, f.clock.Now().UTC()
+		last := rec.changedAt()
+		if rec.Why, rec.Changed = why, f.clock.Now().UTC(); !rec.Changed.After(last) { // the clock went back
+			rec.Changed = last.Add(time.Millisecond)
+		}
 		if err := f.put(ctx, partnerKey(p.id), rec); err != nil {
 			return nil, err
 		}
@@ -162,7 +165,7 @@ func (f *Federation) heed(ctx context.Context, p *partner, err error) {
 	p.mu.Lock()
 	p.link.refused = refusal.Status.Code
 	p.mu.Unlock()
-	f.opts.Answered(p.id)
+	f.answered(ctx, p)
 	if refusal.Status.Code != pb.Code_CODE_SUSPENDED {
 		return
 	}

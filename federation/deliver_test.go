@@ -165,6 +165,37 @@ func TestAMessageWaitsForAPartnerThatIsDownAndTheBackOffEndsOnContact(t *testing
 	}
 }
 
+// After a long cut both sides wait for minutes, and a question of somebody's finds the way.
+func TestAQuestionThatCrossesEndsTheBackOffOfBothSides(t *testing.T) {
+	a, b := pair(t)
+	a.linked(b)
+	b.linked(a)
+	p, q := a.fed.find(b.org.ID), b.fed.find(a.org.ID)
+	for _, x := range []*partner{p, q} {
+		x.mu.Lock()
+		x.link.attempts, x.link.last = 30, time.Now().Add(-time.Hour)
+		x.mu.Unlock()
+		select { // a hello of before
+		case <-x.heard:
+		default:
+		}
+	}
+	if err := a.fed.host.Network().ClosePeer(p.standing().peer); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []*partner{p, q} {
+		until(t, "the back-off is long", func() bool {
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			return !x.link.connected && time.Until(x.link.next) > wire.PartnerBackoffCeil/3
+		})
+	}
+	_, err := a.fed.Query(t.Context(), b.org.ID, &pb.QueryRequest{Query: &pb.QueryRequest_Resolve{Resolve: &pb.ResolveQuery{Name: "bob"}}})
+	refusedWith(t, err, pb.Code_CODE_NOT_FOUND) // it was answered
+	a.linked(b)
+	b.linked(a)
+}
+
 func TestAnAttemptIsOnDiskBeforeItIsMade(t *testing.T) {
 	a, b := pair(t)
 	before := counted(t, a.fed.metrics.attempts, "unreachable")

@@ -44,5 +44,6 @@
 //	fd/partner/<organization ID, 32 bytes>  JSON partnerRecord: agreement, manifests, certificate, state
 //	fd/marks/<organization ID, 32 bytes>    which items of that partner are decided (marks.go)
 //	fd/attempt/<organization ID, 32 bytes>  JSON: attempts since the last contact, and when
+//	fd/word/<organization ID, 32 bytes>     JSON: whether it refuses links or holds our messages, by its last word
 //	fd/token/<token ID, 16 bytes>           JSON tokenRecord: a token of ours and what became of it
 package federation

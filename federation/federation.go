@@ -118,6 +118,7 @@ type Options struct {
 	Amended         func(wire.OrganizationID)                                // nil, or told of every agreement or amendment that comes into force here; must not block
 	Answered        func(wire.OrganizationID)                                // nil, or told when a partner's node has taken or refused a link; must not block
 	SetBack         func(id wire.OrganizationID, from, to uint64)            // nil, or told that a partner's agreement was lost and taken back, from and to which version; must not block
+	StoppedAgain    func(id wire.OrganizationID, state string, at time.Time) // nil, or told of a partner that was suspended or quarantined again, as a restored node had lost; must not block
 	Called          func() bool                                              // whether partners need not be waited for that have not said what they hold of us; nil: always
 	Mode            Mode                                                     // empty: ModeAgreement
 	Clock           Clock                                                    // nil: the system's
@@ -162,6 +163,9 @@ func (o *Options) fill() error {
 	}
 	if o.SetBack == nil {
 		o.SetBack = func(wire.OrganizationID, uint64, uint64) {}
+	}
+	if o.StoppedAgain == nil {
+		o.StoppedAgain = func(wire.OrganizationID, string, time.Time) {}
 	}
 	if o.Called == nil {
 		o.Called = func() bool { return true }

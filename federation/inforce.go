@@ -91,6 +91,7 @@ func (f *Federation) confirmInForce(ctx context.Context, p *partner) error {
 	case err != nil:
 		return err
 	}
+	f.stopAgain(p, answer.GetAmend())
 	return f.heardInForce(ctx, p, answer.GetAmend())
 }
 
@@ -98,9 +99,13 @@ func (f *Federation) confirmInForce(ctx context.Context, p *partner) error {
 // when the agreement is suspended or over, because a side that was set back does not know.
 func asksInForce(q *pb.AmendQuery) bool { return len(q.GetInForce()) == 32 }
 
-// inForceAnswer is what is in force here, and what the partner has proposed. f.making is held.
-func inForceAnswer(rec partnerRecord) *pb.AmendAnswer {
-	a := &pb.AmendAnswer{Agreement: rec.Agreement, Ours: uint64(rec.OurManifests), Theirs: uint64(rec.TheirManifests)}
+// inForceAnswer is what is in force here, what the partner has proposed, and how it has stopped
+// us. f.making is held.
+func (p *partner) inForceAnswer(rec partnerRecord) *pb.AmendAnswer {
+	p.mu.Lock()
+	stopped, at := p.link.stopped, p.link.stoppedMs
+	p.mu.Unlock()
+	a := &pb.AmendAnswer{Stopped: stopped, StoppedMs: at, Agreement: rec.Agreement, Ours: uint64(rec.OurManifests), Theirs: uint64(rec.TheirManifests)}
 	if rec.Offered != nil {
 		a.Proposed = rec.Offered.Note
 	}

@@ -27,6 +27,9 @@ type partner struct {
 	delivering sync.Mutex
 	marks      marks // under delivering
 
+	wording sync.Mutex // held while word is compared and written
+	word    wordRecord // as it is on disk
+
 	bytes, queries *bucket
 	files          *bucket // bytes of files handed out
 	amends         *bucket // words about amendments: each may be written down
@@ -70,6 +73,9 @@ type linkState struct {
 	measured  bool
 	holds     bool // the partner has us in quarantine, by its last word
 	holding   bool // the partner holds its messages to us back, by its last word
+
+	stopped   string // wordRecord.Stopped
+	stoppedMs int64
 }
 
 // PartnerInfo is what an operator is shown of a partner.
@@ -106,7 +112,7 @@ type PartnerInfo struct {
 func (f *Federation) newPartner(id wire.OrganizationID) *partner {
 	l := f.opts.Limits
 	return &partner{
-		id: id, heard: make(chan struct{}, 1), confirmed: true, // an agreement that is made now; see loadPartner
+		id: id, heard: make(chan struct{}, 1), word: wordRecord{Version: recordVersion}, confirmed: true, // an agreement that is made now; see loadPartner
 		bytes:   newBucket(float64(l.Bytes), float64(2*l.Bytes)),
 		queries: newBucket(l.Queries, 10*l.Queries),
 		files:   newBucket(float64(l.Files), float64(2*l.Files)),
@@ -315,6 +321,17 @@ func (p *partner) wake() {
 	select {
 	case p.heard <- struct{}{}:
 	default:
+	}
+}
+
+// reached ends the worker's back-off after a question that crossed, whoever asked: there is a
+// way again. It does so once for an attempt, and not for a partner that refuses our links.
+func (p *partner) reached(now time.Time) {
+	p.mu.Lock()
+	stale := !p.link.connected && p.link.refused == 0 && now.Sub(p.link.last) >= HelloTimeout
+	p.mu.Unlock()
+	if stale {
+		p.wake()
 	}
 }
 

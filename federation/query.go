@@ -152,6 +152,7 @@ func (f *Federation) answer(ctx context.Context, s network.Stream, q *pb.QueryRe
 		return nil, wire.Refuse(pb.Code_CODE_UNSUPPORTED, "a question of a kind that this node does not know")
 	}
 	p.met(now, 0)
+	p.reached(now)
 	return f.opts.Handler.Query(ctx, p.id, q), nil
 }
 

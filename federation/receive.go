@@ -23,7 +23,7 @@ func (f *Federation) serveDeliver(ctx context.Context, in *frames) error {
 		return err
 	}
 	p.believe(in.s)
-	f.opts.Answered(p.id)
+	f.answered(ctx, p)
 	defer p.forgetStream(in.s)
 	p.wake()
 	f.running.Go(func() { // no link of ours may come up for long
@@ -72,6 +72,9 @@ func (f *Federation) welcome(in *frames) (*partner, error) {
 	answer := &pb.DeliverWelcome{Status: wire.StatusOf(refusal), TimeMs: f.clock.Now().UnixMilli(), Incarnation: f.incarnation.Load()}
 	if answer.Status.Code == pb.Code_CODE_ROLLED_BACK {
 		answer.KnownIncarnation = p.knownIncarnation()
+	}
+	if p != nil {
+		answer.ChangedMs = p.changedMs()
 	}
 	if refusal == nil {
 		answer.Quarantined = p.quarantined()

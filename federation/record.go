@@ -186,6 +186,9 @@ func (f *Federation) loadPartner(id wire.OrganizationID, rec partnerRecord) erro
 		return err
 	}
 	p.link.attempts, p.link.last, p.link.contact = a.Attempts, a.Last, a.Contact
+	if err := f.loadWord(p); err != nil {
+		return err
+	}
 	p.confirmed = false // the disk may be older than what was signed last
 	text, err := f.opts.Store.Get(marksKey(id))
 	if errors.Is(err, store.ErrNotFound) {

@@ -211,7 +211,7 @@ func (f *Federation) link(ctx context.Context, p *partner) error {
 	f.gossip.met(p.standing().peer)
 	f.running.Go(func() { f.gossip.catchUp(ctx, p) })
 	f.opts.Linked(p.id)
-	f.opts.Answered(p.id)
+	f.answered(ctx, p)
 	return f.pump(ctx, cancel, p, out, b)
 }
 
@@ -272,6 +272,7 @@ func (f *Federation) hello(p *partner, out *frames, b *backlog) (holds bool, err
 	}
 	now := f.clock.Now()
 	p.met(sent.Add(now.Sub(sent)/2), w.TimeMs)
+	p.heardStop(w)
 	if w.Status.GetCode() == pb.Code_CODE_ROLLED_BACK {
 		if err := f.surpass(w.KnownIncarnation); err != nil {
 			return false, err
@@ -519,6 +520,7 @@ func (f *Federation) settle(ctx context.Context, p *partner, b *backlog, batch [
 		f.metrics.sent.WithLabelValues(wire.CodeName(s.Status.Code)).Inc()
 		if !staysOpen(batch[i].item, s.Status.Code) {
 			s.Status.Detail = short(s.Status.Detail)
+			f.contradicted(p, batch[i], s.Status)
 			settled = append(settled, Settlement{number, s.Status})
 			continue
 		}
@@ -535,6 +537,15 @@ func (f *Federation) settle(ctx context.Context, p *partner, b *backlog, batch [
 	b.answered(batch, open, f.clock.Now())
 	p.met(f.clock.Now(), 0)
 	return pause, nil
+}
+
+// contradicted logs that a partner refuses an entry of a room that we order: the order that it
+// was shown is another, as after a restore, and its people will miss the entry.
+func (f *Federation) contradicted(p *partner, e opened, s *pb.Status) {
+	if e.item.Kind == pb.ItemKind_ITEM_KIND_FANOUT && s.Code == pb.Code_CODE_MALFORMED {
+		f.log.Error("a partner refuses an entry of a room that this node orders: its people miss it, and are told", "partner", p.id.String(),
+			"room", e.room.String(), "seq", e.item.Envelope.GetSeq(), "detail", s.Detail)
+	}
 }
 
 // newStream opens a stream to a peer that we are connected with.

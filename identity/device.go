@@ -2,6 +2,7 @@ package identity
 
 import (
 	"crypto/ed25519"
+	"slices"
 	"time"
 
 	"github.com/entente-im/entente/wire"
@@ -113,9 +114,10 @@ func readRevocation(note string) (*Revocation, string, error) {
 }
 
 // VerifyRevocation checks a revocation: signed by the organization's directory
-// key, or, when member is given, by that member's key. An older key of the member counts
-// for the devices that its rotations name: the revocation came before the rotation, and may
-// arrive after it.
+// key, or, when member is given, by that member's key. A revocation may arrive after a
+// rotation that it came before. So an older key of the member counts for the devices that its
+// rotations name, and an older directory key, when member is given, for those that the
+// member's record names as revoked: who has stolen an old key revokes nobody with it.
 func VerifyRevocation(note string, o *Organization, member *Member) (*Revocation, error) {
 	r, text, err := readRevocation(note)
 	if err != nil {
@@ -127,7 +129,7 @@ func VerifyRevocation(note string, o *Organization, member *Member) (*Revocation
 	var key wire.NoteKey
 	switch {
 	case r.By == "organization":
-		key = o.DirectoryKey()
+		key = o.revocationKey(note, text, r, member)
 	case r.By == "member" && member != nil && member.ID == r.Member:
 		key = member.revocationKey(note, text, r.Device)
 	default:
@@ -137,4 +139,19 @@ func VerifyRevocation(note string, o *Organization, member *Member) (*Revocation
 		return nil, refuse("revocation: %v", err)
 	}
 	return r, nil
+}
+
+// revocationKey is which of the organization's directory keys a revocation has to be signed
+// by: that of now, or an older one when the member's record, which the one of now has signed,
+// names the device as revoked.
+func (o *Organization) revocationKey(note, text string, r *Revocation, member *Member) wire.NoteKey {
+	if member == nil || member.ID != r.Member || !slices.Contains(member.Revoked, r.Device) {
+		return o.DirectoryKey()
+	}
+	for _, k := range o.directoryKeys() {
+		if signed(note, text, k) == nil {
+			return k
+		}
+	}
+	return o.DirectoryKey()
 }

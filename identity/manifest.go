@@ -120,6 +120,19 @@ func (o *Organization) DirectoryKey() wire.NoteKey {
 	return wire.NoteKey{Owner: o.KeyName() + "/directory", Public: o.Manifest.Directory}
 }
 
+// directoryKeys are the organization's directory key and those before it, each once, the
+// newest first.
+func (o *Organization) directoryKeys() []wire.NoteKey {
+	out := []wire.NoteKey{o.DirectoryKey()}
+	for _, m := range slices.Backward(o.chain) {
+		had := slices.ContainsFunc(out, func(k wire.NoteKey) bool { return k.Public.Equal(m.Directory) })
+		if !had {
+			out = append(out, wire.NoteKey{Owner: o.KeyName() + "/directory", Public: m.Directory})
+		}
+	}
+	return out
+}
+
 // hadRoot reports whether a fingerprint is of the present root or of one before it.
 func (o *Organization) hadRoot(fingerprint [32]byte) bool {
 	for _, note := range o.Notes {

@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"slices"
 
@@ -53,16 +52,10 @@ func (o *Organization) signedReset(r *Rotation, text string) error {
 	if err := signed(r.Note, text, wire.NoteKey{Owner: MemberKeyName(r.Member), Public: r.Key}); err != nil {
 		return refuse("reset: %v", err)
 	}
-	var had [][]byte
-	for i := len(o.chain) - 1; i >= 0; i-- {
-		k := o.chain[i].Directory
-		if slices.ContainsFunc(had, func(x []byte) bool { return bytes.Equal(x, k) }) {
-			continue
-		}
-		if signed(r.Note, text, wire.NoteKey{Owner: o.KeyName() + "/directory", Public: k}) == nil {
+	for _, k := range o.directoryKeys() {
+		if signed(r.Note, text, k) == nil {
 			return nil
 		}
-		had = append(had, k)
 	}
 	return refuse("a reset that the organization has not signed")
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
@@ -129,6 +130,41 @@ func TestAnOldKeyRevokesThoseOnlyThatARotationNames(t *testing.T) {
 			stands := i == 1 || i == 0 && want
 			if _, err := VerifyRevocation(note, acme.Organization, m); (err == nil) != stands {
 				t.Errorf("key %d, the lost device: %t: %v", i, want, err)
+			}
+		}
+	}
+}
+
+// A revocation of before a change of the directory key arrives after it. What the record of
+// now names as revoked stays so; a thief of the old key, who dates a note back, revokes nobody.
+func TestAnOldDirectoryKeyRevokesThoseOnlyThatTheRecordNames(t *testing.T) {
+	acme := newHouse(t, "acme.example")
+	old := acme.keys.Directory
+	next, err := acme.Successor(now)
+	must(t, err)
+	acme.keys.Directory = seeded("acme.example/directory 2")
+	next.Directory = public(acme.keys.Directory)
+	note, err := next.Sign(acme.root.Root)
+	must(t, err)
+	acme.Organization, err = VerifyManifests(append(acme.Notes, note), acme.ID)
+	must(t, err)
+	alice := acme.member(t, "alice", "laptop")
+	phone, laptop := deviceID("phone"), alice.devices[0].Device
+	rec := alice.record("alice")
+	rec.Revoked = []wire.DeviceID{phone}
+	m, err := VerifyChain(alice.chain(t, rec), acme.ID, now)
+	must(t, err)
+	other := *m
+	other.ID[0]++
+	for device, gone := range map[wire.DeviceID]bool{phone: true, laptop: false} {
+		for i, key := range []ed25519.PrivateKey{old, acme.keys.Directory, seeded("mallory")} {
+			note, err := SignRevocation(Revocation{Organization: acme.ID, Member: alice.id, Device: device, Issued: now.Add(-time.Hour), By: "organization"}, "acme.example", key)
+			must(t, err)
+			for who, known := range map[string]*Member{"the record": m, "no record": nil, "another's record": &other} {
+				stands := i == 1 || i == 0 && gone && who == "the record"
+				if _, err := VerifyRevocation(note, acme.Organization, known); (err == nil) != stands {
+					t.Errorf("key %d, a device that is gone: %t, %s: %v", i, gone, who, err)
+				}
 			}
 		}
 	}

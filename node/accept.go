@@ -94,10 +94,17 @@ func (c *change) acceptOne(from wire.OrganizationID, item *pb.Item, core *pb.Env
 // acceptFanout takes a sequenced envelope from a room's hub for our devices in it.
 func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.EnvelopeCore) *pb.Status {
 	d := c.room(wire.RoomID(core.Room))
-	if !d.known || d.row.Hub != from || d.row.Generation != core.Generation && !d.founds(c.n, item, core) {
+	if !d.known || d.row.Hub != from {
 		return wire.Status(pb.Code_CODE_UNKNOWN_ROOM, "")
 	}
-	env := item.Envelope
+	in, env := d.row.Devices, item.Envelope
+	if d.row.Generation != core.Generation {
+		founders, ok := d.founds(c.n, item, core)
+		if !ok {
+			return wire.Status(pb.Code_CODE_UNKNOWN_ROOM, "")
+		}
+		in = founders
+	}
 	if env.Seq == 0 || len(env.Previous) != 32 || core.Class == pb.Class_CLASS_CONTROL || len(env.Frank) != 0 && len(env.Frank) != 32 {
 		return wire.Status(pb.Code_CODE_MALFORMED, "a fanned-out envelope without its place")
 	}
@@ -106,6 +113,9 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 		return wire.StatusOf(err)
 	}
 	had, err := d.entered(env)
+	if errors.Is(err, errContradicts) {
+		err = errors.Join(c.tellForked(d, env), err)
+	}
 	if err != nil {
 		return wire.StatusOf(err)
 	}
@@ -123,7 +133,7 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	}
 	var devices []wire.DeviceID
 	sender := c.n.senderOf(core.ReturnHandle, origin)
-	for _, device := range d.row.Devices {
+	for _, device := range in {
 		if device != sender && c.n.active(device) {
 			devices = append(devices, device)
 		}
@@ -156,6 +166,9 @@ func (c *change) acceptFanout(from wire.OrganizationID, item *pb.Item, core *pb.
 	d.place = place{seq: env.Seq, accepted: env.AcceptedMs,
 		hash: wire.SequenceHash(d.id, env.Seq, [32]byte(env.Previous), wire.IDOf(env.Core), env.AcceptedMs)}
 	d.dirty.place = true
+	if d.row.Generation != core.Generation {
+		d.row.Generation, d.row.Devices, d.dirty.row = core.Generation, in, true
+	}
 	d.leave(item.Change, c.n.org.ID)
 	d.told(item.Members)
 	d.stepped(core)
@@ -186,6 +199,9 @@ func (d *draft) stepped(core *pb.EnvelopeCore) {
 	}
 }
 
+// errContradicts refuses an entry by which a hub says of a room's order what it has not said before.
+var errContradicts = wire.Refuse(pb.Code_CODE_MALFORMED, "an entry that contradicts the room's order before it")
+
 // entered reports whether an entry of the hub's is one that was taken before, and
 // refuses one that contradicts what the hub has said of the room's order: another
 // entry in the last place, one that does not follow the last, or time that runs back
@@ -203,7 +219,7 @@ func (d *draft) entered(env *pb.Envelope) (bool, error) {
 	case env.Seq == last.seq && hash == last.hash:
 		return true, nil
 	case env.Seq == last.seq || env.Seq == last.seq+1 && !bytes.Equal(env.Previous, last.hash[:]):
-		return false, wire.Refuse(pb.Code_CODE_MALFORMED, "an entry that contradicts the room's order before it")
+		return false, errContradicts
 	case env.AcceptedMs < last.accepted:
 		return false, wire.Refuse(pb.Code_CODE_MALFORMED, "an entry that was accepted before the one before it")
 	}

@@ -24,15 +24,16 @@ const askOwnTime = 10 * time.Second
 
 // adopting is what a node knows of its own log from others.
 type adopting struct {
-	mu     sync.Mutex // one adoption at a time
-	roll   rollcall
-	again  atomic.Bool                  // revocations that partners were told of are still to be asked for; durable
-	told   map[wire.OrganizationID]bool // those that have answered that; of mu
-	askAt  time.Time                    // when the others are asked again; of mu
-	word   bool                         // the operator's --accept-loss: nobody is waited for
-	ahead  atomic.Bool                  // a partner holds more of our log than we do
-	forgot atomic.Bool                  // what was handed out is void, since this start
-	forked atomic.Bool                  // what a partner holds is no past of ours
+	mu        sync.Mutex // one adoption at a time
+	roll      rollcall
+	again     atomic.Bool                  // revocations that partners were told of are still to be asked for; durable
+	told      map[wire.OrganizationID]bool // those that have answered that; of mu
+	askAt     time.Time                    // when the others are asked again; of mu
+	word      bool                         // the operator's --accept-loss: nobody is waited for
+	ahead     atomic.Bool                  // a partner holds more of our log than we do
+	forgot    atomic.Bool                  // what was handed out is void, since this start
+	decisions atomic.Bool                  // it was said that decisions about partners may be lost
+	forked    atomic.Bool                  // what a partner holds is no past of ours
 }
 
 // errNotCalled says that partners are waited for.

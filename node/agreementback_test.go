@@ -1,7 +1,10 @@
 package node
 
 import (
+	"context"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/entente-im/entente/federation"
 	"github.com/entente-im/entente/identity"
@@ -63,6 +66,65 @@ func TestAnAgreementThatARestoreHasSetBackIsTakenBackFromThePartner(t *testing.T
 		t.Errorf("the next version is %d", got)
 	}
 	eventually(t, "the operator is told", func() bool { return len(a.losses()) > 0 })
+}
+
+// TestWhatARestoreHasLostOfStopsIsTakenBack: the partner that was stopped says so. A stop that
+// was undone before the copy, or that the operator has undone since, does not come back.
+func TestWhatARestoreHasLostOfStopsIsTakenBack(t *testing.T) {
+	sites := newLinked(t, "acme.example", "globex.example")
+	a, b := sites[0], sites[1]
+	stopped := func(theirs string) {
+		t.Helper()
+		eventually(t, "globex knows of it", func() bool { return b.fed.AgreementState(a.org.ID) == theirs })
+	}
+	must(t, a.fed.Suspend(t.Context(), b.org.ID, "a first time"))
+	stopped(wire.AgreementSuspendedThere)
+	must(t, a.fed.Resume(t.Context(), b.org.ID, ""))
+	stopped(wire.AgreementInForce)
+	eventually(t, "linked both ways", func() bool { return a.with(b).State == "connected" && b.with(a).State == "connected" })
+	for _, x := range []struct {
+		state, theirs string
+		stop, undo    func(context.Context, wire.OrganizationID, string) error
+	}{
+		{"suspended", wire.AgreementSuspendedThere, a.stops((*federation.Federation).Suspend), a.stops((*federation.Federation).Resume)},
+		{"quarantined", wire.AgreementQuarantinedThere, a.stops((*federation.Federation).Quarantine), a.stops((*federation.Federation).Release)},
+	} {
+		a.halt()
+		backup := a.kept()
+		a.start()
+		must(t, x.stop(t.Context(), b.org.ID, "for a test"))
+		since := a.with(b).Changed
+		stopped(x.theirs)
+		a.halt()
+		b.halt() // its memory alone would be no answer after a night
+		b.start()
+		a.setBack(backup)
+		a.start()
+		eventually(t, "globex is "+x.state+" again", func() bool { return a.with(b).State == x.state })
+		if x.state == "suspended" { // and its devices leave when they would have
+			if got := a.with(b).Removal.Sub(since.Add(wire.RemovalDelay)).Abs(); got > time.Second {
+				t.Errorf("its devices leave the rooms %s off", got)
+			}
+		}
+		eventually(t, "the operator is told", func() bool {
+			all := strings.Join(a.losses(), "; ")
+			return strings.Contains(all, "globex.example is "+x.state+" again") && strings.Contains(all, decisionsLost)
+		})
+		must(t, x.undo(t.Context(), b.org.ID, ""))
+		stopped(wire.AgreementInForce)
+		a.halt()
+		a.start()
+		eventually(t, "linked both ways", func() bool { return a.with(b).State == "connected" && b.with(a).State == "connected" })
+		must(t, a.fed.Confirm(t.Context(), b.org.ID))
+		if got := a.with(b).State; got != "connected" {
+			t.Errorf("what was undone is %s again", got)
+		}
+	}
+}
+
+// stops reaches the federation that runs when it is called: a site is restarted in between.
+func (s *site) stops(f func(*federation.Federation, context.Context, wire.OrganizationID, string) error) func(context.Context, wire.OrganizationID, string) error {
+	return func(ctx context.Context, id wire.OrganizationID, why string) error { return f(s.fed, ctx, id, why) }
 }
 
 func TestASuspendedPartnerSaysWhichAgreementIsInForceToo(t *testing.T) {

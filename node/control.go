@@ -201,8 +201,8 @@ func (c *change) acceptRevocation(from wire.OrganizationID, core *pb.EnvelopeCor
 
 // verifyRevocation checks a partner's revocation: signed by its directory, or by the
 // member whose device it is, which has to be in the room. The member's certificates
-// may have to be fetched first, or anew, for a key that has changed meanwhile: a chainNeeded
-// says so.
+// may have to be fetched first, or anew, for a key that has changed meanwhile, the member's or
+// the directory's: a chainNeeded says so.
 func (n *Node) verifyRevocation(note string, org *identity.Organization, d *draft) (*identity.Revocation, error) {
 	r, err := identity.VerifyRevocation(note, org, nil)
 	if err == nil {
@@ -221,7 +221,7 @@ func (n *Node) verifyRevocation(note string, org *identity.Organization, d *draf
 		if err != nil {
 			return nil, err
 		}
-		if r, err = identity.VerifyRevocation(note, org, member); err != nil && said.By == "member" && said.Organization == org.ID {
+		if r, err = identity.VerifyRevocation(note, org, member); err != nil && said.Organization == org.ID {
 			err = errors.Join(n.chains.want(k, sha256.Sum256([]byte(note))), err)
 		}
 		return r, err

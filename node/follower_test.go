@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"crypto/rand"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,6 +145,20 @@ func TestAnEntryThatIsNotTheHubsNextIsRefused(t *testing.T) {
 	edited := func(edit func(*pb.Item, *pb.EnvelopeCore)) func() *pb.Item {
 		return func() *pb.Item { return plain(edit) }
 	}
+	// The Commit of a reset that alice has made.
+	founding := func(edit func(*pb.Item)) func() *pb.Item {
+		return func() *pb.Item {
+			i := plain(func(i *pb.Item, c *pb.EnvelopeCore) {
+				c.Class, c.Kind, c.Deadline, c.Generation, c.Epoch = pb.Class_CLASS_HANDSHAKE, pb.Kind_KIND_COMMIT, 0, 1, 0
+				number, err := f.acme.numbers.of(f.alice.id)
+				must(t, err)
+				c.ReturnHandle = f.acme.handles.seal(number, 7)
+				i.Origin, i.Change = bytes.Clone(f.acme.org.ID[:]), &pb.LeafChange{Added: []*pb.DeviceRef{deviceRef(f.alice)}}
+			})
+			edit(i)
+			return i
+		}
+	}
 	last := proto.CloneOf(f.next(plain()))
 	if st := f.deliver(f.globex, last); st.Code != pb.Code_CODE_ACCEPTED {
 		t.Fatalf("%s %s", wire.CodeName(st.Code), st.Detail)
@@ -152,14 +167,16 @@ func TestAnEntryThatIsNotTheHubsNextIsRefused(t *testing.T) {
 		{"from a partner that is not the hub", unknownRoom, "", f.third, func() *pb.Item { return plain() }},
 		{"of another room", unknownRoom, "", f.globex, edited(func(_ *pb.Item, c *pb.EnvelopeCore) { c.Room = make([]byte, 32) })},
 		{"of another generation", unknownRoom, "", f.globex, edited(func(_ *pb.Item, c *pb.EnvelopeCore) { c.Generation = 1 })},
+		{"that founds the next generation without its place", malformed, "without its place", f.globex, founding(func(i *pb.Item) { i.Envelope.Seq = 0 })},
+		{"that founds the next generation, over its limit", tooLarge, "", f.globex, founding(func(i *pb.Item) {
+			i.Envelope.Core = raw(t, i.Envelope.Core, func(c *pb.EnvelopeCore) { c.Body = make([]byte, wire.MaxHandshakeBody+1) })
+		})},
 		{"without its place", malformed, "without its place", f.globex, edited(func(i *pb.Item, _ *pb.EnvelopeCore) { i.Envelope.Seq = 0 })},
 		{"without the hash before", malformed, "without its place", f.globex, edited(func(i *pb.Item, _ *pb.EnvelopeCore) { i.Envelope.Previous = nil })},
 		{"with half the hash before", malformed, "without its place", f.globex, edited(func(i *pb.Item, _ *pb.EnvelopeCore) { i.Envelope.Previous = i.Envelope.Previous[:16] })},
 		{"that is control", malformed, "without its place", f.globex, edited(func(_ *pb.Item, c *pb.EnvelopeCore) {
 			c.Class, c.Kind = pb.Class_CLASS_CONTROL, pb.Kind_KIND_NOTICE
 		})},
-		{"that does not follow the last", malformed, "contradicts", f.globex, edited(func(i *pb.Item, _ *pb.EnvelopeCore) { i.Envelope.Previous[0] ^= 1 })},
-		{"another one in the last place", malformed, "contradicts", f.globex, edited(func(i *pb.Item, _ *pb.EnvelopeCore) { i.Envelope.Seq-- })},
 		{"of an earlier time", malformed, "accepted before", f.globex, edited(func(i *pb.Item, _ *pb.EnvelopeCore) { i.Envelope.AcceptedMs = 7 })},
 		{"the last one again", pb.Code_CODE_DUPLICATE, "", f.globex, func() *pb.Item { return proto.CloneOf(last) }},
 		{"one from before the last", pb.Code_CODE_DUPLICATE, "", f.globex, edited(func(i *pb.Item, _ *pb.EnvelopeCore) { i.Envelope.Seq = 1 })},
@@ -176,6 +193,46 @@ func TestAnEntryThatIsNotTheHubsNextIsRefused(t *testing.T) {
 		{"a submission for a room that is ordered there", unknownRoom, "", f.globex, edited(func(i *pb.Item, _ *pb.EnvelopeCore) { i.Kind = pb.ItemKind_ITEM_KIND_SUBMIT })},
 	})
 	f.seq += 3 // entries that expired on the way: devices show the gap
+	f.takes()
+}
+
+// TestDevicesAreToldThatAHubContradictsItself: the entry is refused, once told of for each place.
+func TestDevicesAreToldThatAHubContradictsItself(t *testing.T) {
+	f := newFollowing(t)
+	f.takes()
+	f.takes()
+	at, _ := f.acme.shown(f.room)
+	said := func(want int, edit func(*pb.Item, *pb.EnvelopeCore)) {
+		t.Helper()
+		item := f.entry(edit)
+		if st := f.deliver(f.globex, item); st.Code != malformed || !strings.Contains(st.Detail, "contradicts") {
+			t.Fatalf("answered %s %q", wire.CodeName(st.Code), st.Detail)
+		}
+		var got []*pb.ForkedBody
+		page, err := f.acme.mail.Fetch(t.Context(), f.alice.id, 0, 100, 1<<20)
+		must(t, err)
+		for _, e := range page {
+			core, err := wire.ParseCore(e.Envelope.Core)
+			must(t, err)
+			if core.Kind == pb.Kind_KIND_FORKED {
+				var body pb.ForkedBody
+				must(t, proto.Unmarshal(core.Body, &body))
+				got = append(got, &body)
+			}
+		}
+		if len(got) != want || got[want-1].Seq > f.seq+1 || len(got[want-1].Refused) != 32 {
+			t.Fatalf("alice is told %v, want %d", got, want)
+		}
+		if now, _ := f.acme.shown(f.room); now != at {
+			t.Errorf("the refused entry moved the room from %+v to %+v", at, now)
+		}
+	}
+	last := func(i *pb.Item, _ *pb.EnvelopeCore) { i.Envelope.Seq-- }
+	next := func(i *pb.Item, _ *pb.EnvelopeCore) { i.Envelope.Previous[0] ^= 1 }
+	said(1, last)
+	said(1, last)
+	said(2, next)
+	said(2, last)
 	f.takes()
 }
 

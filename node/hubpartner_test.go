@@ -2,8 +2,11 @@ package node
 
 import (
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -28,6 +31,52 @@ func (w *world) revocation(by string, key ed25519.PrivateKey, edit func(*identit
 		Class: pb.Class_CLASS_CONTROL, Kind: pb.Kind_KIND_REVOCATION, Room: w.room[:], Deadline: time.Now().Add(time.Hour).Unix(), Body: []byte(note)})}}
 }
 
+// A partner has revoked a device, then given itself another directory key, and only then
+// reaches the hub with the revocation.
+func TestARevocationOfBeforeAChangeOfTheDirectoryKeyStands(t *testing.T) {
+	w := newWorld(t)
+	next, err := w.globex.org.Successor(time.Now())
+	must(t, err)
+	_, fresh, _ := ed25519.GenerateKey(rand.Reader)
+	next.Directory = fresh.Public().(ed25519.PublicKey)
+	root, err := identity.OpenRootKeys(filepath.Join(w.globex.dir, RootFile), worldPass)
+	must(t, err)
+	keys, err := identity.OpenNodeKeys(filepath.Join(w.globex.dir, KeysFile), worldPass)
+	must(t, err)
+	note, err := next.Sign(root.Root)
+	must(t, err)
+	org, err := identity.VerifyManifests(append(slices.Clone(w.globex.org.Notes), note), w.globex.org.ID)
+	must(t, err)
+	revocation, err := identity.SignRevocation(identity.Revocation{Organization: org.ID, Member: w.pat.member, Device: w.pat.id,
+		Issued: time.Now(), By: "organization"}, org.KeyName(), keys.Directory)
+	must(t, err)
+	judged := func() error {
+		c, err := w.acme.begin(w.room)
+		must(t, err)
+		defer c.abandon()
+		_, err = w.acme.verifyRevocation(revocation, org, c.room(w.room))
+		return err
+	}
+	w.pat.knownTo(w.acme) // as it was: the record names no device as revoked
+	var need *chainNeeded
+	if err := judged(); !errors.As(err, &need) {
+		t.Fatalf("with a record of before: %v", err)
+	}
+	k := memberKey{org.ID, w.pat.member}
+	now := *w.acme.chains.members[k]
+	now.Revoked = append(slices.Clone(now.Revoked), w.pat.id)
+	w.acme.chains.mu.Lock()
+	w.acme.chains.members[k] = &now
+	w.acme.chains.mu.Unlock()
+	must(t, judged())
+	w.acme.chains.forget(k)
+	w.pat.knownTo(w.acme) // a thief of the old key: the directory bears nothing out
+	w.acme.chains.heard(wanted{k, sha256.Sum256([]byte(revocation))}, nil)
+	if err := judged(); err == nil || errors.As(err, &need) {
+		t.Errorf("the old key revokes who is not: %v", err)
+	}
+}
+
 func TestNobodyRevokesADeviceOfAnotherOrganization(t *testing.T) {
 	w := newWorld(t)
 	same := func(*identity.Revocation) {}
@@ -43,7 +92,7 @@ func TestNobodyRevokesADeviceOfAnotherOrganization(t *testing.T) {
 		}},
 		{"signed by a colleague", pb.Code_CODE_UNREACHABLE, "fetched first", func(w *world) *pb.Status { return w.deliver(w.revocation("member", w.quinn.master, same)) }},
 		{"signed by one of ours", pb.Code_CODE_UNREACHABLE, "fetched first", func(w *world) *pb.Status { return w.deliver(w.revocation("member", w.alice.master, same)) }},
-		{"signed by the member for the organization", malformed, "", func(w *world) *pb.Status { return w.deliver(w.revocation("organization", w.pat.master, same)) }},
+		{"signed by the member for the organization", pb.Code_CODE_UNREACHABLE, "fetched first", func(w *world) *pb.Status { return w.deliver(w.revocation("organization", w.pat.master, same)) }},
 		{"of a device that is not in the room", success, "", func(w *world) *pb.Status {
 			return w.deliver(w.revocation("member", w.pat.master, func(r *identity.Revocation) { r.Device = w.quinn.id }))
 		}},

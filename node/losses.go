@@ -17,8 +17,18 @@ const (
 	maxLosses  = 64 // that are shown; more are in the log
 )
 
+// decisionsLost is said once with the first loss of a start: decisions are of this node alone.
+const decisionsLost = "what you have decided about partners since the copy: those that you had suspended or put in quarantine, and that tell so, are so again; end anew whom you had ended, resume or release whom you had, and look at the others (entente partner list)"
+
 // noteLoss keeps a sentence about what is lost, and logs it.
 func (n *Node) noteLoss(ctx context.Context, format string, args ...any) {
+	n.keepLoss(ctx, format, args...)
+	if len(n.fed.Partners()) > 0 && !n.adopting.decisions.Swap(true) {
+		n.keepLoss(ctx, decisionsLost)
+	}
+}
+
+func (n *Node) keepLoss(ctx context.Context, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	n.log.Error("lost by a restore: " + text)
 	var b store.Batch

@@ -25,13 +25,7 @@ func (n *Node) disableMember(ctx context.Context, q *pb.DisableMemberRequest) (*
 	if err := federation.CheckWhy(why); err != nil {
 		return nil, err
 	}
-	if err := n.signs(); err != nil {
-		return nil, err
-	}
-	if err := n.records(ctx); err != nil {
-		return nil, err
-	}
-	m, err := n.dir.Lookup(q.Name)
+	m, err := n.toChange(ctx, q.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +94,18 @@ func (n *Node) revokeLinksOf(ctx context.Context, name string) error {
 	return nil
 }
 
+// toChange looks up a member whose record is to be changed, and refuses while this node makes
+// no records.
+func (n *Node) toChange(ctx context.Context, name string) (*identity.Member, error) {
+	if err := n.signs(); err != nil {
+		return nil, err
+	}
+	if err := n.records(ctx); err != nil {
+		return nil, err
+	}
+	return n.dir.Lookup(name)
+}
+
 // EnableMember lets a disabled member come back by a reset: its devices are revoked for good.
 func (a operatorAPI) EnableMember(ctx context.Context, r *connect.Request[pb.ResetMemberRequest]) (*connect.Response[pb.AddMemberResponse], error) {
 	return answer(a.n.enableMember(context.WithoutCancel(ctx), r.Msg))
@@ -109,13 +115,7 @@ func (n *Node) enableMember(ctx context.Context, q *pb.ResetMemberRequest) (*pb.
 	if _, err := linkTime(q.ValidSeconds); err != nil {
 		return nil, err
 	}
-	if err := n.signs(); err != nil {
-		return nil, err
-	}
-	if err := n.records(ctx); err != nil {
-		return nil, err
-	}
-	m, err := n.dir.Lookup(q.Name)
+	m, err := n.toChange(ctx, q.Name)
 	if err != nil {
 		return nil, err
 	}

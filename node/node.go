@@ -304,7 +304,7 @@ func (n *Node) openServices(o Options, keys *identity.NodeKeys, registry *promet
 	l := n.config.Limits
 	n.fed, err = federation.New(federation.Options{
 		Key: keys.Peer, Listen: listen, Announce: announce, Organization: n.org, NodeCertificate: n.certificate,
-		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Screen: n.screen, Rename: n.mayRename, TwoRoots: n.heard.HeardRoots, Newer: n.newerManifests, Linked: n.linked, Amended: n.amended, Answered: n.stateChanged, SetBack: n.agreementBack, Called: n.called, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
+		AgreementKey: n.statementKey, Store: n.store, Outbox: outboxes{n.mail}, Handler: n, Signs: n.signs, Screen: n.screen, Rename: n.mayRename, TwoRoots: n.heard.HeardRoots, Newer: n.newerManifests, Linked: n.linked, Amended: n.amended, Answered: n.stateChanged, SetBack: n.agreementBack, StoppedAgain: n.stoppedAgain, Called: n.called, Clock: n.clock, Mode: federation.Mode(n.config.Mode),
 		Incarnation: n.org.Incarnation(n.peer), Logger: n.log, Registerer: registry, NewHost: o.NewHost, HostGossips: o.HostGossips, Hearing: n.heard,
 		Limits: federation.Limits{Items: l.PartnerRate, Burst: l.PartnerBurst, Bytes: l.PartnerBytes, Files: l.PartnerFiles},
 	})

@@ -302,13 +302,23 @@ func (n *Node) agreementBack(id wire.OrganizationID, from, to uint64) {
 		if from == to {
 			what = fmt.Sprintf("a proposal of ours to %s was lost, and waits there: withdraw it (entente partner amend %s --withdraw) or let it be answered", n.nameOf(id), n.nameOf(id))
 		}
-		n.noteLoss(ctx, "%s; whom you have suspended, released or ended since the copy is as before", what)
+		n.noteLoss(ctx, "%s", what)
 		if n.adopting.forgot.Swap(true) {
 			return
 		}
 		if err := n.forgetHandedOut(ctx); err != nil {
 			n.adopting.forgot.Store(false)
 			n.log.Error("links and tokens of before the restore are not void yet", "error", err)
+		}
+	})
+}
+
+// stoppedAgain is told that a partner is stopped as it was before the restore.
+func (n *Node) stoppedAgain(id wire.OrganizationID, state string, at time.Time) {
+	n.background(func(ctx context.Context) {
+		n.noteLoss(ctx, "%s is %s again, as it was told %s: entente partner show %s", n.nameOf(id), state, at.UTC().Format("2006-01-02 15:04"), n.nameOf(id))
+		if err := n.tellState(ctx, id); err != nil && ctx.Err() == nil { // sweepPartners does the rest
+			n.log.Warn("devices were not told of an agreement's state; they ask by themselves", "partner", id, "error", err)
 		}
 	})
 }

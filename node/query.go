@@ -176,15 +176,10 @@ func (n *Node) claimLocal(ctx context.Context, from wire.OrganizationID, q *pb.C
 // visible returns a room that is ordered here, when the organization has a leaf in
 // it; to everybody else it does not exist.
 func (n *Node) visible(from wire.OrganizationID, room []byte) (*draft, func(), error) {
-	id, err := wire.Bytes32(room)
-	if err != nil {
-		return nil, nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a room ID of %d bytes", len(room))
-	}
-	c, err := n.begin(id)
+	c, d, err := n.asked(room)
 	if err != nil {
 		return nil, nil, err
 	}
-	d := c.room(id)
 	if d.group != nil {
 		for _, m := range members(d.group) {
 			if m.Organization == from {
@@ -194,6 +189,19 @@ func (n *Node) visible(from wire.OrganizationID, room []byte) (*draft, func(), e
 	}
 	c.abandon()
 	return nil, nil, wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "")
+}
+
+// asked opens a room that a partner asks about; the caller gives the change up.
+func (n *Node) asked(room []byte) (*change, *draft, error) {
+	id, err := wire.Bytes32(room)
+	if err != nil {
+		return nil, nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a room ID of %d bytes", len(room))
+	}
+	c, err := n.begin(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, c.room(id), nil
 }
 
 // inRoom refuses a device of ours the metadata of a room that it has no leaf in:
@@ -280,15 +288,11 @@ const roomLogPage = 256
 // followed returns a room that an organization orders and that is followed here; to everybody
 // else it does not exist.
 func (n *Node) followed(hub wire.OrganizationID, room []byte) (*draft, func(), error) {
-	id, err := wire.Bytes32(room)
-	if err != nil {
-		return nil, nil, wire.Refuse(pb.Code_CODE_MALFORMED, "a room ID of %d bytes", len(room))
-	}
-	c, err := n.begin(id)
+	c, d, err := n.asked(room)
 	if err != nil {
 		return nil, nil, err
 	}
-	if d := c.room(id); d.known && d.row.Hub == hub && hub != n.org.ID {
+	if d.known && d.row.Hub == hub && hub != n.org.ID {
 		return d, c.abandon, nil
 	}
 	c.abandon()

@@ -26,7 +26,12 @@ const (
 	hintPause = time.Second
 	// followTime bounds one look at a partner's log, all its pages included.
 	followTime = 5 * time.Minute
-	// followers bounds how many logs are fetched at once.
+	// silentPause is the wait after a question that a linked partner left unanswered. It does
+	// not double: nothing else may tell when such a partner is back, and the question costs
+	// little.
+	silentPause = 10 * time.Second
+	// followers bounds of how many logs leaves are fetched at once. A question for a head takes
+	// no place, so that partners who are silent keep none from the others.
 	followers = 4
 	// cosignAgain is the age from which a cosignature is made anew, so that a log without
 	// changes stays fresh.
@@ -45,6 +50,8 @@ type replicas struct {
 	plans map[wire.OrganizationID]*plan
 	long  map[wire.OrganizationID][]*identity.Checkpoint // heads beyond the copy that others were shown, maxHeard at most
 	kick  chan struct{}                                  // one place: something is due earlier than planned
+
+	places chan struct{} // as many as followers: who fetches leaves has one
 }
 
 // plan is when a log is looked at.
@@ -58,7 +65,8 @@ type plan struct {
 
 func newReplicas(s *store.Store) *replicas {
 	return &replicas{store: s, open: make(map[wire.OrganizationID]*replica.Replica),
-		plans: make(map[wire.OrganizationID]*plan), long: make(map[wire.OrganizationID][]*identity.Checkpoint), kick: make(chan struct{}, 1)}
+		plans: make(map[wire.OrganizationID]*plan), long: make(map[wire.OrganizationID][]*identity.Checkpoint), kick: make(chan struct{}, 1),
+		places: make(chan struct{}, followers)}
 }
 
 // of returns the copy of a log.
@@ -75,11 +83,11 @@ func (r *replicas) of(id wire.OrganizationID) (*replica.Replica, error) {
 	return c, err
 }
 
-// due has a log looked at now.
+// due has a log looked at now, whatever failed before.
 func (r *replicas) due(id wire.OrganizationID) {
 	r.mu.Lock()
 	p := r.planLocked(id)
-	p.next, p.again = time.Time{}, p.busy
+	p.next, p.again, p.failures = time.Time{}, p.busy, 0
 	r.mu.Unlock()
 	select {
 	case r.kick <- struct{}{}:
@@ -163,6 +171,9 @@ func (r *replicas) done(id wire.OrganizationID, now time.Time, err error) {
 		p.failures = 0
 	}
 	p.next = now.Add(min(followEvery<<min(p.failures, 10), followCeiling))
+	if errors.Is(err, errSilent) {
+		p.failures, p.next = 0, now.Add(silentPause)
+	}
 	if p.again {
 		p.next = now.Add(min(hintPause<<min(p.failures, 10), followCeiling))
 	}
@@ -175,7 +186,6 @@ func (n *Node) followPartners(ctx context.Context) error {
 	defer ticker.Stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	places := make(chan struct{}, followers)
 	asked, told, at := uint64(0), uint64(0), time.Time{}
 	n.tellCopies()
 	for {
@@ -202,8 +212,6 @@ func (n *Node) followPartners(ctx context.Context) error {
 				continue
 			}
 			wg.Go(func() {
-				places <- struct{}{}
-				defer func() { <-places }()
 				ctx, cancel := context.WithTimeout(ctx, followTime)
 				defer cancel()
 				err := n.follow(ctx, p.ID)
@@ -233,10 +241,21 @@ func (n *Node) dropReplica(ctx context.Context, id wire.OrganizationID) {
 	}
 }
 
+// errSilent says that a partner did not answer what follow asks first.
+var errSilent = errors.New("node: a linked partner does not answer")
+
+// silent marks an error that says that nobody answered.
+func silent(err error) error {
+	if err != nil && wire.StatusOf(err).Code == pb.Code_CODE_UNREACHABLE {
+		return fmt.Errorf("%w: %w", errSilent, err)
+	}
+	return err
+}
+
 // follow asks a partner what it holds of our log, and for its own head, and takes it.
 func (n *Node) follow(ctx context.Context, id wire.OrganizationID) error {
 	if err := n.checkOwn(ctx, id); err != nil {
-		return err
+		return silent(err)
 	}
 	if err := n.turn(ctx, id); err != nil {
 		return err
@@ -247,7 +266,7 @@ func (n *Node) follow(ctx context.Context, id wire.OrganizationID) error {
 	}
 	a, err := n.ask(ctx, id, &pb.QueryRequest{Query: &pb.QueryRequest_Head{Head: &pb.HeadQuery{Size: size}}})
 	if err != nil {
-		return err
+		return silent(err)
 	}
 	if a.GetHead().GetCheckpoint() != "" { // else it has no member yet
 		if err := n.takeHead(ctx, id, a.GetHead().GetCheckpoint()); err != nil {
@@ -336,6 +355,12 @@ func (n *Node) fetchTo(ctx context.Context, r *replica.Replica, org *identity.Or
 		return nil, errBehind
 	case from == head.Size:
 		return head, nil
+	}
+	select {
+	case n.replicas.places <- struct{}{}:
+		defer func() { <-n.replicas.places }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	leaves, err := n.fetchLeaves(ctx, org.ID, nil, from, head.Size)
 	if err != nil {

@@ -188,17 +188,14 @@ func foundingFor(item *pb.Item, s submission, list []wire.Credential) []wire.Org
 	return []wire.OrganizationID{s.from}
 }
 
-// founds takes a room that is ordered elsewhere into its next generation, by the Commit of a
-// device of ours that begins it.
-func (d *draft) founds(n *Node, item *pb.Item, core *pb.EnvelopeCore) bool {
+// founds lists our devices in the next generation of a room that is ordered elsewhere, if the
+// item is the Commit of a device of ours that begins it. Nothing changes before all else of
+// the item was checked.
+func (d *draft) founds(n *Node, item *pb.Item, core *pb.EnvelopeCore) ([]wire.DeviceID, bool) {
 	maker := n.senderOf(core.ReturnHandle, n.org.ID)
 	if core.Kind != pb.Kind_KIND_COMMIT || core.Epoch != 0 || core.Generation != d.row.Generation+1 || !d.holds(maker) {
-		return false
+		return nil, false
 	}
 	devices := ourDevices(item.Change.GetAdded(), n.org.ID)
-	if !slices.Contains(devices, maker) {
-		return false
-	}
-	d.row.Generation, d.row.Devices, d.dirty.row = core.Generation, devices, true
-	return true
+	return devices, slices.Contains(devices, maker)
 }

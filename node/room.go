@@ -43,6 +43,7 @@ type roomRow struct {
 	Devices    []wire.DeviceID     `json:"devices,omitempty"` // ours, where another organization's node is the hub
 	Members    uint32              `json:"members,omitempty"` // in the room, by the hub's word; 0: not said
 	Epoch      uint64              `json:"epoch,omitempty"`   // at a follower: that the last Commit has begun; 0: not known
+	Forked     uint64              `json:"forked,omitempty"`  // the highest place of which devices were told that the hub contradicts itself
 }
 
 const roomRowVersion = 1

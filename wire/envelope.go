@@ -76,7 +76,7 @@ func bodyLimit(class pb.Class, kind pb.Kind) (int, bool) {
 	case pb.Class_CLASS_HANDSHAKE:
 		return MaxHandshakeBody, kind == pb.Kind_KIND_COMMIT || kind == pb.Kind_KIND_PROPOSAL
 	case pb.Class_CLASS_CONTROL:
-		return MaxControlBody, kind >= pb.Kind_KIND_WELCOME && kind <= pb.Kind_KIND_AGREEMENT
+		return MaxControlBody, kind >= pb.Kind_KIND_WELCOME && kind <= pb.Kind_KIND_FORKED
 	}
 	return 0, false
 }

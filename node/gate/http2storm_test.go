@@ -27,6 +27,7 @@ type storm struct {
 	f       *http2.Framer
 	headers bytes.Buffer
 	enc     *hpack.Encoder
+	path    string
 	sent    int
 	over    error         // of writing: the door takes no more
 	closed  chan struct{} // the door has closed
@@ -42,7 +43,7 @@ func newStorm(t *testing.T, addr string, read bool) *storm {
 	if p := c.ConnectionState().NegotiatedProtocol; p != "h2" {
 		t.Fatalf("the door speaks %q", p)
 	}
-	w := &storm{t: t, c: c, f: http2.NewFramer(c, c), closed: make(chan struct{})}
+	w := &storm{t: t, path: "/work", c: c, f: http2.NewFramer(c, c), closed: make(chan struct{})}
 	w.f.AllowIllegalWrites = true
 	w.enc = hpack.NewEncoder(&w.headers)
 	w.do(func() error { _, err := io.WriteString(c, http2.ClientPreface); return err })
@@ -84,7 +85,7 @@ func (w *storm) ended(wait bool) bool {
 func (w *storm) header(more ...hpack.HeaderField) []byte {
 	w.headers.Reset()
 	for _, f := range append([]hpack.HeaderField{{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "https"},
-		{Name: ":authority", Value: "node.example"}, {Name: ":path", Value: "/work"}}, more...) {
+		{Name: ":authority", Value: "node.example"}, {Name: ":path", Value: w.path}}, more...) {
 		_ = w.enc.WriteField(f)
 	}
 	return w.headers.Bytes()
@@ -154,6 +155,9 @@ var doorStorms = map[string]struct {
 	}},
 }
 
+// much is the length of an answer that fits into no window.
+const much = 12 << 20
+
 // door is the devices' door with work behind it, counted.
 type door struct {
 	addr    string
@@ -182,6 +186,11 @@ func openDoor(t *testing.T) *door {
 		_, _ = io.Copy(io.Discard, r.Body)
 		time.Sleep(300 * time.Millisecond) // what has begun is not stopped by a reset
 		_, _ = io.WriteString(w, "done")
+	})
+	mux.HandleFunc("/much", func(w http.ResponseWriter, _ *http.Request) {
+		d.running.Add(1)
+		defer d.running.Add(-1)
+		_, _ = w.Write(make([]byte, much))
 	})
 	mux.HandleFunc("/honest", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "in") })
 	l, err := net.Listen("tcp", "127.0.0.1:0")

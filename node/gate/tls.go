@@ -78,14 +78,14 @@ func selfSigned(key ed25519.PrivateKey) (*tls.Certificate, error) {
 }
 
 // Server returns an http.Server with timeouts: headers within 10 s,
-// HTTP/2 peers that do not answer are dropped. It sets no ReadTimeout or
-// WriteTimeout: sessions have deadlines of their own. What net/http has to say goes
-// to l, bounded per address; nil: nowhere.
+// HTTP/2 peers that do not answer are dropped, and who stalls a request loses it
+// (stalled.go). It sets no ReadTimeout or WriteTimeout: sessions have deadlines of their own.
+// What net/http has to say goes to l, bounded per address; nil: nowhere.
 func Server(h http.Handler, c *tls.Config, l *slog.Logger) *http.Server {
 	if l == nil {
 		l = slog.New(slog.DiscardHandler)
 	}
-	return &http.Server{Handler: h, TLSConfig: c, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+	return &http.Server{Handler: unstalled(h), TLSConfig: c, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: newErrorLog(l, time.Now).logger(),
 		HTTP2:    &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second, MaxConcurrentStreams: 64}}
 }

@@ -98,6 +98,7 @@ const (
 	Kind_KIND_REVOCATION Kind = 10 // body: a signed note, docs/protocol.md 2.8
 	Kind_KIND_MEMBER_KEY Kind = 11 // body: MemberKeyBody; from a home node to its own device only
 	Kind_KIND_AGREEMENT  Kind = 12 // body: AgreementBody; from a home node to its own devices only
+	Kind_KIND_FORKED     Kind = 13 // body: ForkedBody; from a home node to its own devices only
 )
 
 // Enum value maps for Kind.
@@ -116,6 +117,7 @@ var (
 		10: "KIND_REVOCATION",
 		11: "KIND_MEMBER_KEY",
 		12: "KIND_AGREEMENT",
+		13: "KIND_FORKED",
 	}
 	Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -131,6 +133,7 @@ var (
 		"KIND_REVOCATION":  10,
 		"KIND_MEMBER_KEY":  11,
 		"KIND_AGREEMENT":   12,
+		"KIND_FORKED":      13,
 	}
 )
 
@@ -831,6 +834,60 @@ func (x *AgreementBody) GetState() string {
 	return ""
 }
 
+// ForkedBody says that a room's hub has contradicted what it had said of the room's order, and
+// that the home node refused the entry (docs/protocol.md 3.4).
+type ForkedBody struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`        // of the refused entry
+	Refused       []byte                 `protobuf:"bytes,2,opt,name=refused,proto3" json:"refused,omitempty"` // its envelope's ID, 32 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForkedBody) Reset() {
+	*x = ForkedBody{}
+	mi := &file_entente_v1_envelope_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForkedBody) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForkedBody) ProtoMessage() {}
+
+func (x *ForkedBody) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_envelope_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForkedBody.ProtoReflect.Descriptor instead.
+func (*ForkedBody) Descriptor() ([]byte, []int) {
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ForkedBody) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *ForkedBody) GetRefused() []byte {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
 // ComplaintBody is a device's complaint on its way to the hub: a signed note.
 type ComplaintBody struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -841,7 +898,7 @@ type ComplaintBody struct {
 
 func (x *ComplaintBody) Reset() {
 	*x = ComplaintBody{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[6]
+	mi := &file_entente_v1_envelope_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +910,7 @@ func (x *ComplaintBody) String() string {
 func (*ComplaintBody) ProtoMessage() {}
 
 func (x *ComplaintBody) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[6]
+	mi := &file_entente_v1_envelope_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +923,7 @@ func (x *ComplaintBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplaintBody.ProtoReflect.Descriptor instead.
 func (*ComplaintBody) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{6}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ComplaintBody) GetComplaint() string {
@@ -894,7 +951,7 @@ type RoomCase struct {
 
 func (x *RoomCase) Reset() {
 	*x = RoomCase{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[7]
+	mi := &file_entente_v1_envelope_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +963,7 @@ func (x *RoomCase) String() string {
 func (*RoomCase) ProtoMessage() {}
 
 func (x *RoomCase) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[7]
+	mi := &file_entente_v1_envelope_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +976,7 @@ func (x *RoomCase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoomCase.ProtoReflect.Descriptor instead.
 func (*RoomCase) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{7}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RoomCase) GetGeneration() uint32 {
@@ -996,7 +1053,7 @@ type DeviceRef struct {
 
 func (x *DeviceRef) Reset() {
 	*x = DeviceRef{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[8]
+	mi := &file_entente_v1_envelope_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1065,7 @@ func (x *DeviceRef) String() string {
 func (*DeviceRef) ProtoMessage() {}
 
 func (x *DeviceRef) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[8]
+	mi := &file_entente_v1_envelope_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1078,7 @@ func (x *DeviceRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceRef.ProtoReflect.Descriptor instead.
 func (*DeviceRef) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{8}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeviceRef) GetOrganization() []byte {
@@ -1050,7 +1107,7 @@ type LeafChange struct {
 
 func (x *LeafChange) Reset() {
 	*x = LeafChange{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[9]
+	mi := &file_entente_v1_envelope_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +1119,7 @@ func (x *LeafChange) String() string {
 func (*LeafChange) ProtoMessage() {}
 
 func (x *LeafChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[9]
+	mi := &file_entente_v1_envelope_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +1132,7 @@ func (x *LeafChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeafChange.ProtoReflect.Descriptor instead.
 func (*LeafChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{9}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LeafChange) GetAdded() []*DeviceRef {
@@ -1106,7 +1163,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[10]
+	mi := &file_entente_v1_envelope_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1118,7 +1175,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[10]
+	mi := &file_entente_v1_envelope_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1131,7 +1188,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{10}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Bundle) GetCommit() []byte {
@@ -1181,7 +1238,7 @@ type Founding struct {
 
 func (x *Founding) Reset() {
 	*x = Founding{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[11]
+	mi := &file_entente_v1_envelope_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1250,7 @@ func (x *Founding) String() string {
 func (*Founding) ProtoMessage() {}
 
 func (x *Founding) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[11]
+	mi := &file_entente_v1_envelope_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1263,7 @@ func (x *Founding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Founding.ProtoReflect.Descriptor instead.
 func (*Founding) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{11}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Founding) GetGroupInfo() []byte {
@@ -1248,7 +1305,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[12]
+	mi := &file_entente_v1_envelope_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1317,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[12]
+	mi := &file_entente_v1_envelope_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1330,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{12}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Status) GetCode() Code {
@@ -1345,7 +1402,7 @@ type SubmitResult struct {
 
 func (x *SubmitResult) Reset() {
 	*x = SubmitResult{}
-	mi := &file_entente_v1_envelope_proto_msgTypes[13]
+	mi := &file_entente_v1_envelope_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1414,7 @@ func (x *SubmitResult) String() string {
 func (*SubmitResult) ProtoMessage() {}
 
 func (x *SubmitResult) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_envelope_proto_msgTypes[13]
+	mi := &file_entente_v1_envelope_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1427,7 @@ func (x *SubmitResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResult.ProtoReflect.Descriptor instead.
 func (*SubmitResult) Descriptor() ([]byte, []int) {
-	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{13}
+	return file_entente_v1_envelope_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SubmitResult) GetCounter() uint64 {
@@ -1443,7 +1500,11 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\x04note\x18\x02 \x01(\tR\x04note\x12\x12\n" +
 	"\x04ours\x18\x03 \x03(\tR\x04ours\x12\x16\n" +
 	"\x06theirs\x18\x04 \x03(\tR\x06theirs\x12\x14\n" +
-	"\x05state\x18\x05 \x01(\tR\x05state\"-\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\"8\n" +
+	"\n" +
+	"ForkedBody\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x18\n" +
+	"\arefused\x18\x02 \x01(\fR\arefused\"-\n" +
 	"\rComplaintBody\x12\x1c\n" +
 	"\tcomplaint\x18\x01 \x01(\tR\tcomplaint\"\x80\x02\n" +
 	"\bRoomCase\x12\x1e\n" +
@@ -1499,7 +1560,7 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\x11CLASS_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rCLASS_MESSAGE\x10\x01\x12\x13\n" +
 	"\x0fCLASS_HANDSHAKE\x10\x02\x12\x11\n" +
-	"\rCLASS_CONTROL\x10\x03*\xff\x01\n" +
+	"\rCLASS_CONTROL\x10\x03*\x90\x02\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10KIND_APPLICATION\x10\x01\x12\x0f\n" +
@@ -1514,7 +1575,8 @@ const file_entente_v1_envelope_proto_rawDesc = "" +
 	"\x0fKIND_REVOCATION\x10\n" +
 	"\x12\x13\n" +
 	"\x0fKIND_MEMBER_KEY\x10\v\x12\x12\n" +
-	"\x0eKIND_AGREEMENT\x10\f*\xd4\x06\n" +
+	"\x0eKIND_AGREEMENT\x10\f\x12\x0f\n" +
+	"\vKIND_FORKED\x10\r*\xd4\x06\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aCODE_OK\x10\x01\x12\x11\n" +
@@ -1578,7 +1640,7 @@ func file_entente_v1_envelope_proto_rawDescGZIP() []byte {
 }
 
 var file_entente_v1_envelope_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_entente_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_entente_v1_envelope_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_entente_v1_envelope_proto_goTypes = []any{
 	(Class)(0),            // 0: entente.v1.Class
 	(Kind)(0),             // 1: entente.v1.Kind
@@ -1590,25 +1652,26 @@ var file_entente_v1_envelope_proto_goTypes = []any{
 	(*WelcomeBody)(nil),   // 7: entente.v1.WelcomeBody
 	(*MemberKeyBody)(nil), // 8: entente.v1.MemberKeyBody
 	(*AgreementBody)(nil), // 9: entente.v1.AgreementBody
-	(*ComplaintBody)(nil), // 10: entente.v1.ComplaintBody
-	(*RoomCase)(nil),      // 11: entente.v1.RoomCase
-	(*DeviceRef)(nil),     // 12: entente.v1.DeviceRef
-	(*LeafChange)(nil),    // 13: entente.v1.LeafChange
-	(*Bundle)(nil),        // 14: entente.v1.Bundle
-	(*Founding)(nil),      // 15: entente.v1.Founding
-	(*Status)(nil),        // 16: entente.v1.Status
-	(*SubmitResult)(nil),  // 17: entente.v1.SubmitResult
+	(*ForkedBody)(nil),    // 10: entente.v1.ForkedBody
+	(*ComplaintBody)(nil), // 11: entente.v1.ComplaintBody
+	(*RoomCase)(nil),      // 12: entente.v1.RoomCase
+	(*DeviceRef)(nil),     // 13: entente.v1.DeviceRef
+	(*LeafChange)(nil),    // 14: entente.v1.LeafChange
+	(*Bundle)(nil),        // 15: entente.v1.Bundle
+	(*Founding)(nil),      // 16: entente.v1.Founding
+	(*Status)(nil),        // 17: entente.v1.Status
+	(*SubmitResult)(nil),  // 18: entente.v1.SubmitResult
 }
 var file_entente_v1_envelope_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.EnvelopeCore.class:type_name -> entente.v1.Class
 	1,  // 1: entente.v1.EnvelopeCore.kind:type_name -> entente.v1.Kind
-	12, // 2: entente.v1.RoomCase.order:type_name -> entente.v1.DeviceRef
-	12, // 3: entente.v1.LeafChange.added:type_name -> entente.v1.DeviceRef
-	12, // 4: entente.v1.LeafChange.removed:type_name -> entente.v1.DeviceRef
-	15, // 5: entente.v1.Bundle.founding:type_name -> entente.v1.Founding
+	13, // 2: entente.v1.RoomCase.order:type_name -> entente.v1.DeviceRef
+	13, // 3: entente.v1.LeafChange.added:type_name -> entente.v1.DeviceRef
+	13, // 4: entente.v1.LeafChange.removed:type_name -> entente.v1.DeviceRef
+	16, // 5: entente.v1.Bundle.founding:type_name -> entente.v1.Founding
 	2,  // 6: entente.v1.Status.code:type_name -> entente.v1.Code
 	3,  // 7: entente.v1.Status.scope:type_name -> entente.v1.Scope
-	16, // 8: entente.v1.SubmitResult.status:type_name -> entente.v1.Status
+	17, // 8: entente.v1.SubmitResult.status:type_name -> entente.v1.Status
 	9,  // [9:9] is the sub-list for method output_type
 	9,  // [9:9] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
@@ -1627,7 +1690,7 @@ func file_entente_v1_envelope_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_envelope_proto_rawDesc), len(file_entente_v1_envelope_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -406,6 +406,7 @@ type DeliverWelcome struct {
 	Incarnation      uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	Quarantined      bool                   `protobuf:"varint,4,opt,name=quarantined,proto3" json:"quarantined,omitempty"`                                   // messages are answered "quarantined"
 	KnownIncarnation uint64                 `protobuf:"varint,5,opt,name=known_incarnation,json=knownIncarnation,proto3" json:"known_incarnation,omitempty"` // with rolledBack: the highest of yours that was here
+	ChangedMs        int64                  `protobuf:"varint,6,opt,name=changed_ms,json=changedMs,proto3" json:"changed_ms,omitempty"`                      // when the operator here suspended, resumed, quarantined or released last, or the agreement was made
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -471,6 +472,13 @@ func (x *DeliverWelcome) GetQuarantined() bool {
 func (x *DeliverWelcome) GetKnownIncarnation() uint64 {
 	if x != nil {
 		return x.KnownIncarnation
+	}
+	return 0
+}
+
+func (x *DeliverWelcome) GetChangedMs() int64 {
+	if x != nil {
+		return x.ChangedMs
 	}
 	return 0
 }
@@ -1425,9 +1433,13 @@ type AmendAnswer struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Agreement string                 `protobuf:"bytes,1,opt,name=agreement,proto3" json:"agreement,omitempty"`
 	// Of what is in force: how many manifests each side had when it was signed.
-	Ours          uint64 `protobuf:"varint,2,opt,name=ours,proto3" json:"ours,omitempty"`        // the answering side
-	Theirs        uint64 `protobuf:"varint,3,opt,name=theirs,proto3" json:"theirs,omitempty"`    // the asking side
-	Proposed      string `protobuf:"bytes,4,opt,name=proposed,proto3" json:"proposed,omitempty"` // and the asking side's own proposal that waits for the answering one's operator
+	Ours     uint64 `protobuf:"varint,2,opt,name=ours,proto3" json:"ours,omitempty"`        // the answering side
+	Theirs   uint64 `protobuf:"varint,3,opt,name=theirs,proto3" json:"theirs,omitempty"`    // the asking side
+	Proposed string `protobuf:"bytes,4,opt,name=proposed,proto3" json:"proposed,omitempty"` // and the asking side's own proposal that waits for the answering one's operator
+	// How the asking side has stopped the answering one, by the last welcome that it gave:
+	// "suspended", "quarantined" or nothing, and that welcome's changed_ms.
+	Stopped       string `protobuf:"bytes,5,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	StoppedMs     int64  `protobuf:"varint,6,opt,name=stopped_ms,json=stoppedMs,proto3" json:"stopped_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1488,6 +1500,20 @@ func (x *AmendAnswer) GetProposed() string {
 		return x.Proposed
 	}
 	return ""
+}
+
+func (x *AmendAnswer) GetStopped() string {
+	if x != nil {
+		return x.Stopped
+	}
+	return ""
+}
+
+func (x *AmendAnswer) GetStoppedMs() int64 {
+	if x != nil {
+		return x.StoppedMs
+	}
+	return 0
 }
 
 type ResolveQuery struct {
@@ -3661,13 +3687,15 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\tagreement\x18\x06 \x01(\fR\tagreement\x12\x18\n" +
 	"\aholding\x18\a \x01(\bR\aholding\x12\x1a\n" +
 	"\bmanifest\x18\b \x01(\x04R\bmanifest\x12#\n" +
-	"\rmanifest_hash\x18\t \x01(\fR\fmanifestHash\"\xc6\x01\n" +
+	"\rmanifest_hash\x18\t \x01(\fR\fmanifestHash\"\xe5\x01\n" +
 	"\x0eDeliverWelcome\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\x12\x17\n" +
 	"\atime_ms\x18\x02 \x01(\x03R\x06timeMs\x12 \n" +
 	"\vincarnation\x18\x03 \x01(\x04R\vincarnation\x12 \n" +
 	"\vquarantined\x18\x04 \x01(\bR\vquarantined\x12+\n" +
-	"\x11known_incarnation\x18\x05 \x01(\x04R\x10knownIncarnation\"Q\n" +
+	"\x11known_incarnation\x18\x05 \x01(\x04R\x10knownIncarnation\x12\x1d\n" +
+	"\n" +
+	"changed_ms\x18\x06 \x01(\x03R\tchangedMs\"Q\n" +
 	"\fDeliverBatch\x12&\n" +
 	"\x05items\x18\x01 \x03(\v2\x10.entente.v1.ItemR\x05items\x12\x19\n" +
 	"\blow_mark\x18\x02 \x01(\x04R\alowMark\"C\n" +
@@ -3731,12 +3759,15 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"AmendQuery\x12\x12\n" +
 	"\x04note\x18\x01 \x01(\tR\x04note\x12\x1c\n" +
 	"\twithdrawn\x18\x02 \x01(\fR\twithdrawn\x12\x19\n" +
-	"\bin_force\x18\x03 \x01(\fR\ainForce\"s\n" +
+	"\bin_force\x18\x03 \x01(\fR\ainForce\"\xac\x01\n" +
 	"\vAmendAnswer\x12\x1c\n" +
 	"\tagreement\x18\x01 \x01(\tR\tagreement\x12\x12\n" +
 	"\x04ours\x18\x02 \x01(\x04R\x04ours\x12\x16\n" +
 	"\x06theirs\x18\x03 \x01(\x04R\x06theirs\x12\x1a\n" +
-	"\bproposed\x18\x04 \x01(\tR\bproposed\":\n" +
+	"\bproposed\x18\x04 \x01(\tR\bproposed\x12\x18\n" +
+	"\astopped\x18\x05 \x01(\tR\astopped\x12\x1d\n" +
+	"\n" +
+	"stopped_ms\x18\x06 \x01(\x03R\tstoppedMs\":\n" +
 	"\fResolveQuery\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\fR\x06member\"\xbd\x01\n" +

@@ -1,0 +1,74 @@
+package gate
+
+import (
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/entente-im/entente/wire"
+)
+
+// writePiece is what a client has to take within wire.WriteTimeout.
+const writePiece = 16 << 10
+
+// unstalled bounds how long a client holds a request by doing nothing: every read of its
+// question and every piece of its answer has wire.WriteTimeout. An HTTP/2 client whose window
+// stays 0, or that never ends its question, would else keep its handlers for as long as it
+// answers pings. What a handler does in between, such as waiting for mail, has no deadline
+// here; a session takes its connection over and has its own.
+func unstalled(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := http.NewResponseController(w)
+		if r.Body != nil && r.Body != http.NoBody {
+			body := *r
+			body.Body = &promptBody{r.Body, c}
+			r = &body
+		}
+		next.ServeHTTP(&promptWriter{w, c}, r)
+		// net/http sends what is left when this returns. It takes the deadline back itself where
+		// the connection goes on; one that was taken over is closed by now.
+		_ = c.SetWriteDeadline(time.Now().Add(wire.WriteTimeout))
+	})
+}
+
+// promptWriter is an answer that has to be taken.
+type promptWriter struct {
+	http.ResponseWriter
+	c *http.ResponseController
+}
+
+// Unwrap is for http.ResponseController, and for who takes the connection over.
+func (w *promptWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *promptWriter) Write(b []byte) (n int, err error) {
+	defer func() { _ = w.c.SetWriteDeadline(time.Time{}) }()
+	for first := true; err == nil && (first || n < len(b)); first = false {
+		var k int
+		_ = w.c.SetWriteDeadline(time.Now().Add(wire.WriteTimeout))
+		k, err = w.ResponseWriter.Write(b[n:min(len(b), n+writePiece)])
+		n += k
+	}
+	return n, err
+}
+
+// FlushError implements what http.ResponseController asks for.
+func (w *promptWriter) FlushError() error {
+	_ = w.c.SetWriteDeadline(time.Now().Add(wire.WriteTimeout))
+	defer func() { _ = w.c.SetWriteDeadline(time.Time{}) }()
+	return w.c.Flush()
+}
+
+// Flush implements http.Flusher.
+func (w *promptWriter) Flush() { _ = w.FlushError() }
+
+// promptBody is a question that has to come.
+type promptBody struct {
+	io.ReadCloser
+	c *http.ResponseController
+}
+
+func (b *promptBody) Read(p []byte) (int, error) {
+	_ = b.c.SetReadDeadline(time.Now().Add(wire.WriteTimeout))
+	defer func() { _ = b.c.SetReadDeadline(time.Time{}) }()
+	return b.ReadCloser.Read(p)
+}
