@@ -129,16 +129,16 @@ func (d *Device) handle(ctx context.Context, ds []*pb.Deliver) (unread []session
 	return unread, nil
 }
 
-// deliverBehind catches up with an entry's room and takes the entry then. When the hub
-// cannot be asked, the entry is lost, and mend goes on later: one room must not hold
-// the mailbox up.
+// deliverBehind catches up with an entry's room and takes the entry then. Where the home node
+// cannot be asked, it delivers again; where the hub cannot be for long, the entry is lost, and
+// mend goes on later: one room must not hold the mailbox up.
 func (d *Device) deliverBehind(ctx context.Context, b *batch, x *pb.Deliver) error {
 	core, err := wire.ParseCore(x.Envelope.Core)
 	if err != nil {
 		return err
 	}
 	id := wire.RoomID(core.Room)
-	if err := d.catchUp(ctx, id); err != nil && ctx.Err() != nil {
+	if err := d.catchUp(ctx, id); err != nil && (ctx.Err() != nil || d.waitsFor(id, err)) {
 		return err
 	}
 	if err = b.deliver(x); errors.Is(err, errBehind) {
@@ -146,6 +146,27 @@ func (d *Device) deliverBehind(ctx context.Context, b *batch, x *pb.Deliver) err
 		b.touch(id)
 	}
 	return err
+}
+
+// hubPatience is how long the mailbox waits for a hub that cannot be asked for what a device
+// needs to read on, once per room and hour: links come and go.
+const hubPatience = time.Minute
+
+// waitsFor reports whether the mailbox waits for who could not be asked.
+func (d *Device) waitsFor(id wire.RoomID, err error) bool {
+	if errors.Is(err, session.ErrAway) {
+		return true
+	}
+	if wire.StatusOf(err).Code != pb.Code_CODE_UNREACHABLE {
+		return false
+	}
+	now := d.now()
+	since, ok := d.waited[id]
+	if !ok || now.Sub(since) >= time.Hour || since.After(now) {
+		since = now
+		d.waited[id] = now
+	}
+	return now.Sub(since) < hubPatience
 }
 
 // temporary tells the errors after which the same delivery can be read later.

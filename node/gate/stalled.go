@@ -3,6 +3,7 @@ package gate
 import (
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/entente-im/entente/wire"
@@ -20,9 +21,11 @@ func unstalled(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := http.NewResponseController(w)
 		if r.Body != nil && r.Body != http.NoBody {
-			body := *r
-			body.Body = &promptBody{r.Body, c}
-			r = &body
+			body := &promptBody{ReadCloser: r.Body, c: c}
+			defer body.end()
+			with := *r
+			with.Body = body
+			r = &with
 		}
 		next.ServeHTTP(&promptWriter{w, c}, r)
 		// net/http sends what is left when this returns. It takes the deadline back itself where
@@ -64,11 +67,27 @@ func (w *promptWriter) Flush() { _ = w.FlushError() }
 // promptBody is a question that has to come.
 type promptBody struct {
 	io.ReadCloser
-	c *http.ResponseController
+	c     *http.ResponseController
+	mu    sync.Mutex
+	ended bool // the handler has returned: who still reads, as a proxy does, has no stream to set
 }
 
 func (b *promptBody) Read(p []byte) (int, error) {
-	_ = b.c.SetReadDeadline(time.Now().Add(wire.WriteTimeout))
-	defer func() { _ = b.c.SetReadDeadline(time.Time{}) }()
+	b.deadline(time.Now().Add(wire.WriteTimeout))
+	defer b.deadline(time.Time{})
 	return b.ReadCloser.Read(p)
+}
+
+func (b *promptBody) deadline(t time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.ended {
+		_ = b.c.SetReadDeadline(t)
+	}
+}
+
+func (b *promptBody) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = true
 }

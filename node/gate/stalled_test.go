@@ -3,6 +3,8 @@ package gate
 import (
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,4 +100,28 @@ func TestASlowReaderGetsItsAnswer(t *testing.T) {
 	if got != much {
 		t.Errorf("%d bytes of %d arrived", got, much)
 	}
+}
+
+// A handler may hand the question's body to somebody who reads on when it has returned.
+func TestABodyThatIsReadAfterItsHandlerSetsNothing(t *testing.T) {
+	read := make(chan struct{})
+	returned := make(chan struct{})
+	s := httptest.NewUnstartedServer(unstalled(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		go func() {
+			<-returned
+			_, _ = r.Body.Read(make([]byte, 1)) // whatever it gives: the stream is not ours any more
+			close(read)
+		}()
+	})))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	defer s.Close()
+	a, err := s.Client().Post(s.URL, "text/plain", strings.NewReader(strings.Repeat("x", 100)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Body.Close()
+	time.Sleep(50 * time.Millisecond) // the server has taken the stream back
+	close(returned)
+	<-read
 }

@@ -55,6 +55,9 @@ func connectCode(c pb.Code) connect.Code {
 	return connect.CodeFailedPrecondition
 }
 
+// ErrAway says that the home node itself could not be asked.
+var ErrAway = wire.Refuse(pb.Code_CODE_UNREACHABLE, "the home node does not answer")
+
 // FromConnect is the inverse: a *wire.StatusError with the status that the node
 // sent. Without one the Connect code decides: unauthenticated, or unreachable for
 // a node that did not answer. The end of the caller's context stays what it is.
@@ -81,11 +84,10 @@ func FromConnect(err error) error {
 	case connect.CodeUnauthenticated:
 		return wire.Refuse(pb.Code_CODE_UNAUTHENTICATED, "")
 	case connect.CodeUnavailable:
-		unreachable := wire.Refuse(pb.Code_CODE_UNREACHABLE, "the home node does not answer")
 		if connect.IsWireError(err) {
-			return unreachable
+			return ErrAway
 		}
-		return fmt.Errorf("%w: %w", unreachable, ce.Unwrap()) // callers look for their own errors inside
+		return fmt.Errorf("%w: %w", ErrAway, ce.Unwrap()) // callers look for their own errors inside
 	case connect.CodeResourceExhausted:
 		return wire.Refuse(pb.Code_CODE_TOO_LARGE, "an answer or request over the limit")
 	case connect.CodeUnimplemented:
