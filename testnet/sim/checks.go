@@ -102,7 +102,7 @@ func told(s device.Sent, p *person) bool {
 }
 
 // followed is what everybody can expect where nobody is hostile: whatever happens to links,
-// nodes and devices, no device loses its way and comes back over a gap.
+// nodes and devices, no device loses its way and comes back over a gap, and no hub is said to lie.
 func (t *talk) followed() (faults []string) {
 	if t.side != nobody {
 		return nil
@@ -111,6 +111,9 @@ func (t *talk) followed() (faults []string) {
 	defer t.ledger.mu.Unlock()
 	for p, how := range t.ledger.gaps {
 		faults = append(faults, fmt.Sprintf("P2: %s was told of a gap although nobody is hostile: %s", p.label, how))
+	}
+	for p, how := range t.ledger.alarms {
+		faults = append(faults, fmt.Sprintf("P3: %s was told of a hub that lies although nobody is hostile: %s", p.label, how))
 	}
 	return faults
 }

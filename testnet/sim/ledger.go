@@ -17,6 +17,7 @@ type ledger struct {
 	texts   map[string]*written
 	order   map[string]map[uint64]string // room: number: message
 	gaps    map[*person]string           // who was told of messages that nobody can show them, and how
+	alarms  map[*person]string           // who was told that a hub contradicts itself, and how
 	faults  []string                     // what was seen to be wrong at once
 }
 
@@ -30,7 +31,7 @@ type written struct {
 }
 
 func newLedger(seed uint64) *ledger {
-	return &ledger{marker: fmt.Sprintf("plaintext-of-run-%d", seed), texts: make(map[string]*written), order: make(map[string]map[uint64]string), gaps: make(map[*person]string)}
+	return &ledger{marker: fmt.Sprintf("plaintext-of-run-%d", seed), texts: make(map[string]*written), order: make(map[string]map[uint64]string), gaps: make(map[*person]string), alarms: make(map[*person]string)}
 }
 
 // write makes a text that was never written before. Whoever was out of the room before
@@ -54,6 +55,9 @@ func (l *ledger) show(p *person, s device.Shown) {
 	defer l.mu.Unlock()
 	if s.Event == "room" && (s.State == "gap" || s.State == "reset" || s.State == "resynced") { // each says that words are missing
 		l.gaps[p] += s.State + " " + s.Reason + "; "
+	}
+	if s.Event == "room" && (s.State == "forked" || s.State == "stopped") {
+		l.alarms[p] += s.State + " " + s.Reason + "; "
 	}
 	if s.Event != "message" {
 		return
