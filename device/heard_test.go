@@ -92,6 +92,8 @@ func TestTheMailboxWaitsForAHubOnceForAMinute(t *testing.T) {
 		{2 * hubPatience, hub, false},
 		{2 * hubPatience, session.ErrAway, true},
 		{2 * hubPatience, wire.Refuse(pb.Code_CODE_RATE_LIMITED, "comes back at"), false},
+		{time.Hour, errUndecided, false},
+		{time.Hour, errWelcomeComes, false},
 		{time.Hour, hub, true},
 		{time.Hour + hubPatience, hub, false},
 	} {

@@ -157,8 +157,8 @@ func (d *Device) waitsFor(id wire.RoomID, err error) bool {
 	if errors.Is(err, session.ErrAway) {
 		return true
 	}
-	if wire.StatusOf(err).Code != pb.Code_CODE_UNREACHABLE {
-		return false
+	if wire.StatusOf(err).Code != pb.Code_CODE_UNREACHABLE || errors.Is(err, errWelcomeComes) || errors.Is(err, errUndecided) {
+		return false // the room waits for its people, not for its hub
 	}
 	now := d.now()
 	since, ok := d.waited[id]
