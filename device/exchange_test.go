@@ -109,7 +109,7 @@ func TestExpiryIsToldAndARevokedDeviceGetsNothing(t *testing.T) {
 	receiveUntil(t, p.bob, "the room", hasTexts(1))
 
 	t.Run("what nobody fetched expires", func(t *testing.T) {
-		send(t, p.alice, to, "too late", SendOptions{Expires: time.Second})
+		send(t, p.alice, to, "too late", SendOptions{Expires: 5 * time.Second}) // time enough to be sent, on a busy machine too
 		receiveUntil(t, p.alice, "the notice", func(all []Shown) bool {
 			return slices.ContainsFunc(all, func(s Shown) bool {
 				return s.Event == "notice" && s.State == "expired" && s.Text == "too late" && s.To == to.String()
