@@ -32,7 +32,7 @@ var ErrTwoPasts = errors.New("directory: its log is no past of a head that it ha
 func (d *Directory) Behind() bool {
 	d.write.Lock()
 	defer d.write.Unlock()
-	return len(d.lost) > 0 || d.log.size < d.store.Mark(d.headMark())>>32
+	return len(d.lost) > 0 || d.log.size < d.store.Mark(headMark(d.log.number))>>32
 }
 
 // Strangers counts the members that the log has and whose records are not here: they came

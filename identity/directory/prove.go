@@ -25,9 +25,9 @@ func (d *Directory) Checkpoint() (string, error) {
 
 // headMark is the name of the store's mark of the highest head that was signed of the log:
 // size ‖ the first four bytes of its root.
-func (d *Directory) headMark() string {
-	if d.log.number > 0 {
-		return "directory/head/" + strconv.FormatUint(d.log.number, 10)
+func headMark(log uint64) string {
+	if log > 0 {
+		return "directory/head/" + strconv.FormatUint(log, 10)
 	}
 	return "directory/head"
 }
@@ -38,12 +38,15 @@ func (d *Directory) signHead(size uint64, root [32]byte) (string, error) {
 	if size > math.MaxUint32 {
 		return "", fmt.Errorf("directory: a log of %d entries", size)
 	}
+	d.mu.RLock()
+	name := headMark(d.log.number)
+	d.mu.RUnlock()
 	next := size<<32 | uint64(binary.BigEndian.Uint32(root[:]))
-	switch mark := d.store.Mark(d.headMark()); {
+	switch mark := d.store.Mark(name); {
 	case size < mark>>32 || size == mark>>32 && next != mark && mark != 0: // 0: nothing was signed yet
 		return "", wire.Refuse(pb.Code_CODE_RECOVERING, "the directory is behind a head that it has signed, of %d entries", mark>>32)
 	case next != mark:
-		if err := d.store.SetMark(d.headMark(), next); err != nil {
+		if err := d.store.SetMark(name, next); err != nil {
 			return "", err
 		}
 		if err := d.store.SyncMarks(); err != nil { // before anybody sees the signature
