@@ -330,3 +330,35 @@ func TestNoMoreThanAWindowWaits(t *testing.T) {
 		t.Errorf("%d wait, wanted %d", kept, wire.DeliverWindow)
 	}
 }
+
+// What follows in a room's order waits for what waits there, although it could be taken by
+// itself; nothing else does.
+func TestOnlyWhatFollowsInARoomWaitsWithWhatWaits(t *testing.T) {
+	p := newPair(t)
+	talk(t, p, 1)
+	id, _ := onlyRoom(t, p.bob)
+	said := func(seq uint64, kind pb.Kind, room wire.RoomID) *pb.Deliver {
+		core, err := wire.EncodeCore(&pb.EnvelopeCore{Version: wire.ProtocolVersion, Class: pb.Class_CLASS_CONTROL, Kind: kind, Room: room[:], Deadline: time.Now().Add(time.Hour).Unix(), Body: []byte("x")})
+		must(t, err)
+		return &pb.Deliver{Seq: seq, Envelope: &pb.Envelope{Core: core}}
+	}
+	b := p.bob.newBatch(t.Context())
+	b.wait(said(5, pb.Kind_KIND_RESULT, id))
+	for name, c := range map[string]struct {
+		x    *pb.Deliver
+		gone bool
+		want bool
+	}{
+		"a result after it":     {said(6, pb.Kind_KIND_RESULT, id), false, true},
+		"an end after it":       {&pb.Deliver{Seq: 6, Ended: &pb.Ended{Room: id[:]}}, false, true},
+		"itself":                {said(5, pb.Kind_KIND_RESULT, id), false, false},
+		"before it":             {said(4, pb.Kind_KIND_RESULT, id), false, false},
+		"another room":          {said(6, pb.Kind_KIND_RESULT, wire.RoomID{1}), false, false},
+		"a notice of the room":  {said(6, pb.Kind_KIND_NOTICE, id), false, false},
+		"after one that is not": {said(6, pb.Kind_KIND_RESULT, id), true, false},
+	} {
+		if got := b.comesAfter(c.x, func(uint64) bool { return c.gone }); got != c.want {
+			t.Errorf("%s: waits %v", name, got)
+		}
+	}
+}
