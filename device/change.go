@@ -132,6 +132,8 @@ func (l *link) startChange(ctx context.Context, id wire.RoomID, build func(*room
 		return 0, wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "this device is not in that room")
 	case r.Stopped != "":
 		return 0, wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s", r.Stopped)
+	case d.waitsIn(id):
+		return 0, wire.Refuse(pb.Code_CODE_UNREACHABLE, waitsReason)
 	case r.Committing > 0 || r.stalled() || r.Creating != nil:
 		return 0, wire.Refuse(pb.Code_CODE_UNREACHABLE, "an earlier change of the room waits for its hub: try again later")
 	}

@@ -42,7 +42,7 @@ func (d *Device) commitWaiting(ctx context.Context) error {
 	defer d.mu.Unlock()
 	err := d.remember()
 	for id, r := range d.rooms {
-		if !r.pending() {
+		if !d.pending(r) {
 			continue
 		}
 		// One room that cannot be committed holds no other up.
@@ -55,16 +55,17 @@ func (d *Device) hasPending() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, r := range d.rooms {
-		if r.pending() {
+		if d.pending(r) {
 			return true
 		}
 	}
 	return false
 }
 
-// pending reports whether proposals wait for a Commit and none of ours is under way.
-func (r *room) pending() bool {
-	return r.state != nil && !r.Ended && (!r.Leaving || r.peerLeaves()) && !r.Behind && !r.stalled() && r.Committing == 0 && len(r.state.Public().PendingRefs()) > 0
+// pending reports whether proposals wait for a Commit that can be made now: none of ours is under
+// way, and nothing of the room waits in the mailbox.
+func (d *Device) pending(r *room) bool {
+	return !d.waitsIn(r.ID) && r.state != nil && !r.Ended && (!r.Leaving || r.peerLeaves()) && !r.Behind && !r.stalled() && r.Committing == 0 && len(r.state.Public().PendingRefs()) > 0
 }
 
 // peerLeaves reports whether the other member of a room of two has proposed to leave it. Where

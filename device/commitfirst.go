@@ -22,7 +22,7 @@ func (l *link) commitBefore(ctx context.Context, waiting []*outgoing) (bool, err
 		if o.Core != nil && !o.Accepted {
 			return false, nil // counters are taken in order: with its answer
 		}
-		if r := d.rooms[o.Room]; o.Core == nil && r != nil && r.pending() && r.mustCommit() {
+		if r := d.rooms[o.Room]; o.Core == nil && r != nil && d.pending(r) && r.mustCommit() {
 			rooms[o.Room] = true
 		}
 	}

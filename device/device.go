@@ -69,10 +69,11 @@ type Device struct {
 	clockOff  atomic.Bool // what was said last: compareClock
 	opened    uint64
 	compared  bool
-	submitted uint64                    // the highest counter of a message that has left
-	overtook  uint64                    // the highest counter of a handshake (counters.go)
-	waited    map[wire.RoomID]time.Time // since when the mailbox has waited for a room's hub: waitsFor
-	looked    time.Time                 // when complaints were looked after: undecided
+	submitted uint64        // the highest counter of a message that has left
+	overtook  uint64        // the highest counter of a handshake (counters.go)
+	untaken   []untaken     // mailbox numbers below the mark that were not taken yet: waits.go
+	ahead     time.Duration // the home node's clock, of ours
+	looked    time.Time     // when complaints were looked after: undecided
 
 	agreements watch
 	blocked    blocked
@@ -103,7 +104,7 @@ func Open(dir string, passphrase []byte, options ...Option) (*Device, error) {
 		d.Close()
 		return nil, err
 	}
-	if err := d.loadRooms(); err != nil {
+	if err := errors.Join(d.loadRooms(), d.loadUntaken()); err != nil {
 		d.Close()
 		return nil, err
 	}
@@ -133,7 +134,7 @@ func openFolder(dir string, passphrase []byte, options []Option) (*Device, error
 		return nil, err
 	}
 	debug.FreeOSMemory() // what Argon2id took
-	d := &Device{vault: v, mu: make(lock, 1), now: time.Now, rooms: make(map[wire.RoomID]*room), outcomes: make(map[uint64]*pb.Status), waited: make(map[wire.RoomID]time.Time), guards: make(map[wire.RoomID]guard), events: make(chan struct{}, 1)}
+	d := &Device{vault: v, mu: make(lock, 1), now: time.Now, rooms: make(map[wire.RoomID]*room), outcomes: make(map[uint64]*pb.Status), guards: make(map[wire.RoomID]guard), events: make(chan struct{}, 1)}
 	for _, set := range options {
 		set(d)
 	}

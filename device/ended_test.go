@@ -94,7 +94,7 @@ func TestADeviceThatIsTooLateReportsAMessageAsExpired(t *testing.T) {
 		return nil
 	})
 	time.Sleep(time.Until(until.Add(1100 * time.Millisecond)))
-	unread, err := p.bob.handle(t.Context(), ds)
+	unread, err := p.bob.handle(t.Context(), ds, nothing)
 	if err != nil || len(unread) != 1 || !unread[0].Expired {
 		t.Fatalf("unread: %v, %v", unread, err)
 	}

@@ -26,7 +26,7 @@ func TestPeopleAreToldOfAContradictionThatTheirNodeHasRefused(t *testing.T) {
 		p.bob.mu.Lock()
 		mark := p.bob.mark()
 		p.bob.mu.Unlock()
-		_, err = p.bob.handle(t.Context(), []*pb.Deliver{{Seq: mark + 1, Envelope: &pb.Envelope{Core: core}}})
+		_, err = p.bob.handle(t.Context(), []*pb.Deliver{{Seq: mark + 1, Envelope: &pb.Envelope{Core: core}}}, nothing)
 		must(t, err)
 		var out []Shown
 		must(t, p.bob.showNew(func(s Shown) error { out = append(out, s); return nil }))

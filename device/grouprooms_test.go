@@ -21,7 +21,12 @@ type trio struct {
 
 func newTrio(t *testing.T) *trio {
 	t.Helper()
-	w := &trio{acme: newOrganization(t, "acme.example", defaultBucket), globex: newOrganization(t, "globex.example", defaultBucket), hooli: newOrganization(t, "hooli.example", defaultBucket)}
+	return newTrioWith(t, defaultBucket)
+}
+
+func newTrioWith(t *testing.T, bucket time.Duration) *trio {
+	t.Helper()
+	w := &trio{acme: newOrganization(t, "acme.example", bucket), globex: newOrganization(t, "globex.example", bucket), hooli: newOrganization(t, "hooli.example", bucket)}
 	agree(t, w.acme, w.globex)
 	agree(t, w.acme, w.hooli)
 	agree(t, w.globex, w.hooli)
@@ -308,7 +313,7 @@ func TestACommitAgainstTheRulesStopsTheRoom(t *testing.T) {
 	seq := w.alice.rooms[id].Seq
 	mark := w.alice.mark()
 	w.alice.mu.Unlock()
-	_, err = w.alice.handle(t.Context(), []*pb.Deliver{{Seq: mark + 1, Envelope: &pb.Envelope{Core: core, Seq: seq + 1, AcceptedMs: time.Now().UnixMilli()}}})
+	_, err = w.alice.handle(t.Context(), []*pb.Deliver{{Seq: mark + 1, Envelope: &pb.Envelope{Core: core, Seq: seq + 1, AcceptedMs: time.Now().UnixMilli()}}}, nothing)
 	must(t, err)
 	_, stopped := w.alice.rooms[id], w.alice.rooms[id].Stopped
 	if stopped == "" || w.alice.rooms[id].Behind {
@@ -342,7 +347,7 @@ func TestAHubThatShowsAnotherOrderIsFoundOut(t *testing.T) {
 		p.bob.mu.Lock()
 		seq, mark := p.bob.rooms[id].Seq, p.bob.mark()
 		p.bob.mu.Unlock()
-		_, err = p.bob.handle(t.Context(), []*pb.Deliver{{Seq: mark + 1, Envelope: &pb.Envelope{Core: core, Seq: seq + 1, Previous: previous, AcceptedMs: time.Now().UnixMilli()}}})
+		_, err = p.bob.handle(t.Context(), []*pb.Deliver{{Seq: mark + 1, Envelope: &pb.Envelope{Core: core, Seq: seq + 1, Previous: previous, AcceptedMs: time.Now().UnixMilli()}}}, nothing)
 		must(t, err)
 		var out []Shown
 		must(t, p.bob.showNew(func(s Shown) error { out = append(out, s); return nil }))

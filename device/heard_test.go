@@ -8,7 +8,6 @@ import (
 
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
-	"github.com/entente-im/entente/wire/session"
 )
 
 // A device may hear that it is out of a room before it reads what was said there until then:
@@ -58,7 +57,7 @@ func TestAnEntryThatCannotBeReadIsNoGap(t *testing.T) {
 		}
 		core, err := wire.EncodeCore(made)
 		must(t, err)
-		unread, err := p.bob.handle(t.Context(), []*pb.Deliver{{Seq: mark + 1 + uint64(n), Envelope: &pb.Envelope{Core: core, Seq: first + uint64(n)}}})
+		unread, err := p.bob.handle(t.Context(), []*pb.Deliver{{Seq: mark + 1 + uint64(n), Envelope: &pb.Envelope{Core: core, Seq: first + uint64(n)}}}, nothing)
 		must(t, err)
 		if len(unread) != 1 {
 			t.Errorf("%s: %d deliveries are refused", kind, len(unread))
@@ -71,37 +70,5 @@ func TestAnEntryThatCannotBeReadIsNoGap(t *testing.T) {
 	}
 	if _, r := onlyRoom(t, p.bob); r.Seq != first+2 {
 		t.Errorf("the room is at place %d, wanted %d", r.Seq, first+2)
-	}
-}
-
-// A hub that cannot be asked for a moment costs nobody an entry; one that cannot for long holds
-// up nothing else.
-func TestTheMailboxWaitsForAHubOnceForAMinute(t *testing.T) {
-	p := newPair(t)
-	now, id := time.Now(), wire.RoomID{7}
-	p.bob.now = func() time.Time { return now }
-	hub := wire.Refuse(pb.Code_CODE_UNREACHABLE, "the link was lost")
-	for _, c := range []struct {
-		after time.Duration
-		err   error
-		waits bool
-	}{
-		{0, hub, true},
-		{hubPatience / 2, hub, true},
-		{hubPatience, hub, false},
-		{2 * hubPatience, hub, false},
-		{2 * hubPatience, session.ErrAway, true},
-		{2 * hubPatience, wire.Refuse(pb.Code_CODE_RATE_LIMITED, "comes back at"), false},
-		{time.Hour, errUndecided, false},
-		{time.Hour, errWelcomeComes, false},
-		{time.Hour, hub, true},
-		{time.Hour + hubPatience, hub, false},
-	} {
-		began := now
-		now = began.Add(c.after)
-		if got := p.bob.waitsFor(id, c.err); got != c.waits {
-			t.Errorf("after %s, %v: waits %v", c.after, c.err, got)
-		}
-		now = began
 	}
 }

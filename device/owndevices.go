@@ -81,7 +81,7 @@ func (d *Device) missing(m *identity.Member, r *room) (out []wire.DeviceID) {
 // lacking lists the rooms that lack one of this member's devices and can be changed now.
 func (d *Device) lacking(m *identity.Member, now time.Time) (out []wire.RoomID) {
 	for id, r := range d.rooms {
-		if r.state == nil || r.Ended || r.Leaving || r.Behind || r.stalled() || r.Stopped != "" || r.Creating != nil || r.Committing > 0 ||
+		if r.state == nil || r.Ended || r.Leaving || r.Behind || r.stalled() || d.waitsIn(id) || r.Stopped != "" || r.Creating != nil || r.Committing > 0 ||
 			now.Sub(r.Brought) < bringPause || d.merged(r) != nil {
 			continue
 		}

@@ -71,6 +71,8 @@ type batch struct {
 	ownKeys bool                 // a member key has come
 	left    map[wire.RoomID]bool // whose invitations came from who is blocked
 	own     map[ownEntry]bool    // noted in this batch
+	untaken []untaken            // what waits after it, if changed: waits.go
+	rewait  bool
 }
 
 // ownEntry is a place of a room's sequence that an entry of our own has.
@@ -83,62 +85,103 @@ func (d *Device) newBatch(ctx context.Context) *batch {
 	return &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool), left: make(map[wire.RoomID]bool), own: make(map[ownEntry]bool)}
 }
 
-// handle is session.Handler: it stores all that a batch of deliveries means in one
-// transaction, and only then lets them be acknowledged.
-func (d *Device) handle(ctx context.Context, ds []*pb.Deliver) (unread []session.Unread, err error) {
+// handle is session.Handler: it stores all that deliveries mean, each time in one transaction,
+// and only then lets them be acknowledged. What cannot be taken yet waits: waits.go. Of gone
+// numbers the node has nothing any more.
+func (d *Device) handle(ctx context.Context, ds []*pb.Deliver, gone func(uint64) bool) (unread []session.Unread, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.askBlocked(ctx); err != nil {
 		return nil, err
 	}
-	b, mark := d.newBatch(ctx), d.mark()
-	for _, x := range ds {
-		if x.Seq <= mark {
-			continue
-		}
-		err := b.deliver(x)
-		if errors.Is(err, errBehind) {
-			// What came before is stored first: catching up works on stored rooms.
-			if err := b.commit(mark); err != nil {
-				return nil, err
-			}
-			b = d.newBatch(ctx)
-			err = d.deliverBehind(ctx, b, x)
-		}
+	for left := ds; len(left) > 0; {
+		n, err := d.take(ctx, left, gone)
 		if err != nil {
-			if temporary(err) {
-				return nil, err // nothing was stored; it is delivered again
-			}
-			lost := session.Unread{Seq: x.Seq, Expired: errors.Is(err, errEnded)}
-			unread = append(unread, lost)
-			if b.unread = append(b.unread, lost); !lost.Expired {
-				b.takePlace(x)
-				b.unreadable(x, err)
-			}
+			return nil, err
 		}
-		mark = x.Seq
+		left = left[n:]
 	}
-	failpoint("before-store")
-	if err := b.commit(mark); err != nil {
-		return nil, err
-	}
-	failpoint("after-store")
 	if err := d.tellChanges(); err != nil {
 		return nil, err
 	}
-	return unread, nil
+	return d.unreadOf(ds)
 }
 
-// deliverBehind catches up with an entry's room and takes the entry then. Where the home node
-// cannot be asked, it delivers again; where the hub cannot be for long, the entry is lost, and
-// mend goes on later: one room must not hold the mailbox up.
+// take stores in one transaction what the first n of some deliveries mean: all, or those before
+// one that has to wait.
+func (d *Device) take(ctx context.Context, ds []*pb.Deliver, gone func(uint64) bool) (n int, err error) {
+	b, mark, begun := d.newBatch(ctx), d.mark(), 0
+	for i, x := range ds {
+		over := func(seq uint64) bool { return seq < x.Seq && gone(seq) }
+		if x.Seq <= mark {
+			if !b.waits(x.Seq) {
+				b.forget(over)
+				continue // taken
+			}
+			x = d.endedMeanwhile(x)
+		}
+		err := errWaits
+		if !b.comesAfter(x, gone) {
+			err = b.deliver(x)
+		}
+		if errors.Is(err, errBehind) {
+			// What came before is stored first: catching up works on stored rooms.
+			if err := b.commit(mark); err != nil {
+				return 0, err
+			}
+			b, begun = d.newBatch(ctx), i
+			err = d.deliverBehind(ctx, b, x)
+		}
+		if away(ctx, err) {
+			// What came before is stored without what this one may have begun.
+			if i > begun {
+				return d.take(ctx, ds[:i], gone)
+			}
+			b = d.newBatch(ctx)
+		}
+		switch {
+		case away(ctx, err) || errors.Is(err, errWaits):
+			if !b.wait(x) {
+				b.lose(x, errGivenUp)
+			}
+		case err != nil && temporary(err):
+			return 0, err // nothing was stored; it is delivered again
+		case err != nil:
+			b.lose(x, err)
+			fallthrough
+		default:
+			b.waited(x.Seq)
+		}
+		b.forget(over)
+		mark = max(mark, x.Seq)
+	}
+	failpoint("before-store")
+	if err := b.commit(mark); err != nil {
+		return 0, err
+	}
+	failpoint("after-store")
+	return len(ds), nil
+}
+
+// lose notes a delivery that nobody reads here.
+func (b *batch) lose(x *pb.Deliver, err error) {
+	lost := session.Unread{Seq: x.Seq, Expired: errors.Is(err, errEnded)}
+	if b.unread = append(b.unread, lost); !lost.Expired {
+		b.takePlace(x)
+		b.unreadable(x, err)
+	}
+}
+
+// deliverBehind catches up with an entry's room and takes the entry then. Where the hub or the
+// home node cannot be asked now, it says so. What else keeps the device from catching up loses
+// the entry, and mend goes on later.
 func (d *Device) deliverBehind(ctx context.Context, b *batch, x *pb.Deliver) error {
 	core, err := wire.ParseCore(x.Envelope.Core)
 	if err != nil {
 		return err
 	}
 	id := wire.RoomID(core.Room)
-	if err := d.catchUp(ctx, id); err != nil && (ctx.Err() != nil || d.waitsFor(id, err)) {
+	if err := d.catchUpNow(ctx, id); err != nil && (ctx.Err() != nil || errors.Is(err, session.ErrAway) || away(ctx, err)) {
 		return err
 	}
 	if err = b.deliver(x); errors.Is(err, errBehind) {
@@ -148,27 +191,6 @@ func (d *Device) deliverBehind(ctx context.Context, b *batch, x *pb.Deliver) err
 	return err
 }
 
-// hubPatience is how long the mailbox waits for a hub that cannot be asked for what a device
-// needs to read on, once per room and hour: links come and go.
-const hubPatience = time.Minute
-
-// waitsFor reports whether the mailbox waits for who could not be asked.
-func (d *Device) waitsFor(id wire.RoomID, err error) bool {
-	if errors.Is(err, session.ErrAway) {
-		return true
-	}
-	if wire.StatusOf(err).Code != pb.Code_CODE_UNREACHABLE || errors.Is(err, errWelcomeComes) || errors.Is(err, errUndecided) {
-		return false // the room waits for its people, not for its hub
-	}
-	now := d.now()
-	since, ok := d.waited[id]
-	if !ok || now.Sub(since) >= time.Hour || since.After(now) {
-		since = now
-		d.waited[id] = now
-	}
-	return now.Sub(since) < hubPatience
-}
-
 // temporary tells the errors after which the same delivery can be read later.
 func temporary(err error) bool {
 	var st *wire.StatusError
@@ -176,7 +198,7 @@ func temporary(err error) bool {
 		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// mark is the highest mailbox number that is stored.
+// mark is the highest mailbox number that has come. What waits below it is not stored.
 func (d *Device) mark() (n uint64) {
 	_ = d.vault.view(func(t *txn) (err error) { n, err = t.number(markName); return err })
 	return n
@@ -210,6 +232,11 @@ func (b *batch) commit(mark uint64) error {
 				return err
 			}
 		}
+		if b.rewait {
+			if err := t.putUntaken(b.untaken); err != nil {
+				return err
+			}
+		}
 		return errors.Join(t.addUnreported(b.unread), t.putNumber(markName, mark))
 	})
 	if err != nil {
@@ -217,6 +244,9 @@ func (b *batch) commit(mark uint64) error {
 	}
 	for id, r := range b.rooms {
 		b.d.rooms[id] = r
+	}
+	if b.rewait {
+		b.d.untaken = b.untaken
 	}
 	b.d.askSelf = b.d.askSelf || b.joined || b.ownKeys
 	if b.renew {

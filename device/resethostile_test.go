@@ -66,7 +66,7 @@ func (x renewal) deliver(t *testing.T, to *Device, id wire.RoomID) []Shown {
 	honest := to.home.Device
 	to.home.Device = &forger{honest, staged.Tree}
 	defer func() { to.home.Device = honest }()
-	_, err = to.handle(t.Context(), []*pb.Deliver{{Seq: to.mark() + 1, Envelope: &pb.Envelope{Core: core}}})
+	_, err = to.handle(t.Context(), []*pb.Deliver{{Seq: to.mark() + 1, Envelope: &pb.Envelope{Core: core}}}, nothing)
 	must(t, err)
 	to.mu.Lock()
 	must(t, to.mend(t.Context())) // looks what the room's hub has

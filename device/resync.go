@@ -55,9 +55,18 @@ func (d *Device) cannotMend(id wire.RoomID, why error) error {
 	return b.commit(d.mark())
 }
 
-// catchUp processes the handshakes that this device has missed, from the room log at
-// the hub. What the log cannot mend, an external Commit does.
+// catchUp is catchUpNow, except where something of the room waits in the mailbox: that comes
+// first, for its keys are gone when the log has taken the room further.
 func (d *Device) catchUp(ctx context.Context, id wire.RoomID) error {
+	if d.waitsIn(id) {
+		return wire.Refuse(pb.Code_CODE_UNREACHABLE, waitsReason)
+	}
+	return d.catchUpNow(ctx, id)
+}
+
+// catchUpNow processes the handshakes that this device has missed, from the room log at
+// the hub. What the log cannot mend, an external Commit does.
+func (d *Device) catchUpNow(ctx context.Context, id wire.RoomID) error {
 	r := d.rooms[id]
 	if r == nil || r.state == nil || r.Ended || r.Stopped != "" {
 		return nil

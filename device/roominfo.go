@@ -97,6 +97,8 @@ func (d *Device) infoOf(r *room) RoomInfo {
 		i.State = "stopped"
 	case r.Leaving:
 		i.State = "leaving"
+	case d.waitsIn(r.ID):
+		i.State, i.Reason = "behind", waitsReason
 	case r.Behind || r.Lost || r.Resyncing || r.Resetting || r.Uninvited != nil:
 		i.State = "behind"
 		if at := d.back(r); !at.IsZero() && (r.Behind || r.Lost) && !r.Resyncing {

@@ -397,7 +397,9 @@ func (d *Device) behindError(id wire.RoomID) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	why := "a change of the room has to come first"
-	if r := d.rooms[id]; r != nil && (r.Behind || r.Lost) {
+	if d.waitsIn(id) {
+		why = waitsReason
+	} else if r := d.rooms[id]; r != nil && (r.Behind || r.Lost) {
 		if at := d.back(r); !at.IsZero() {
 			why = backText(at)
 		}
@@ -410,7 +412,7 @@ func (d *Device) stalled(id wire.RoomID) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r := d.rooms[id]
-	return r != nil && r.stalled()
+	return r != nil && (r.stalled() || d.waitsIn(id))
 }
 
 // sent reads what is known of a message, and its outgoing record when it has one.

@@ -30,6 +30,7 @@ type link struct {
 	held      map[wire.RoomID]error    // why a Commit that messages wait for was not made
 	asked     time.Time                // when the states of agreements were asked for; of whoever sends
 	reporting []session.Unread         // what the last Hello said that nobody reads here; of the session's goroutine
+	cursor    uint64                   // the highest mailbox number that has come in this connection; of the same
 }
 
 // How long a visit waits for a node that does not answer: at first, and for one that
@@ -52,8 +53,8 @@ func (d *Device) connectSession(ctx context.Context, stays bool) (*link, error) 
 		proposals: make(map[wire.RoomID][]uint64), held: make(map[wire.RoomID]error)}
 	var err error
 	l.client, err = d.home.Session(session.ClientOptions{
-		Mark: d.mark, Unread: l.unreported, Handler: l.handle, Welcomed: l.greeted,
-		Drained: func() { closeOnce(l.read); poke(l.drained) },
+		Mark: d.acknowledged, Unread: l.unreported, Handler: l.handle, GiveUp: d.giveUpWaiting, Welcomed: l.greeted,
+		Drained: func() { l.emptied(); closeOnce(l.read); poke(l.drained) },
 		State:   l.state,
 	})
 	if err != nil {
@@ -99,6 +100,7 @@ func (l *link) close() {
 // set back.
 func (l *link) greeted(submitMark uint64, clock time.Time) error {
 	l.d.compareClock(clock)
+	l.begins(clock)
 	if err := l.reported(); err != nil {
 		return err
 	}
@@ -115,8 +117,9 @@ func (l *link) greeted(submitMark uint64, clock time.Time) error {
 }
 
 func (l *link) handle(ctx context.Context, ds []*pb.Deliver) ([]session.Unread, error) {
-	unread, err := l.d.handle(ctx, ds)
+	unread, err := l.d.handle(ctx, ds, l.gone(ds))
 	if err == nil {
+		l.cursor = max(l.cursor, ds[len(ds)-1].Seq)
 		poke(l.settled) // a result may be among them
 	}
 	return unread, err
@@ -265,7 +268,7 @@ func (d *Device) encryptWith(o *outgoing, also func(*txn) error) error {
 	if err := d.checkRoomPinned(r); err != nil {
 		return err // who came while the message waited
 	}
-	if r.stalled() || r.mustCommit() || d.holdsFormer(r) {
+	if r.stalled() || d.waitsIn(r.ID) || r.mustCommit() || d.holdsFormer(r) {
 		return d.vault.update(func(t *txn) error { return errors.Join(o.save(t), also(t)) })
 	}
 	tag, err := tagOf(o.Content)

@@ -1,11 +1,13 @@
 package device
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"slices"
 
 	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/entente-im/entente/wire/session"
 )
 
@@ -29,6 +31,8 @@ func (t *txn) addUnreported(seqs []session.Unread) error {
 		return err
 	}
 	all = append(all, seqs...)
+	slices.SortStableFunc(all, func(a, b session.Unread) int { return cmp.Compare(a.Seq, b.Seq) })
+	all = slices.CompactFunc(all, func(a, b session.Unread) bool { return a.Seq == b.Seq })
 	return t.putUnreported(all[max(0, len(all)-wire.DeliverWindow):])
 }
 
@@ -69,9 +73,22 @@ func (t *txn) putUnreported(all []session.Unread) error {
 	return errors.Join(t.putMeta([]byte(unreportedName), seqs), t.putMeta([]byte(expiredName), expired))
 }
 
-// unreported lists what the next Hello says.
+// unreadOf lists those of some deliveries that nobody reads here, whenever they came first.
+func (d *Device) unreadOf(ds []*pb.Deliver) (unread []session.Unread, err error) {
+	err = d.vault.view(func(t *txn) error {
+		unread, err = t.unreported()
+		return err
+	})
+	return slices.DeleteFunc(unread, func(u session.Unread) bool {
+		return !slices.ContainsFunc(ds, func(x *pb.Deliver) bool { return x.Seq == u.Seq })
+	}), err
+}
+
+// unreported lists what the next Hello says: what lies above the acknowledgement waits for it.
 func (l *link) unreported() []session.Unread {
+	through := l.d.acknowledged()
 	err := l.d.vault.view(func(t *txn) (err error) { l.reporting, err = t.unreported(); return err })
+	l.reporting = slices.DeleteFunc(l.reporting, func(u session.Unread) bool { return u.Seq > through })
 	if err != nil {
 		l.reporting = nil
 	}

@@ -39,7 +39,7 @@ func TestASenderLearnsOfWhatCouldNotBeOpenedAlthoughTheAcknowledgementWasLost(t 
 	bad.Envelope.Core, err = wire.EncodeCore(core)
 	must(t, err)
 	// Stored, and the connection goes before the acknowledgement does.
-	unreadable, err := p.bob.handle(ctx, ds)
+	unreadable, err := p.bob.handle(ctx, ds, nothing)
 	if err != nil || len(unreadable) != 1 || unreadable[0].Seq != bad.Seq {
 		t.Fatalf("unreadable: %v, %v", unreadable, err)
 	}
@@ -77,7 +77,7 @@ func TestNoMoreThanAWindowOfUnreadableNumbersIsKept(t *testing.T) {
 				return err
 			}
 		}
-		return nil
+		return tx.putNumber(markName, 3*wire.DeliverWindow)
 	}))
 	left := (&link{d: p.bob}).unreported()
 	if len(left) != wire.DeliverWindow || left[0].Seq != 2*wire.DeliverWindow+1 || left[len(left)-1].Seq != 3*wire.DeliverWindow {

@@ -94,6 +94,7 @@ const (
 	TokenLifetime       = 10 * time.Minute
 	TicketLifetime      = time.Minute
 	HelloTimeout        = 5 * time.Second
+	DeliverAgain        = 30 * time.Second // what a device could not take yet is tried again
 	Heartbeat           = 15 * time.Second
 	SilenceLimit        = 40 * time.Second
 	WriteTimeout        = 10 * time.Second

@@ -76,6 +76,8 @@ func roomText(s device.Shown) string {
 		return "this device came back into " + room + ": " + safe(s.Reason)
 	case "not resynced":
 		return "this device could not come back into " + room + ": " + safe(s.Reason)
+	case "waits":
+		return "in " + room + " what is said now waits: " + safe(s.Reason) + "; it is tried again"
 	case "gap":
 		return "in " + room + " something is missing: " + safe(s.Reason)
 	}

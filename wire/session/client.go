@@ -13,9 +13,10 @@ import (
 )
 
 // Handler takes deliveries, in order and from one goroutine. When it returns nil
-// the device has stored all of them, and they are acknowledged; unread lists
-// those that nobody reads there. It may be handed a delivery again that
-// it has had before a reconnect, never one at or below Mark.
+// the device has stored what it could take of them, and all up to Mark are acknowledged;
+// unread lists those that nobody reads there, each time that they are handed over. What lies
+// above Mark is handed over again, after Timing.Again and after each reconnect, also what it
+// has taken of that; never anything at or below Mark.
 type Handler func(ctx context.Context, ds []*pb.Deliver) (unread []Unread, err error)
 
 // ClientOptions are a device's side of the session.
@@ -24,13 +25,16 @@ type ClientOptions struct {
 	Dial func(ctx context.Context) (c Conn, ticket []byte, err error)
 	// Ticket fetches one that rests on a fresh sign-in, to stay when the old ends.
 	Ticket func(ctx context.Context) ([]byte, error)
-	// Mark is the highest seq that the device has stored.
+	// Mark is the highest seq up to which the device has stored everything.
 	Mark func() uint64
-	// Unread, if set, lists, rising, what it has stored the numbers of and nobody reads, as
-	// far as the node may not have heard it: wire.DeliverWindow at most. Welcomed says that
-	// the node has.
+	// Unread, if set, lists, rising and none above Mark, what it has stored the numbers of and
+	// nobody reads, as far as the node may not have heard it: wire.DeliverWindow at most.
+	// Welcomed says that the node has.
 	Unread  func() []Unread
 	Handler Handler
+	// GiveUp, if set, is Handler for what fills the window and was not taken: it takes these
+	// deliveries, whatever becomes of them. Without it the mailbox stands still then.
+	GiveUp Handler
 	// Welcomed, if set, is called with the highest counter that the node has a result
 	// for, and with its clock (zero: not said), before anything else of a connection is sent
 	// or handled. An error ends Run.

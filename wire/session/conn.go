@@ -71,6 +71,7 @@ type Timing struct {
 	Write     time.Duration // one message must leave within
 	Hello     time.Duration // the first frame, and the answer to it, must arrive within
 	AckDelay  time.Duration // how long the device gathers acknowledgements
+	Again     time.Duration // how often the device tries again what it could not take
 }
 
 // DefaultAckDelay is how long a device gathers acknowledgements below a quarter window.
@@ -87,6 +88,7 @@ func (t Timing) orDefault() Timing {
 	set(&t.Write, wire.WriteTimeout)
 	set(&t.Hello, wire.HelloTimeout)
 	set(&t.AckDelay, DefaultAckDelay)
+	set(&t.Again, wire.DeliverAgain)
 	return t
 }
 

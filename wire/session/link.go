@@ -22,6 +22,7 @@ type link struct {
 	mu        sync.Mutex
 	inbox     []*pb.Deliver // read, not yet handed over
 	drained   bool          // said after what is in inbox
+	empty     bool          // nothing has come since the node said so
 	inboxKick chan struct{}
 	lastSeq   uint64 // highest received
 	heldN     int    // received and not acknowledged: what the window bounds
@@ -29,9 +30,12 @@ type link struct {
 	through   uint64 // stored
 	ackN      int    // stored, not yet acknowledged
 	ackBytes  int
-	unread    []Unread
+	unread    []Unread // not yet said, rising; those above through wait for it
 	ackSince  time.Time
+	pongs     int    // since the last delivery, Drained or Ack: held.go
 	reauth    []byte // a ticket to send
+
+	open []*pb.Deliver // handed over and above Mark; of handleLoop
 }
 
 type handlerError struct{ err error }
@@ -147,11 +151,14 @@ func (l *link) handle(f *pb.Frame) error {
 		return l.receive(f.Deliver)
 	case *pb.Frame_Drained:
 		l.mu.Lock()
-		l.drained = true
+		l.drained, l.empty, l.pongs = true, true, 0
 		l.mu.Unlock()
 		poke(l.inboxKick)
 		return nil
 	case *pb.Frame_Pong:
+		l.mu.Lock()
+		l.pongs++
+		l.mu.Unlock()
 		return nil
 	case *pb.Frame_Close:
 		return closedBy(f.Close)
@@ -177,16 +184,23 @@ func (l *link) receive(d *pb.Deliver) error {
 	l.heldN++
 	l.heldBytes += size
 	l.inbox = append(l.inbox, d)
-	l.drained = false
+	l.drained, l.empty, l.pongs = false, false, 0
 	poke(l.inboxKick)
 	return nil
 }
 
 func (l *link) handleLoop(ctx context.Context) error {
+	again := time.NewTicker(l.c.o.Timing.Again)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-again.C:
+			if err := l.handAgain(ctx); err != nil {
+				return err
+			}
+			continue
 		case <-l.inboxKick:
 		}
 		l.mu.Lock()
@@ -194,34 +208,18 @@ func (l *link) handleLoop(ctx context.Context) error {
 		l.inbox, l.drained = nil, false
 		l.mu.Unlock()
 		if len(ds) > 0 {
-			unread, err := l.c.o.Handler(ctx, ds)
-			if err != nil {
-				if ctx.Err() != nil {
-					return nil
-				}
-				return &handlerError{err}
+			l.open = append(l.open, ds...)
+			if err := l.hand(ctx, l.c.o.Handler, ds); err != nil {
+				return err
 			}
-			l.stored(ds, unread)
+			if err := l.makeRoom(ctx); err != nil {
+				return err
+			}
 		}
 		if drained {
 			l.c.o.Drained()
 		}
 	}
-}
-
-func (l *link) stored(ds []*pb.Deliver, unread []Unread) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ackN == 0 {
-		l.ackSince = time.Now()
-	}
-	for _, d := range ds {
-		l.ackN++
-		l.ackBytes += proto.Size(d)
-	}
-	l.through = ds[len(ds)-1].Seq
-	l.unread = append(l.unread, unread...)
-	poke(l.kick)
 }
 
 func (l *link) writeLoop(ctx context.Context) error {
@@ -269,11 +267,11 @@ func (l *link) takeAck(p *packer) time.Duration {
 	if left > 0 && l.ackN < l.c.o.WindowEnvelopes/4 && l.ackBytes < l.c.o.WindowBytes/4 {
 		return left
 	}
-	unread, expired := numbers(l.unread)
+	unread, expired := numbers(l.takeUnread())
 	p.add(&pb.Frame{Frame: &pb.Frame_Ack{Ack: &pb.Ack{Through: l.through, Unreadable: unread, Expired: expired}}}, 10*(len(unread)+len(expired)))
 	l.heldN -= l.ackN
 	l.heldBytes -= l.ackBytes
-	l.ackN, l.ackBytes, l.unread = 0, 0, nil
+	l.ackN, l.ackBytes, l.pongs = 0, 0, 0
 	return never
 }
 
