@@ -22,6 +22,7 @@ import (
 
 // storm is a client that speaks HTTP/2 by hand to the devices' door.
 type storm struct {
+	mu      sync.Mutex // of what is written
 	t       *testing.T
 	c       *tls.Conn
 	f       *http2.Framer
@@ -59,6 +60,8 @@ func newStorm(t *testing.T, addr string, read bool) *storm {
 
 // do writes something, unless the connection is over.
 func (w *storm) do(write func() error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.over != nil {
 		return
 	}

@@ -9,11 +9,11 @@ import (
 	"github.com/entente-im/entente/wire"
 )
 
-// writePiece is what a client has to take within wire.WriteTimeout.
-const writePiece = 16 << 10
+// piece is what a client has to take, or to send, within wire.WriteTimeout.
+const piece = 16 << 10
 
-// unstalled bounds how long a client holds a request by doing nothing: every read of its
-// question and every piece of its answer has wire.WriteTimeout. An HTTP/2 client whose window
+// unstalled bounds how long a client holds a request by doing little: every piece of its
+// question and of its answer has wire.WriteTimeout. An HTTP/2 client whose window
 // stays 0, or that never ends its question, would else keep its handlers for as long as it
 // answers pings. What a handler does in between, such as waiting for mail, has no deadline
 // here; a session takes its connection over and has its own.
@@ -48,7 +48,7 @@ func (w *promptWriter) Write(b []byte) (n int, err error) {
 	for first := true; err == nil && (first || n < len(b)); first = false {
 		var k int
 		_ = w.c.SetWriteDeadline(time.Now().Add(wire.WriteTimeout))
-		k, err = w.ResponseWriter.Write(b[n:min(len(b), n+writePiece)])
+		k, err = w.ResponseWriter.Write(b[n:min(len(b), n+piece)])
 		n += k
 	}
 	return n, err
@@ -67,15 +67,25 @@ func (w *promptWriter) Flush() { _ = w.FlushError() }
 // promptBody is a question that has to come.
 type promptBody struct {
 	io.ReadCloser
-	c     *http.ResponseController
+	c    *http.ResponseController
+	n    int           // of the piece
+	took time.Duration // waited for it; what the handler does in between does not count
+
 	mu    sync.Mutex
 	ended bool // the handler has returned: who still reads, as a proxy does, has no stream to set
 }
 
 func (b *promptBody) Read(p []byte) (int, error) {
-	b.deadline(time.Now().Add(wire.WriteTimeout))
+	began := time.Now()
+	b.deadline(began.Add(wire.WriteTimeout - b.took))
 	defer b.deadline(time.Time{})
-	return b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(p)
+	b.n += n
+	b.took += time.Since(began)
+	if b.n >= piece {
+		b.n, b.took = 0, 0
+	}
+	return n, err
 }
 
 func (b *promptBody) deadline(t time.Time) {

@@ -38,16 +38,37 @@ func (w *storm) ends(want int, within time.Duration) int {
 	return len(over)
 }
 
+// drip sends a byte of each of the first requests in each second, until stop is called.
+func (w *storm) drip(requests int) (stop func()) {
+	over, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(time.Second):
+			}
+			for i := range requests {
+				w.do(func() error { return w.f.WriteData(uint32(2*i+1), false, []byte{0}) })
+			}
+		}
+	}()
+	return func() { close(over); <-done }
+}
+
 // A client that keeps its connection alive and takes no answer, or never ends its question,
 // holds none of its 64 places for longer than a write may take.
 func TestAClientThatStallsHoldsNoRequestForLong(t *testing.T) {
 	for name, x := range map[string]struct {
 		path    string
 		window0 bool
+		drips   bool
 	}{
-		"a short answer, window 0":   {"/work", true},
-		"a long answer, window 0":    {"/much", true},
-		"a question without its end": {"/work", false},
+		"a short answer, window 0":       {"/work", true, false},
+		"a long answer, window 0":        {"/much", true, false},
+		"a question without its end":     {"/work", false, false},
+		"a question that drips for ever": {"/work", false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -63,6 +84,9 @@ func TestAClientThatStallsHoldsNoRequestForLong(t *testing.T) {
 				w.opens(i, x.window0)
 			}
 			began := time.Now()
+			if x.drips {
+				defer w.drip(requests)()
+			}
 			if n := w.ends(requests, wire.WriteTimeout+5*time.Second); n != requests {
 				t.Errorf("%d of %d requests were ended", n, requests)
 			}
