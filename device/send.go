@@ -380,16 +380,20 @@ func (l *link) report(s *Sent, before string, report func(Progress)) {
 
 // again encrypts a message anew after wrongEpoch.
 func (l *link) again(ctx context.Context, o *outgoing) error {
-	l.d.mu.Lock()
-	var err error
-	if r := l.d.rooms[o.Room]; r != nil && r.state != nil && r.state.Epoch() <= o.Epoch {
-		err = l.d.catchUp(ctx, o.Room)
-	}
-	l.d.mu.Unlock()
-	if err != nil {
+	if err := l.d.catchUpPast(ctx, o); err != nil {
 		return err
 	}
 	return l.submitWaiting(ctx)
+}
+
+// catchUpPast catches up with a message's room that has not left the epoch of it.
+func (d *Device) catchUpPast(ctx context.Context, o *outgoing) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.rooms[o.Room]; r == nil || r.state == nil || r.state.Epoch() > o.Epoch {
+		return nil
+	}
+	return d.catchUp(ctx, o.Room)
 }
 
 // behindError says what a message in a room waits for.

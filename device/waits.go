@@ -36,9 +36,10 @@ var (
 )
 
 // away reports whether an error says that somebody else than the home node cannot be asked now.
+// Not that a room waits for its people: what they decide comes by the same mailbox.
 func away(ctx context.Context, err error) bool {
 	var st *wire.StatusError
-	if ctx.Err() != nil || errors.Is(err, session.ErrAway) || !errors.As(err, &st) {
+	if ctx.Err() != nil || errors.Is(err, session.ErrAway) || errors.Is(err, errUndecided) || errors.Is(err, errWelcomeComes) || !errors.As(err, &st) {
 		return false
 	}
 	switch st.Status.Code {
