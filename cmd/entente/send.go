@@ -35,7 +35,7 @@ func sendCommand() *cobra.Command {
 		Long: `Send a text or a file to a member, here or at a partner organization, or to a room; - reads the text from standard input.
 @NAME@ORGANIZATION in a text mentions somebody who is in the room: they see that it mentions them.`,
 		Example: "  entente send bob@globex.example --file plan.pdf 'The plan' --device alice\n  entente send bob@globex.example 'Good morning' --device alice\n  entente send bob@globex.example 'Gone by noon' --expires 4h\n  entente send Harbour 'All hands' --device alice",
-		Args:    cobra.RangeArgs(1, 2),
+		Args:    rangeArgs(1, 2),
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	expires := spanFlag(c, "expires", "how long it is kept undelivered (default 7d, at most 30d)")
