@@ -398,8 +398,9 @@ func (d *Device) behindError(id wire.RoomID) error {
 	defer d.mu.Unlock()
 	why := "a change of the room has to come first"
 	if d.waitsIn(id) {
-		why = waitsReason
-	} else if r := d.rooms[id]; r != nil && (r.Behind || r.Lost) {
+		return wire.Refuse(pb.Code_CODE_UNREACHABLE, waitsReason)
+	}
+	if r := d.rooms[id]; r != nil && (r.Behind || r.Lost) {
 		if at := d.back(r); !at.IsZero() {
 			why = backText(at)
 		}
