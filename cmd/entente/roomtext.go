@@ -14,6 +14,8 @@ func roomText(s device.Shown) string {
 	switch {
 	case s.RoomName != "":
 		room = oneLine(s.RoomName, 40)
+	case s.To != "" && s.To == s.From:
+		room = "the room with you"
 	case s.To != "":
 		room = "the room with " + s.To
 	}
