@@ -11,6 +11,7 @@ import (
 
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/session"
 )
 
 // SendOptions of one message.
@@ -281,8 +282,10 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 		}
 		return l.withheld(ctx, s, report)
 	}
-	if e != nil || o == nil {
-		return err // it has an end
+	var closed *session.CloseError
+	revoked := wire.StatusOf(err).Code == pb.Code_CODE_REVOKED || errors.As(err, &closed) && closed.Code == session.CodeRevoked
+	if e != nil || o == nil || revoked && !o.Accepted {
+		return err // it has an end, or this device has
 	}
 	return &WaitingError{ID: id, Deadline: time.Unix(o.Deadline, 0), Accepted: o.Accepted, Cause: err}
 }
