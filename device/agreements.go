@@ -131,7 +131,7 @@ func (d *Device) takeAgreement(t *txn, body *pb.AgreementBody) error {
 	}
 	if said != "" {
 		for _, r := range d.roomsWith(them.ID) {
-			if err := t.show(Shown{Event: "room", State: "terms", Room: r.ID.String(), RoomName: r.Name, From: them.Name, Reason: said, At: d.now()}); err != nil {
+			if err := t.show(d.ofRoomFrom(r, "terms", them.Name, said)); err != nil {
 				return err
 			}
 		}

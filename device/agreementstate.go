@@ -20,7 +20,7 @@ func (d *Device) tellState(t *txn, org wire.OrganizationID, name, was, now strin
 		if r.state == nil || r.Ended || r.Hub != org && !slices.ContainsFunc(r.others(d.account.Organization), func(k memberKey) bool { return k.Org == org }) {
 			continue
 		}
-		if err := t.show(Shown{Event: "room", State: "agreement", Room: r.ID.String(), RoomName: r.Name, From: name, Reason: now, At: d.now()}); err != nil {
+		if err := t.show(d.ofRoomFrom(r, "agreement", name, now)); err != nil {
 			return err
 		}
 	}

@@ -120,6 +120,9 @@ func (s *Sender) InviteAll(ctx context.Context, id wire.RoomID, list []wire.Addr
 	d := s.l.d
 	return s.change(ctx, id, func(r *room) (p group.CommitParams, err error) {
 		people, err := d.resolveAll(ctx, list)
+		if err == nil {
+			err = d.mayInvite(r, people)
+		}
 		if err != nil {
 			return p, err
 		}
@@ -147,6 +150,22 @@ func (s *Sender) InviteAll(ctx context.Context, id wire.RoomID, list []wire.Addr
 		})
 		return p, err
 	})
+}
+
+// mayInvite asks before anything is claimed: a claim can be a request for contact, which nobody
+// shall get from who may not invite them.
+func (d *Device) mayInvite(r *room, people []*identity.Member) error {
+	rules, err := policy.Of(r.state.Extensions())
+	if err != nil {
+		return err
+	}
+	for _, m := range people {
+		whom := policy.Person{Organization: m.Organization.ID, Member: m.ID}
+		if err := rules.MayAdd(policy.Person{Organization: d.account.Organization, Member: d.account.Member}, whom, false); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // RenameRoom says another name in a room, as one of its administrators; no node sees it.

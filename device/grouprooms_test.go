@@ -1,15 +1,19 @@
 package device
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
+
 	"github.com/entente-im/entente/mls/group"
 	"github.com/entente-im/entente/policy"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/ententev1/ententev1connect"
 )
 
 // trio is three organizations, each partner of the others, with a member at each and a
@@ -128,6 +132,13 @@ func TestARoomAcrossThreeOrganizations(t *testing.T) {
 	t.Run("roles are kept by the device", func(t *testing.T) {
 		for name, f := range map[string]func() error{
 			"a guest invites": func() error {
+				claims := &claimCounter{DeviceServiceClient: w.claire.home.Device}
+				defer func(was ententev1connect.DeviceServiceClient) {
+					if w.claire.home.Device = was; claims.n > 0 {
+						t.Error("who is not to be invited was asked for KeyPackages")
+					}
+				}(w.claire.home.Device)
+				w.claire.home.Device = claims
 				return with(t, w.claire, func(s *Sender) error { return s.Invite(t.Context(), id, w.adam.Address(), wire.RoleMember) })
 			},
 			"a guest removes": func() error {
@@ -390,4 +401,14 @@ func TestARoomOfEachCipherSuite(t *testing.T) {
 	if _, err := SuiteNamed("rot13"); err == nil {
 		t.Error("rot13")
 	}
+}
+
+type claimCounter struct {
+	ententev1connect.DeviceServiceClient
+	n int
+}
+
+func (c *claimCounter) ClaimKeyPackages(ctx context.Context, q *connect.Request[pb.ClaimKeyPackagesRequest]) (*connect.Response[pb.ClaimKeyPackagesResponse], error) {
+	c.n++
+	return c.DeviceServiceClient.ClaimKeyPackages(ctx, q)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
 func TestTwoWhoWriteToEachOtherAtOnceEndInOneRoom(t *testing.T) {
@@ -278,5 +279,27 @@ func TestARoomThatWasMergedIsFoundByTheBeginningOfItsIDToo(t *testing.T) {
 		if found, err := a.FindRoom(r.String()[:8]); err != nil || found.String() != id {
 			t.Errorf("%v finds %v, %v", r, found, err)
 		}
+	}
+}
+
+// What was written into a room of two before it was known here that the other one leaves it is
+// refused, and its sender told: it would be ordered in a room that nobody else is in.
+func TestWhatIsWrittenToWhoLeavesTheRoomIsNotLostInSilence(t *testing.T) {
+	p := newPair(t)
+	talk(t, p, 1)
+	receive(t, p.bob)
+	id, _ := onlyRoom(t, p.bob)
+	must(t, with(t, p.alice, func(s *Sender) error { return s.Leave(t.Context(), id) }))
+	receiveUntil(t, p.bob, "alice has left", func(all []Shown) bool { return slices.ContainsFunc(all, hasState("left")) })
+	queueUnsent(t, p.bob, p.bob.rooms[id], "too late", SendOptions{})
+	receive(t, p.bob)
+	list, err := p.bob.Sent()
+	must(t, err)
+	if last := list[len(list)-1]; last.Text != "too late" || last.State != "refused" || last.Code != pb.Code_CODE_UNKNOWN_ROOM {
+		t.Errorf("bob is told %+v", last)
+	}
+	send(t, p.bob, p.alice.Address(), "in a new room", SendOptions{Wait: patience})
+	if got := texts(receiveUntil(t, p.alice, "the message", hasTexts(1))); !slices.Equal(got, []string{"in a new room"}) {
+		t.Errorf("alice reads %q", got)
 	}
 }

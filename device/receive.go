@@ -285,11 +285,29 @@ func (t *txn) show(s Shown) error {
 func newKey(n uint64) []byte { return binary.BigEndian.AppendUint64([]byte("n/"), n) }
 
 func (b *batch) unreadable(x *pb.Deliver, err error) {
-	s := Shown{Event: "unreadable", Reason: err.Error(), At: b.d.now()}
+	s := Shown{Reason: err.Error(), At: b.d.now()}
 	if core, e := wire.ParseCore(x.GetEnvelope().GetCore()); e == nil {
-		s.Room = wire.RoomID(core.Room).String()
+		r := b.room(wire.RoomID(core.Room))
+		if r == nil {
+			r = &room{ID: wire.RoomID(core.Room)}
+		}
+		s = b.d.ofRoom(r, unreadableKind(core.Kind), s.Reason)
 	}
+	s.Event = "unreadable"
 	b.show(s)
+}
+
+// unreadableKind says to people what it was that could not be read.
+func unreadableKind(k pb.Kind) string {
+	switch k {
+	case pb.Kind_KIND_APPLICATION:
+		return "message"
+	case pb.Kind_KIND_WELCOME:
+		return "invitation"
+	case pb.Kind_KIND_COMMIT, pb.Kind_KIND_PROPOSAL:
+		return "change"
+	}
+	return "other"
 }
 
 func (b *batch) deliver(x *pb.Deliver) error {

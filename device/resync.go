@@ -340,3 +340,10 @@ func (d *Device) ofRoom(r *room, state, reason string) Shown {
 	}
 	return s
 }
+
+// ofRoomFrom is ofRoom with who has caused it.
+func (d *Device) ofRoomFrom(r *room, state, from, reason string) Shown {
+	s := d.ofRoom(r, state, reason)
+	s.From = from
+	return s
+}

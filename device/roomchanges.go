@@ -176,8 +176,9 @@ func (b *batch) showMember(r *room, s Shown, m mls.Member) {
 	if err != nil || b.d.merged(r) != nil {
 		return
 	}
-	s.Event, s.Room, s.RoomName, s.At = "room", r.ID.String(), r.Name, b.d.now()
-	s.From, s.Reason = b.d.nameOf(memberKey{c.Organization, c.Member}), c.Device.String()
+	where := b.d.ofRoom(r, s.State, c.Device.String())
+	s.Event, s.Room, s.RoomName, s.To, s.Reason, s.At = where.Event, where.Room, where.RoomName, where.To, where.Reason, where.At
+	s.From = b.d.nameOf(memberKey{c.Organization, c.Member})
 	s.Own = memberKey{c.Organization, c.Member} == b.d.ownKey()
 	b.show(s)
 }

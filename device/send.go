@@ -11,6 +11,7 @@ import (
 
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/session"
 )
 
 // SendOptions of one message.
@@ -281,8 +282,10 @@ func (l *link) await(ctx context.Context, id MessageID, wait time.Duration, repo
 		}
 		return l.withheld(ctx, s, report)
 	}
-	if e != nil || o == nil {
-		return err // it has an end
+	var closed *session.CloseError
+	revoked := wire.StatusOf(err).Code == pb.Code_CODE_REVOKED || errors.As(err, &closed) && closed.Code == session.CodeRevoked
+	if e != nil || o == nil || revoked && !o.Accepted {
+		return err // it has an end, or this device has
 	}
 	return &WaitingError{ID: id, Deadline: time.Unix(o.Deadline, 0), Accepted: o.Accepted, Cause: err}
 }
@@ -402,8 +405,9 @@ func (d *Device) behindError(id wire.RoomID) error {
 	defer d.mu.Unlock()
 	why := "a change of the room has to come first"
 	if d.waitsIn(id) {
-		why = waitsReason
-	} else if r := d.rooms[id]; r != nil && (r.Behind || r.Lost) {
+		return wire.Refuse(pb.Code_CODE_UNREACHABLE, waitsReason)
+	}
+	if r := d.rooms[id]; r != nil && (r.Behind || r.Lost) {
 		if at := d.back(r); !at.IsZero() {
 			why = backText(at)
 		}

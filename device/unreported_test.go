@@ -2,6 +2,7 @@ package device
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -43,7 +44,10 @@ func TestASenderLearnsOfWhatCouldNotBeOpenedAlthoughTheAcknowledgementWasLost(t 
 	if err != nil || len(unreadable) != 1 || unreadable[0].Seq != bad.Seq {
 		t.Fatalf("unreadable: %v, %v", unreadable, err)
 	}
-	receive(t, p.bob)
+	shown := receive(t, p.bob)
+	if i := slices.IndexFunc(shown, func(s Shown) bool { return s.Event == "unreadable" }); i < 0 || shown[i].State != "message" || shown[i].To != p.alice.Address().String() || shown[i].Reason == "" {
+		t.Errorf("bob is told of it: %+v", shown)
+	}
 	told := map[string]string{}
 	eventually(t, "alice is told", func() error {
 		receive(t, p.alice)

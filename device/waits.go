@@ -20,7 +20,7 @@ import (
 
 const (
 	waitingName = "mailbox-waiting"
-	waitsReason = "somebody's organization cannot be asked for what this device needs to read on"
+	waitsReason = "one of the room's organizations cannot be reached now, and this device needs an answer of it to read on"
 )
 
 // untaken is a mailbox number at or below the mark whose delivery was not taken yet.

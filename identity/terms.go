@@ -22,10 +22,24 @@ func (t Terms) lines() []term {
 	}
 	return []term{
 		{"contact", string(t.Contact)}, {"directory", t.Directory}, {"rooms", fmt.Sprint(t.Rooms)},
-		{"files", fmt.Sprintf("up to %d bytes", t.FileSize)}, {"calls", fmt.Sprint(t.Calls)}, {"guests", fmt.Sprint(t.Guests)},
+		{"files", "up to " + sizeText(t.FileSize)}, {"calls", fmt.Sprint(t.Calls)}, {"guests", fmt.Sprint(t.Guests)},
 		{"transit", t.Transit}, {"retention", retention}, {"rate", rate},
 		{"valid", wire.FormatTime(t.ValidFrom) + " to " + wire.FormatTime(t.ValidUntil)}, {"abuse", t.Abuse},
 	}
+}
+
+// sizeText is a size in the largest unit in which it is a whole number: nothing is rounded in
+// what somebody signs.
+func sizeText(n uint64) string {
+	for _, u := range []struct {
+		of   uint64
+		name string
+	}{{1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
+		if n >= u.of && n%u.of == 0 {
+			return fmt.Sprintf("%d %s", n/u.of, u.name)
+		}
+	}
+	return fmt.Sprintf("%d bytes", n)
 }
 
 // Text shows the terms to people, every field on a line: who accepts them has seen

@@ -109,7 +109,11 @@ func contactDecide(verb, state, short, example, effect string) *cobra.Command {
 			if *asJSON {
 				return printJSON(c.OutOrStdout(), map[string]string{"event": verb, "contact": args[0], "state": state})
 			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "%s: %s; %s\n", args[0], state, effect)
+			said := state
+			if verb == "unblock" {
+				said = "not blocked"
+			}
+			_, err := fmt.Fprintf(c.OutOrStdout(), "%s: %s; %s\n", args[0], said, effect)
 			return err
 		})
 	}

@@ -109,6 +109,7 @@ func exitCode(err error) int {
 // hints say what a person can do about a status.
 var hints = map[pb.Code]string{
 	pb.Code_CODE_NO_AGREEMENT:         "ask your administrator for an agreement, or one that allows it: entente partner invite, show, amend",
+	pb.Code_CODE_PENDING_CONSENT:      "they see now that you ask: repeat the command when they have accepted",
 	pb.Code_CODE_SUSPENDED:            "nothing is sent until it is resumed: ask your administrator; entente partner show NAME",
 	pb.Code_CODE_UNKNOWN_MEMBER:       "check the spelling of the name before the @; who has a link and has enrolled no device yet is no member yet",
 	pb.Code_CODE_UNKNOWN_ORGANIZATION: "check the spelling of the name; an operator lists partners with entente partner list",
@@ -134,6 +135,9 @@ func statusHint(err error) string {
 	if errors.As(err, &status) {
 		if status.Status.Code == pb.Code_CODE_NO_KEY_PACKAGE && strings.Contains(status.Status.Detail, "no device") {
 			return "they enrol a device first, with a link from their operator: entente device enroll"
+		}
+		if status.Status.Code == pb.Code_CODE_UNKNOWN_MEMBER && strings.Contains(status.Status.Detail, "not in the room") {
+			return "entente room members lists who is"
 		}
 		return hints[status.Status.Code]
 	}
@@ -162,6 +166,18 @@ func optionalArg(name string) cobra.PositionalArgs {
 			return nil
 		}
 		return &usageError{fmt.Errorf("%s takes at most one %s\nSee `%s --help`", c.CommandPath(), name, c.CommandPath())}
+	}
+}
+
+// rangeArgs is cobra.RangeArgs with an error that counts as usage and says what a command
+// takes, as its first line of help does; most < 0: any number.
+func rangeArgs(least, most int) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) >= least && (most < 0 || len(args) <= most) {
+			return nil
+		}
+		_, takes, _ := strings.Cut(c.Use, " ")
+		return &usageError{fmt.Errorf("%s takes %s\nSee `%s --help`", c.CommandPath(), takes, c.CommandPath())}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/entente-im/entente/device"
@@ -26,9 +27,18 @@ func sayFile(c *cobra.Command, asJSON bool) func(device.FileProgress) {
 // fileText is a step for a person.
 func fileText(p device.FileProgress) string {
 	if p.Event == "waiting" {
-		return "waiting: " + oneLine(p.Reason, 200)
+		return "waiting: " + oneLine(whyAway(p.Reason), 200)
 	}
 	return fmt.Sprintf("%-11s %3d %%  %s of %s", p.Event, percent(p), bytesText(p.Done), bytesText(p.Size))
+}
+
+// whyAway leaves out of why a file waits what a node says of its attempts to reach another
+// one: addresses and errors of the network, which --json has.
+func whyAway(reason string) string {
+	if status, rest, ok := strings.Cut(reason, ": connecting: "); ok && rest != "" {
+		return status + ": the other organization does not answer; it goes on by itself"
+	}
+	return reason
 }
 
 func percent(p device.FileProgress) uint64 {

@@ -28,6 +28,9 @@ func TestAFileThatTakesItsTimeIsToldOfAlsoWithoutATerminal(t *testing.T) {
 	if got := out.String(); got != "waiting: unreachable: nobody answers\n" {
 		t.Errorf("waiting: %q", got)
 	}
+	if got := fileText(device.FileProgress{Event: "waiting", Reason: "unreachable: connecting: failed to dial: all dials failed"}); got != "waiting: unreachable: the other organization does not answer; it goes on by itself" {
+		t.Error(got)
+	}
 }
 
 func TestAFileThatIsQuickIsNotTalkedAbout(t *testing.T) {

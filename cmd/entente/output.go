@@ -58,7 +58,7 @@ func when(unix int64) string {
 // bytesText prints a size for people.
 func bytesText(n uint64) string {
 	switch {
-	case n >= 10<<20:
+	case n >= 1<<20:
 		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
 	case n >= 10<<10:
 		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))

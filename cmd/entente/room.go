@@ -78,7 +78,7 @@ func roomCreate() *cobra.Command {
 		Long: `Make a room. You are its administrator and your organization's node orders it. The name is
 said inside the room: no node learns it. Members may invite others unless --admins-invite is given.`,
 		Example: "  entente room create Harbour bob@globex.example claire@hooli.example --device alice\n  entente room create Board bob@globex.example --suite post-quantum --device alice",
-		Args:    cobra.MinimumNArgs(1),
+		Args:    rangeArgs(1, -1),
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	admins := c.Flags().Bool("admins-invite", false, "only administrators invite")
@@ -86,6 +86,9 @@ said inside the room: no node learns it. Members may invite others unless --admi
 	suite := c.Flags().String("suite", "standard", "cipher suite, for the room's whole life, by name or number: "+strings.Join(device.SuiteNames(), ", "))
 	_ = c.RegisterFlagCompletionFunc("suite", cobra.FixedCompletions(device.SuiteNames(), cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if strings.TrimSpace(args[0]) == "" {
+			return &usageError{errors.New("a room needs a name")}
+		}
 		members, err := parseAddresses(args[1:])
 		if err != nil {
 			return err
@@ -139,7 +142,7 @@ func roomInvite() *cobra.Command {
 		Short:   "Bring people into a room; they read what is said from then on",
 		Long:    "Bring people into a room, all of them or, when one cannot come, none; they read what is said from then on.",
 		Example: "  entente room invite Harbour claire@hooli.example --as guest --device alice\n  entente room invite Harbour bob@globex.example carl@globex.example --device alice",
-		Args:    cobra.MinimumNArgs(2),
+		Args:    rangeArgs(2, -1),
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	as := c.Flags().String("as", "member", "role: admin, member or guest")

@@ -17,7 +17,7 @@ func holdsText(e *device.Effective) string {
 	if e.FileSize > 0 {
 		files = "files up to " + bytesText(e.FileSize)
 	}
-	return fmt.Sprintf("kept undelivered at most %s, %s, contact %s", time.Duration(e.Retention)*time.Second, files, e.Contact)
+	return fmt.Sprintf("kept undelivered at most %s, %s, contact %s", lengthText(time.Duration(e.Retention)*time.Second), files, e.Contact)
 }
 
 // agreedText names the agreements of a room, a line each.

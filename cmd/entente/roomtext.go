@@ -14,6 +14,8 @@ func roomText(s device.Shown) string {
 	switch {
 	case s.RoomName != "":
 		room = oneLine(s.RoomName, 40)
+	case s.To != "" && s.To == s.From:
+		room = "the room with you"
 	case s.To != "":
 		room = "the room with " + s.To
 	}
@@ -77,7 +79,7 @@ func roomText(s device.Shown) string {
 	case "not resynced":
 		return "this device could not come back into " + room + ": " + safe(s.Reason)
 	case "waits":
-		return "in " + room + " what is said now waits: " + safe(s.Reason) + "; it is tried again"
+		return "in " + room + " what is said now waits: " + safe(s.Reason) + "; it goes on by itself"
 	case "gap":
 		return "in " + room + " something is missing: " + safe(s.Reason)
 	}

@@ -29,3 +29,20 @@ func TestWhatWasMissedNamesItsRoom(t *testing.T) {
 		t.Errorf("%s%v", out.String(), err)
 	}
 }
+
+func TestWhatCouldNotBeOpenedIsSaidInWordsForPeople(t *testing.T) {
+	for want, s := range map[string]device.Shown{
+		"a message could not be opened: it does not fit the keys of this device, or was altered on the way; ask its sender to send it again":                     {Reason: "mls: cryptographic check failed"},
+		"a message in Harbour could not be opened: this version of the program does not know what is in it; ask its sender to send it again":                     {State: "message", RoomName: "Harbour", Reason: "device: a message whose content is not understood"},
+		"an invitation into a room could not be opened: this device no longer has the keys that it was made for; ask to be invited again":                        {State: "invitation", Reason: "device: a Welcome for a KeyPackage that this device does not have"},
+		"a change in the room with bob@b.example could not be opened: it goes against the rules of the room; `entente room show` says how the room goes on":      {State: "change", To: "bob@b.example", Reason: "device: a Commit against the rules of the room: forbidden: no"},
+		"something that your node brought could not be opened: your node's copy of it is damaged; if it happens again, tell your administrator":                  {State: "other", To: "bob@b.example", Reason: "device: the node's copy is damaged"},
+		"a message in Harbour could not be opened: its keys were used or have gone: it was opened before, or came too late; ask its sender to send it again":     {State: "message", RoomName: "Harbour", Reason: "group: message was opened already or is too old"},
+		"a message in Harbour could not be opened: an organization that is needed to read it could not be reached for too long; ask its sender to send it again": {State: "message", RoomName: "Harbour", Reason: "device: it has waited for somebody's organization until the mailbox was full"},
+	} {
+		s.Event, s.At = "unreadable", time.Now()
+		if _, got, _ := strings.Cut(shownText(s), "  "); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

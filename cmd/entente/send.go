@@ -35,7 +35,7 @@ func sendCommand() *cobra.Command {
 		Long: `Send a text or a file to a member, here or at a partner organization, or to a room; - reads the text from standard input.
 @NAME@ORGANIZATION in a text mentions somebody who is in the room: they see that it mentions them.`,
 		Example: "  entente send bob@globex.example --file plan.pdf 'The plan' --device alice\n  entente send bob@globex.example 'Good morning' --device alice\n  entente send bob@globex.example 'Gone by noon' --expires 4h\n  entente send Harbour 'All hands' --device alice",
-		Args:    cobra.RangeArgs(1, 2),
+		Args:    rangeArgs(1, 2),
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	expires := spanFlag(c, "expires", "how long it is kept undelivered (default 7d, at most 30d)")
@@ -56,15 +56,13 @@ func sendCommand() *cobra.Command {
 		}
 		say, changed := sayProgress(c, *asJSON), sayIdentities(c, *asJSON)
 		o := device.SendOptions{Expires: *expires, Burn: *burn, Plain: *plain}
-		if *until > 0 {
-			o.Until = time.Now().Add(*until)
-		}
 		if !strings.Contains(args[0], "@") {
 			return inSession(c, *dir, *pass, func(ctx context.Context, d *device.Device, s *device.Sender) error {
 				id, err := d.FindRoom(args[0])
 				if err != nil {
 					return err
 				}
+				o.Until = endOf(time.Now(), *until)
 				if *file != "" {
 					err = sendFile(c, *file, text, o, *asJSON)(ctx, s, wire.Address{}, id)
 				} else {
@@ -80,12 +78,29 @@ func sendCommand() *cobra.Command {
 		about := func(x device.Shown) bool { return x.From == to.String() || x.From == to.Organization }
 		if *file != "" {
 			return inSession(c, *dir, *pass, func(ctx context.Context, d *device.Device, s *device.Sender) error {
+				o.Until = endOf(time.Now(), *until)
 				return changed(d, sendFile(c, *file, text, o, *asJSON)(ctx, s, to, wire.RoomID{}), about)
 			})
 		}
-		return withDevice(c, *dir, *pass, func(d *device.Device) error { return changed(d, d.Send(c.Context(), to, text, o, say), about) })
+		return withDevice(c, *dir, *pass, func(d *device.Device) error {
+			o.Until = endOf(time.Now(), *until)
+			return changed(d, d.Send(c.Context(), to, text, o, say), about)
+		})
 	}
 	return c
+}
+
+// endOf is when a message ends that ends after so long, counted from when the device is open;
+// zero: it has no end of its own. Deadlines are in whole seconds, so a short one is rounded up:
+// of one second nothing would be left.
+func endOf(now time.Time, after time.Duration) time.Time {
+	switch {
+	case after == 0:
+		return time.Time{}
+	case after < time.Minute:
+		return now.Add(after + time.Second - 1).Truncate(time.Second)
+	}
+	return now.Add(after)
 }
 
 // sayIdentities tells who has sent something that the keys of who gets it are others than

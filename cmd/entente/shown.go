@@ -49,9 +49,58 @@ func shownText(s device.Shown) string {
 	case "expired":
 		return at + "  " + expiredText(s)
 	case "unreadable":
-		return fmt.Sprintf("%s  a message could not be opened: %s", at, safe(s.Reason))
+		return at + "  " + unreadableText(s)
 	}
 	return at + "  " + roomText(s)
+}
+
+// unreadableText says what could not be opened, as far as this device knows, and what a
+// person can do. The reason in a program's words stands in --json.
+func unreadableText(s device.Shown) string {
+	what, try := "a message", "ask its sender to send it again"
+	switch s.State {
+	case "invitation":
+		what, try = "an invitation", "ask to be invited again"
+	case "change":
+		what, try = "a change", "`entente room show` says how the room goes on"
+	case "other":
+		what, try = "something that your node brought", "if it happens again, tell your administrator"
+	}
+	switch {
+	case s.State == "other":
+	case s.RoomName != "":
+		what += " in " + oneLine(s.RoomName, 40)
+	case s.To != "":
+		what += " in the room with " + s.To
+	case s.State == "change":
+		what += " of a room"
+	case s.State == "invitation":
+		what += " into a room"
+	}
+	why := "it does not fit the keys of this device, or was altered on the way"
+	for _, w := range unreadableReasons {
+		if strings.Contains(s.Reason, w.in) {
+			why = w.text
+			break
+		}
+	}
+	return what + " could not be opened: " + why + "; " + try
+}
+
+// unreadableReasons are the words of packages device, mls and group for what a person may
+// want to tell apart, and how people are told.
+var unreadableReasons = []struct{ in, text string }{
+	{"copy is damaged", "your node's copy of it is damaged"},
+	{"until the mailbox was full", "an organization that is needed to read it could not be reached for too long"},
+	{"content is not understood", "this version of the program does not know what is in it"},
+	{"a KeyPackage that this device does not have", "this device no longer has the keys that it was made for"},
+	{"another generation", "it was sent before or after a reset of the room"},
+	{"a generation of the room", "the room was reset, and this device is not in it again yet"},
+	{"a room that this device is not in", "this device is not in its room"},
+	{"opened already or is too old", "its keys were used or have gone: it was opened before, or came too late"},
+	{"mls: message of epoch", "it was sent in a state of the room whose keys this device does not have"},
+	{"organization behind this name is another", "the organization behind a name is another one than before: tell your administrator"},
+	{"against the rules", "it goes against the rules of the room"},
 }
 
 // expiredText says that there was a message.

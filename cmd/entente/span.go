@@ -30,6 +30,19 @@ func addSpan(c *cobra.Command, name, help string, preset time.Duration, zero boo
 	return &d
 }
 
+// lengthText is a length of time as a command line takes it: 7d, 36h, 90s.
+func lengthText(d time.Duration) string {
+	for _, u := range []struct {
+		of   time.Duration
+		name string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}} {
+		if d >= u.of && d%u.of == 0 {
+			return strconv.FormatInt(int64(d/u.of), 10) + u.name
+		}
+	}
+	return d.String()
+}
+
 func (s span) String() string {
 	if s.d == nil || *s.d == 0 {
 		return ""

@@ -84,3 +84,12 @@ func TestAFlagThatDoesNotParseIsToldInPlainWords(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestAShortEndIsNotOverBeforeTheMessageIsSent(t *testing.T) {
+	now := time.Unix(1_800_000_000, 999_000_000)
+	for after, want := range map[time.Duration]time.Time{0: {}, time.Second: time.Unix(1_800_000_002, 0), time.Hour: now.Add(time.Hour)} {
+		if got := endOf(now, after); !got.Equal(want) {
+			t.Errorf("%s: %s, want %s", after, got, want)
+		}
+	}
+}
