@@ -268,11 +268,13 @@ func (d *Device) encryptWith(o *outgoing, also func(*txn) error) error {
 	if err := d.checkRoomPinned(r); err != nil {
 		return err // who came while the message waited
 	}
-	left := r.Peer != (memberKey{}) && !r.holds(r.Peer)
-	if left && d.merged(r) == nil { // else it is moved: mergePairs
-		return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "%s has left the room while this was written, and would not get it: send it again, and a new room is made", d.nameOf(r.Peer))
+	comesLater := r.stalled() || d.waitsIn(r.ID) || r.mustCommit() || d.holdsFormer(r)
+	if !comesLater && r.Peer != (memberKey{}) && !r.holds(r.Peer) {
+		if comesLater = d.merged(r) != nil; !comesLater { // else it is moved: mergePairs
+			return wire.Refuse(pb.Code_CODE_UNKNOWN_ROOM, "%s has left the room while this was written, and would not get it: send it again, and a new room is made", d.nameOf(r.Peer))
+		}
 	}
-	if left || r.stalled() || d.waitsIn(r.ID) || r.mustCommit() || d.holdsFormer(r) {
+	if comesLater {
 		return d.vault.update(func(t *txn) error { return errors.Join(o.save(t), also(t)) })
 	}
 	tag, err := tagOf(o.Content)
