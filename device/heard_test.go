@@ -65,7 +65,7 @@ func TestAnEntryThatCannotBeReadIsNoGap(t *testing.T) {
 	}
 	said := ""
 	must(t, p.bob.showNew(func(s Shown) error { said += fmt.Sprint(s.Event, " ", s.State, "; "); return nil }))
-	if want := "unreadable ; unreadable ; unreadable ; "; said != want {
+	if want := "unreadable change; unreadable message; unreadable change; "; said != want {
 		t.Errorf("shown: %s, wanted: %s", said, want)
 	}
 	if _, r := onlyRoom(t, p.bob); r.Seq != first+2 {

@@ -317,6 +317,9 @@ func (b *batch) resynced(r *room, st *pb.Status) {
 	case st.Code == pb.Code_CODE_SEQUENCED && r.Uninvited != nil:
 		r.Resynced = b.d.now() // cameInto says what it came into
 	case st.Code == pb.Code_CODE_SEQUENCED:
+		if r.Lost {
+			r.Told = st.Seq // of what lies before, our own words are not known any more
+		}
 		r.Resynced, r.Behind, r.Lost = b.d.now(), false, false
 		b.show(b.d.ofRoom(r, "resynced", "this device had fallen behind; what was said meanwhile is missing here"))
 	case wire.ClassOf(st.Code) == wire.Temporary:

@@ -264,6 +264,12 @@ func TestADeviceRestoredFromABackupMakesNewKeysAndComesBack(t *testing.T) {
 				t.Errorf("KeyPackages at the node: %v, %v", a.GetKeyPackages(), err)
 			}
 			talk(t, p, 3)
+			// What lies before its return is told by that; its own words of the lost time are no gap.
+			past, err := (*d).History()
+			must(t, err)
+			if i := slices.IndexFunc(past, hasState("gap")); i >= 0 {
+				t.Errorf("told of a gap: %+v", past[i])
+			}
 		})
 	}
 }

@@ -40,6 +40,7 @@ type room struct {
 	Head         []byte      // hash of entry HeadSeq: what the one after it has to name
 	HeadSeq      uint64
 	Holes        [][2]uint64 `json:",omitempty"` // places that were passed over, first and last: a message may still come
+	Told         uint64      `json:",omitempty"` // place up to which people know that something may be missing
 	Ended        bool        // we were removed
 	Resynced     time.Time
 	Brought      time.Time // when we tried last to bring our other devices in

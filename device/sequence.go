@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/mls/group"
@@ -18,15 +19,15 @@ import (
 // advanceSeq notes a place of the room's sequence; false when it was seen before. Places
 // that are passed over may still come: a Commit from the room log overtakes what lies in the
 // mailbox. Only those of our own never do. People are told of the others as a gap, unless
-// they may be our own too.
+// they may be our own too, or lie before a place up to which they have been told already.
 func (b *batch) advanceSeq(r *room, seq uint64) bool {
 	if seq <= r.Seq {
 		return false
 	}
 	if r.Seq > 0 && seq > r.Seq+1 {
 		passed := b.notOwn(r, r.Seq+1, seq-1)
-		if len(passed) > 0 && !b.ownToCome(r) {
-			s := b.d.ofRoom(r, "gap", fmt.Sprintf("entries %d to %d did not arrive", r.Seq+1, seq-1))
+		if missing := after(passed, r.Told); len(missing) > 0 && !b.ownToCome(r) {
+			s := b.d.ofRoom(r, "gap", gapText(missing))
 			s.Seq = seq
 			b.show(s)
 		}
@@ -36,6 +37,39 @@ func (b *batch) advanceSeq(r *room, seq uint64) bool {
 	r.Seq = seq
 	b.touch(r.ID)
 	return true
+}
+
+// after cuts runs of places, first and last, down to what comes after a place.
+func after(runs [][2]uint64, place uint64) (out [][2]uint64) {
+	for _, run := range runs {
+		if run[1] > place {
+			out = append(out, [2]uint64{max(run[0], place+1), run[1]})
+		}
+	}
+	return out
+}
+
+// gapText says what of a room did not come. A place has a message or a change.
+func gapText(runs [][2]uint64) string {
+	const most = 4 // that are named
+	var n uint64
+	var named []string
+	for _, run := range runs {
+		n += run[1] - run[0] + 1
+		switch {
+		case len(named) == most:
+			named[most-1] = fmt.Sprintf("and others up to %d", run[1])
+		case run[0] == run[1]:
+			named = append(named, fmt.Sprint(run[0]))
+		default:
+			named = append(named, fmt.Sprintf("%d to %d", run[0], run[1]))
+		}
+	}
+	what := "messages or changes"
+	if n == 1 {
+		what = "message or change"
+	}
+	return fmt.Sprintf("%d %s did not arrive (in the room's order: %s)", n, what, strings.Join(named, ", "))
 }
 
 // takePlace notes the place of an entry that has come and cannot be read: people are told that

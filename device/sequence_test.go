@@ -84,3 +84,31 @@ func TestAnOwnPlaceThatCameInTheSameBatchIsNoGap(t *testing.T) {
 		}
 	}
 }
+
+func TestAGapNamesWhatIsMissingAndNothingElse(t *testing.T) {
+	p := newPair(t)
+	id := wire.RoomID{7}
+	must(t, p.alice.vault.update(func(t *txn) error { return t.ownPlace(id, 14) }))
+	for told, want := range map[uint64]string{
+		0:  "4 messages or changes did not arrive (in the room's order: 11 to 13, 15)",
+		12: "2 messages or changes did not arrive (in the room's order: 13, 15)",
+		13: "1 message or change did not arrive (in the room's order: 15)",
+		15: "",
+		30: "",
+	} {
+		b, r := p.alice.newBatch(t.Context()), &room{ID: id, Seq: 10, Told: told}
+		b.rooms[id] = r
+		if missing := after(b.notOwn(r, 11, 15), told); len(missing) == 0 && want != "" || len(missing) > 0 && gapText(missing) != want {
+			t.Errorf("told up to %d: %v, wanted %q", told, missing, want)
+		}
+		if b.advanceSeq(r, 16); len(b.writes) > 0 != (want != "") {
+			t.Errorf("told up to %d: told again: %v", told, len(b.writes) > 0)
+		}
+		if !r.fill(12) {
+			t.Error("what was passed over is not taken any more")
+		}
+	}
+	if got := gapText([][2]uint64{{1, 1}, {3, 3}, {5, 5}, {7, 7}, {9, 9}, {11, 12}}); got != "7 messages or changes did not arrive (in the room's order: 1, 3, 5, and others up to 12)" {
+		t.Error(got)
+	}
+}
