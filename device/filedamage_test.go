@@ -36,10 +36,14 @@ func TestAFileThatIsDamagedAtItsOwnersNodeIsRefusedAtOnceWithWords(t *testing.T)
 		for who, d := range map[string]*Device{"the owner": p.alice, "a partner": p.bob} {
 			start := time.Now()
 			ctx, stop := context.WithTimeout(t.Context(), patience)
-			_, err := d.GetFile(ctx, id, filepath.Join(t.TempDir(), "saved"), false, noStep)
+			dir := t.TempDir()
+			_, err := d.GetFile(ctx, id, filepath.Join(dir, "saved"), false, noStep)
 			stop()
 			if wire.StatusOf(err).Code != pb.Code_CODE_DAMAGED || !strings.Contains(err.Error(), "ask the sender to send it again") || time.Since(start) > patience/2 {
 				t.Errorf("%s, %s, after %s: %v", name, who, time.Since(start), err)
+			}
+			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+				t.Errorf("%s, %s: %v, %v stay in the folder", name, who, err, left)
 			}
 		}
 	}

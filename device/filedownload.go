@@ -91,12 +91,24 @@ func (d *Device) fetchInto(ctx context.Context, a *attachment, part string, step
 		return fmt.Errorf("device: %w", err)
 	}
 	if err := d.fetchChunks(ctx, a, from, io.MultiWriter(f, sum), step); err != nil {
+		if neverWhole(err) {
+			err = errors.Join(err, os.Remove(part))
+		}
 		return err
 	}
 	if subtle.ConstantTimeCompare(sum.Sum(nil), a.Hash[:]) != 1 {
 		return errors.Join(ErrFileAltered, os.Remove(part)) // it was changed here, or by its sender
 	}
 	return f.Sync()
+}
+
+// neverWhole reports whether a transfer ended so that going on from its part is of no use.
+func neverWhole(err error) bool {
+	switch wire.StatusOf(err).Code {
+	case pb.Code_CODE_DAMAGED, pb.Code_CODE_NOT_FOUND, pb.Code_CODE_DEADLINE_PASSED:
+		return true
+	}
+	return errors.Is(err, ErrFileAltered)
 }
 
 // resumeAt keeps the whole chunks of a part file, hashes them and returns the next.
