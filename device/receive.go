@@ -142,7 +142,7 @@ func (d *Device) take(ctx context.Context, ds []*pb.Deliver, gone func(uint64) b
 		switch {
 		case away(ctx, err) || errors.Is(err, errWaits):
 			if !b.wait(x) {
-				b.lose(x, errGivenUp)
+				b.giveUp(x, errGivenUp)
 			}
 		case err != nil && temporary(err):
 			return 0, err // nothing was stored; it is delivered again

@@ -25,14 +25,15 @@ const (
 
 // untaken is a mailbox number at or below the mark whose delivery was not taken yet.
 type untaken struct {
-	seq  uint64
-	room wire.RoomID // zero: it is of no room's order
+	seq   uint64
+	room  wire.RoomID // zero: it is of no room's order
+	since int64       // Unix seconds
 }
 
 // Why a delivery waits, and why it does no longer.
 var (
 	errWaits   = errors.New("device: it waits for what came before it")
-	errGivenUp = errors.New("device: it has waited for somebody's organization until the mailbox was full")
+	errGivenUp = errors.New("device: it has waited for somebody's organization for too long, or until the mailbox was full")
 )
 
 // away reports whether an error says that somebody else than the home node cannot be asked now.
@@ -94,18 +95,20 @@ func (b *batch) comesAfter(x *pb.Deliver, gone func(uint64) bool) bool {
 	return room != (wire.RoomID{}) && slices.ContainsFunc(all, func(w untaken) bool { return w.room == room && w.seq < x.Seq && !gone(w.seq) })
 }
 
-// wait notes that a delivery was not taken; false: too many wait already. People are told of
-// the first of a room.
+// wait notes that a delivery was not taken; false: too many wait already, or it has waited for
+// wire.DeliverPatience. Whoever is away shall not keep the acknowledgement of all that comes
+// after it back until that ends. People are told of the first of a room.
 func (b *batch) wait(x *pb.Deliver) bool {
 	all := b.all()
 	at, found := place(all, x.Seq)
+	now := b.d.now().Add(b.d.ahead).Unix()
 	if found {
-		return true
+		return now-all[at].since < int64(wire.DeliverPatience/time.Second)
 	}
 	if len(all) >= wire.DeliverWindow {
 		return false // a session does not come here: its window is full before
 	}
-	w := untaken{x.Seq, orderOf(x)}
+	w := untaken{x.Seq, orderOf(x), now}
 	if w.room != (wire.RoomID{}) && !slices.ContainsFunc(all, func(o untaken) bool { return o.room == w.room }) {
 		r := b.room(w.room)
 		if r == nil {
@@ -141,7 +144,7 @@ func (d *Device) endedMeanwhile(x *pb.Deliver) *pb.Deliver {
 }
 
 // giveUpWaiting is session.ClientOptions.GiveUp: what waits of these deliveries is lost, that the
-// mailbox does not stand still. A room whose Commit it was comes back by its hub's log.
+// mailbox does not stand still.
 func (d *Device) giveUpWaiting(ctx context.Context, ds []*pb.Deliver) ([]session.Unread, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -154,19 +157,26 @@ func (d *Device) giveUpWaiting(ctx context.Context, ds []*pb.Deliver) ([]session
 		if x = d.endedMeanwhile(x); x.Ended != nil {
 			why = b.deliver(x)
 		}
-		b.lose(x, why)
-		if core, err := wire.ParseCore(x.GetEnvelope().GetCore()); err == nil && core.Kind == pb.Kind_KIND_COMMIT {
-			if r := b.room(wire.RoomID(core.Room)); r != nil && r.state != nil {
-				r.Behind = true
-				b.touch(r.ID)
-			}
-		}
-		b.waited(x.Seq)
+		b.giveUp(x, why)
 	}
 	if err := b.commit(d.mark()); err != nil {
 		return nil, err
 	}
 	return d.unreadOf(ds)
+}
+
+// giveUp loses what waited. A room whose Commit it was comes back by its hub's log.
+func (b *batch) giveUp(x *pb.Deliver, why error) {
+	b.lose(x, why)
+	b.waited(x.Seq)
+	core, err := wire.ParseCore(x.GetEnvelope().GetCore())
+	if err != nil || core.Kind != pb.Kind_KIND_COMMIT {
+		return
+	}
+	if r := b.room(wire.RoomID(core.Room)); r != nil && r.state != nil {
+		r.Behind = true
+		b.touch(r.ID)
+	}
 }
 
 // waitsIn reports whether something of a room's order waits; d.mu is held.
@@ -225,9 +235,9 @@ func (d *Device) loadUntaken() error {
 	return d.vault.view(func(t *txn) (err error) { d.untaken, err = t.untaken(); return err })
 }
 
-// untaken reads rows of uint64 number ‖ room, rising.
+// untaken reads rows of uint64 number ‖ room ‖ int64 Unix seconds since when, rising.
 func (t *txn) untaken() (all []untaken, err error) {
-	const row = 8 + len(wire.RoomID{})
+	const row = 8 + len(wire.RoomID{}) + 8
 	b, err := t.meta([]byte(waitingName))
 	if errors.Is(err, errNoRecord) {
 		return nil, nil
@@ -236,7 +246,7 @@ func (t *txn) untaken() (all []untaken, err error) {
 		return nil, errors.Join(errSealed, err)
 	}
 	for ; len(b) > 0; b = b[row:] {
-		all = append(all, untaken{binary.BigEndian.Uint64(b), wire.RoomID(b[8:row])})
+		all = append(all, untaken{binary.BigEndian.Uint64(b), wire.RoomID(b[8 : row-8]), int64(binary.BigEndian.Uint64(b[row-8 : row]))})
 	}
 	return all, nil
 }
@@ -245,6 +255,7 @@ func (t *txn) putUntaken(all []untaken) error {
 	var b []byte
 	for _, w := range all {
 		b = append(binary.BigEndian.AppendUint64(b, w.seq), w.room[:]...)
+		b = binary.BigEndian.AppendUint64(b, uint64(w.since))
 	}
 	return t.putMeta([]byte(waitingName), b)
 }

@@ -212,6 +212,39 @@ func TestADeviceThatStaysReadsNothingThatHasEndedWhileItWaited(t *testing.T) {
 	}
 }
 
+// Whoever is away keeps the acknowledgement of what came after back for three days, not for ever;
+// a room whose Commit was given up goes on by its hub's log.
+func TestWhatHasWaitedForThreeDaysIsGivenUp(t *testing.T) {
+	w, both, _ := parted(t, defaultBucket, 0)
+	ds := lying(t, w.adam, w.adam.mark(), 5)
+	_, err := w.adam.handle(t.Context(), ds, nothing)
+	must(t, err)
+	for _, c := range []struct {
+		after time.Duration
+		waits bool
+	}{{0, true}, {wire.DeliverPatience - time.Minute, true}, {wire.DeliverPatience + time.Minute, false}} {
+		w.adam.mu.Lock()
+		w.adam.ahead = c.after
+		w.adam.mu.Unlock()
+		_, err := w.adam.handle(t.Context(), ds, nothing)
+		must(t, err)
+		if got := w.adam.waitingIn(both) > 0 || w.adam.acknowledged() < w.adam.mark(); got != c.waits {
+			t.Errorf("after %s: waits %v, acknowledged %d of %d", c.after, got, w.adam.acknowledged(), w.adam.mark())
+		}
+	}
+	w.adam.mu.Lock()
+	behind := w.adam.rooms[both].Behind
+	w.adam.ahead = 0
+	w.adam.mu.Unlock()
+	if !behind {
+		t.Error("the room does not know that it missed a Commit")
+	}
+	w.hooli.start()
+	agreeing(t, both, w.alice, w.adam, w.bob, w.claire)
+	sendRoom(t, w.claire, both, "back")
+	receiveUntil(t, w.adam, "claire's words", func(all []Shown) bool { return slices.Contains(texts(all), "back") })
+}
+
 // What is delivered again because something before it waits is shown once, and said to be
 // unread each time, until the acknowledgement passes it.
 func TestWhatIsDeliveredAgainAboveTheAcknowledgementIsShownOnce(t *testing.T) {
@@ -247,7 +280,7 @@ func TestWhatIsDeliveredAgainAboveTheAcknowledgementIsShownOnce(t *testing.T) {
 	for _, s := range shown {
 		count[s.Event+" "+s.State+s.Text]++
 	}
-	if count["message before"] != 1 || count["unreadable "] != 1 || count["room waits"] != 1 {
+	if count["message before"] != 1 || count["unreadable message"] != 1 || count["room waits"] != 1 {
 		t.Errorf("shown: %v", count)
 	}
 	// Given up, they are unreadable as well, and all can be acknowledged.

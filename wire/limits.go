@@ -95,6 +95,7 @@ const (
 	TicketLifetime      = time.Minute
 	HelloTimeout        = 5 * time.Second
 	DeliverAgain        = 30 * time.Second // what a device could not take yet is tried again
+	DeliverPatience     = 72 * time.Hour   // and is given up: a partner's weekend
 	Heartbeat           = 15 * time.Second
 	SilenceLimit        = 40 * time.Second
 	WriteTimeout        = 10 * time.Second
