@@ -12,9 +12,9 @@ import (
 
 func TestWhatWasMissedNamesItsRoom(t *testing.T) {
 	for want, s := range map[string]device.Shown{
-		"this device came back into Harbour: it was away":                      {Event: "room", State: "resynced", RoomName: "Harbour", Reason: "it was away"},
-		"this device could not come back into the room with bob@b.example: no": {Event: "room", State: "not resynced", To: "bob@b.example", Reason: "no"},
-		"in Harbour something is missing: 2 messages or changes did not arrive (in the room's order: 3 to 4)":       {Event: "room", State: "gap", RoomName: "Harbour", Reason: "2 messages or changes did not arrive (in the room's order: 3 to 4)"},
+		"this device came back into Harbour: it was away":                                                     {Event: "room", State: "resynced", RoomName: "Harbour", Reason: "it was away"},
+		"this device could not come back into the room with bob@b.example: no":                                {Event: "room", State: "not resynced", To: "bob@b.example", Reason: "no"},
+		"in Harbour something is missing: 2 messages or changes did not arrive (in the room's order: 3 to 4)": {Event: "room", State: "gap", RoomName: "Harbour", Reason: "2 messages or changes did not arrive (in the room's order: 3 to 4)"},
 	} {
 		if got := roomText(s); got != want {
 			t.Errorf("%q, want %q", got, want)
