@@ -36,6 +36,8 @@ type renewal struct {
 	people      []*Device
 	extensions  func([]mls.Extension) []mls.Extension
 	generation  uint32
+	group       []byte               // that is made in the place of the generation's
+	hub         wire.OrganizationID  // that the invitation names in the place of the room's
 	packages    map[*Device][][]byte // claimed once: claims are limited
 }
 
@@ -58,6 +60,9 @@ func (x renewal) deliver(t *testing.T, to *Device, id wire.RoomID) []Shown {
 	t.Helper()
 	staged, r := x.make(t, id)
 	hash := sha256.Sum256(staged.Tree)
+	if x.hub != (wire.OrganizationID{}) {
+		r.Hub = x.hub
+	}
 	body, err := proto.Marshal(&pb.WelcomeBody{Welcome: staged.Welcome, TreeHash: hash[:], Hub: r.Hub[:], Complaints: x.complaints})
 	must(t, err)
 	core, err := wire.EncodeCore(&pb.EnvelopeCore{Version: wire.ProtocolVersion, Class: pb.Class_CLASS_CONTROL, Kind: pb.Kind_KIND_WELCOME,
@@ -94,8 +99,12 @@ func (x renewal) make(t *testing.T, id wire.RoomID) (staged *group.Staged, r roo
 		}
 		adds = append(adds, x.packages[d]...)
 	}
+	in := wire.GroupID(id, x.generation)
+	if x.group != nil {
+		in = x.group
+	}
 	must(t, x.by.withChains(t.Context(), func() error {
-		zero, err := group.Create(x.by.config(), group.CreateParams{Suite: Suite, GroupID: wire.GroupID(id, x.generation), Credential: x.by.credential(), Extensions: x.extensions(extensions)})
+		zero, err := group.Create(x.by.config(), group.CreateParams{Suite: Suite, GroupID: in, Credential: x.by.credential(), Extensions: x.extensions(extensions)})
 		if err == nil {
 			_, staged, err = zero.Stage(group.CommitParams{Adds: adds})
 		}
@@ -150,6 +159,9 @@ func TestAHubThatResetsAtWillIsRefusedByDevices(t *testing.T) {
 		{"by a stranger's device", "", func(x *renewal) { x.extensions = func(l []mls.Extension) []mls.Extension { return l[1:] } }},
 		{"with other rules", "other rules", func(x *renewal) { x.extensions = weakened(t) }},
 		{"into the generation after the next", "another generation", func(x *renewal) { x.generation = 2 }},
+		{"into the generation after the next, as the next", "another room, generation or hub", func(x *renewal) { x.group = wire.GroupID(id, 2) }},
+		{"into another room's group", "another room, generation or hub", func(x *renewal) { x.group = wire.GroupID(wire.RoomID{1}, 1) }},
+		{"with another hub", "another hub", func(x *renewal) { x.hub = w.bob.account.Organization }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := *w.claire.rooms[id]
