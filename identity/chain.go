@@ -57,7 +57,7 @@ func VerifyChain(chain *pb.MemberChain, org wire.OrganizationID, now time.Time) 
 	case id != record.Member || genesis.Organization != o.ID:
 		return nil, refuse("a genesis record of another member")
 	case record.Issued.After(now.Add(wire.NotBeforeSlack)):
-		return nil, refuse("a member record of the future")
+		return nil, refuse("a member record of the future: is the clock right?")
 	case len(chain.Devices) != len(record.Devices):
 		return nil, refuse("%d device certificates where the record names %d", len(chain.Devices), len(record.Devices))
 	}
