@@ -72,6 +72,7 @@ type Device struct {
 	submitted uint64        // the highest counter of a message that has left
 	overtook  uint64        // the highest counter of a handshake (counters.go)
 	untaken   []untaken     // mailbox numbers below the mark that were not taken yet: waits.go
+	slow      slow          // who is not asked now
 	ahead     time.Duration // the home node's clock, of ours
 	looked    time.Time     // when complaints were looked after: undecided
 

@@ -62,9 +62,13 @@ func (l *Linking) Wait(ctx context.Context) (code, name string, err error) {
 	if err := checkDeviceName(l.offer.Name); err != nil {
 		return "", "", errLinkAltered
 	}
-	var nonce linkNonce
+	nonce := linkNonce{Clock: l.d.now().Unix()}
 	rand.Read(nonce.Nonce[:])
 	if err := l.channel.say(ctx, nonce); err != nil {
+		return "", "", err
+	}
+	if err := linkClock(l.d.now(), l.offer.Clock, false); err != nil {
+		l.end()
 		return "", "", err
 	}
 	var reveal linkReveal
@@ -249,12 +253,15 @@ func (d *Device) converse(ctx context.Context, c *linkChannel) (*linkSecrets, ed
 	if checkDeviceName(name) != nil {
 		name = "a device"
 	}
-	offer := linkOffer{Device: wire.DeviceID(pub), KEM: private.PublicKey().Bytes(), Commit: commitTo(nonce), Name: name}
+	offer := linkOffer{Device: wire.DeviceID(pub), KEM: private.PublicKey().Bytes(), Commit: commitTo(nonce), Name: name, Clock: d.now().Unix()}
 	if err := c.say(ctx, offer); err != nil {
 		return nil, nil, err
 	}
 	var old linkNonce
 	if err := c.hear(ctx, &old); err != nil {
+		return nil, nil, err
+	}
+	if err := linkClock(d.now(), old.Clock, true); err != nil {
 		return nil, nil, err
 	}
 	transcript := c.transcript(offer, old.Nonce, nonce)

@@ -135,8 +135,12 @@ type (
 		KEM    []byte        `json:"kem"`    // public key, X-Wing
 		Commit [32]byte      `json:"commit"` // SHA-256 of the joining side's nonce
 		Name   string        `json:"name"`
+		Clock  int64         `json:"clock,omitempty"` // Unix
 	}
-	linkNonce  struct{ Nonce [32]byte }
+	linkNonce struct {
+		Nonce [32]byte
+		Clock int64 `json:",omitempty"` // Unix
+	}
 	linkReveal struct {
 		Nonce     [32]byte
 		Signature []byte // of the device key over the transcript
@@ -231,6 +235,25 @@ func linkSigned(transcript []byte) []byte {
 	return append([]byte(linkLabel+" device key\n"), transcript...)
 }
 
+// linkClock refuses a device whose clock, as this one hears it, is too far from this one's: what
+// one of them signs would not be in force for the other, or for the node. It is looked at before
+// anything is given or added. 0 is of a device that does not say it.
+func linkClock(now time.Time, other int64, joining bool) error {
+	by := time.Unix(other, 0).Sub(now)
+	if other == 0 || by.Abs() <= wire.NotBeforeSlack {
+		return nil
+	}
+	whose, of := "the other device's clock", "this one's"
+	if joining {
+		by, whose, of = -by, "this device's clock", "the other one's"
+	}
+	way := "ahead of"
+	if by < 0 {
+		way = "behind"
+	}
+	return wire.Refuse(pb.Code_CODE_FORBIDDEN, "%s is %s %s %s: nothing was given; set right the one that is wrong, and begin again with a new link", whose, roughly(by.Abs()), way, of)
+}
+
 // check holds what the joining device was given against what it knows: the secrets are of
 // a member of that organization, and certify this device.
 func (s *linkSecrets) check(l identity.Link, device wire.DeviceID, now time.Time) (*account, error) {
@@ -243,8 +266,11 @@ func (s *linkSecrets) check(l identity.Link, device wire.DeviceID, now time.Time
 	if err != nil {
 		return nil, err
 	}
-	if g.Organization != s.Organization || g.Name != l.Name || c.Device != device || !c.InForce(now) {
+	if g.Organization != s.Organization || g.Name != l.Name || c.Device != device {
 		return nil, errLinkAltered
+	}
+	if !c.InForce(now) {
+		return nil, wire.Refuse(pb.Code_CODE_FORBIDDEN, "a certificate from %s to %s, and here it is %s: is the clock right, here and on the other device?", wire.FormatTime(c.Issued), wire.FormatTime(c.Expires), wire.FormatTime(now))
 	}
 	return &account{Organization: s.Organization, OrgName: l.Organization, Member: member, Name: g.Name, MemberKey: key,
 		Genesis: s.Genesis, Certificate: s.Certificate, Hash: c.Hash, URL: "https://" + l.Host, Pin: l.Pin, Web: l.Web}, nil

@@ -91,6 +91,7 @@ func (d *Device) newBatch(ctx context.Context) *batch {
 func (d *Device) handle(ctx context.Context, ds []*pb.Deliver, gone func(uint64) bool) (unread []session.Unread, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	ctx = d.sparing(ctx)
 	if err := d.askBlocked(ctx); err != nil {
 		return nil, err
 	}

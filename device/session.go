@@ -156,7 +156,7 @@ func (l *link) submitWaiting(ctx context.Context) error {
 	if err := l.d.finishCommitting(ctx); err != nil && !temporary(err) {
 		return err
 	}
-	if err := l.d.mend(ctx); err != nil {
+	if err := l.d.mend(l.d.sparing(ctx)); err != nil {
 		return err
 	}
 	if err := l.d.checkAgreements(ctx); err != nil {
