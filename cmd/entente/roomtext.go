@@ -148,10 +148,18 @@ func reasonText(name string) string {
 	if name == "" {
 		return "the other side gave no reason"
 	}
-	for code := range pb.Code_name {
-		if c := pb.Code(code); wire.CodeName(c) == name {
-			return name + ": " + wire.Status(c, "").Detail
-		}
+	if c, ok := statusOf(name); ok {
+		return name + ": " + wire.Status(c, "").Detail
 	}
 	return safe(name)
+}
+
+// statusOf returns the status of a name.
+func statusOf(name string) (pb.Code, bool) {
+	for code := range pb.Code_name {
+		if c := pb.Code(code); wire.CodeName(c) == name {
+			return c, true
+		}
+	}
+	return 0, false
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/entente-im/entente/device"
+	"github.com/entente-im/entente/wire"
 	"github.com/spf13/cobra"
 )
 
@@ -78,6 +79,14 @@ func unreadableText(s device.Shown) string {
 		what += " into a room"
 	}
 	why := "it does not fit the keys of this device, or was altered on the way"
+	if name, text, ok := strings.Cut(s.Reason, ": "); ok {
+		if code, is := statusOf(name); is {
+			if wire.ClassOf(code) == wire.Policy {
+				try = "ask your administrator"
+			}
+			return what + " was not taken: " + safe(text) + "; " + try
+		}
+	}
 	for _, w := range unreadableReasons {
 		if strings.Contains(s.Reason, w.in) {
 			why = w.text
