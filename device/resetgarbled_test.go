@@ -2,8 +2,6 @@ package device
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +9,6 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/entente-im/entente/mls"
-	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/entente-im/entente/wire/ententev1/ententev1connect"
 )
@@ -110,47 +107,4 @@ func TestWhoGarblesAnInvitationAndTheRoomsKeyThrowsNobodyOutButItself(t *testing
 	}
 	sendRoom(t, w.claire, id, "without him")
 	receiveUntil(t, w.adam, "claire's words", hasTexts(1))
-}
-
-// Who could not use its invitation and comes when the room was reset once more cannot know what the
-// later generation may be: it says so, blames no hub, and is invited anew.
-func TestWhoIsInvitedInVainAndMissesTheNextResetSaysSoAndIsInvitedAnew(t *testing.T) {
-	w := newTrio(t)
-	w.acme.resetAfter = time.Second
-	w.acme.halt()
-	w.acme.start()
-	id := brokenRoom(t, w, w.adam, w.bob, w.claire)
-	receive(t, w.bob)
-	w.bob.home.Device = &garbler{DeviceServiceClient: w.bob.home.Device, t: t, victims: []*Device{w.claire}}
-	receive(t, w.claire) // complains, too, and is away
-	generation(t, id, 1, w.bob, w.adam)
-	sendRoom(t, w.adam, id, "before the second")
-	receiveUntil(t, w.bob, "adam's words", hasTexts(1))
-	if st := breakRoom(t, w.bob, id); st.Code != pb.Code_CODE_ACCEPTED {
-		t.Fatalf("his node answers %v", st)
-	}
-	generation(t, id, 2, w.adam)
-	eventually(t, "claire is out", func() error {
-		receive(t, w.claire)
-		if r := w.claire.rooms[id]; !r.Ended || !strings.Contains(r.Stopped, "reset again before") {
-			return fmt.Errorf("ended %v, stopped %q, uninvited %+v", r.Ended, r.Stopped, r.Uninvited)
-		}
-		return nil
-	})
-	past, err := w.claire.History()
-	must(t, err)
-	if slices.ContainsFunc(past, hasState("forked")) || !slices.ContainsFunc(past, hasState("not resynced")) {
-		t.Errorf("claire is told %+v", past)
-	}
-	must(t, with(t, w.adam, func(s *Sender) error {
-		return errors.Join(s.RemoveMember(t.Context(), id, w.claire.Address()), s.Invite(t.Context(), id, w.claire.Address(), wire.RoleMember))
-	}))
-	generation(t, id, 2, w.claire)
-	if w.claire.rooms[id].Stopped != "" {
-		t.Errorf("stopped: %q", w.claire.rooms[id].Stopped)
-	}
-	sendRoom(t, w.claire, id, "here again")
-	receiveUntil(t, w.adam, "claire's words", hasTexts(1))
-	sendRoom(t, w.adam, id, "good")
-	receiveUntil(t, w.claire, "adam's words", hasTexts(1))
 }
