@@ -176,7 +176,7 @@ func (d *Device) submitCommit(ctx context.Context, r *room, counter uint64, s *g
 	request := &pb.SubmitCommitRequest{Counter: counter, Room: r.ID[:], Generation: r.Generation, Epoch: s.Epoch() - 1,
 		Bundle: &pb.Bundle{Commit: s.Commit, Welcome: s.Welcome, GroupInfo: s.GroupInfo, Tree: s.Tree}}
 	if r.Uninvited != nil && r.Resyncing {
-		request.Generation++
+		request.Generation = r.into()
 	}
 	if r.Resetting {
 		var err error

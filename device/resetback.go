@@ -19,8 +19,8 @@ import (
 // A room was reset as it may be, and the invitation into its next generation is of no use to
 // this device. No hub can look into an invitation: its maker may have garbled it, or this
 // device may have lost the key that it is for. So it says nothing about the hub. The device
-// holds the reset as the hub has taken it against the room, comes into the next generation by
-// external Commit, and tells whose invitation it was (docs/protocol.md 7.11).
+// holds the reset as the hub has taken it against the room, comes into the next generation, or
+// the one that it was reset into since, by external Commit, and tells whose invitation it was (docs/protocol.md 7.11).
 
 // uninvited is a reset whose invitation this device cannot use.
 type uninvited struct {
@@ -31,7 +31,12 @@ type uninvited struct {
 	// only what it can hold against the room itself.
 	Other bool   `json:",omitempty"`
 	By    string `json:",omitempty"` // who made it, once that is known
+	// Into is the generation that this device comes into; zero: the next.
+	Into uint32 `json:",omitempty"`
 }
+
+// into is the generation of a room that this device comes into without an invitation.
+func (r *room) into() uint32 { return max(r.Uninvited.Into, r.Generation+1) }
 
 // unusable is an invitation into a justified reset that this device cannot use.
 type unusable struct {
@@ -77,11 +82,9 @@ func (d *Device) comeInto(ctx context.Context, id wire.RoomID) error {
 		b.unjustified(b.room(id), why.Error())
 		return b.commit(d.mark())
 	}
-	switch n := a.Answer.GetGeneration(); {
-	case n <= r.Generation:
+	n := a.Answer.GetGeneration()
+	if n <= r.Generation {
 		return refuse(errors.New(r.Uninvited.Why)) // the hub invites into what it does not have
-	case n > r.Generation+1:
-		return d.leftBehind(id)
 	}
 	said, base, err := d.justified(&r, r.Uninvited.Complaints)
 	if err != nil {
@@ -94,6 +97,8 @@ func (d *Device) comeInto(ctx context.Context, id wire.RoomID) error {
 		return refuse(not.cause)
 	case err != nil && (temporary(err) || ctx.Err() != nil):
 		return err
+	case err != nil && r.Uninvited.Other && n > r.Generation+1:
+		return d.leftBehind(id) // a hub keeps no GroupInfo of what was reset
 	case err != nil && r.Uninvited.Other:
 		return refuse(errors.New(r.Uninvited.Why)) // and nothing speaks against it any more
 	}
@@ -105,8 +110,10 @@ func (d *Device) comeInto(ctx context.Context, id wire.RoomID) error {
 
 // enterNext makes the external Commit and hands it over, stored first as any other.
 func (d *Device) enterNext(ctx context.Context, r room, a *pb.GroupInfoAnswer, said []*identity.Complaint, by string) error {
+	u := *r.Uninvited
+	u.By, u.Into, r.Uninvited = by, a.Generation, &u
 	next := r
-	next.Generation++
+	next.Generation = a.Generation
 	staged, err := d.stageResync(ctx, &next, a)
 	if errors.Is(err, group.ErrNotMember) {
 		return d.endRoom(r.ID)
@@ -123,8 +130,6 @@ func (d *Device) enterNext(ctx context.Context, r room, a *pb.GroupInfoAnswer, s
 		}
 		return d.cannotMend(r.ID, err)
 	}
-	u := *r.Uninvited
-	u.By, r.Uninvited = by, &u
 	err = d.vault.update(func(t *txn) (err error) {
 		if r.Committing, err = d.overtaking(t); err != nil {
 			return err
@@ -192,7 +197,8 @@ var (
 )
 
 // leftBehind ends a room that was reset once more before this device has come into the
-// generation in between: it cannot know what the later one may be.
+// generation in between, when its invitation there led elsewhere and the hub cannot show any more
+// what it has taken: this device cannot know what the later one may be.
 func (d *Device) leftBehind(id wire.RoomID) error {
 	c := *d.rooms[id]
 	c.Ended, c.Behind, c.Lost, c.Accuse, c.Uninvited = true, false, false, nil, nil
@@ -219,7 +225,11 @@ func (b *batch) cameInto(r *room, staged *group.Staged, seq uint64) error {
 	changed := b.d.sinceReset(base.Staying(seatOf(said[0].Accused)), next.Public())
 	r.Seq, r.Head, r.HeadSeq = 0, nil, 0 // as with an invitation
 	b.joined = true
-	b.begins(r, next, r.Generation+1, whyReset(b.d, said), u.By)
+	again := ""
+	if r.into() > r.Generation+1 {
+		again = "; it was reset again before that"
+	}
+	b.begins(r, next, r.into(), whyReset(b.d, said), u.By)
 	// Complaints about it can be held against the room; we have not applied it, but made it.
 	r.Steps = []step{{Step: policy.Step{Epoch: next.Epoch() - 1, Commit: sha256.Sum256(staged.Commit)}, To: next.Epoch(), Skipped: true}}
 	b.ownPlace(r.ID, seq)
@@ -227,7 +237,7 @@ func (b *batch) cameInto(r *room, staged *group.Staged, seq uint64) error {
 	if u.By != "" {
 		whose += " that " + u.By + " made"
 	}
-	b.show(b.d.ofRoom(r, "resynced", fmt.Sprintf("%s into the reset room is of no use to this device (%s); it came back without it%s; what was said meanwhile is missing here", whose, u.Why, changed)))
+	b.show(b.d.ofRoom(r, "resynced", fmt.Sprintf("%s into the reset room is of no use to this device (%s); it came back without it%s%s; what was said meanwhile is missing here", whose, u.Why, again, changed)))
 	return nil
 }
 
