@@ -24,7 +24,7 @@ func call[Q, A any](ctx context.Context, f func(context.Context, *connect.Reques
 		err = session.FromConnect(err)
 	}
 	if asks {
-		s.answered(of, time.Since(began), away(ctx, err))
+		s.answered(of, time.Since(began), waitsFor(ctx, err))
 	}
 	if err != nil {
 		return nil, err

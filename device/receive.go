@@ -133,7 +133,7 @@ func (d *Device) take(ctx context.Context, ds []*pb.Deliver, gone func(uint64) b
 			b, begun = d.newBatch(ctx), i
 			err = d.deliverBehind(ctx, b, x)
 		}
-		if away(ctx, err) {
+		if waitsFor(ctx, err) {
 			// What came before is stored without what this one may have begun.
 			if i > begun {
 				return d.take(ctx, ds[:i], gone)
@@ -141,7 +141,7 @@ func (d *Device) take(ctx context.Context, ds []*pb.Deliver, gone func(uint64) b
 			b = d.newBatch(ctx)
 		}
 		switch {
-		case away(ctx, err) || errors.Is(err, errWaits):
+		case waitsFor(ctx, err) || errors.Is(err, errWaits):
 			if !b.wait(x) {
 				b.giveUp(x, errGivenUp)
 			}

@@ -39,15 +39,24 @@ var (
 // away reports whether an error says that somebody else than the home node cannot be asked now.
 // Not that a room waits for its people: what they decide comes by the same mailbox.
 func away(ctx context.Context, err error) bool {
-	var st *wire.StatusError
-	if ctx.Err() != nil || errors.Is(err, session.ErrAway) || errors.Is(err, errUndecided) || errors.Is(err, errWelcomeComes) || !errors.As(err, &st) {
+	if !waitsFor(ctx, err) {
 		return false
 	}
-	switch st.Status.Code {
+	switch wire.StatusOf(err).Code {
 	case pb.Code_CODE_UNREACHABLE, pb.Code_CODE_RECOVERING, pb.Code_CODE_CLOCK_SUSPECT:
 		return true
 	}
 	return false
+}
+
+// waitsFor reports whether what a delivery needs may be had later, and says nothing about the home
+// node itself: whatever temporary status a partner answers, it holds up only what needs it.
+func waitsFor(ctx context.Context, err error) bool {
+	var st *wire.StatusError
+	if ctx.Err() != nil || errors.Is(err, session.ErrAway) || errors.Is(err, errUndecided) || errors.Is(err, errWelcomeComes) {
+		return false
+	}
+	return errors.As(err, &st) && wire.ClassOf(st.Status.Code) == wire.Temporary
 }
 
 // orderOf is the room whose order a delivery has a place in; zero: none.

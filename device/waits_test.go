@@ -11,6 +11,7 @@ import (
 
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/entente-im/entente/wire/ententev1/ententev1connect"
 	"github.com/entente-im/entente/wire/session"
 )
 
@@ -395,5 +396,50 @@ func TestOnlyWhatFollowsInARoomWaitsWithWhatWaits(t *testing.T) {
 		if got := b.comesAfter(c.x, func(uint64) bool { return c.gone }); got != c.want {
 			t.Errorf("%s: waits %v", name, got)
 		}
+	}
+}
+
+// refuser is a home node that hands on what a partner answers to a question for certificates.
+type refuser struct {
+	ententev1connect.DeviceServiceClient
+	of   wire.OrganizationID
+	code pb.Code
+}
+
+func (f *refuser) Chain(ctx context.Context, r *connect.Request[pb.ChainRequest]) (*connect.Response[pb.ChainResponse], error) {
+	if string(r.Msg.Organization) == string(f.of[:]) {
+		return nil, &wire.StatusError{Status: wire.Status(f.code, "not now")}
+	}
+	return f.DeviceServiceClient.Chain(ctx, r)
+}
+
+// Whatever a partner answers to who asks it for certificates, only what needs them waits.
+func TestAPartnerHoldsUpNoOtherRoomByWhatItAnswers(t *testing.T) {
+	w, both, _ := parted(t, defaultBucket, 0)
+	ds := lying(t, w.adam, w.adam.mark(), 5)
+	honest := w.adam.home.Device
+	for _, code := range []pb.Code{pb.Code_CODE_RATE_LIMITED, pb.Code_CODE_INTERNAL, pb.Code_CODE_SHUTTING_DOWN, pb.Code_CODE_FULL} {
+		w.adam.home.Device = &refuser{honest, w.claire.account.Organization, code}
+		if _, err := w.adam.handle(t.Context(), ds, nothing); err != nil || w.adam.waitingIn(both) < 3 {
+			t.Fatalf("%s: %d wait, %v", wire.CodeName(code), w.adam.waitingIn(both), err)
+		}
+	}
+	var shown []Shown
+	must(t, w.adam.showNew(func(s Shown) error { shown = append(shown, s); return nil }))
+	if got := texts(shown); !slices.Equal(got, []string{"before", "to the office"}) {
+		t.Errorf("adam reads %q", got)
+	}
+	w.adam.home.Device = honest
+	w.hooli.start()
+	eventually(t, "the room goes on", func() error {
+		_, err := w.adam.handle(t.Context(), ds, nothing)
+		if n := w.adam.waitingIn(both); err == nil && n > 0 {
+			err = fmt.Errorf("%d wait", n)
+		}
+		return err
+	})
+	must(t, w.adam.showNew(func(s Shown) error { shown = append(shown, s); return nil }))
+	if got := texts(shown); !slices.Equal(got, []string{"before", "to the office", "one", "two"}) {
+		t.Errorf("adam reads %q", got)
 	}
 }
