@@ -243,6 +243,13 @@ func texts(shown []Shown) (out []string) {
 	return out
 }
 
+// shownNew is what people are shown anew, without a visit.
+func shownNew(t *testing.T, d *Device) (out []Shown) {
+	t.Helper()
+	must(t, d.showNew(func(s Shown) error { out = append(out, s); return nil }))
+	return out
+}
+
 func hasTexts(n int) func([]Shown) bool {
 	return func(s []Shown) bool { return len(texts(s)) >= n }
 }

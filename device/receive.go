@@ -533,6 +533,7 @@ func (b *batch) process(r *room, env *pb.Envelope, core *pb.EnvelopeCore) error 
 	if err := policy.Check(r.state.Public(), effects); err != nil {
 		return &policyError{err}
 	}
+	r.sinceReturn(core.Epoch, env.Seq)
 	if b.advanceSeq(r, env.Seq) {
 		b.chain(r, env)
 	}
@@ -591,6 +592,7 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 		return errBehind
 	}
 	again := false
+	r.sinceReturn(core.Epoch, env.Seq)
 	switch {
 	case b.advanceSeq(r, env.Seq):
 		b.chain(r, env)

@@ -39,6 +39,15 @@ func (b *batch) advanceSeq(r *room, seq uint64) bool {
 	return true
 }
 
+// sinceReturn holds the place that a hub has given to this device's return after a restore (Told)
+// against an entry of the epochs since: it comes after that place. A hub that names one further
+// on would have all that it withholds pass for known.
+func (r *room) sinceReturn(epoch, seq uint64) {
+	if epoch >= r.state.Epoch() && seq <= r.Told {
+		r.Told = 0
+	}
+}
+
 // after cuts runs of places, first and last, down to what comes after a place.
 func after(runs [][2]uint64, place uint64) (out [][2]uint64) {
 	for _, run := range runs {

@@ -1,10 +1,12 @@
 package device
 
 import (
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
 )
 
 // A Commit from the room log overtakes what lies in the mailbox while a message of our own
@@ -110,5 +112,30 @@ func TestAGapNamesWhatIsMissingAndNothingElse(t *testing.T) {
 	}
 	if got := gapText([][2]uint64{{1, 1}, {3, 3}, {5, 5}, {7, 7}, {9, 9}, {11, 12}}); got != "7 messages or changes did not arrive (in the room's order: 1, 3, 5, and others up to 12)" {
 		t.Error(got)
+	}
+}
+
+// A hub that names a place far on for a device's return after a restore would have what it
+// withholds from then on pass for what the device has lost itself.
+func TestAHubThatPutsAReturnAfterWhatFollowsItHidesNoGap(t *testing.T) {
+	for _, told := range []uint64{0, 1 << 40} {
+		p := newPair(t)
+		send(t, p.alice, p.bob.Address(), "one", SendOptions{})
+		receiveUntil(t, p.bob, "the message", hasTexts(1))
+		id := p.room(t)
+		p.bob.mu.Lock()
+		r := p.bob.rooms[id]
+		r.Told = told
+		env := &pb.Envelope{Core: p.alice.unsent(t, id, "three"), Seq: r.Seq + 2, Previous: make([]byte, 32), AcceptedMs: time.Now().UnixMilli()}
+		b := p.bob.newBatch(t.Context())
+		err := b.deliver(&pb.Deliver{Envelope: env})
+		if err == nil {
+			err = b.commit(p.bob.mark())
+		}
+		p.bob.mu.Unlock()
+		must(t, err)
+		if !slices.ContainsFunc(shownNew(t, p.bob), func(s Shown) bool { return s.State == "gap" }) {
+			t.Errorf("the return is at %d: nobody is told of the gap after it", told)
+		}
 	}
 }

@@ -207,7 +207,7 @@ func TestADeviceThatStaysReadsNothingThatHasEndedWhileItWaited(t *testing.T) {
 		}
 		return nil
 	})
-	must(t, w.adam.showNew(func(s Shown) error { shown = append(shown, s); return nil }))
+	shown = append(shown, shownNew(t, w.adam)...)
 	if got := texts(shown); !slices.Equal(got, []string{"before", "to the office"}) {
 		t.Errorf("adam reads %q", got)
 	}
@@ -276,7 +276,7 @@ func TestWhatIsDeliveredAgainAboveTheAcknowledgementIsShownOnce(t *testing.T) {
 		t.Errorf("Hello says %v above what it acknowledges", said)
 	}
 	var shown []Shown
-	must(t, w.adam.showNew(func(s Shown) error { shown = append(shown, s); return nil }))
+	shown = append(shown, shownNew(t, w.adam)...)
 	count := make(map[string]int)
 	for _, s := range shown {
 		count[s.Event+" "+s.State+s.Text]++
@@ -425,7 +425,7 @@ func TestAPartnerHoldsUpNoOtherRoomByWhatItAnswers(t *testing.T) {
 		}
 	}
 	var shown []Shown
-	must(t, w.adam.showNew(func(s Shown) error { shown = append(shown, s); return nil }))
+	shown = append(shown, shownNew(t, w.adam)...)
 	if got := texts(shown); !slices.Equal(got, []string{"before", "to the office"}) {
 		t.Errorf("adam reads %q", got)
 	}
@@ -438,7 +438,7 @@ func TestAPartnerHoldsUpNoOtherRoomByWhatItAnswers(t *testing.T) {
 		}
 		return err
 	})
-	must(t, w.adam.showNew(func(s Shown) error { shown = append(shown, s); return nil }))
+	shown = append(shown, shownNew(t, w.adam)...)
 	if got := texts(shown); !slices.Equal(got, []string{"before", "to the office", "one", "two"}) {
 		t.Errorf("adam reads %q", got)
 	}
