@@ -227,7 +227,7 @@ func (b *batch) memberKey(core *pb.EnvelopeCore) error {
 	ref := append([]byte(kpPrefix), body.KeyPackageRef...)
 	err := b.d.vault.view(func(t *txn) (err error) { raw, err = t.state(ref); return err })
 	if err != nil {
-		return errors.New("device: a member key for a KeyPackage that this device does not have")
+		return errNoKeys
 	}
 	secrets, err := group.UnmarshalKeyPackageSecrets(raw)
 	if err != nil {

@@ -2,13 +2,8 @@ package device
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/entente-im/entente/mls"
 	"github.com/entente-im/entente/mls/group"
@@ -34,6 +29,7 @@ type Shown struct {
 	File   *FileInfo `json:"file,omitempty"`
 	State  string    `json:"state,omitempty"`
 	Reason string    `json:"reason,omitempty"`
+	Why    string    `json:"why,omitempty"` // of what is unreadable: a word for Reason, unreadable.go
 	Room   string    `json:"room,omitempty"`
 	By     string    `json:"by,omitempty"`   // who caused it: an address, or an organization
 	Role   string    `json:"role,omitempty"` // of who is new
@@ -55,34 +51,6 @@ type Shown struct {
 	Count    int       `json:"count,omitempty"` // messages of a blocked member that are not shown
 	Seq      uint64    `json:"seq,omitempty"`
 	At       time.Time `json:"at"`
-}
-
-// batch is the work on one batch of deliveries: rooms as they will be, and the
-// writes that make them so, all in one transaction.
-type batch struct {
-	d       *Device
-	ctx     context.Context
-	rooms   map[wire.RoomID]*room
-	changed map[wire.RoomID]bool
-	writes  []func(*txn) error
-	unread  []session.Unread // mailbox numbers of what nobody reads here
-	renew   bool             // an epoch ended: the state key is replaced
-	joined  bool
-	ownKeys bool                 // a member key has come
-	left    map[wire.RoomID]bool // whose invitations came from who is blocked
-	own     map[ownEntry]bool    // noted in this batch
-	untaken []untaken            // what waits after it, if changed: waits.go
-	rewait  bool
-}
-
-// ownEntry is a place of a room's sequence that an entry of our own has.
-type ownEntry struct {
-	room wire.RoomID
-	seq  uint64
-}
-
-func (d *Device) newBatch(ctx context.Context) *batch {
-	return &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool), left: make(map[wire.RoomID]bool), own: make(map[ownEntry]bool)}
 }
 
 // handle is session.Handler: it stores all that deliveries mean, each time in one transaction,
@@ -205,118 +173,12 @@ func (d *Device) mark() (n uint64) {
 	return n
 }
 
-// room returns the room as this batch leaves it.
-func (b *batch) room(id wire.RoomID) *room {
-	if r := b.rooms[id]; r != nil {
-		return r
-	}
-	r := b.d.rooms[id]
-	if r == nil {
-		return nil
-	}
-	c := *r
-	b.rooms[id] = &c
-	return &c
-}
-
-func (b *batch) touch(id wire.RoomID) { b.changed[id] = true }
-
-func (b *batch) commit(mark uint64) error {
-	err := b.d.vault.update(func(t *txn) error {
-		for id := range b.changed {
-			if err := b.rooms[id].save(t); err != nil {
-				return err
-			}
-		}
-		for _, w := range b.writes {
-			if err := w(t); err != nil {
-				return err
-			}
-		}
-		if b.rewait {
-			if err := t.putUntaken(b.untaken); err != nil {
-				return err
-			}
-		}
-		return errors.Join(t.addUnreported(b.unread), t.putNumber(markName, mark))
-	})
-	if err != nil {
-		return fmt.Errorf("device: storing what was delivered: %w", err)
-	}
-	for id, r := range b.rooms {
-		b.d.rooms[id] = r
-	}
-	if b.rewait {
-		b.d.untaken = b.untaken
-	}
-	b.d.askSelf = b.d.askSelf || b.joined || b.ownKeys
-	if b.renew {
-		if err := b.d.vault.rotate(); err != nil {
-			return err
-		}
-	}
-	select {
-	case b.d.events <- struct{}{}:
-	default:
-	}
-	return nil
-}
-
-// show adds something for people to the transaction.
-func (b *batch) show(s Shown) {
-	b.writes = append(b.writes, func(t *txn) error { return t.show(s) })
-}
-
-func (t *txn) show(s Shown) error {
-	n, err := t.number("events")
-	if err != nil {
-		return err
-	}
-	v, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	// By our own clock: a hub's times must not choose the day key.
-	if err := t.putHistory(newKey(n+1), t.v.now().Add(HistoryLife), v); err != nil {
-		return err
-	}
-	return t.putNumber("events", n+1)
-}
-
-func newKey(n uint64) []byte { return binary.BigEndian.AppendUint64([]byte("n/"), n) }
-
-func (b *batch) unreadable(x *pb.Deliver, err error) {
-	s := Shown{Reason: err.Error(), At: b.d.now()}
-	if core, e := wire.ParseCore(x.GetEnvelope().GetCore()); e == nil {
-		r := b.room(wire.RoomID(core.Room))
-		if r == nil {
-			r = &room{ID: wire.RoomID(core.Room)}
-		}
-		s = b.d.ofRoom(r, unreadableKind(core.Kind), s.Reason)
-	}
-	s.Event = "unreadable"
-	b.show(s)
-}
-
-// unreadableKind says to people what it was that could not be read.
-func unreadableKind(k pb.Kind) string {
-	switch k {
-	case pb.Kind_KIND_APPLICATION:
-		return "message"
-	case pb.Kind_KIND_WELCOME:
-		return "invitation"
-	case pb.Kind_KIND_COMMIT, pb.Kind_KIND_PROPOSAL:
-		return "change"
-	}
-	return "other"
-}
-
 func (b *batch) deliver(x *pb.Deliver) error {
 	if x.Ended != nil && len(x.Ended.Room) == 32 {
 		return b.endedThere(x.Ended)
 	}
 	if x.Envelope == nil {
-		return errors.New("device: the node's copy is damaged")
+		return errDamaged
 	}
 	core, err := wire.ParseCore(x.Envelope.Core)
 	if err != nil {
@@ -347,123 +209,6 @@ func (b *batch) deliver(x *pb.Deliver) error {
 	return nil // a kind of later versions that concerns people not yet
 }
 
-// welcome joins a room (docs/protocol.md 7.2).
-func (b *batch) welcome(core *pb.EnvelopeCore) error {
-	var body pb.WelcomeBody
-	if err := proto.Unmarshal(core.Body, &body); err != nil {
-		return err
-	}
-	id := wire.RoomID(core.Room)
-	if r := b.room(id); r != nil && r.state != nil && !r.Ended {
-		if core.Generation <= r.Generation {
-			return nil // delivered again
-		}
-		return b.resetWelcome(r, core, &body)
-	}
-	secrets, err := b.d.secretsFor(body.Welcome)
-	if err != nil {
-		return err
-	}
-	var info *group.JoinInfo
-	r := &room{ID: id, Generation: core.Generation, Hub: wire.OrganizationID(body.Hub)}
-	tree, err := call(b.ctx, b.d.home.Device.GetTree, &pb.GetTreeRequest{Hub: body.Hub, Room: core.Room, Hash: body.TreeHash})
-	var st *wire.StatusError
-	if errors.As(err, &st) && st.Status.Code == pb.Code_CODE_UNKNOWN_ROOM {
-		b.invitedInVain(id)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	b.d.prefetchTree(b.ctx, suiteOf(body.Welcome), tree.Tree)
-	err = b.d.withChains(b.ctx, func() (err error) {
-		r.state, info, err = group.Join(b.d.config(), body.Welcome, tree.Tree, secrets)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if err := r.check(r.state); err != nil {
-		return err
-	}
-	if err := b.d.checkHub(b.ctx, r); err != nil {
-		return err
-	}
-	inviter, err := policy.CredentialOf(r.state.Public().Member(info.Inviter))
-	if err != nil {
-		return err
-	}
-	rules, err := policy.Of(r.state.Extensions())
-	if err != nil {
-		return err
-	}
-	by := memberKey{inviter.Organization, inviter.Member}
-	if _, yes := b.d.blocked.of(by); yes && by != b.d.ownKey() {
-		b.refuseInvitation(r, by)
-		return nil
-	}
-	if err := b.d.mayJoin(r, rules); err != nil {
-		return err
-	}
-	if rules.Roles == nil {
-		r.Peer = r.otherThan(b.d.ownKey())
-		r.Invited = by == r.Peer
-	}
-	met := r.Peer != (memberKey{}) && b.d.roomWith(r.Peer) != nil // people have a room with each other already
-	b.rooms[id], b.joined, b.renew = r, true, true
-	b.touch(id)
-	if !info.LastResort {
-		b.writes = append(b.writes, func(t *txn) error { return t.deleteState(append([]byte(kpPrefix), secrets.Ref...)) })
-	}
-	if met {
-		return nil
-	}
-	b.show(Shown{Event: "room", State: "joined", Room: id.String(), From: b.d.nameOf(by), Own: by == b.d.ownKey(), Count: len(r.people()), At: b.d.now()})
-	return nil
-}
-
-// check compares the group's room extension with what the hub says the room is.
-func (r *room) check(s *group.State) error {
-	raw, ok := mls.FindExtension(s.Extensions(), mls.ExtensionRoom)
-	if !ok {
-		return errors.New("device: a group without a room extension")
-	}
-	ext, err := wire.ParseRoom(raw)
-	if err != nil {
-		return err
-	}
-	if wire.RoomID(ext.ID) != r.ID || ext.Generation != r.Generation || wire.OrganizationID(ext.Hub) != r.Hub ||
-		string(s.GroupID()) != string(wire.GroupID(r.ID, r.Generation)) {
-		return errors.New("device: a group of another room, generation or hub")
-	}
-	if err := policy.CheckSuite(ext.SuiteFloor, s.Public().Suite().ID); err != nil {
-		return fmt.Errorf("device: %w", err)
-	}
-	return nil
-}
-
-// secretsFor finds the KeyPackage of ours that a Welcome is for.
-func (d *Device) secretsFor(welcome []byte) (*group.KeyPackageSecrets, error) {
-	refs, err := mls.WelcomeRefs(welcome)
-	if err != nil {
-		return nil, err
-	}
-	var raw []byte
-	err = d.vault.view(func(t *txn) error {
-		for _, ref := range refs {
-			if v, err := t.state(append([]byte(kpPrefix), ref...)); err == nil {
-				raw = v
-				return nil
-			}
-		}
-		return errors.New("device: a Welcome for a KeyPackage that this device does not have")
-	})
-	if err != nil {
-		return nil, err
-	}
-	return group.UnmarshalKeyPackageSecrets(raw)
-}
-
 // handshake processes a proposal or Commit.
 func (b *batch) handshake(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	r := b.room(wire.RoomID(core.Room))
@@ -473,7 +218,7 @@ func (b *batch) handshake(env *pb.Envelope, core *pb.EnvelopeCore) error {
 	over := r.Ended && (!r.Heard || core.Epoch > r.state.Epoch())
 	switch {
 	case core.Generation > r.Generation && !r.Ended && r.Uninvited == nil:
-		return errors.New("device: a handshake of a generation of the room that this device is not in")
+		return errGeneration
 	case core.Generation != r.Generation, core.Epoch < r.state.Epoch(), over:
 		// Of before the reset, or after one that this device comes into later, and finds it there;
 		// processed before, from the room log; or of no meaning any more.
@@ -583,10 +328,10 @@ func (b *batch) message(env *pb.Envelope, core *pb.EnvelopeCore) error {
 		return nil
 	}
 	if r == nil || r.state == nil {
-		return errors.New("device: a message of a room that this device is not in")
+		return errNotIn
 	}
 	if core.Generation != r.Generation {
-		return errors.New("device: a message of another generation of the room, before or after a reset")
+		return errGeneration
 	}
 	if core.Epoch > r.state.Epoch() && !r.Ended {
 		return errBehind

@@ -176,11 +176,10 @@ func (b *batch) showMember(r *room, s Shown, m mls.Member) {
 	if err != nil || b.d.merged(r) != nil {
 		return
 	}
-	where := b.d.ofRoom(r, s.State, c.Device.String())
-	s.Event, s.Room, s.RoomName, s.To, s.Reason, s.At = where.Event, where.Room, where.RoomName, where.To, where.Reason, where.At
-	s.From = b.d.nameOf(memberKey{c.Organization, c.Member})
-	s.Own = memberKey{c.Organization, c.Member} == b.d.ownKey()
-	b.show(s)
+	who := memberKey{c.Organization, c.Member}
+	where := b.d.ofRoomFrom(r, s.State, b.d.nameOf(who), c.Device.String())
+	where.By, where.Role, where.Own = s.By, s.Role, who == b.d.ownKey()
+	b.show(where)
 }
 
 // rulesFollow reports whether the rules of a room changed only as who came and went asks

@@ -45,7 +45,7 @@ func TestASenderLearnsOfWhatCouldNotBeOpenedAlthoughTheAcknowledgementWasLost(t 
 		t.Fatalf("unreadable: %v, %v", unreadable, err)
 	}
 	shown := receive(t, p.bob)
-	if i := slices.IndexFunc(shown, func(s Shown) bool { return s.Event == "unreadable" }); i < 0 || shown[i].State != "message" || shown[i].To != p.alice.Address().String() || shown[i].Reason == "" {
+	if i := slices.IndexFunc(shown, func(s Shown) bool { return s.Event == "unreadable" }); i < 0 || shown[i].State != "message" || shown[i].To != p.alice.Address().String() || shown[i].Reason == "" || shown[i].Why != "" {
 		t.Errorf("bob is told of it: %+v", shown)
 	}
 	told := map[string]string{}

@@ -119,11 +119,7 @@ func (b *batch) wait(x *pb.Deliver) bool {
 	}
 	w := untaken{x.Seq, orderOf(x), now}
 	if w.room != (wire.RoomID{}) && !slices.ContainsFunc(all, func(o untaken) bool { return o.room == w.room }) {
-		r := b.room(w.room)
-		if r == nil {
-			r = &room{ID: w.room}
-		}
-		b.show(b.d.ofRoom(r, "waits", waitsReason))
+		b.show(b.d.ofRoom(b.roomOrID(w.room), "waits", waitsReason))
 	}
 	b.untaken, b.rewait = slices.Insert(slices.Clone(all), at, w), true
 	return true

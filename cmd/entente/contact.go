@@ -13,12 +13,12 @@ func contactCommand() *cobra.Command {
 	c := group("contact", "Who may write to you: accept, block, list; what waits for others to accept: withdraw")
 	c.AddCommand(contactList(),
 		contactDecide("accept", "accepted", "Let a member of a partner write to you", "  entente contact accept alice@acme.example --device bob",
-			"what they wrote comes with their next visit"),
+			"accepted; what they wrote comes with their next visit"),
 		contactDecide("block", "blocked", "Take nothing new from a member, or from anybody of an organization",
 			"  entente contact block mallory@acme.example --device bob\n  entente contact block acme.example --device bob",
-			"your node refuses their requests and invitations, your devices show nothing that they say; rooms that you are in with them go on: entente room leave"),
+			"blocked; your node refuses their requests and invitations, your devices show nothing that they say; rooms that you are in with them go on: entente room leave"),
 		contactDecide("unblock", "none", "Take a block back", "  entente contact unblock acme.example --device bob",
-			"the agreement's rule holds again"),
+			"not blocked; the agreement's rule holds again"),
 		contactWithdraw())
 	return c
 }
@@ -88,7 +88,8 @@ func contactList() *cobra.Command {
 	return c
 }
 
-// contactDecide is a command that writes one decision to the home node.
+// contactDecide is a command that writes one decision to the home node; effect is what people
+// are told then.
 func contactDecide(verb, state, short, example, effect string) *cobra.Command {
 	c := &cobra.Command{
 		Use: verb + " ADDRESS", Short: short, Example: example, Args: exactArgs("ADDRESS"),
@@ -109,11 +110,7 @@ func contactDecide(verb, state, short, example, effect string) *cobra.Command {
 			if *asJSON {
 				return printJSON(c.OutOrStdout(), map[string]string{"event": verb, "contact": args[0], "state": state})
 			}
-			said := state
-			if verb == "unblock" {
-				said = "not blocked"
-			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "%s: %s; %s\n", args[0], said, effect)
+			_, err := fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", args[0], effect)
 			return err
 		})
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/entente-im/entente/device"
 	"github.com/entente-im/entente/wire"
+	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/spf13/cobra"
 )
 
@@ -78,38 +79,32 @@ func unreadableText(s device.Shown) string {
 	case s.State == "invitation":
 		what += " into a room"
 	}
-	why := "it does not fit the keys of this device, or was altered on the way"
-	if name, text, ok := strings.Cut(s.Reason, ": "); ok {
-		if code, is := statusOf(name); is {
-			if wire.ClassOf(code) == wire.Policy {
-				try = "ask your administrator"
-			}
-			return what + " was not taken: " + safe(text) + "; " + try
+	if code, is := statusOf(s.Why); is && code != pb.Code_CODE_DAMAGED {
+		if wire.ClassOf(code) == wire.Policy {
+			try = "ask your administrator"
 		}
+		_, text, _ := strings.Cut(s.Reason, ": ")
+		return what + " was not taken: " + safe(text) + "; " + try
 	}
-	for _, w := range unreadableReasons {
-		if strings.Contains(s.Reason, w.in) {
-			why = w.text
-			break
-		}
+	why, known := unreadableReasons[s.Why]
+	if !known {
+		why = "it does not fit the keys of this device, or was altered on the way"
 	}
 	return what + " could not be opened: " + why + "; " + try
 }
 
-// unreadableReasons are the words of packages device, mls and group for what a person may
-// want to tell apart, and how people are told.
-var unreadableReasons = []struct{ in, text string }{
-	{"copy is damaged", "your node's copy of it is damaged"},
-	{"until the mailbox was full", "an organization that is needed to read it could not be reached for too long"},
-	{"content is not understood", "this version of the program does not know what is in it"},
-	{"a KeyPackage that this device does not have", "this device no longer has the keys that it was made for"},
-	{"another generation", "it was sent before or after a reset of the room"},
-	{"a generation of the room", "the room was reset, and this device is not in it again yet"},
-	{"a room that this device is not in", "this device is not in its room"},
-	{"opened already or is too old", "its keys were used or have gone: it was opened before, or came too late"},
-	{"mls: message of epoch", "it was sent in a state of the room whose keys this device does not have"},
-	{"organization behind this name is another", "the organization behind a name is another one than before: tell your administrator"},
-	{"against the rules", "it goes against the rules of the room"},
+// unreadableReasons are device.Shown.Why for people.
+var unreadableReasons = map[string]string{
+	"damaged":    "your node's copy of it is damaged",
+	"waited":     "an organization that is needed to read it could not be reached for too long",
+	"content":    "this version of the program does not know what is in it",
+	"keys":       "this device no longer has the keys that it was made for",
+	"generation": "it was sent before or after a reset of the room",
+	"room":       "this device is not in its room",
+	"late":       "its keys were used or have gone: it was opened before, or came too late",
+	"epoch":      "it was sent in a state of the room whose keys this device does not have",
+	"identity":   "the organization behind a name is another one than before: tell your administrator",
+	"rules":      "it goes against the rules of the room",
 }
 
 // expiredText says that there was a message.
