@@ -4,7 +4,10 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -17,6 +20,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/x/rate"
 	"github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/entente-im/entente/wire"
 )
@@ -47,15 +51,11 @@ func newHost(key ed25519.PrivateKey, listen, announce []multiaddr.Multiaddr, gat
 	if err != nil {
 		return nil, err
 	}
-	listening := libp2p.ListenAddrs(listen...)
-	if len(listen) == 0 {
-		listening = libp2p.NoListenAddrs // such a node dials
-	}
 	h, err := libp2p.New(
 		libp2p.Identity(priv),
-		listening,
+		libp2p.NoListenAddrs, // listenOn does; a node without any dials
 		libp2p.NoTransports,
-		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()), // else two nodes get half of one port's connections each
 		libp2p.Transport(quic.NewTransport),
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.ResourceManager(resources),
@@ -70,9 +70,43 @@ func newHost(key ed25519.PrivateKey, listen, announce []multiaddr.Multiaddr, gat
 	)
 	if err != nil {
 		resources.Close()
-		return nil, fmt.Errorf("federation: listening for partners: %w", err)
+		return nil, fmt.Errorf("federation: making the host: %w", err)
+	}
+	if err := listenOn(h, listen); err != nil {
+		_ = h.Close()
+		return nil, err
 	}
 	return h, nil
+}
+
+// listenOn listens on every address, or says on which it cannot: the library goes on when
+// one of several is left.
+func listenOn(h host.Host, listen []multiaddr.Multiaddr) error {
+	for _, a := range listen {
+		if err := h.Network().Listen(a); err != nil {
+			return fmt.Errorf("federation: listening for partners on %s: %w", a, err)
+		}
+	}
+	return nil
+}
+
+// CanListen reports what a start would run into on an address that partners are to dial: an
+// address of another machine, or a port that is taken.
+func CanListen(a multiaddr.Multiaddr) error {
+	proto, at, err := manet.DialArgs(a)
+	if err != nil {
+		return nil // not ours to look at: a start says
+	}
+	var l io.Closer
+	if strings.HasPrefix(proto, "udp") {
+		l, err = net.ListenPacket(proto, at)
+	} else {
+		l, err = net.Listen(proto, at)
+	}
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 // addresses answers with the announced ones; without any, with those listened on.

@@ -10,6 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/entente-im/entente/federation"
+	"github.com/multiformats/go-multiaddr"
 )
 
 // Finding is something that TestConfig saw.
@@ -45,8 +48,11 @@ func TestConfig(dir string, now time.Time) (Config, []Finding, error) {
 	if _, port, err := net.SplitHostPort(c.Listen); err == nil && len(c.ACME) > 0 && port != "443" {
 		add(false, "acme", "the CA comes to port 443, and listen is on %s: something has to lead it here", port)
 	}
+	if running(dir) {
+		return c, out, nil // it has them itself
+	}
 	for _, x := range [][2]string{{"listen", c.Listen}, {"metrics", c.Metrics}} {
-		if x[1] == "" || running(dir) {
+		if x[1] == "" {
 			continue
 		}
 		l, err := net.Listen("tcp", x[1])
@@ -55,6 +61,15 @@ func TestConfig(dir string, now time.Time) (Config, []Finding, error) {
 			continue
 		}
 		_ = l.Close()
+	}
+	for _, text := range c.Federation {
+		a, err := multiaddr.NewMultiaddr(text)
+		if err != nil {
+			continue // LoadConfig has said so
+		}
+		if err := federation.CanListen(a); err != nil {
+			add(true, "federation", "%v", err)
+		}
 	}
 	return c, out, nil
 }
