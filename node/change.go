@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/entente-im/entente/mailbox"
 	"github.com/entente-im/entente/store"
@@ -77,13 +78,7 @@ func (c *change) commit(ctx context.Context) (err error) {
 	}
 	// Once it is under way a caller's going away must not leave us in doubt.
 	if _, err := c.n.store.Commit(context.WithoutCancel(ctx), &c.batch); err != nil {
-		if errors.Is(err, store.ErrFull) {
-			return wire.Refuse(pb.Code_CODE_FULL, "this node's disk is full: its operator has to make room")
-		}
-		if errors.Is(err, store.ErrDeadline) {
-			return wire.Refuse(pb.Code_CODE_CLOCK_SUSPECT, "this node holds its clock back: its operator has to look")
-		}
-		return fmt.Errorf("node: committing: %w", err)
+		return storeRefuses(fmt.Errorf("node: committing: %w", err))
 	}
 	for _, d := range c.drafts {
 		d.publish()
@@ -92,6 +87,17 @@ func (c *change) commit(ctx context.Context) (err error) {
 		f()
 	}
 	return nil
+}
+
+// storeRefuses gives what the store, or the disk, takes only later its status.
+func storeRefuses(err error) error {
+	switch {
+	case errors.Is(err, store.ErrFull), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return wire.Refuse(pb.Code_CODE_FULL, "this node's disk is full: its operator has to make room")
+	case errors.Is(err, store.ErrDeadline):
+		return wire.Refuse(pb.Code_CODE_CLOCK_SUSPECT, "this node holds its clock back: its operator has to look")
+	}
+	return err
 }
 
 // abandon gives the change up; nothing of it was written.

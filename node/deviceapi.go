@@ -33,7 +33,7 @@ func caller(ctx context.Context) (wire.DeviceID, error) {
 // answer wraps a result for Connect; an error travels as its status.
 func answer[T any](v *T, err error) (*connect.Response[T], error) {
 	if err != nil {
-		return nil, session.ConnectError(err)
+		return nil, session.ConnectError(storeRefuses(err))
 	}
 	return connect.NewResponse(v), nil
 }

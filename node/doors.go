@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 
+	"connectrpc.com/connect"
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/identity/directory"
 	"github.com/entente-im/entente/node/gate"
@@ -99,8 +100,8 @@ func (n *Node) openDeviceDoor(o Options, keys *identity.NodeKeys) error {
 	}
 	mux := http.NewServeMux()
 	n.gate.Mount(mux)
-	mux.Handle(ententev1connect.NewEnrolmentServiceHandler(enrolmentAPI{n}, gate.HandlerOptions()...))
-	path, calls := ententev1connect.NewDeviceServiceHandler(deviceAPI{n}, gate.HandlerOptions()...)
+	mux.Handle(ententev1connect.NewEnrolmentServiceHandler(enrolmentAPI{n}, n.handlerOptions()...))
+	path, calls := ententev1connect.NewDeviceServiceHandler(deviceAPI{n}, n.handlerOptions()...)
 	mux.Handle(path, n.gate.Bearer(calls))
 	n.healthHandlers(mux)
 	l, err := o.Listen("tcp", n.config.Listen)
@@ -141,7 +142,7 @@ func (n *Node) openOperatorDoor(o Options) error {
 		return err
 	}
 	mux := http.NewServeMux()
-	mux.Handle(ententev1connect.NewOperatorServiceHandler(operatorAPI{n}, gate.HandlerOptions()...))
+	mux.Handle(ententev1connect.NewOperatorServiceHandler(operatorAPI{n}, n.handlerOptions()...))
 	n.doors.add("operator", gate.Server(mux, nil, n.log.With("door", "operator")), l)
 	return nil
 }
@@ -202,4 +203,18 @@ func (n *Node) enroll(ctx context.Context, m *pb.EnrollRequest) (*pb.MemberChain
 		keep()
 	}
 	return chain, nil
+}
+
+// handlerOptions adds to those of every call that what the node failed at is in its log:
+// the caller is told no more than that.
+func (n *Node) handlerOptions() []connect.HandlerOption {
+	return append(gate.HandlerOptions(), connect.WithInterceptors(connect.UnaryInterceptorFunc(func(next connect.UnaryFunc) connect.UnaryFunc {
+		return func(ctx context.Context, r connect.AnyRequest) (connect.AnyResponse, error) {
+			a, err := next(ctx, r)
+			if err != nil && connect.CodeOf(err) == connect.CodeInternal {
+				n.log.Error("a call failed", "call", r.Spec().Procedure, "error", session.Cause(err))
+			}
+			return a, err
+		}
+	})))
 }

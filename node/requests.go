@@ -125,6 +125,7 @@ func writeMode(dir string, m federation.Mode) error {
 	}
 	temp := path + ".new"
 	if err := os.WriteFile(temp, b, 0o600); err != nil {
+		_ = os.Remove(temp)
 		return fmt.Errorf("node: writing the configuration: %w", err)
 	}
 	return os.Rename(temp, path)

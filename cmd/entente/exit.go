@@ -139,6 +139,9 @@ func statusHint(err error) string {
 		if status.Status.Code == pb.Code_CODE_UNKNOWN_MEMBER && strings.Contains(status.Status.Detail, "not in the room") {
 			return "entente room members lists who is"
 		}
+		if status.Status.Code == pb.Code_CODE_FULL && strings.Contains(status.Status.Detail, "disk is full") {
+			return "make room on the node's disk (256 MiB have to be free), then repeat the command"
+		}
 		return hints[status.Status.Code]
 	}
 	var path *fs.PathError

@@ -37,6 +37,9 @@ func operatorError(dir string, err error) error {
 	if s := connectStatus(err); s != nil {
 		return &wire.StatusError{Status: s}
 	}
+	if errors.Is(err, os.ErrPermission) {
+		return &hintError{fmt.Errorf("you may not call the node on %s", dir), "become the user that the node runs as", exitFailed}
+	}
 	var op *net.OpError
 	if errors.As(err, &op) || errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		hint := "entente node run --data " + dir

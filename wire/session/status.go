@@ -22,11 +22,29 @@ func ConnectError(err error) error {
 		return err
 	}
 	st := wire.StatusOf(err)
-	e := connect.NewError(connectCode(st.Code), errors.New((&wire.StatusError{Status: st}).Error()))
+	e := connect.NewError(connectCode(st.Code), &told{(&wire.StatusError{Status: st}).Error(), err})
 	if d, derr := connect.NewErrorDetail(st); derr == nil {
 		e.AddDetail(d)
 	}
 	return e
+}
+
+// told is an error as the other side is told of it; the cause stays here, for the log.
+type told struct {
+	text  string
+	cause error
+}
+
+func (e *told) Error() string { return e.text }
+func (e *told) Unwrap() error { return e.cause }
+
+// Cause returns what lies behind an error of ConnectError, which only its text leaves.
+func Cause(err error) error {
+	var t *told
+	if errors.As(err, &t) {
+		return t.cause
+	}
+	return err
 }
 
 func connectCode(c pb.Code) connect.Code {
