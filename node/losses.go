@@ -10,7 +10,7 @@ import (
 )
 
 // What a restore has cost, for the operator: it stands in the log when it is found out, and
-// in `node status` for lossShown. Rows: "nd/lost/" ‖ Unix ns uint64; value: the sentence.
+// in `node status` and `doctor` for lossShown. Rows: "nd/lost/" ‖ Unix ns uint64; value: the sentence.
 const (
 	lossPrefix = "nd/lost/"
 	lossShown  = 7 * 24 * time.Hour
@@ -39,25 +39,31 @@ func (n *Node) keepLoss(ctx context.Context, format string, args ...any) {
 }
 
 // losses lists what was lost lately, and drops what was shown long enough.
-func (n *Node) losses() (out []string) {
-	page, err := n.store.Scan([]byte(lossPrefix), nil, maxLosses)
-	if err != nil {
-		return nil
+func (n *Node) losses() []string {
+	out, old := lossesIn(n.store, n.clock.Now())
+	if old.Len() > 0 {
+		_, _ = n.store.Commit(context.Background(), old) // else the next look does
 	}
-	var old store.Batch
+	return out
+}
+
+// lossesIn reads what was lost lately, and what has been shown long enough.
+func lossesIn(s *store.Store, now time.Time) (out []string, old *store.Batch) {
+	old = new(store.Batch)
+	page, err := s.Scan([]byte(lossPrefix), nil, maxLosses)
+	if err != nil {
+		return nil, old
+	}
 	for _, kv := range page {
 		if len(kv.Key) != len(lossPrefix)+8 {
 			continue
 		}
 		at := time.Unix(0, int64(binary.BigEndian.Uint64(kv.Key[len(lossPrefix):])))
-		if n.clock.Now().Sub(at) > lossShown {
+		if now.Sub(at) > lossShown {
 			old.Delete(kv.Key)
 			continue
 		}
 		out = append(out, fmt.Sprintf("lost by a restore (%s): %s", at.UTC().Format("2006-01-02 15:04"), kv.Value))
 	}
-	if old.Len() > 0 {
-		_, _ = n.store.Commit(context.Background(), &old) // else the next look does
-	}
-	return out
+	return out, old
 }

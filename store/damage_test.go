@@ -161,7 +161,7 @@ func TestFsckNamesDamageAndChangesNothing(t *testing.T) {
 	s := openStore(t, o)
 	deposit(t, s, strings.Repeat("y", 500), time.Hour, 1)
 	closeStore(t, s)
-	if f, err := Fsck(context.Background(), o); err != nil || len(f) != 0 {
+	if f, err := Fsck(context.Background(), o, nil); err != nil || len(f) != 0 {
 		t.Fatalf("a sound store: %v, %v", f, err)
 	}
 	path := filepath.Join(o.Dir, "log", "00000001.seg")
@@ -173,7 +173,7 @@ func TestFsckNamesDamageAndChangesNothing(t *testing.T) {
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if f, err := Fsck(context.Background(), o); err != nil || len(f) == 0 {
+	if f, err := Fsck(context.Background(), o, nil); err != nil || len(f) == 0 {
 		t.Fatalf("a damaged store: %v, %v", f, err)
 	}
 	after, _ := os.ReadFile(path)

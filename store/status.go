@@ -96,8 +96,9 @@ func (m *metrics) unregister(r prometheus.Registerer) {
 
 // Fsck verifies a store that is not open, without changing anything in its log: it
 // reads every record and opens every lasting record and every body that lives. It
-// returns what is damaged; an error means that it could not look.
-func Fsck(ctx context.Context, o Options) ([]Finding, error) {
+// returns what is damaged; an error means that it could not look. Look, if it is not nil, is
+// given the store for reading.
+func Fsck(ctx context.Context, o Options, look func(*Store)) ([]Finding, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
@@ -130,6 +131,9 @@ func Fsck(ctx context.Context, o Options) ([]Finding, error) {
 				out = append(out, Finding{Seq: uint64(it.LSN), Records: 1, What: it.Err.Error()})
 			}
 		}
+	}
+	if look != nil {
+		look(s)
 	}
 	return out, nil
 }

@@ -12,7 +12,7 @@ func doctorCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "doctor",
 		Short:   "Check a stopped node's folder, every record of it",
-		Long:    "Check a stopped node's folder: configuration, keys, manifest, certificate, and every stored record. Nothing is changed. Exits with 1 when something is wrong.",
+		Long:    "Check a stopped node's folder: configuration, keys, manifest, certificate, and every stored record. Nothing is changed. It also notes what a restore has cost in the last 7 days, which is nothing wrong with the folder. Exits with 1 when something is wrong.",
 		Example: "  entente doctor --data acme",
 		Args:    exactArgs(),
 	}
@@ -22,18 +22,23 @@ func doctorCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		found, err := node.Doctor(c.Context(), *data, p)
+		found, notes, err := node.Doctor(c.Context(), *data, p)
 		if err != nil {
 			return nodeOpenError(*data, err)
 		}
-		for _, f := range found {
-			if *asJSON {
-				err = printJSON(c.OutOrStdout(), map[string]string{"problem": f})
-			} else {
-				_, err = fmt.Fprintln(c.OutOrStdout(), f)
-			}
-			if err != nil {
-				return err
+		for _, list := range []struct {
+			key   string
+			texts []string
+		}{{"problem", found}, {"note", notes}} {
+			for _, text := range list.texts {
+				if *asJSON {
+					err = printJSON(c.OutOrStdout(), map[string]string{list.key: plainText(text)})
+				} else {
+					_, err = fmt.Fprintf(c.OutOrStdout(), "%-7s %s\n", list.key, plainText(text))
+				}
+				if err != nil {
+					return err
+				}
 			}
 		}
 		if len(found) > 0 {
