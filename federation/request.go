@@ -99,7 +99,7 @@ func (f *Federation) LeaveRequest(ctx context.Context, name, address string, ter
 	if err != nil {
 		return time.Time{}, err
 	}
-	if err := f.handOver(ctx, *info, text); err != nil {
+	if err := f.handOver(ctx, *info, name, text); err != nil {
 		var b store.Batch
 		b.Delete(tokenKey(token.ID)) // whoever may have seen it cannot use it
 		return time.Time{}, errors.Join(err, f.write(context.WithoutCancel(ctx), &b))
@@ -107,7 +107,7 @@ func (f *Federation) LeaveRequest(ctx context.Context, name, address string, ter
 	return token.Expires, nil
 }
 
-func (f *Federation) handOver(ctx context.Context, info peer.AddrInfo, token string) error {
+func (f *Federation) handOver(ctx context.Context, info peer.AddrInfo, name, token string) error {
 	defer f.gate.allowDial(info.ID)()
 	ctx, cancel := context.WithTimeout(ctx, QueryTimeout)
 	defer cancel()
@@ -121,7 +121,7 @@ func (f *Federation) handOver(ctx context.Context, info peer.AddrInfo, token str
 	}
 	defer out.s.Reset()
 	defer context.AfterFunc(ctx, func() { out.s.Reset() })()
-	q := &pb.LobbyRequest{Version: wire.ProtocolVersion, Request: token, NodeCertificate: f.opts.NodeCertificate}
+	q := &pb.LobbyRequest{Version: wire.ProtocolVersion, Request: token, RequestName: name, NodeCertificate: f.opts.NodeCertificate}
 	q.Genesis, q.Manifest = splitManifests(f.opts.Organization.Notes)
 	if err := out.write(q, maxLobby, HelloTimeout); err != nil {
 		return lost(err)
@@ -141,6 +141,9 @@ func (f *Federation) handOver(ctx context.Context, info peer.AddrInfo, token str
 func (f *Federation) takeRequest(ctx context.Context, remote peer.ID, q *pb.LobbyRequest) (*pb.LobbyResponse, error) {
 	if f.Mode() != ModeOpen {
 		return nil, wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "this organization takes no requests: ask its operator for a token")
+	}
+	if own := f.opts.Organization.Manifest.Name; q.RequestName != "" && q.RequestName != own { // its token would be of no use
+		return nil, wire.Refuse(pb.Code_CODE_UNKNOWN_ORGANIZATION, "the node at that address is another organization's")
 	}
 	token, err := f.Preview(q.Request)
 	if err != nil {

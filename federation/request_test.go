@@ -31,6 +31,16 @@ func (n *node) waiting(t *testing.T) []Request {
 	return list
 }
 
+func TestARequestForAnotherNameIsRefusedAtOnce(t *testing.T) {
+	a, b := newNode(t, "acme.example"), newNode(t, "globex.example")
+	b.fed.SetMode(ModeOpen)
+	_, err := a.fed.LeaveRequest(context.Background(), "gl0bex.example", b.address(), terms())
+	refusedWith(t, err, pb.Code_CODE_UNKNOWN_ORGANIZATION)
+	if list := b.waiting(t); len(list) != 0 {
+		t.Errorf("a request waits that nobody can accept: %+v", list)
+	}
+}
+
 func TestAnOpenOrganizationKeepsARequestUntilItsOperatorAnswers(t *testing.T) {
 	a, b := newNode(t, "acme.example"), newNode(t, "globex.example")
 	ctx := context.Background()

@@ -3479,8 +3479,9 @@ type LobbyRequest struct {
 	Manifest        string                 `protobuf:"bytes,4,opt,name=manifest,proto3" json:"manifest,omitempty"`              // the accepting organization's current manifest
 	Genesis         string                 `protobuf:"bytes,5,opt,name=genesis,proto3" json:"genesis,omitempty"`                // its genesis manifest, if another
 	NodeCertificate string                 `protobuf:"bytes,6,opt,name=node_certificate,json=nodeCertificate,proto3" json:"node_certificate,omitempty"`
-	Agreement       string                 `protobuf:"bytes,7,opt,name=agreement,proto3" json:"agreement,omitempty"` // note signed by the accepting organization
-	Request         string                 `protobuf:"bytes,8,opt,name=request,proto3" json:"request,omitempty"`     // a partner token of the sender's, handed over without one of the receiver's
+	Agreement       string                 `protobuf:"bytes,7,opt,name=agreement,proto3" json:"agreement,omitempty"`                        // note signed by the accepting organization
+	Request         string                 `protobuf:"bytes,8,opt,name=request,proto3" json:"request,omitempty"`                            // a partner token of the sender's, handed over without one of the receiver's
+	RequestName     string                 `protobuf:"bytes,9,opt,name=request_name,json=requestName,proto3" json:"request_name,omitempty"` // whom the request is for, by name; empty: not said
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -3567,6 +3568,13 @@ func (x *LobbyRequest) GetAgreement() string {
 func (x *LobbyRequest) GetRequest() string {
 	if x != nil {
 		return x.Request
+	}
+	return ""
+}
+
+func (x *LobbyRequest) GetRequestName() string {
+	if x != nil {
+		return x.RequestName
 	}
 	return ""
 }
@@ -3915,7 +3923,7 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\"\n" +
 	"\forganization\x18\x02 \x01(\tR\forganization\x12\x10\n" +
 	"\x03one\x18\x03 \x03(\tR\x03one\x12\x14\n" +
-	"\x05other\x18\x04 \x03(\tR\x05other\"\xf2\x01\n" +
+	"\x05other\x18\x04 \x03(\tR\x05other\"\x95\x02\n" +
 	"\fLobbyRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x19\n" +
 	"\btoken_id\x18\x02 \x01(\fR\atokenId\x12\x14\n" +
@@ -3924,7 +3932,8 @@ const file_entente_v1_federation_proto_rawDesc = "" +
 	"\agenesis\x18\x05 \x01(\tR\agenesis\x12)\n" +
 	"\x10node_certificate\x18\x06 \x01(\tR\x0fnodeCertificate\x12\x1c\n" +
 	"\tagreement\x18\a \x01(\tR\tagreement\x12\x18\n" +
-	"\arequest\x18\b \x01(\tR\arequest\"\xd0\x01\n" +
+	"\arequest\x18\b \x01(\tR\arequest\x12!\n" +
+	"\frequest_name\x18\t \x01(\tR\vrequestName\"\xd0\x01\n" +
 	"\rLobbyResponse\x12*\n" +
 	"\x06status\x18\x01 \x01(\v2\x12.entente.v1.StatusR\x06status\x12\x14\n" +
 	"\x05proof\x18\x02 \x01(\fR\x05proof\x12\x1c\n" +
