@@ -31,7 +31,7 @@ others have on their devices stay. It cannot be undone for the devices: see enab
 		if *asJSON {
 			return printProto(c.OutOrStdout(), a)
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is disabled: %d devices revoked, in %d rooms\n", a.Member.GetAddress(), a.Devices, a.Rooms)
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s is disabled: %s revoked, in %s\n", a.Member.GetAddress(), counted(a.Devices, "device"), counted(a.Rooms, "room"))
 		return err
 	}
 	return c

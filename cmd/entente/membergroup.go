@@ -38,7 +38,7 @@ func memberGroupChange(verb, short string, remove bool) *cobra.Command {
 		if *asJSON {
 			return printProto(c.OutOrStdout(), g)
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %d members\n", g.Group, len(g.Members))
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", g.Group, counted(len(g.Members), "member"))
 		return err
 	}
 	return c

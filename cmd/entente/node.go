@@ -126,11 +126,11 @@ func printStatus(w io.Writer, s *pb.NodeStatus) error {
 	fmt.Fprintf(w, "organization  %s (%s)\n", s.Organization, s.OrganizationId)
 	fmt.Fprintf(w, "node          %s, %s, up %s, %s resident\n", s.PeerId, s.Version, (time.Duration(s.UptimeMs) * time.Millisecond).Round(time.Second), bytesText(s.RssBytes))
 	fmt.Fprintf(w, "devices       %s, %d connected\n", s.Api, s.Sessions)
-	fmt.Fprintf(w, "directory     %d members, %d devices; %d rooms ordered here\n", s.Members, s.Devices, s.Rooms)
+	fmt.Fprintf(w, "directory     %s, %s; %s ordered here\n", counted(s.Members, "member"), counted(s.Devices, "device"), counted(s.Rooms, "room"))
 	if s.IdleDevices > 0 {
 		fmt.Fprintf(w, "              %d devices were not here for 30 days: see entente member devices, then entente device revoke DEVICE\n", s.IdleDevices)
 	}
-	fmt.Fprintf(w, "store         %d segments, %s, %d references; buckets of %s\n", s.Segments, bytesText(s.SegmentBytes), s.References, time.Duration(s.BucketMs)*time.Millisecond)
+	fmt.Fprintf(w, "store         %s, %s, %s; buckets of %s\n", counted(s.Segments, "segment"), bytesText(s.SegmentBytes), counted(s.References, "reference"), time.Duration(s.BucketMs)*time.Millisecond)
 	for _, p := range s.Problems {
 		fmt.Fprintf(w, "problem       %s\n", p)
 	}

@@ -206,7 +206,7 @@ func showRecovery(c *cobra.Command, r *node.RecoveryFile, asJSON bool) error {
 	}
 	_, err := r.Stands()
 	if row.Stands = err == nil; err != nil {
-		row.Missing = err.Error()
+		row.Missing = plainText(err.Error())
 	}
 	if asJSON {
 		return printJSON(c.OutOrStdout(), row)

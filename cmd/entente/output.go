@@ -177,3 +177,11 @@ func onDay(t time.Time) string {
 	}
 	return t.UTC().Format(time.DateOnly)
 }
+
+// counted is a number of things in words: 1 member, 2 members.
+func counted[N int | int64 | uint64 | uint32](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

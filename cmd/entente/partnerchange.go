@@ -104,12 +104,25 @@ func partnerChange(t partnerChangeText, call partnerCall) *cobra.Command {
 		}
 		out := ""
 		if a.Rooms > 0 {
-			out = fmt.Sprintf("; its devices leave %d rooms", a.Rooms)
+			out = "; its devices leave " + counted(a.Rooms, "room")
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s; %d waiting dropped, %d wait%s\n", a.Partner.Name, changeText(t.done, a.Partner), a.Dropped, a.Kept, out)
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s; %s%s\n", a.Partner.Name, changeText(t.done, a.Partner), waitedText(a.Dropped, a.Kept), out)
 		return err
 	}
 	return c
+}
+
+// waitedText says what became of what waited for a partner.
+func waitedText(dropped, kept uint64) string {
+	switch {
+	case dropped > 0 && kept > 0:
+		return fmt.Sprintf("%d that waited dropped, %d still wait", dropped, kept)
+	case dropped > 0:
+		return fmt.Sprintf("%d that waited dropped", dropped)
+	case kept > 0:
+		return fmt.Sprintf("%d wait", kept)
+	}
+	return "nothing waits"
 }
 
 // changeText is what was done to a partner, and what holds all the same.
@@ -194,7 +207,7 @@ func printPartner(w io.Writer, p *pb.PartnerDetails) error {
 		line("first deadline", "%s", when(p.EarliestDeadlineUnix))
 	}
 	if p.ClockKnown {
-		line("their clock", "%s of ours", aheadText(time.Duration(p.ClockOffsetMs)*time.Millisecond))
+		line("their clock", "%s", aheadText(time.Duration(p.ClockOffsetMs)*time.Millisecond))
 	}
 	line("agreement", "version %d, %s, since %s, until %s", p.Version, s.Agreement, when(p.SinceUnix), when(s.ValidUntilUnix))
 	b.WriteString(p.Terms)
@@ -206,9 +219,9 @@ func printPartner(w io.Writer, p *pb.PartnerDetails) error {
 
 func aheadText(d time.Duration) string {
 	if d < 0 {
-		return (-d).String() + " behind"
+		return (-d).String() + " behind ours"
 	}
-	return d.String() + " ahead"
+	return d.String() + " ahead of ours"
 }
 
 // completePartner offers the partners' names to a shell, from the running node.
