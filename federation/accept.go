@@ -128,7 +128,7 @@ func (f *Federation) introduce(ctx context.Context, t *identity.Token, info peer
 func (f *Federation) show(ctx context.Context, t *identity.Token, info peer.AddrInfo, q *pb.LobbyRequest) (*pb.LobbyResponse, error) {
 	f.clearDialBackOff(info.ID)
 	if err := f.host.Connect(ctx, info); err != nil {
-		return nil, wire.Refuse(pb.Code_CODE_UNREACHABLE, "connecting to %s: %v", t.Name, short(err.Error()))
+		return nil, wire.Refuse(pb.Code_CODE_UNREACHABLE, "%s: %s", t.Name, dialText(err))
 	}
 	out, err := f.newStream(ctx, info.ID, LobbyProtocol)
 	if err != nil {

@@ -113,7 +113,7 @@ func (f *Federation) handOver(ctx context.Context, info peer.AddrInfo, name, tok
 	defer cancel()
 	f.clearDialBackOff(info.ID)
 	if err := f.host.Connect(ctx, info); err != nil {
-		return wire.Refuse(pb.Code_CODE_UNREACHABLE, "connecting: %v", short(err.Error()))
+		return wire.Refuse(pb.Code_CODE_UNREACHABLE, "%s", dialText(err))
 	}
 	out, err := f.newStream(ctx, info.ID, LobbyProtocol)
 	if err != nil {

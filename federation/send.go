@@ -241,7 +241,7 @@ func (f *Federation) open(ctx context.Context, p *partner, proto protocol.ID) (*
 	info := p.addrInfo()
 	f.clearDialBackOff(info.ID)
 	if err := f.host.Connect(ctx, info); err != nil {
-		return nil, wire.Refuse(pb.Code_CODE_UNREACHABLE, "connecting: %v", short(err.Error()))
+		return nil, wire.Refuse(pb.Code_CODE_UNREACHABLE, "%s", dialText(err))
 	}
 	return f.newStream(ctx, info.ID, proto)
 }

@@ -152,6 +152,9 @@ func partnerShow() *cobra.Command {
 	c.RunE = func(c *cobra.Command, args []string) error {
 		a, err := operate(c.Context(), *data, operatorClient.ShowPartner, &pb.ShowPartnerRequest{Name: args[0]})
 		if err != nil {
+			if r, e := operate(c.Context(), *data, operatorClient.AnswerRequest, &pb.AnswerRequestRequest{Name: args[0], Answer: "show"}); e == nil {
+				return printRequest(c.OutOrStdout(), r, *asJSON)
+			}
 			return err
 		}
 		if *asJSON {

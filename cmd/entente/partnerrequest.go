@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/spf13/cobra"
@@ -61,6 +62,18 @@ func partnerBlock() *cobra.Command {
 
 // named is what an operator has confirmed of a name.
 type named struct{ similar, unproved bool }
+
+// printRequest shows a stranger's request that waits.
+func printRequest(w io.Writer, r *pb.AnswerRequestResponse, asJSON bool) error {
+	if asJSON {
+		return printProto(w, r)
+	}
+	printNameCheck(w, r.Partner.Check)
+	p := r.Partner
+	_, err := fmt.Fprintf(w, "%s (%s), peer %s\nasks since %s for an agreement: entente partner accept %s, or entente partner block %s\n%s",
+		p.Name, p.OrganizationId, r.PeerId, when(r.AtUnix), p.Name, p.Name, r.Terms)
+	return err
+}
 
 // acceptRequest makes an agreement of a stranger's request, once its terms have been shown.
 func acceptRequest(c *cobra.Command, data string, r *pb.AnswerRequestResponse, yes, asJSON bool, name named) error {
