@@ -93,6 +93,11 @@ func (n *Node) checkName(all nameIndex, name string, id wire.OrganizationID) *pb
 func (n *Node) mayAccept(ctx context.Context, name string, id wire.OrganizationID, similar, unproved bool) (*pb.NameCheck, error) {
 	n.lookUp(ctx, id, name)
 	check := n.checkName(n.nameIndex(), name, id)
+	for _, s := range check.Similar { // the same name, not one like it: no word makes two organizations answer to it
+		if s.Name == name && s.Now == "" && (s.Who == "this organization" || s.Who == "partner") {
+			return check, wire.Refuse(pb.Code_CODE_NAME_TAKEN, "%s is called %s", strings.Replace(s.Who, "partner", "another partner", 1), name)
+		}
+	}
 	switch {
 	case check.Dns == string(dnsContradicted) && !unproved:
 		return check, wire.Refuse(pb.Code_CODE_FORBIDDEN, "DNS says that %s is another organization: ask them, then --accept-unproved-name", name)

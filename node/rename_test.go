@@ -117,7 +117,21 @@ func TestANameThatAnotherPartnerHasIsNeverTaken(t *testing.T) {
 	_, err := operatorAPI{b.Node}.RenamePartner(t.Context(), connect.NewRequest(&pb.RenamePartnerRequest{Name: "acme.example", AcceptSimilarName: true}))
 	p, e := b.fed.Partner(a.org.ID.String())
 	must(t, e)
-	if p.Name != "acme.example" {
+	if p.Name != "acme.example" || err == nil {
 		t.Errorf("two partners are called %s (%v)", p.Name, err)
 	}
+}
+
+// TestOurOwnNameIsTakenByNoPartner: two would answer to one address.
+func TestOurOwnNameIsTakenByNoPartner(t *testing.T) {
+	sites := newLinked(t, "acme.example", "globex.example")
+	a, b := sites[0], sites[1]
+	a.client("alice")
+	a.renamed("globex.example")
+	b.sees(a, "the new name waits", func(p federation.PartnerInfo) bool { return p.Renaming == "globex.example" })
+	_, err := operatorAPI{b.Node}.RenamePartner(t.Context(), connect.NewRequest(&pb.RenamePartnerRequest{Name: "acme.example", AcceptSimilarName: true}))
+	if err == nil || !strings.Contains(err.Error(), "this organization is called globex.example") {
+		t.Errorf("a partner called as we are: %v", err)
+	}
+	b.sees(a, "it is called as before", func(p federation.PartnerInfo) bool { return p.Name == "acme.example" && p.Renaming == "globex.example" })
 }
