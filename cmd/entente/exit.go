@@ -142,6 +142,9 @@ func statusHint(err error) string {
 		if status.Status.Code == pb.Code_CODE_FULL && strings.Contains(status.Status.Detail, "disk is full") {
 			return "make room on the node's disk (256 MiB have to be free), then repeat the command"
 		}
+		if status.Status.Code == pb.Code_CODE_NO_AGREEMENT && strings.Contains(status.Status.Detail, "has blocked them") {
+			return "your administrator has decided it: entente block list, entente blocklist list"
+		}
 		return hints[status.Status.Code]
 	}
 	var path *fs.PathError

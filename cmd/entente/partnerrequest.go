@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
+	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/spf13/cobra"
 )
@@ -26,7 +28,7 @@ after 30 days it is gone. A later request takes the place of the first.`,
 		}
 		a, err := operate(c.Context(), *data, operatorClient.RequestPartner, &pb.RequestPartnerRequest{Name: args[0], Address: args[1], Terms: t})
 		if err != nil {
-			return err
+			return requestRefused(args[0], err)
 		}
 		if *asJSON {
 			return printProto(c.OutOrStdout(), a)
@@ -35,6 +37,22 @@ after 30 days it is gone. A later request takes the place of the first.`,
 		return err
 	}
 	return c
+}
+
+// requestRefused says what an organization's refusal of a request means: the words of the
+// statuses are for members.
+func requestRefused(name string, err error) error {
+	var status *wire.StatusError
+	if !errors.As(err, &status) {
+		return err
+	}
+	switch status.Status.Code {
+	case pb.Code_CODE_NO_AGREEMENT:
+		return &hintError{fmt.Errorf("noAgreement: %s takes no requests", name), "ask its operator for a token (entente partner invite), or to take requests (entente node mode open)", exitPolicy}
+	case pb.Code_CODE_NO_CONSENT:
+		return &hintError{fmt.Errorf("noConsent: %s takes no more requests of yours", name), "ask its operator: entente partner block NAME --lift, there, undoes it", exitPolicy}
+	}
+	return err
 }
 
 func partnerBlock() *cobra.Command {
