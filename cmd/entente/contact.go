@@ -13,7 +13,7 @@ func contactCommand() *cobra.Command {
 	c := group("contact", "Who may write to you: accept, block, list; what waits for others to accept: withdraw")
 	c.AddCommand(contactList(),
 		contactDecide("accept", "accepted", "Let a member of a partner write to you", "  entente contact accept alice@acme.example --device bob",
-			"accepted; what they wrote comes with their next visit"),
+			"accepted; what they still want to write comes with their next visit"),
 		contactDecide("block", "blocked", "Take nothing new from a member, or from anybody of an organization",
 			"  entente contact block mallory@acme.example --device bob\n  entente contact block acme.example --device bob",
 			"blocked; your node refuses their requests and invitations, your devices show nothing that they say; rooms that you are in with them go on: entente room leave"),
@@ -26,7 +26,7 @@ func contactCommand() *cobra.Command {
 func contactWithdraw() *cobra.Command {
 	c := &cobra.Command{
 		Use: "withdraw ADDRESS", Short: "Take back what waits for somebody to accept: nothing of it is ever sent",
-		Long:    "Take back the texts that wait on this device for somebody to accept. They have been asked, and see that you wanted to write; of the texts nothing has left this device.",
+		Long:    "Take back the texts that wait on this device for somebody to accept. They have been asked, and it stays on their list; of the texts nothing has left this device.",
 		Example: "  entente contact withdraw bob@globex.example --device alice", Args: exactArgs("ADDRESS"),
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
