@@ -130,10 +130,8 @@ func (d *Device) takeAgreement(t *txn, body *pb.AgreementBody) error {
 		said = fmt.Sprintf("the agreement with %s has changed (version %d): %s", them.Name, shown.Version, strings.ReplaceAll(oneLine(known.Terms.Changes(shown.Terms)), ", would be ", ", now "))
 	}
 	if said != "" {
-		for _, r := range d.roomsWith(them.ID) {
-			if err := t.show(d.ofRoomFrom(r, "terms", them.Name, said)); err != nil {
-				return err
-			}
+		if err := d.tellRooms(t, d.roomsWith(them.ID), "terms", them.Name, said); err != nil {
+			return err
 		}
 	}
 	return errors.Join(d.tellState(t, them.ID, them.Name, was, state), t.putAgreement(them.ID, next))

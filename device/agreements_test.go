@@ -142,6 +142,27 @@ func TestAnAgreementThatGoesBehindTheKnownOneIsRefusedAndSaid(t *testing.T) {
 	}
 }
 
+func TestWhatConcernsSeveralRoomsIsToldOfEachWithHowManyThereAre(t *testing.T) {
+	p := newPair(t)
+	send(t, p.alice, p.bob.Address(), "first", SendOptions{})
+	receiveUntil(t, p.bob, "the first message", func(s []Shown) bool { return len(texts(s)) > 0 })
+	must(t, with(t, p.alice, func(s *Sender) error {
+		_, err := s.CreateRoom(t.Context(), "Harbour", RoomOptions{Members: []wire.Address{p.bob.Address()}})
+		return err
+	}))
+	receive(t, p.alice)
+	p.amends(&pb.TermsChange{Contact: to("request")})
+	receiveUntil(t, p.alice, "the changed terms of both rooms", func(all []Shown) bool {
+		rooms := make(map[string]bool)
+		for _, s := range all {
+			if s.State == "terms" && s.Count == 2 {
+				rooms[s.Room] = true
+			}
+		}
+		return len(rooms) == 2
+	})
+}
+
 func TestWhichAgreementsGoBehindTheKnownOne(t *testing.T) {
 	from := time.Unix(1_800_000_000, 0)
 	known := &agreed{Version: 3, Hash: [32]byte{3}, Terms: identity.Terms{ValidFrom: from}}

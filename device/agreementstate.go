@@ -16,11 +16,22 @@ func (d *Device) tellState(t *txn, org wire.OrganizationID, name, was, now strin
 	if now == was || now == "" || was == "" && now == wire.AgreementInForce {
 		return nil
 	}
+	var rooms []*room
 	for _, r := range d.rooms {
-		if r.state == nil || r.Ended || r.Hub != org && !slices.ContainsFunc(r.others(d.account.Organization), func(k memberKey) bool { return k.Org == org }) {
-			continue
+		if r.state != nil && !r.Ended && (r.Hub == org || slices.ContainsFunc(r.others(d.account.Organization), func(k memberKey) bool { return k.Org == org })) {
+			rooms = append(rooms, r)
 		}
-		if err := t.show(d.ofRoomFrom(r, "agreement", name, now)); err != nil {
+	}
+	return d.tellRooms(t, rooms, "agreement", name, now)
+}
+
+// tellRooms tells one thing of several rooms: an event for each, one after the other, with
+// how many there are, so that who shows them to people can say it once.
+func (d *Device) tellRooms(t *txn, rooms []*room, state, from, reason string) error {
+	for _, r := range rooms {
+		s := d.ofRoomFrom(r, state, from, reason)
+		s.Count = len(rooms)
+		if err := t.show(s); err != nil {
 			return err
 		}
 	}

@@ -48,9 +48,11 @@ type Shown struct {
 	Burns    string    `json:"burns,omitempty"`
 	Ends     time.Time `json:"ends,omitzero"`
 	Gone     bool      `json:"gone,omitempty"`
-	Count    int       `json:"count,omitempty"` // messages of a blocked member that are not shown
-	Seq      uint64    `json:"seq,omitempty"`
-	At       time.Time `json:"at"`
+	// Count is how many messages of a blocked member are not shown; with terms and agreement,
+	// how many rooms are told the same, each in an event that follows at once.
+	Count int       `json:"count,omitempty"`
+	Seq   uint64    `json:"seq,omitempty"`
+	At    time.Time `json:"at"`
 }
 
 // handle is session.Handler: it stores all that deliveries mean, each time in one transaction,

@@ -138,16 +138,13 @@ func (d *Device) noteVerify(t *txn, was, now *agreed) error {
 	if was == nil || !was.Verify || now.Verify {
 		return nil
 	}
+	var rooms []*room
 	for _, r := range d.rooms {
-		if r.state == nil || r.Ended || len(r.others(d.account.Organization)) == 0 {
-			continue
-		}
-		if err := t.show(Shown{Event: "room", State: "terms", Room: r.ID.String(), RoomName: r.Name, At: d.now(),
-			Reason: d.account.OrgName + " does not ask you any more to verify people of other organizations before you write to them"}); err != nil {
-			return err
+		if r.state != nil && !r.Ended && len(r.others(d.account.Organization)) > 0 {
+			rooms = append(rooms, r)
 		}
 	}
-	return nil
+	return d.tellRooms(t, rooms, "terms", "", d.account.OrgName+" does not ask you any more to verify people of other organizations before you write to them")
 }
 
 // checkRoomPinned is checkPinned of everybody in a room.

@@ -318,13 +318,13 @@ func receiveCommand() *cobra.Command {
 	follow := c.Flags().Bool("follow", false, "stay and show what comes, until interrupted")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		return withDevice(c, *dir, *pass, func(d *device.Device) error {
-			shown := 0
+			shown, show := 0, &showing{}
 			for until := time.Now().Add(*wait); ; time.Sleep(200 * time.Millisecond) {
 				err := d.Receive(c.Context(), *follow, func(s device.Shown) error {
 					if s.Event == "message" {
 						shown++
 					}
-					return printShown(c, s, *asJSON)
+					return show.print(c, s, *asJSON)
 				})
 				if err != nil || shown > 0 || *follow || !time.Now().Before(until) {
 					return err

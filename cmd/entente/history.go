@@ -33,8 +33,9 @@ func deviceHistory() *cobra.Command {
 			if *limit > 0 {
 				all = all[max(0, len(all)-*limit):]
 			}
+			show := &showing{}
 			for _, s := range all {
-				if err := printShown(c, s, *asJSON); err != nil {
+				if err := show.print(c, s, *asJSON); err != nil {
 					return err
 				}
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/entente-im/entente/device"
 	"github.com/entente-im/entente/wire"
@@ -65,9 +66,9 @@ func roomText(s device.Shown) string {
 	case "not reset":
 		return room + " could not be reset from here: " + safe(s.Reason)
 	case "terms":
-		return safe(s.Reason) + ", in " + room
+		return safe(s.Reason) + ", in " + roomsText(s, room)
 	case "agreement":
-		return partnerText(s.From, s.Reason) + ": " + stateMeans(s.Reason) + ", in " + room
+		return partnerText(s.From, s.Reason) + ": " + stateMeans(s.Reason) + ", in " + roomsText(s, room)
 	case "blocked":
 		return blockedHereText(s, room)
 	case "stopped":
@@ -84,6 +85,14 @@ func roomText(s device.Shown) string {
 		return "in " + room + " something is missing: " + safe(s.Reason)
 	}
 	return fmt.Sprintf("%s: %s %s %s", room, s.State, s.From, safe(s.Reason))
+}
+
+// roomsText is the room, or how many are told the same.
+func roomsText(s device.Shown, room string) string {
+	if s.Count > 1 {
+		return strconv.Itoa(s.Count) + " rooms"
+	}
+	return room
 }
 
 // invitedText says who has invited somebody, and as what.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/entente-im/entente/device"
+	"github.com/entente-im/entente/wire"
 	"github.com/spf13/cobra"
 )
 
@@ -45,5 +46,36 @@ func TestWhatCouldNotBeOpenedIsSaidInWordsForPeople(t *testing.T) {
 		if _, got, _ := strings.Cut(shownText(s), "  "); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+func TestWhatSeveralRoomsAreToldIsSaidOnceToPeopleAndOfEachRoomToPrograms(t *testing.T) {
+	of := func(state, reason, room string, count int) device.Shown {
+		return device.Shown{Event: "room", State: state, From: "b.example", Reason: reason, RoomName: room, Count: count, At: time.Now()}
+	}
+	all := []device.Shown{
+		of("terms", "new terms", "Harbour", 3), of("terms", "new terms", "Docks", 3), of("terms", "new terms", "Pier", 3),
+		of("agreement", wire.AgreementSuspended, "Harbour", 2), of("agreement", wire.AgreementSuspended, "Docks", 2),
+		of("agreement", wire.AgreementInForce, "Harbour", 1),
+		of("terms", "new terms", "Harbour", 2), of("terms", "new terms", "Docks", 2), of("terms", "new terms", "Harbour", 2), of("terms", "new terms", "Docks", 2),
+	}
+	said := func(asJSON bool) []string {
+		var out bytes.Buffer
+		c := &cobra.Command{}
+		c.SetOut(&out)
+		show := &showing{}
+		for _, s := range all {
+			if err := show.print(c, s, asJSON); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return strings.Split(strings.TrimSpace(out.String()), "\n")
+	}
+	lines := said(false)
+	if len(lines) != 5 || !strings.HasSuffix(lines[0], "new terms, in 3 rooms") || !strings.HasSuffix(lines[1], ", in 2 rooms") || !strings.HasSuffix(lines[2], ", in Harbour") {
+		t.Errorf("%q", lines)
+	}
+	if lines := said(true); len(lines) != len(all) {
+		t.Errorf("%q", lines)
 	}
 }

@@ -13,10 +13,23 @@ import (
 
 // What has come, in lines for people.
 
-// printShown prints what people read: safe characters only, whoever sent it.
-func printShown(c *cobra.Command, s device.Shown, asJSON bool) error {
+// showing prints what people read, and says once what several rooms are told.
+type showing struct {
+	said device.Shown // the one that was said of several rooms
+	left int          // how many more events say the same
+}
+
+// print prints one event: safe characters only, whoever sent it.
+func (p *showing) print(c *cobra.Command, s device.Shown, asJSON bool) error {
 	if asJSON {
 		return printJSON(c.OutOrStdout(), s)
+	}
+	if p.left > 0 && s.State == p.said.State && s.From == p.said.From && s.Reason == p.said.Reason && s.Count == p.said.Count {
+		p.left--
+		return nil
+	}
+	if p.left = 0; s.State == "terms" || s.State == "agreement" {
+		p.said, p.left = s, s.Count-1
 	}
 	_, err := fmt.Fprintln(c.OutOrStdout(), shownText(s))
 	return err
