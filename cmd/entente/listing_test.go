@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/entente-im/entente/device"
 	"github.com/spf13/cobra"
 )
 
@@ -52,5 +53,17 @@ func TestAShellOffersFilesOnlyWhereACommandTakesOne(t *testing.T) {
 	}
 	if got, directive := complete(invite, nil, ""); !slices.Equal(got, []string{"none", "named", "any"}) || directive != cobra.ShellCompDirectiveNoFileComp {
 		t.Errorf("--transit offers %v", got)
+	}
+}
+
+func TestARoomWhoseNameAShellWouldReadOtherwiseIsOfferedByItsID(t *testing.T) {
+	got := roomsOffered([]device.RoomInfo{
+		{ID: "aaaaaaaaaaaaaaaa", Name: "Harbour"}, {ID: "bbbbbbbbbbbbbbbb", Name: "$(date)"}, {ID: "cccccccccccccccc", Name: "--force"},
+		{ID: "dddddddddddddddd", Name: "two\nlines"}, {ID: "eeeeeeeeeeeeeeee", Name: "Gone", Ended: true}, {ID: "ffffffffffffffff", With: "bob@b.example"},
+		{ID: "gggggggggggggggg", Name: "Twice"}, {ID: "hhhhhhhhhhhhhhhh", Name: "Twice"},
+	}, false)
+	want := []string{"Harbour", "bbbbbbbbbbbb\t$(date)", "cccccccccccc\t--force", "dddddddddddd\ttwo lines", "bob@b.example", "gggggggggggg\tTwice", "hhhhhhhhhhhh\tTwice"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -51,6 +51,7 @@ Try it all on one machine: entente testnet walk`,
 	})
 	root.AddCommand(nodeCommand(), memberCommand(), deviceCommand(), roomCommand(), contactCommand(), partnerCommand(), blockCommand(), blockListCommand(),
 		sendCommand(), receiveCommand(), sentCommand(), messageCommand(), verifyCommand(), reportCommand(), abuseCommand(), fileCommand(), testnetCommand(), benchCommand(), doctorCommand(), configCommand(), directoryCommand(), organizationCommand(), custodianCommand())
+	offerFromDevice(root)
 	offerNoFiles(root)
 	return root
 }
