@@ -26,8 +26,9 @@ func run(args []string) int {
 	defer stop()
 	root := rootCommand()
 	root.SetArgs(args)
-	if err := commandLine(root.ExecuteContext(ctx)); err != nil {
-		return report(root.ErrOrStderr(), err)
+	c, err := root.ExecuteContextC(ctx)
+	if err := commandLine(err); err != nil {
+		return report(root.ErrOrStderr(), forMember(c, err))
 	}
 	return exitOK
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/entente-im/entente/identity"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
+	"github.com/spf13/pflag"
 )
 
 func TestErrorsAreToldWithoutTheWordsOfProgrammers(t *testing.T) {
@@ -76,5 +78,38 @@ func TestWhoWritesToAFullMailboxReadsWhatToDo(t *testing.T) {
 	}
 	if s := noticeText(device.Shown{Event: "notice", State: "refused", Reason: "noConsent"}); strings.Contains(s, "again") {
 		t.Errorf("reads %q", s)
+	}
+}
+
+func TestAMemberIsNotToldCommandsOfOperators(t *testing.T) {
+	root := rootCommand()
+	for line, member := range map[string]bool{
+		"send bob@b.example hello": true, "device revoke X": true, "device revoke X --data acme": false, "partner show b.example": false,
+	} {
+		c, rest, err := root.Find(strings.Fields(line))
+		if err == nil {
+			err = c.ParseFlags(rest)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for code := range hints {
+			var said bytes.Buffer
+			refused := wire.Refuse(code, "")
+			if got, want := report(&said, forMember(c, refused)), exitCode(refused); got != want {
+				t.Errorf("%s, %v: exit code %d, want %d", line, code, got, want)
+			}
+			for _, of := range []string{"entente partner", "entente node", "entente member"} {
+				if member && strings.Contains(said.String(), of) {
+					t.Errorf("%s, %v: %s", line, code, said.String())
+				}
+			}
+		}
+		var said bytes.Buffer
+		report(&said, forMember(c, wire.Refuse(pb.Code_CODE_NO_AGREEMENT, "")))
+		if member == strings.Contains(said.String(), "entente partner") {
+			t.Errorf("%s: %s", line, said.String())
+		}
+		c.Flags().VisitAll(func(f *pflag.Flag) { f.Changed = false })
 	}
 }
