@@ -247,7 +247,7 @@ func roomRename() *cobra.Command {
 }
 
 func roomLeave() *cobra.Command {
-	return roomAction("leave ROOM", "Leave a room; another member's device takes yours out", "  entente room leave Harbour --device bob", "",
+	return roomAction("leave ROOM", "Leave a room; another member's device takes yours out", "  entente room leave Harbour --device bob", "You say nothing more in it, and come back only when somebody invites you: you leave ",
 		"leaving", "you say nothing more in it; you are out as soon as another member's device is there",
 		func(ctx context.Context, s *device.Sender, id wire.RoomID) error { return s.Leave(ctx, id) })
 }
@@ -260,16 +260,12 @@ func roomEnd() *cobra.Command {
 
 // roomAction is a command that does one thing to one room, and says event and text then.
 //
-// ask is what a person has to agree to, before the room's name; empty: nothing.
+// ask is what a person has to agree to, before the room's name.
 func roomAction(use, short, example, ask, event, text string, do func(context.Context, *device.Sender, wire.RoomID) error) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Example: example, Args: exactArgs("ROOM")}
-	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
-	yes := ask == ""
-	if !yes {
-		c.Flags().BoolVar(&yes, "yes", false, "do not ask")
-	}
+	dir, pass, asJSON, yes := deviceFlag(c), passphraseFlag(c), jsonFlag(c), yesFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		if err := agreed(c, yes, ask+oneLine(args[0], 80)+"."); err != nil {
+		if err := agreed(c, *yes, ask+oneLine(args[0], 80)+"."); err != nil {
 			return err
 		}
 		return inRoom(c, *dir, *pass, args[0], func(ctx context.Context, s *device.Sender, id wire.RoomID) error {
