@@ -27,7 +27,7 @@ type RoomOptions struct {
 // administrator. Its name is said inside the room; no node sees it.
 func (s *Sender) CreateRoom(ctx context.Context, name string, o RoomOptions) (wire.RoomID, error) {
 	d := s.l.d
-	if err := checkRoomName(name); err != nil {
+	if err := CheckRoomName(name); err != nil {
 		return wire.RoomID{}, err
 	}
 	if o.Suite == 0 {
@@ -84,7 +84,8 @@ func (d *Device) createNamed(ctx context.Context, name string, o RoomOptions) (i
 	return id, d.finishCreating(ctx)
 }
 
-func checkRoomName(name string) error {
+// CheckRoomName refuses what no room can be called: malformed.
+func CheckRoomName(name string) error {
 	bad := strings.IndexFunc(name, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) })
 	if strings.TrimSpace(name) == "" || len(name) > maxRoomName || bad >= 0 || strings.Contains(name, "@") {
 		return wire.Refuse(pb.Code_CODE_MALFORMED, "a room's name is 1 to %d bytes without control characters and @", maxRoomName)
@@ -171,7 +172,7 @@ func (d *Device) mayInvite(r *room, people []*identity.Member) error {
 // RenameRoom says another name in a room, as one of its administrators; no node sees it.
 func (s *Sender) RenameRoom(ctx context.Context, id wire.RoomID, name string) error {
 	d := s.l.d
-	if err := checkRoomName(name); err != nil {
+	if err := CheckRoomName(name); err != nil {
 		return err
 	}
 	if err := s.l.handedOver(ctx); err != nil { // and what others have called it before

@@ -45,7 +45,7 @@ func (d *Device) announce() error {
 // as long as it has no name for us.
 func (b *batch) named(r *room, by memberKey, name string) {
 	rules, err := policy.Of(r.state.Extensions())
-	if err != nil || name == r.Name || checkRoomName(name) != nil {
+	if err != nil || name == r.Name || CheckRoomName(name) != nil {
 		return
 	}
 	if r.Name != "" && rules.Role(policy.Person{Organization: by.Org, Member: by.Member}) != wire.RoleAdmin {

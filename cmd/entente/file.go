@@ -51,6 +51,9 @@ The file keeps the name that its sender gave it, without what could harm, unless
 	out := c.Flags().StringP("output", "o", "", "the file or folder to save it at (default: the current folder)")
 	force := c.Flags().Bool("force", false, "replace a file that is there")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := typedMessage(args[0]); err != nil {
+			return err
+		}
 		return withDevice(c, *dir, *pass, func(d *device.Device) error {
 			id, _, err := d.FindMessage(args[0])
 			if err != nil {

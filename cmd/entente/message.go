@@ -39,6 +39,14 @@ func messageAction(use, short, example string, action device.Action) *cobra.Comm
 		remove = c.Flags().Bool("remove", false, "take this reaction of yours back")
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := typedMessage(args[0]); err != nil {
+			return err
+		}
+		if len(args) > 1 && !*remove {
+			if err := typedText(args[1], action == device.ActionEdit); err != nil {
+				return err
+			}
+		}
 		o := device.SendOptions{Action: action, Plain: *plain}
 		if *remove {
 			o.Action = device.ActionUnreact

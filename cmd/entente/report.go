@@ -24,6 +24,9 @@ whom you hand it to: the room's agreement names whom to tell of abuse (entente r
 	reason := c.Flags().String("reason", "", "what is wrong with it, for who reads the report")
 	file := c.Flags().String("out", "", "write the report to this file and send it to nobody")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := typedMessage(args[0]); err != nil {
+			return err
+		}
 		return withDevice(c, *dir, *pass, func(d *device.Device) error {
 			id, _, err := d.FindMessage(args[0])
 			if err != nil {

@@ -89,6 +89,9 @@ said inside the room: no node learns it. Members may invite others unless --admi
 		if strings.TrimSpace(args[0]) == "" {
 			return &usageError{errors.New("a room needs a name")}
 		}
+		if err := typedRoomName(args[0]); err != nil {
+			return err
+		}
 		members, err := parseAddresses(args[1:])
 		if err != nil {
 			return err
@@ -229,6 +232,9 @@ func roomRename() *cobra.Command {
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	force := c.Flags().Bool("force", false, "also when a room of yours has this name already")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := typedRoomName(args[1]); err != nil {
+			return err
+		}
 		return inSession(c, *dir, *pass, func(ctx context.Context, d *device.Device, s *device.Sender) error {
 			id, err := d.FindRoom(args[0])
 			if err != nil {

@@ -51,6 +51,12 @@ func sendCommand() *cobra.Command {
 		if len(args) > 1 {
 			text, err = textOf(c, args[1])
 		}
+		if err == nil && *file == "" {
+			err = typedText(text, false)
+		}
+		if err == nil {
+			err = typedLengths(*expires, *burn, *until)
+		}
 		if err != nil {
 			return err
 		}

@@ -22,6 +22,11 @@ accepted yet waits for acceptance: entente contact withdraw takes it back.`,
 	}
 	dir, pass, asJSON := deviceFlag(c), passphraseFlag(c), jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			if err := typedMessage(args[0]); err != nil {
+				return err
+			}
+		}
 		return withDevice(c, *dir, *pass, func(d *device.Device) error {
 			sent, err := d.Sent()
 			if err != nil {
@@ -45,7 +50,7 @@ accepted yet waits for acceptance: entente contact withdraw takes it back.`,
 // sentOne prints what became of one message at each member.
 func sentOne(c *cobra.Command, sent []device.Sent, id string, asJSON bool) error {
 	for _, s := range sent {
-		if len(id) >= 6 && strings.HasPrefix(s.ID, id) {
+		if strings.HasPrefix(s.ID, id) {
 			return printList(c, s.Members, asJSON, "MEMBER STATE SINCE UNTIL REASON", func(m device.MemberState) []string {
 				until := ""
 				if !m.Until.IsZero() {
