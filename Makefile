@@ -25,7 +25,7 @@ test: ## everything, with the race detector
 	$(GO) test -count=1 -run Promises ./testnet/sim # 30 runs; with the race detector above only a few
 
 sim: ## SEEDS runs in simulated time, from seed SEED on: testnet/sim
-	$(GO) test -count=1 -v -timeout 60m -run Promises ./testnet/sim -seeds $${SEEDS:-1000} -seed $${SEED:-1}
+	$(GO) test -count=1 -v -timeout 240m -run Promises ./testnet/sim -seeds $${SEEDS:-1000} -seed $${SEED:-1}
 
 simdirectory: ## SEEDS runs of a lying directory and SEEDS honest ones, 20 organizations each
 	$(GO) test -count=1 -v -timeout 120m -run 'DirectoryThatLies|HonestDirectories' ./testnet/sim -directoryseeds $${SEEDS:-1000} -seed $${SEED:-1}
