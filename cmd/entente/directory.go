@@ -179,7 +179,7 @@ func printProved(c *cobra.Command, p *identity.Proved, signed []cosignedRow, asJ
 		return err
 	}
 	m := p.Member
-	fmt.Fprintf(out, "member        %s (%s)\nrecord        version %d, the latest of this log, with %d devices\n", m.Address(), m.ID, m.Version, len(m.Devices))
+	fmt.Fprintf(out, "member        %s (%s)\nrecord        version %d, the latest of this log, with %s\n", m.Address(), m.ID, m.Version, counted(len(m.Devices), "device"))
 	for id := range m.Devices {
 		fmt.Fprintf(out, "device        %s\n", id)
 	}

@@ -47,7 +47,7 @@ func roomText(s device.Shown) string {
 	case "device removed", "device revoked":
 		return deviceOutText(s, room)
 	case "organization removed":
-		return fmt.Sprintf("%s is out of %s, with %d devices, by %s: the agreement %s", s.From, room, s.Count, s.By, stateText(s.Reason))
+		return fmt.Sprintf("%s is out of %s, with %s, by %s: the agreement %s", s.From, room, counted(s.Count, "device"), s.By, stateText(s.Reason))
 	case "removed":
 		return "you are out of " + room + outCause(s)
 	case "invited in vain":
