@@ -53,7 +53,7 @@ func (d *Device) connectSession(ctx context.Context, stays bool) (*link, error) 
 		proposals: make(map[wire.RoomID][]uint64), held: make(map[wire.RoomID]error)}
 	var err error
 	l.client, err = d.home.Session(session.ClientOptions{
-		Mark: d.acknowledged, Unread: l.unreported, Handler: l.handle, GiveUp: d.giveUpWaiting, Welcomed: l.greeted,
+		Mark: d.acknowledged, Taken: d.taken, Unread: l.unreported, Handler: l.handle, GiveUp: d.giveUpWaiting, Welcomed: l.greeted,
 		Drained: func() { l.emptied(); closeOnce(l.read); poke(l.drained) },
 		State:   l.state,
 	})

@@ -15,8 +15,8 @@ import (
 
 // Deliveries that cannot be taken yet, because a partner cannot be asked for certificates or a
 // room's hub for its log, wait, and what follows them in their room. Nothing else does: the mark goes
-// on, and only the acknowledgement stops below the first of them, so that the node keeps them
-// and brings them again (docs/protocol.md 6.4). Their numbers are stored with the mark.
+// on, and they alone are not acknowledged, so that the node keeps them and brings them again
+// (docs/protocol.md 6.4). Their numbers are stored with the mark.
 
 const (
 	waitingName = "mailbox-waiting"
@@ -105,8 +105,8 @@ func (b *batch) comesAfter(x *pb.Deliver, gone func(uint64) bool) bool {
 }
 
 // wait notes that a delivery was not taken; false: too many wait already, or it has waited for
-// wire.DeliverPatience. Whoever is away shall not keep the acknowledgement of all that comes
-// after it back until that ends. People are told of the first of a room.
+// wire.DeliverPatience: whoever is away shall not stop a room for as long as its Commits last.
+// People are told of the first of a room.
 func (b *batch) wait(x *pb.Deliver) bool {
 	all := b.all()
 	at, found := place(all, x.Seq)
@@ -201,6 +201,15 @@ func (d *Device) acknowledged() (n uint64) {
 		return err
 	})
 	return n
+}
+
+// taken reports whether a delivery above what is acknowledged was taken, and is to be
+// acknowledged alone.
+func (d *Device) taken(seq uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, waits := place(d.untaken, seq)
+	return !waits && seq <= d.mark()
 }
 
 // begins is called with each connection: deliveries come from the acknowledgement on, in

@@ -108,6 +108,15 @@ func TestAPartnerThatIsAwayHoldsUpNoOtherRoom(t *testing.T) {
 			t.Errorf("adam lists %+v", i)
 		}
 	}
+	eventually(t, "alice is told what adam has read, also what came after what waits", func() error {
+		receive(t, w.alice)
+		for _, text := range []string{"before", "to the office"} {
+			if got := states(t, w.alice, text)[w.adam.Address().String()]; got != "acknowledged" {
+				return fmt.Errorf("%q: %s", text, got)
+			}
+		}
+		return nil
+	})
 	must(t, with(t, w.adam, func(s *Sender) error {
 		err := s.SendRoom(t.Context(), both, "when it is back", SendOptions{}, func(Progress) {})
 		if wire.StatusOf(err).Code != pb.Code_CODE_UNREACHABLE {
@@ -177,6 +186,11 @@ func TestWhatWaitsEndsAtItsDeadline(t *testing.T) {
 		}
 		return nil
 	})
+	for _, text := range []string{"before", "to the office"} { // read, and said so before it ended
+		if got := states(t, w.alice, text)[w.adam.Address().String()]; got != "acknowledged" {
+			t.Errorf("alice is told %q of %q, which adam has read", got, text)
+		}
+	}
 	receive(t, w.adam)
 	w.hooli.start()
 	shown := receiveUntil(t, w.adam, "the room goes on", func([]Shown) bool { return w.adam.waitingIn(both) == 0 })
@@ -213,8 +227,7 @@ func TestADeviceThatStaysReadsNothingThatHasEndedWhileItWaited(t *testing.T) {
 	}
 }
 
-// Whoever is away keeps the acknowledgement of what came after back for three days, not for ever;
-// a room whose Commit was given up goes on by its hub's log.
+// Whoever is away stops a room for three days, not for ever; a room whose Commit was given up goes on by its hub's log.
 func TestWhatHasWaitedForThreeDaysIsGivenUp(t *testing.T) {
 	w, both, _ := parted(t, defaultBucket, 0)
 	ds := lying(t, w.adam, w.adam.mark(), 5)

@@ -102,7 +102,7 @@ func (w *world) device(ctx context.Context, t *testing.T, id wire.DeviceID) {
 		for _, e := range got {
 			mark = max(mark, e.Seq)
 		}
-		if err := w.box.Ack(ctx, id, mark+uint64(rand.IntN(3)), nil, nil); err != nil {
+		if err := w.box.Ack(ctx, id, Acked{Through: mark + uint64(rand.IntN(3))}); err != nil {
 			t.Errorf("ack: %v", err)
 			return
 		}

@@ -40,8 +40,29 @@ func TestExpiredOnesAreToldApartFromUnreadableOnes(t *testing.T) {
 	w := newWorld(t)
 	w.messages(4, dev(1))
 	got := w.fetch(dev(1), 0, 4)
-	if err := w.box.Ack(t.Context(), dev(1), got[3].Seq, []uint64{got[0].Seq}, []uint64{got[2].Seq}); err != nil {
+	if err := w.box.Ack(t.Context(), dev(1), Acked{Through: got[3].Seq, Unreadable: []uint64{got[0].Seq}, Expired: []uint64{got[2].Seq}}); err != nil {
 		t.Fatal(err)
 	}
 	want(t, "events", fmt.Sprint(states(w.seen())), "map[acknowledged:2 expired:1 unreadable:1]")
+}
+
+// What a device has beyond something that it cannot take yet is gone, and said of as it says;
+// the rest lies there still. What was not handed out cannot be named.
+func TestWhatIsAcknowledgedAboveIsGoneAndTheRestIsNot(t *testing.T) {
+	w := newWorld(t)
+	w.messages(5, dev(1))
+	got := w.fetch(dev(1), 0, 4)
+	ack := func(a Acked) {
+		t.Helper()
+		if err := w.box.Ack(t.Context(), dev(1), a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ack(Acked{Through: got[0].Seq, Above: []uint64{got[2].Seq, got[2].Seq, got[3].Seq, got[3].Seq + 1, 1 << 60}, Unreadable: []uint64{got[3].Seq}})
+	want(t, "events", fmt.Sprint(states(w.seen())), "map[acknowledged:2 unreadable:1]")
+	left := w.fetch(dev(1), 0, 10)
+	want(t, "left", fmt.Sprint(len(left), left[0].Seq == got[1].Seq, left[1].Seq > got[3].Seq), "2 true true")
+	ack(Acked{Through: got[1].Seq, Above: []uint64{got[2].Seq}}) // again
+	want(t, "events then", fmt.Sprint(states(w.seen())), "map[acknowledged:1]")
+	want(t, "left then", fmt.Sprint(len(w.fetch(dev(1), 0, 10))), "1")
 }

@@ -214,7 +214,7 @@ func (w *world) fetch(device wire.DeviceID, after uint64, n int) []Entry {
 
 func (w *world) ack(device wire.DeviceID, through uint64, unreadable ...uint64) {
 	w.t.Helper()
-	if err := w.box.Ack(context.Background(), device, through, unreadable, nil); err != nil {
+	if err := w.box.Ack(context.Background(), device, Acked{Through: through, Unreadable: unreadable}); err != nil {
 		w.t.Fatalf("ack: %v", err)
 	}
 }

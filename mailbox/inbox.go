@@ -125,16 +125,23 @@ func parseBody(body []byte) (*pb.Item, error) {
 	return &item, nil
 }
 
-// Ack destroys the node's copies of what a device has stored: every reference up
-// to through that was handed out to it. Those listed in unreadable nobody reads there;
-// their senders are told so. Those listed in expired ended before they came. Nothing that was not handed out is touched, with
-// one exception: before the first Fetch after a start, what lay there at the start
+// Acked is what a device has stored of its inbox.
+type Acked struct {
+	Through    uint64   // every number up to here
+	Above      []uint64 // and these above it
+	Unreadable []uint64 // of them, what nobody reads there; senders are told so
+	Expired    []uint64 // of them, what ended before it came
+}
+
+// Ack destroys the node's copies of what a device has stored: every reference that it names
+// and that was handed out to it. Nothing that was not handed out is touched, with
+// one exception for Through: before the first Fetch after a start, what lay there at the start
 // counts as handed out, so that an acknowledgement that a crash swallowed can be
 // repeated. Repeating an Ack is a success.
 //
 // When it returns nil, removal and events are written; an Ack that caused no events
 // may be undone by a power cut, which delivers again.
-func (m *Mailbox) Ack(ctx context.Context, device wire.DeviceID, through uint64, unreadable, expired []uint64) error {
+func (m *Mailbox) Ack(ctx context.Context, device wire.DeviceID, a Acked) error {
 	b := m.find(boxKey{kindInbox, boxName(device)})
 	if b == nil {
 		return nil
@@ -143,15 +150,15 @@ func (m *Mailbox) Ack(ctx context.Context, device wire.DeviceID, through uint64,
 	defer m.sweep.RUnlock()
 	b.removal.Lock()
 	defer b.removal.Unlock()
-	out, err := m.acknowledged(ctx, b, store.LSN(through))
+	out, err := m.acknowledged(ctx, b, a)
 	if err != nil || len(out) == 0 {
 		return err
 	}
 	said := make(map[store.LSN]State)
-	for _, seq := range unreadable[:min(len(unreadable), len(out)+wire.DeliverWindow)] {
+	for _, seq := range a.Unreadable[:min(len(a.Unreadable), len(out)+wire.DeliverWindow)] {
 		said[store.LSN(seq)] = StateUnreadable
 	}
-	for _, seq := range expired[:min(len(expired), len(out)+wire.DeliverWindow)] {
+	for _, seq := range a.Expired[:min(len(a.Expired), len(out)+wire.DeliverWindow)] {
 		said[store.LSN(seq)] = StateExpired
 	}
 	for i, l := range out {
@@ -162,11 +169,11 @@ func (m *Mailbox) Ack(ctx context.Context, device wire.DeviceID, through uint64,
 	return m.remove(ctx, out)
 }
 
-// acknowledged lists what an acknowledgement through a number covers.
-func (m *Mailbox) acknowledged(ctx context.Context, b *box, through store.LSN) ([]leaving, error) {
+// acknowledged lists what an acknowledgement covers.
+func (m *Mailbox) acknowledged(ctx context.Context, b *box, a Acked) ([]leaving, error) {
 	b.mu.Lock()
 	legacy := b.legacy
-	through = min(through, max(b.high, legacy))
+	through := min(store.LSN(a.Through), max(b.high, legacy))
 	b.high, b.acked = max(b.high, through), max(b.acked, through)
 	var out []leaving
 	for lsn, h := range b.handed {
@@ -174,8 +181,14 @@ func (m *Mailbox) acknowledged(ctx context.Context, b *box, through store.LSN) (
 			out = append(out, h.leaving(b, lsn))
 		}
 	}
+	for _, seq := range a.Above[:min(len(a.Above), wire.DeliverWindow)] {
+		if h, ok := b.handed[store.LSN(seq)]; ok && store.LSN(seq) > through {
+			out = append(out, h.leaving(b, store.LSN(seq)))
+		}
+	}
 	b.mu.Unlock()
 	slices.SortFunc(out, func(a, c leaving) int { return cmp.Compare(a.lsn, c.lsn) })
+	out = slices.CompactFunc(out, func(a, c leaving) bool { return a.lsn == c.lsn }) // Above may name one twice
 	if legacy == 0 || through == 0 {
 		return out, nil
 	}

@@ -222,7 +222,7 @@ func TestNothingLeavesWhenTheEventCannotBeTold(t *testing.T) {
 	w.messages(2, dev(1))
 	got := w.fetch(dev(1), 0, 1)
 	w.fail = errors.New("no")
-	if err := w.box.Ack(context.Background(), dev(1), got[0].Seq, nil, nil); !errors.Is(err, w.fail) {
+	if err := w.box.Ack(context.Background(), dev(1), Acked{Through: got[0].Seq}); !errors.Is(err, w.fail) {
 		t.Fatalf("ack: %v", err)
 	}
 	w.pass(time.Hour + HandoutGrace)

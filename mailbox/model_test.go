@@ -192,8 +192,10 @@ func (m *model) confirm(t *rapid.T) {
 	some := rapid.SampledFrom(numbers)
 	through := some.Draw(t, "through")
 	if r.key.kind == kindInbox {
-		bad := rapid.SliceOfN(some, 0, 3).Draw(t, "unreadable")
-		m.ack(wire.DeviceID(r.key.name), through, bad...)
+		a := Acked{Through: through, Above: rapid.SliceOfN(some, 0, 3).Draw(t, "above"), Unreadable: rapid.SliceOfN(some, 0, 3).Draw(t, "unreadable")}
+		if err := m.box.Ack(context.Background(), wire.DeviceID(r.key.name), a); err != nil {
+			t.Fatal(err)
+		}
 	} else {
 		code := rapid.SampledFrom([]pb.Code{
 			pb.Code_CODE_ACCEPTED, pb.Code_CODE_DUPLICATE, pb.Code_CODE_FULL, pb.Code_CODE_UNKNOWN_ROOM,

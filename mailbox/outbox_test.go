@@ -184,7 +184,7 @@ func TestNotifyMayStageIntoTheRemovingBatch(t *testing.T) {
 	w.put(Delivery{Item: w.message(10), Devices: []wire.DeviceID{dev(1)}})
 	got := w.fetch(dev(1), 0, 1)
 	fail = true
-	if err := w.box.Ack(context.Background(), dev(1), got[0].Seq, nil, nil); err == nil {
+	if err := w.box.Ack(context.Background(), dev(1), Acked{Through: got[0].Seq}); err == nil {
 		t.Fatal("no error")
 	}
 	want(t, "room given back", w.box.Usage(dev(9)).Control, 0)

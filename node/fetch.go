@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/entente-im/entente/mailbox"
 	"github.com/entente-im/entente/wire"
 	pb "github.com/entente-im/entente/wire/ententev1"
 	"github.com/entente-im/entente/wire/session"
@@ -154,18 +155,23 @@ func endedOf(e *pb.Envelope) *pb.Ended {
 }
 
 // Ack implements session.Backend.
-func (s *deviceSession) Ack(ctx context.Context, through uint64, unread []session.Unread) error {
-	var unreadable, expired []uint64
-	for _, u := range unread {
-		switch lsn := s.n.mailed.in(u.Seq); {
-		case lsn == 0: // of a start that is not known here
-		case u.Expired:
-			expired = append(expired, lsn)
-		default:
-			unreadable = append(unreadable, lsn)
+func (s *deviceSession) Ack(ctx context.Context, a session.Acked) error {
+	of := mailbox.Acked{Through: s.n.mailed.in(a.Through)}
+	for _, seq := range a.Above {
+		if lsn := s.n.mailed.in(seq); lsn != 0 { // else of a start that is not known here
+			of.Above = append(of.Above, lsn)
 		}
 	}
-	return s.n.mail.Ack(ctx, s.device, s.n.mailed.in(through), unreadable, expired)
+	for _, u := range a.Unread {
+		switch lsn := s.n.mailed.in(u.Seq); {
+		case lsn == 0:
+		case u.Expired:
+			of.Expired = append(of.Expired, lsn)
+		default:
+			of.Unreadable = append(of.Unreadable, lsn)
+		}
+	}
+	return s.n.mail.Ack(ctx, s.device, of)
 }
 
 // SubmitMark implements session.Backend.

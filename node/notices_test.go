@@ -51,7 +51,7 @@ func (c *client) notices(ack bool) []*notice.Notice {
 		out = append(out, said)
 	}
 	if ack {
-		must(c.t, c.home.mail.Ack(c.t.Context(), c.id, through, nil, nil))
+		must(c.t, c.home.mail.Ack(c.t.Context(), c.id, mailbox.Acked{Through: through}))
 	}
 	return out
 }
@@ -62,7 +62,7 @@ func (c *client) acksEach() int {
 	entries, err := c.home.mail.Fetch(c.t.Context(), c.id, 0, 1_000, 16<<20)
 	must(c.t, err)
 	for _, e := range entries {
-		must(c.t, c.home.mail.Ack(c.t.Context(), c.id, e.Seq, nil, nil))
+		must(c.t, c.home.mail.Ack(c.t.Context(), c.id, mailbox.Acked{Through: e.Seq}))
 	}
 	return len(entries)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -166,16 +167,19 @@ func (c *calls) push(f *pb.Frame) error {
 
 // ack returns when the node has dropped what it names, and gives the fetcher its credit.
 func (c *calls) ack(ctx context.Context, m *pb.Ack) error {
-	if _, err := c.h.Device.Ack(ctx, connect.NewRequest(&pb.AckRequest{Through: m.Through, Unreadable: m.Unreadable, Expired: m.Expired})); err != nil {
+	if _, err := c.h.Device.Ack(ctx, connect.NewRequest(&pb.AckRequest{Through: m.Through, Unreadable: m.Unreadable, Expired: m.Expired, Above: m.Above})); err != nil {
 		err = session.FromConnect(err)
 		c.end(err)
 		return err
 	}
 	c.mu.Lock()
-	for len(c.unacked) > 0 && c.unacked[0].seq <= m.Through {
-		c.unackedB -= c.unacked[0].bytes
-		c.unacked = c.unacked[1:]
-	}
+	c.unacked = slices.DeleteFunc(c.unacked, func(h handed) bool {
+		gone := h.seq <= m.Through || slices.Contains(m.Above, h.seq)
+		if gone {
+			c.unackedB -= h.bytes
+		}
+		return gone
+	})
 	c.mu.Unlock()
 	poke(c.kick)
 	return nil

@@ -381,3 +381,23 @@ func TestCallsHoldTheNodeToTheWindow(t *testing.T) {
 		t.Error("one above the window, alone, is not taken, or another beside it is")
 	}
 }
+
+// By calls as well, what waits stops nothing: 600 deliveries are more than a window.
+func TestWhatWaitsLeavesRoomInTheWindowOfCalls(t *testing.T) {
+	n := startNode(t, nodeConfig{})
+	p := startProxy(t, n, stripUpgrade)
+	h, _, _ := p.through(t, n, nil)
+	for seq := range uint64(600) {
+		n.box.put(seq+1, make([]byte, 3000))
+	}
+	const waits = 3
+	r := runSession(t, h, func(o *session.ClientOptions) {
+		mark := o.Mark
+		o.Mark = func() uint64 { return min(mark(), waits-1) }
+		o.Taken = func(seq uint64) bool { return seq != waits && seq <= mark() }
+	})
+	wait(t, "Drained", r.drain)
+	n.box.until(t, "the acknowledgement", func() bool {
+		return n.box.acked == waits-1 && len(n.box.above) == 600-waits && !slices.Contains(n.box.above, waits)
+	})
+}

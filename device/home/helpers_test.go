@@ -60,6 +60,7 @@ type box struct {
 	mu        sync.Mutex
 	mail      []*pb.Deliver
 	acked     uint64
+	above     []uint64
 	unread    []session.Unread
 	submitted []uint64
 	failPull  error
@@ -116,11 +117,12 @@ func (b *box) Wake() <-chan struct{} {
 	return b.wake
 }
 
-func (b *box) Ack(_ context.Context, through uint64, unread []session.Unread) error {
+func (b *box) Ack(_ context.Context, a session.Acked) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.acked = max(b.acked, through)
-	b.unread = append(b.unread, unread...)
+	b.acked = max(b.acked, a.Through)
+	b.above = append(b.above, a.Above...)
+	b.unread = append(b.unread, a.Unread...)
 	b.pulse()
 	return nil
 }

@@ -81,10 +81,10 @@ func (f *flood) Pull(after uint64, n, _ int) (out []*pb.Deliver, err error) {
 	return out, nil
 }
 
-func (f *flood) Wake() <-chan struct{}                               { return nil }
-func (f *flood) Ack(context.Context, uint64, []session.Unread) error { return nil }
-func (f *flood) SubmitMark() uint64                                  { return 0 }
-func (f *flood) Reauth([]byte) (time.Time, error)                    { panic("the gate answers") }
+func (f *flood) Wake() <-chan struct{}                    { return nil }
+func (f *flood) Ack(context.Context, session.Acked) error { return nil }
+func (f *flood) SubmitMark() uint64                       { return 0 }
+func (f *flood) Reauth([]byte) (time.Time, error)         { panic("the gate answers") }
 
 const origin = "https://app.example"
 

@@ -3535,6 +3535,7 @@ type AckRequest struct {
 	Through       uint64                 `protobuf:"varint,1,opt,name=through,proto3" json:"through,omitempty"` // as Ack
 	Unreadable    []uint64               `protobuf:"varint,2,rep,packed,name=unreadable,proto3" json:"unreadable,omitempty"`
 	Expired       []uint64               `protobuf:"varint,3,rep,packed,name=expired,proto3" json:"expired,omitempty"`
+	Above         []uint64               `protobuf:"varint,4,rep,packed,name=above,proto3" json:"above,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3586,6 +3587,13 @@ func (x *AckRequest) GetUnreadable() []uint64 {
 func (x *AckRequest) GetExpired() []uint64 {
 	if x != nil {
 		return x.Expired
+	}
+	return nil
+}
+
+func (x *AckRequest) GetAbove() []uint64 {
+	if x != nil {
+		return x.Above
 	}
 	return nil
 }
@@ -4564,14 +4572,15 @@ const file_entente_v1_device_proto_rawDesc = "" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2\x13.entente.v1.DeliverR\n" +
 	"deliveries\x12'\n" +
-	"\x05close\x18\x02 \x01(\v2\x11.entente.v1.CloseR\x05close\"`\n" +
+	"\x05close\x18\x02 \x01(\v2\x11.entente.v1.CloseR\x05close\"v\n" +
 	"\n" +
 	"AckRequest\x12\x18\n" +
 	"\athrough\x18\x01 \x01(\x04R\athrough\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x02 \x03(\x04R\n" +
 	"unreadable\x12\x18\n" +
-	"\aexpired\x18\x03 \x03(\x04R\aexpired\".\n" +
+	"\aexpired\x18\x03 \x03(\x04R\aexpired\x12\x14\n" +
+	"\x05above\x18\x04 \x03(\x04R\x05above\".\n" +
 	"\vAckResponse\x12\x1f\n" +
 	"\vsubmit_mark\x18\x01 \x01(\x04R\n" +
 	"submitMark\"-\n" +

@@ -451,8 +451,9 @@ func (x *Submit) GetEnvelope() []byte {
 type Ack struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Through       uint64                 `protobuf:"varint,1,opt,name=through,proto3" json:"through,omitempty"`              // every seq up to here is stored by the device
-	Unreadable    []uint64               `protobuf:"varint,2,rep,packed,name=unreadable,proto3" json:"unreadable,omitempty"` // of those, the ones that nobody reads there
+	Unreadable    []uint64               `protobuf:"varint,2,rep,packed,name=unreadable,proto3" json:"unreadable,omitempty"` // of those and of above, the ones that nobody reads there
 	Expired       []uint64               `protobuf:"varint,3,rep,packed,name=expired,proto3" json:"expired,omitempty"`       // of the unreadable, the ones that ended before they came
+	Above         []uint64               `protobuf:"varint,4,rep,packed,name=above,proto3" json:"above,omitempty"`           // stored too, beyond one that the device cannot take yet; rising
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -504,6 +505,13 @@ func (x *Ack) GetUnreadable() []uint64 {
 func (x *Ack) GetExpired() []uint64 {
 	if x != nil {
 		return x.Expired
+	}
+	return nil
+}
+
+func (x *Ack) GetAbove() []uint64 {
+	if x != nil {
+		return x.Above
 	}
 	return nil
 }
@@ -1101,13 +1109,14 @@ const file_entente_v1_session_proto_rawDesc = "" +
 	"\x06Submit\x12\f\n" +
 	"\x01n\x18\x01 \x01(\x04R\x01n\x12\x18\n" +
 	"\acounter\x18\x02 \x01(\x04R\acounter\x12\x1a\n" +
-	"\benvelope\x18\x03 \x01(\fR\benvelope\"Y\n" +
+	"\benvelope\x18\x03 \x01(\fR\benvelope\"o\n" +
 	"\x03Ack\x12\x18\n" +
 	"\athrough\x18\x01 \x01(\x04R\athrough\x12\x1e\n" +
 	"\n" +
 	"unreadable\x18\x02 \x03(\x04R\n" +
 	"unreadable\x12\x18\n" +
-	"\aexpired\x18\x03 \x03(\x04R\aexpired\"\x14\n" +
+	"\aexpired\x18\x03 \x03(\x04R\aexpired\x12\x14\n" +
+	"\x05above\x18\x04 \x03(\x04R\x05above\"\x14\n" +
 	"\x04Ping\x12\f\n" +
 	"\x01t\x18\x01 \x01(\x03R\x01t\" \n" +
 	"\x06Reauth\x12\x16\n" +

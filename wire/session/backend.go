@@ -22,10 +22,10 @@ type Backend interface {
 	// Wake returns a channel that yields, or is closed, once there may be
 	// deliveries that a Pull before did not return. It is asked for before each Pull.
 	Wake() <-chan struct{}
-	// Ack drops everything up to through, on stable storage when it returns nil.
-	// The device's first through comes from its own memory: the Backend bounds it
+	// Ack drops what the device has, on stable storage when it returns nil.
+	// The device's first Through comes from its own memory: the Backend bounds it
 	// by what it has ever given out.
-	Ack(ctx context.Context, through uint64, unread []Unread) error
+	Ack(ctx context.Context, a Acked) error
 	// SubmitMark is the highest counter that has a result.
 	SubmitMark() uint64
 	// Reauth redeems a new ticket of the same device and returns until when the
@@ -90,7 +90,7 @@ func checkHello(batch *pb.Batch) (*pb.Hello, error) {
 	case h.WindowEnvelopes == 0 || h.WindowBytes == 0:
 		return nil, malformed("an empty window")
 	}
-	if _, ok := unreadStands(h.Unreadable, h.Expired, h.AckedThrough); !ok {
+	if _, ok := unreadStands(h.Unreadable, h.Expired, h.AckedThrough, nil); !ok {
 		return nil, malformed("unreadable out of order, above what is acknowledged or too many")
 	}
 	return h, nil

@@ -95,30 +95,20 @@ func within(ds []*pb.Deliver, n, bytes int) []*pb.Deliver {
 	return ds
 }
 
-// CallAck drops everything up to q.Through, on stable storage when it returns nil,
-// and answers with the mark that a Welcome would say.
+// CallAck drops what the device has, on stable storage when it returns nil, and answers
+// with the mark that a Welcome would say.
 func CallAck(ctx context.Context, b Backend, q *pb.AckRequest) (*pb.AckResponse, error) {
-	unread, ok := unreadStands(q.Unreadable, q.Expired, q.Through)
-	if !ok {
-		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "unreadable out of order, above what is acknowledged or too many")
+	if !aboveStands(q.Above, q.Through) {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "numbers above what is acknowledged out of order or too many")
 	}
-	if err := b.Ack(ctx, q.Through, unread); err != nil {
+	unread, ok := unreadStands(q.Unreadable, q.Expired, q.Through, q.Above)
+	if !ok {
+		return nil, wire.Refuse(pb.Code_CODE_MALFORMED, "unreadable out of order, not acknowledged or too many")
+	}
+	if err := b.Ack(ctx, Acked{q.Through, q.Above, unread}); err != nil {
 		return nil, err
 	}
 	return &pb.AckResponse{SubmitMark: b.SubmitMark()}, nil
-}
-
-// unreadableStands reports whether what a device could not open is a window's worth of
-// rising numbers, none above what it acknowledges.
-func unreadableStands(unreadable []uint64, through uint64) bool {
-	last := uint64(0)
-	for _, u := range unreadable {
-		if u <= last || u > through {
-			return false
-		}
-		last = u
-	}
-	return len(unreadable) <= wire.DeliverWindow
 }
 
 // StatusOfClose is what a call answers when a session would be closed.

@@ -20,6 +20,7 @@ type desk struct {
 	pulls     int
 	wake      chan struct{}
 	through   uint64
+	above     []uint64
 	acks      int
 	err       error
 }
@@ -43,10 +44,10 @@ func (d *desk) Pull(after uint64, n, _ int) (out []*pb.Deliver, err error) {
 
 func (d *desk) Wake() <-chan struct{} { return d.wake }
 
-func (d *desk) Ack(_ context.Context, through uint64, _ []Unread) error {
+func (d *desk) Ack(_ context.Context, a Acked) error {
 	d.acks++
 	if d.err == nil {
-		d.through = through
+		d.through, d.above = a.Through, a.Above
 	}
 	return d.err
 }
@@ -189,6 +190,11 @@ func TestACallOfAcknowledgementsIsCheckedAndLasting(t *testing.T) {
 		"expired that is not unreadable":        {Through: 5, Unreadable: []uint64{2}, Expired: []uint64{3}},
 		"expired twice":                         {Through: 5, Unreadable: []uint64{2}, Expired: []uint64{2, 2}},
 		"more unreadable than a window":         {Through: 1000, Unreadable: long},
+		"above what is not above":               {Through: 5, Above: []uint64{5}},
+		"above twice":                           {Through: 5, Above: []uint64{7, 7}},
+		"above out of order":                    {Through: 5, Above: []uint64{8, 7}},
+		"more above than a window":              {Above: long},
+		"unreadable between what is above":      {Through: 5, Above: []uint64{7, 9}, Unreadable: []uint64{8}},
 	} {
 		d := &desk{}
 		if _, err := CallAck(t.Context(), d, q); wire.StatusOf(err).Code != pb.Code_CODE_MALFORMED || d.acks != 0 {
@@ -199,6 +205,9 @@ func TestACallOfAcknowledgementsIsCheckedAndLasting(t *testing.T) {
 	r, err := CallAck(t.Context(), d, &pb.AckRequest{Through: 5, Unreadable: []uint64{2, 5}})
 	if err != nil || d.through != 5 || r.SubmitMark != 77 {
 		t.Errorf("%v, %v, through %d", r, err, d.through)
+	}
+	if _, err = CallAck(t.Context(), d, &pb.AckRequest{Through: 5, Above: []uint64{7, 9}, Unreadable: []uint64{2, 9}}); err != nil || !slices.Equal(d.above, []uint64{7, 9}) {
+		t.Errorf("%v, above %v", err, d.above)
 	}
 	d.err = errors.New("the disk is gone")
 	if _, err := CallAck(t.Context(), d, &pb.AckRequest{Through: 6}); !errors.Is(err, d.err) {

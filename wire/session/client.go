@@ -15,8 +15,9 @@ import (
 // Handler takes deliveries, in order and from one goroutine. When it returns nil
 // the device has stored what it could take of them, and all up to Mark are acknowledged;
 // unread lists those that nobody reads there, each time that they are handed over. What lies
-// above Mark is handed over again, after Timing.Again and after each reconnect, also what it
-// has taken of that; never anything at or below Mark.
+// above Mark is handed over again, after Timing.Again, unless it is Taken, and after each
+// reconnect, also what it has taken if the node has not heard of that; never anything at or
+// below Mark.
 type Handler func(ctx context.Context, ds []*pb.Deliver) (unread []Unread, err error)
 
 // ClientOptions are a device's side of the session.
@@ -27,6 +28,9 @@ type ClientOptions struct {
 	Ticket func(ctx context.Context) ([]byte, error)
 	// Mark is the highest seq up to which the device has stored everything.
 	Mark func() uint64
+	// Taken, if set, reports whether the device has stored a delivery above Mark that it was
+	// handed: it is acknowledged alone, and not handed over again.
+	Taken func(seq uint64) bool
 	// Unread, if set, lists, rising and none above Mark, what it has stored the numbers of and
 	// nobody reads, as far as the node may not have heard it: wire.DeliverWindow at most.
 	// Welcomed says that the node has.
@@ -86,6 +90,9 @@ func NewClient(o ClientOptions) *Client {
 	}
 	if o.Welcomed == nil {
 		o.Welcomed = func(uint64, time.Time) error { return nil }
+	}
+	if o.Taken == nil {
+		o.Taken = func(uint64) bool { return false }
 	}
 	if o.Drained == nil {
 		o.Drained = func() {}

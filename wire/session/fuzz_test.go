@@ -25,6 +25,7 @@ func FuzzServer(f *testing.F) {
 	seed(f, submit(1, 3), ack(0), ping(), reauth(1))
 	seed(f, submit(1, 1), submit(2, 1), submit(2, 1))
 	seed(f, ack(5, 2, 3), ack(4))
+	seed(f, above(2, 3, 9), above(2, 3), ack(9, 9))
 	seed(f, &pb.Frame{}, &pb.Frame{Frame: &pb.Frame_Hello{Hello: &pb.Hello{}}})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		batch, err := DecodeBatch(b)
@@ -34,7 +35,7 @@ func FuzzServer(f *testing.F) {
 		back := &backend{}
 		s := &server{backend: back, o: ServeOptions{SubmitWindow: 3, SubmitWindowBytes: 100}.orDefault(), live: context.Background(),
 			kick: make(chan struct{}, 1), ackKick: make(chan struct{}, 1), open: make(map[uint64]int),
-			sentUpTo: 9, unacked: []sent{{2, 1}, {3, 1}, {9, 1}}}
+			sentUpTo: 9, unacked: []sent{{seq: 2, bytes: 1}, {seq: 3, bytes: 1}, {seq: 9, bytes: 1}}}
 		for _, frame := range batch.Frames {
 			if err := s.handle(frame); err != nil {
 				var why *CloseError
@@ -49,8 +50,13 @@ func FuzzServer(f *testing.F) {
 		}
 		for _, x := range s.unread {
 			u := x.Seq
-			if !slices.Contains([]uint64{2, 3, 9}, u) || u > s.ackTo {
+			if !slices.Contains([]uint64{2, 3, 9}, u) || !covers(s.ackTo, s.above, u) {
 				t.Fatalf("%d is unreadable and was not delivered", u)
+			}
+		}
+		for i, seq := range s.above {
+			if !slices.Contains([]uint64{2, 3, 9}, seq) || i > 0 && seq <= s.above[i-1] {
+				t.Fatalf("acknowledged above: %v", s.above)
 			}
 		}
 	})

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// What a device was handed and cannot take yet keeps its acknowledgement back, and that of
-// what comes after it; nothing else (docs/protocol.md 6.4).
+// What a device was handed and cannot take yet keeps its own acknowledgement back and nothing
+// else's: what comes after it is acknowledged by its number (docs/protocol.md 6.4).
 
 // hand gives deliveries to the device, and acknowledges what it has of all that is open. After an
 // error nothing more may be handed over: the device would take that for all there is.
@@ -29,6 +29,10 @@ func (l *link) hand(ctx context.Context, to Handler, ds []*pb.Deliver) error {
 
 // stored notes up to where the device has everything, and what of it nobody reads.
 func (l *link) stored(mark uint64, unread []Unread) {
+	taken := make(map[uint64]bool) // asked before l.mu is held: the device has a lock of its own
+	for _, d := range l.open {
+		taken[d.Seq] = d.Seq > mark && l.c.o.Taken(d.Seq)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, u := range unread {
@@ -37,25 +41,37 @@ func (l *link) stored(mark uint64, unread []Unread) {
 			l.unread = slices.Insert(l.unread, at, u)
 		}
 	}
-	for len(l.open) > 0 && l.open[0].Seq <= mark {
+	l.open = slices.DeleteFunc(l.open, func(d *pb.Deliver) bool {
+		if d.Seq > mark && !taken[d.Seq] {
+			return false
+		}
+		if d.Seq > mark {
+			l.above = append(l.above, d.Seq)
+		}
 		if l.ackN == 0 {
 			l.ackSince = time.Now()
 		}
 		l.ackN++
-		l.ackBytes += proto.Size(l.open[0])
-		l.through = l.open[0].Seq
-		l.open = l.open[1:]
-		poke(l.kick)
+		l.ackBytes += proto.Size(d)
+		return true
+	})
+	if l.ackN == 0 {
+		return
 	}
+	l.through = max(l.through, min(mark, l.handedTo))
+	l.above = slices.DeleteFunc(l.above, func(seq uint64) bool { return seq <= l.through })
+	poke(l.kick)
 }
 
 // takeUnread is what an acknowledgement says; l.mu is held.
 func (l *link) takeUnread() (said []Unread) {
-	n := 0
-	for n < len(l.unread) && l.unread[n].Seq <= l.through {
-		n++
-	}
-	said, l.unread = l.unread[:n:n], l.unread[n:]
+	l.unread = slices.DeleteFunc(l.unread, func(u Unread) bool {
+		if !covers(l.through, l.above, u.Seq) {
+			return false
+		}
+		said = append(said, u)
+		return true
+	})
 	return said
 }
 

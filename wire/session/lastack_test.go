@@ -47,11 +47,11 @@ func TestTheNodeTakesTheLastAcknowledgementOfADeviceThatMaySpeak(t *testing.T) {
 // living is a backend that refuses a context that has ended, and one without end.
 type living struct{ backend }
 
-func (b *living) Ack(ctx context.Context, through uint64, unread []Unread) error {
+func (b *living) Ack(ctx context.Context, a Acked) error {
 	if _, bounded := ctx.Deadline(); !bounded || ctx.Err() != nil {
 		return errors.New("a context that has ended, or never does")
 	}
-	return b.backend.Ack(ctx, through, unread)
+	return b.backend.Ack(ctx, a)
 }
 
 func TestADeviceThatLeavesAcknowledgesWhatItHasStored(t *testing.T) {

@@ -27,15 +27,18 @@ type link struct {
 	lastSeq   uint64 // highest received
 	heldN     int    // received and not acknowledged: what the window bounds
 	heldBytes int
-	through   uint64 // stored
-	ackN      int    // stored, not yet acknowledged
+	through   uint64   // stored
+	above     []uint64 // stored as well, not yet acknowledged; rising
+	ackN      int      // stored, not yet acknowledged
 	ackBytes  int
-	unread    []Unread // not yet said, rising; those above through wait for it
+	unread    []Unread // not yet said, rising
 	ackSince  time.Time
 	pongs     int    // since the last delivery, Drained or Ack: held.go
 	reauth    []byte // a ticket to send
 
-	open []*pb.Deliver // handed over and above Mark; of handleLoop
+	// Of handleLoop.
+	open     []*pb.Deliver // handed over and not stored
+	handedTo uint64
 }
 
 type handlerError struct{ err error }
@@ -208,7 +211,7 @@ func (l *link) handleLoop(ctx context.Context) error {
 		l.inbox, l.drained = nil, false
 		l.mu.Unlock()
 		if len(ds) > 0 {
-			l.open = append(l.open, ds...)
+			l.open, l.handedTo = append(l.open, ds...), ds[len(ds)-1].Seq
 			if err := l.hand(ctx, l.c.o.Handler, ds); err != nil {
 				return err
 			}
@@ -268,7 +271,9 @@ func (l *link) takeAck(p *packer) time.Duration {
 		return left
 	}
 	unread, expired := numbers(l.takeUnread())
-	p.add(&pb.Frame{Frame: &pb.Frame_Ack{Ack: &pb.Ack{Through: l.through, Unreadable: unread, Expired: expired}}}, 10*(len(unread)+len(expired)))
+	above := l.above
+	l.above = nil
+	p.add(&pb.Frame{Frame: &pb.Frame_Ack{Ack: &pb.Ack{Through: l.through, Unreadable: unread, Expired: expired, Above: above}}}, 10*(len(unread)+len(expired)+len(above)))
 	l.heldN -= l.ackN
 	l.heldBytes -= l.ackBytes
 	l.ackN, l.ackBytes, l.pongs = 0, 0, 0

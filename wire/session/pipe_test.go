@@ -60,6 +60,7 @@ type backend struct {
 	pulled  uint64 // highest seq ever handed out
 	dones   []func(*pb.Status)
 	acked   uint64
+	above   []uint64
 	ackErr  error
 	unread  []Unread
 	until   time.Time
@@ -86,10 +87,10 @@ func (b *backend) Pull(after uint64, n, _ int) (out []*pb.Deliver, err error) {
 
 func (b *backend) Wake() <-chan struct{} { return nil }
 
-func (b *backend) Ack(_ context.Context, through uint64, unread []Unread) error {
+func (b *backend) Ack(_ context.Context, a Acked) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.acked, b.unread = through, append(b.unread, unread...)
+	b.acked, b.above, b.unread = a.Through, append(b.above, a.Above...), append(b.unread, a.Unread...)
 	return b.ackErr
 }
 

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -36,7 +37,8 @@ type server struct {
 	unackedB  int
 	sentUpTo  uint64
 	ackTo     uint64   // received
-	unread    []Unread // received with it, not yet handed on
+	above     []uint64 // received, above it and not yet handed on; rising
+	unread    []Unread // received with them, not yet handed on
 	acked     uint64   // committed
 }
 
@@ -48,6 +50,7 @@ type numbered struct {
 type sent struct {
 	seq   uint64
 	bytes int
+	acked bool // named above what is acknowledged
 }
 
 // Serve runs a session after ReadHello and the ticket's redemption, until it ends.
@@ -71,7 +74,7 @@ func Serve(ctx context.Context, c Conn, hello *pb.Hello, b Backend, o ServeOptio
 	defer context.AfterFunc(live, func() { time.AfterFunc(closeWait, cut) })()
 
 	said, _ := unreadOf(hello.Unreadable, hello.Expired)
-	err := b.Ack(live, hello.AckedThrough, said)
+	err := b.Ack(live, Acked{Through: hello.AckedThrough, Unread: said})
 	if err == nil {
 		err = write(s.writing, c, []*pb.Frame{s.welcome()}, o.Timing.Write)
 	}
@@ -215,20 +218,19 @@ func (s *server) ack(m *pb.Ack) error {
 	if m.Through > s.sentUpTo || m.Through < s.ackTo {
 		return malformed("an acknowledgement of what was not sent")
 	}
-	if len(m.Unreadable) > len(s.unacked) {
-		return malformed("more unreadable than was sent")
+	if len(m.Unreadable) > len(s.unacked) || len(m.Above) > len(s.unacked) {
+		return malformed("more unreadable, or more above what is acknowledged, than was sent")
+	}
+	if !aboveStands(m.Above, m.Through) {
+		return malformed("numbers above what is acknowledged out of order")
+	}
+	for _, seq := range m.Above {
+		if i, found := s.sent(seq); !found || s.unacked[i].acked {
+			return malformed("an acknowledgement of what was not sent")
+		}
 	}
 	for n, u := range m.Unreadable {
-		i, found := slices.BinarySearchFunc(s.unacked, u, func(d sent, seq uint64) int {
-			switch {
-			case d.seq < seq:
-				return -1
-			case d.seq > seq:
-				return 1
-			}
-			return 0
-		})
-		if !found || s.unacked[i].seq > m.Through || u <= s.ackTo {
+		if i, found := s.sent(u); !found || s.unacked[i].acked || u <= s.ackTo || !covers(m.Through, m.Above, u) {
 			return malformed("an unreadable that was not sent")
 		}
 		if slices.ContainsFunc(s.unread, func(x Unread) bool { return x.Seq == u }) || slices.Contains(m.Unreadable[:n], u) {
@@ -239,10 +241,21 @@ func (s *server) ack(m *pb.Ack) error {
 	if !ok {
 		return malformed("expired that is not unreadable")
 	}
+	for _, seq := range m.Above {
+		i, _ := s.sent(seq)
+		s.unacked[i].acked = true
+		s.above = append(s.above, seq)
+	}
+	slices.Sort(s.above)
 	s.unread = append(s.unread, unread...)
 	s.ackTo = m.Through
 	poke(s.ackKick)
 	return nil
+}
+
+// sent finds a delivery that is not acknowledged; s.mu is held.
+func (s *server) sent(seq uint64) (int, bool) {
+	return slices.BinarySearchFunc(s.unacked, seq, func(d sent, seq uint64) int { return cmp.Compare(d.seq, seq) })
 }
 
 func (s *server) ackLoop() error {
@@ -252,23 +265,22 @@ func (s *server) ackLoop() error {
 			return s.lastAck()
 		case <-s.ackKick:
 		}
-		s.mu.Lock()
-		through, unread := s.ackTo, s.unread
-		s.unread = nil
-		old := s.acked
-		s.mu.Unlock()
-		if through == old {
+		a, news := s.takeAcked()
+		if !news {
 			continue
 		}
-		if err := s.backend.Ack(s.live, through, unread); err != nil {
+		if err := s.backend.Ack(s.live, a); err != nil {
 			return err
 		}
 		s.mu.Lock()
-		s.acked = through
-		for len(s.unacked) > 0 && s.unacked[0].seq <= through {
-			s.unackedB -= s.unacked[0].bytes
-			s.unacked = s.unacked[1:]
-		}
+		s.acked = a.Through
+		s.unacked = slices.DeleteFunc(s.unacked, func(d sent) bool {
+			gone := covers(a.Through, a.Above, d.seq)
+			if gone {
+				s.unackedB -= d.bytes
+			}
+			return gone
+		})
 		s.mu.Unlock()
 		poke(s.kick)
 	}
@@ -281,15 +293,22 @@ func (s *server) lastAck() error {
 	if errors.As(context.Cause(s.live), &why) && (why.Code == CodeRevoked || why.Code == CodeReplaced) {
 		return nil
 	}
-	s.mu.Lock()
-	through, unread, old := s.ackTo, s.unread, s.acked
-	s.mu.Unlock()
-	if through == old {
+	a, news := s.takeAcked()
+	if !news {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.live), s.o.Timing.Write)
 	defer cancel()
-	return s.backend.Ack(ctx, through, unread)
+	return s.backend.Ack(ctx, a)
+}
+
+// takeAcked is what was acknowledged and is not handed on yet, if there is any.
+func (s *server) takeAcked() (a Acked, news bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a = Acked{s.ackTo, s.above, s.unread}
+	s.above, s.unread = nil, nil
+	return a, a.Through != s.acked || len(a.Above) > 0
 }
 
 func poke(c chan struct{}) {

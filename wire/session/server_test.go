@@ -28,6 +28,12 @@ func TestNodeEndsTheSessionOfADeviceThatBreaksTheRules(t *testing.T) {
 		"an unreadable above the mark":     {[]*pb.Frame{ack(1, 2)}, CodeMalformed},
 		"an expired that was not sent":     {[]*pb.Frame{{Frame: &pb.Frame_Ack{Ack: &pb.Ack{Through: 2, Unreadable: []uint64{1}, Expired: []uint64{2}}}}}, CodeMalformed},
 		"an unreadable twice":              {[]*pb.Frame{ack(2, 1, 1)}, CodeMalformed},
+		"above, not sent":                  {[]*pb.Frame{above(0, 3)}, CodeMalformed},
+		"above, twice in one":              {[]*pb.Frame{above(0, 2, 2)}, CodeMalformed},
+		"above, twice":                     {[]*pb.Frame{above(0, 2), above(0, 2)}, CodeMalformed},
+		"above and not":                    {[]*pb.Frame{above(2, 2)}, CodeMalformed},
+		"an unreadable that was above":     {[]*pb.Frame{above(0, 2), ack(2, 2)}, CodeMalformed},
+		"more above than was sent":         {[]*pb.Frame{above(0, 1, 2, 3)}, CodeMalformed},
 		"a mark that falls":                {[]*pb.Frame{ack(2), ack(1)}, CodeMalformed},
 		"a short ticket":                   {[]*pb.Frame{{Frame: &pb.Frame_Reauth{Reauth: &pb.Reauth{Ticket: []byte{1}}}}}, CodeMalformed},
 		"a ticket that does not stand":     {[]*pb.Frame{reauth(9)}, CodeExpired},
@@ -45,6 +51,34 @@ func TestNodeEndsTheSessionOfADeviceThatBreaksTheRules(t *testing.T) {
 			})
 		})
 	}
+}
+
+func above(through uint64, seqs ...uint64) *pb.Frame {
+	return &pb.Frame{Frame: &pb.Frame_Ack{Ack: &pb.Ack{Through: through, Above: seqs}}}
+}
+
+// What is acknowledged beyond something that waits is handed on, unread or not, and makes room.
+func TestWhatIsAcknowledgedAboveMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &backend{mail: mail(9, 10)}
+		p := serve(t, context.Background(), b, ServeOptions{}, &pb.Hello{WindowEnvelopes: 3, WindowBytes: 1 << 20})
+		p.seqs(3)
+		p.send(&pb.Frame{Frame: &pb.Frame_Ack{Ack: &pb.Ack{Through: 0, Above: []uint64{2, 3}, Unreadable: []uint64{3}}}})
+		if got := p.seqs(2); !slices.Equal(got, []uint64{4, 5}) {
+			t.Errorf("after credit for two: %v", got)
+		}
+		b.mu.Lock()
+		if b.acked != 0 || !slices.Equal(b.above, []uint64{2, 3}) || !slices.Equal(b.unread, []Unread{{Seq: 3}}) {
+			t.Errorf("acknowledged %d, above %v, unread %v", b.acked, b.above, b.unread)
+		}
+		b.mu.Unlock()
+		p.send(ack(4))
+		if got := p.seqs(2); !slices.Equal(got, []uint64{6, 7}) {
+			t.Errorf("after credit for two more: %v", got)
+		}
+		p.send(&pb.Frame{Frame: &pb.Frame_Close{Close: &pb.Close{}}})
+		p.closed()
+	})
 }
 
 func TestMalformedMessagesEndTheSession(t *testing.T) {

@@ -135,7 +135,7 @@ func (s *server) takeDeliveries(p *packer, drained *bool) (more bool, err error)
 			return true, nil
 		}
 		p.add(&pb.Frame{Frame: &pb.Frame_Deliver{Deliver: d}}, size)
-		s.unacked = append(s.unacked, sent{d.Seq, size})
+		s.unacked = append(s.unacked, sent{seq: d.Seq, bytes: size})
 		s.unackedB += size
 		s.sentUpTo = d.Seq
 		*drained = false

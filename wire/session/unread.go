@@ -1,6 +1,10 @@
 package session
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/entente-im/entente/wire"
+)
 
 // Unread is a delivery that a device has stored the number of and that nobody reads
 // there: it could not be opened, or it ended before it came. Its sender is told which.
@@ -37,9 +41,16 @@ func unreadOf(unread, expired []uint64) (all []Unread, ok bool) {
 }
 
 // unreadStands is unreadOf of what an acknowledgement without a connection's memory says: a
-// window's worth of rising numbers, none above what it acknowledges.
-func unreadStands(unread, expired []uint64, through uint64) ([]Unread, bool) {
-	if !unreadableStands(unread, through) {
+// window's worth of rising numbers, all of them acknowledged with it.
+func unreadStands(unread, expired []uint64, through uint64, above []uint64) ([]Unread, bool) {
+	last := uint64(0)
+	for _, seq := range unread {
+		if seq <= last || !covers(through, above, seq) {
+			return nil, false
+		}
+		last = seq
+	}
+	if len(unread) > wire.DeliverWindow {
 		return nil, false
 	}
 	return unreadOf(unread, expired)
