@@ -158,12 +158,12 @@ func endedOf(e *pb.Envelope) *pb.Ended {
 func (s *deviceSession) Ack(ctx context.Context, a session.Acked) error {
 	of := mailbox.Acked{Through: s.n.mailed.in(a.Through)}
 	for _, seq := range a.Above {
-		if lsn := s.n.mailed.in(seq); lsn != 0 { // else of a start that is not known here
+		if lsn := s.n.mailed.of(seq); lsn != 0 { // else of a start that is not known here
 			of.Above = append(of.Above, lsn)
 		}
 	}
 	for _, u := range a.Unread {
-		switch lsn := s.n.mailed.in(u.Seq); {
+		switch lsn := s.n.mailed.of(u.Seq); {
 		case lsn == 0:
 		case u.Expired:
 			of.Expired = append(of.Expired, lsn)

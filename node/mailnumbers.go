@@ -22,8 +22,14 @@ const mailBasePrefix = "nd/mailbase/"
 // maxMailBases bounds the starts whose numbers are understood.
 const maxMailBases = 64
 
-// mailAhead bounds how far beyond the time a device can have us number.
-const mailAhead = 30 * 24 * time.Hour
+// A device that knows numbers that we have not given (we were set back, with our clock) has us
+// number above them: at most so far beyond the time, and so often a start, for each time the
+// oldest start is forgotten. What others know of the same start lies within mailLeap above.
+const (
+	mailAhead    = 30 * 24 * time.Hour
+	mailLeap     = 1 << 40 // more than a store gives numbers in a start; 18 minutes of time
+	maxMailLeaps = 16
+)
 
 // mailNumbers turns the store's numbers into devices' and back.
 type mailNumbers struct {
@@ -32,6 +38,7 @@ type mailNumbers struct {
 
 	mu    sync.Mutex
 	bases []mailBase // rising; the last is that of this start
+	leaps int        // that devices have caused
 }
 
 // mailBase is a start: its numbers are those of the store plus base; when it began, the store
@@ -77,11 +84,30 @@ func (m *mailNumbers) out(lsn uint64) uint64 {
 	return m.bases[len(m.bases)-1].base + lsn
 }
 
-// in is the store's number that a device means; 0 for one of a start that is not known here:
-// then nothing counts as acknowledged, and all that waits is delivered.
+// in is the store's number up to which a device has deliveries; 0 for one of a start that is not
+// known here: then nothing counts as acknowledged, and all that waits is delivered.
 func (m *mailNumbers) in(number uint64) uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	lsn, known := m.find(number)
+	if !known && number > m.bases[len(m.bases)-1].base && number < uint64(m.now().Add(mailAhead).UnixNano()) && m.leaps < maxMailLeaps {
+		m.leaps++
+		m.begin(number + mailLeap) // the clock was set back as well
+	}
+	return lsn
+}
+
+// of is the store's number of one delivery that a device names; 0: of a start that is not
+// known here.
+func (m *mailNumbers) of(number uint64) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	lsn, _ := m.find(number)
+	return lsn
+}
+
+// find looks a number up among the starts; m.mu is held.
+func (m *mailNumbers) find(number uint64) (lsn uint64, known bool) {
 	for k := len(m.bases) - 1; k >= 0; k-- {
 		if number <= m.bases[k].base && k > 0 {
 			continue
@@ -91,12 +117,9 @@ func (m *mailNumbers) in(number uint64) uint64 {
 			given = m.bases[k+1].from
 		}
 		if lsn <= given {
-			return lsn
+			return lsn, true
 		}
-		if k+1 == len(m.bases) && number < uint64(m.now().Add(mailAhead).UnixNano()) {
-			m.begin(number) // the clock was set back as well
-		}
-		return 0
+		return 0, false
 	}
-	return 0
+	return 0, false
 }

@@ -49,3 +49,34 @@ func TestOnlyTheLastStartsAreRemembered(t *testing.T) {
 		t.Errorf("%d starts are read: %v", len(m.bases)-1, err)
 	}
 }
+
+// A device that claims numbers of the future, again and again, has the node forget nobody else's;
+// two devices of a start that the node has lost both get what is new.
+func TestADeviceThatIsAheadMovesTheNumbersSeldom(t *testing.T) {
+	s := newSite(t, "acme.example")
+	m, err := openMailNumbers(s.store, time.Now)
+	must(t, err)
+	last := uint64(s.store.Status().LSN)
+	given := m.out(last)
+	lost := uint64(time.Now().Add(time.Hour).UnixNano())
+	if m.in(lost) != 0 || m.in(lost+1) != 0 || m.in(lost+last) != 0 {
+		t.Error("numbers of a start that was lost acknowledge something")
+	}
+	if m.leaps != 1 || m.out(1) <= lost+last {
+		t.Errorf("after %d leaps the next number is %d", m.leaps, m.out(1))
+	}
+	for n := range uint64(2 * maxMailBases) {
+		m.in(m.out(1<<20) + n)
+		if n < 5 && m.of(m.out(1<<20)+n) != 0 {
+			t.Error("a delivery that was not given is known")
+		}
+	}
+	if m.leaps != maxMailLeaps || m.in(given) != last {
+		t.Errorf("after %d leaps %d is understood as %d, wanted %d", m.leaps, given, m.in(given), last)
+	}
+	before := m.out(1)
+	m.of(m.out(1 << 21))
+	if m.out(1) != before {
+		t.Error("the name of a delivery moves the numbers")
+	}
+}
