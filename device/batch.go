@@ -24,6 +24,7 @@ type batch struct {
 	joined  bool
 	ownKeys bool                 // a member key has come
 	left    map[wire.RoomID]bool // whose invitations came from who is blocked
+	shut    map[wire.RoomID]bool // whose invitations the rules forbade
 	own     map[ownEntry]bool    // noted in this batch
 	untaken []untaken            // what waits after it, if changed: waits.go
 	rewait  bool
@@ -36,7 +37,7 @@ type ownEntry struct {
 }
 
 func (d *Device) newBatch(ctx context.Context) *batch {
-	return &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool), left: make(map[wire.RoomID]bool), own: make(map[ownEntry]bool)}
+	return &batch{d: d, ctx: ctx, rooms: make(map[wire.RoomID]*room), changed: make(map[wire.RoomID]bool), left: make(map[wire.RoomID]bool), shut: make(map[wire.RoomID]bool), own: make(map[ownEntry]bool)}
 }
 
 // room returns the room as this batch leaves it.

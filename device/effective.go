@@ -2,6 +2,7 @@ package device
 
 import (
 	"bytes"
+	"context"
 	"maps"
 	"slices"
 	"time"
@@ -22,6 +23,9 @@ type Effective struct {
 	Guests     bool        `json:"guests"`
 	Until      time.Time   `json:"until,omitzero"` // when the first agreement ends
 	Agreements []AgreedOrg `json:"agreements,omitempty"`
+	// Apart are organizations in a room of ours whose devices do not come in unless they have an
+	// agreement with each other: ours with them carry no rooms of others.
+	Apart []string `json:"apart,omitempty"`
 }
 
 // AgreedOrg is the agreement with one organization of a room.
@@ -56,7 +60,8 @@ func (t *txn) effective(d *Device, r *room) (Effective, error) {
 		shorten(own.Keep)
 		e.FileSize = min(e.FileSize, own.FileSize)
 	}
-	for _, k := range r.others(d.account.Organization) {
+	others, alone := r.others(d.account.Organization), 0
+	for _, k := range others {
 		a, err := t.agreement(k.Org)
 		if err != nil {
 			return e, err
@@ -74,7 +79,16 @@ func (t *txn) effective(d *Device, r *room) (Effective, error) {
 		if e.Until.IsZero() || a.Terms.ValidUntil.Before(e.Until) {
 			e.Until = a.Terms.ValidUntil
 		}
+		if a.Terms.Transit == "none" {
+			alone++
+		}
 		e.Agreements = append(e.Agreements, AgreedOrg{Organization: a.Name, Version: a.Version, State: a.State, Until: a.Terms.ValidUntil, Abuse: a.Terms.Abuse})
+	}
+	if r.Hub == d.account.Organization && alone > 0 && len(others) > 1 {
+		for _, a := range e.Agreements {
+			e.Apart = append(e.Apart, a.Organization)
+		}
+		slices.Sort(e.Apart)
 	}
 	return e, nil
 }
@@ -110,6 +124,17 @@ func (d *Device) Effective(id wire.RoomID) (e Effective, err error) {
 	}
 	err = d.vault.view(func(t *txn) error { e, err = t.effective(d, r); return err })
 	return e, err
+}
+
+// Holds is Device.Effective, after the home node was asked for agreements that are not known yet.
+func (s *Sender) Holds(ctx context.Context, id wire.RoomID) (Effective, error) {
+	s.l.d.mu.Lock()
+	err := s.l.d.checkAgreements(ctx)
+	s.l.d.mu.Unlock()
+	if err != nil {
+		return Effective{}, err
+	}
+	return s.l.d.Effective(id)
 }
 
 // lasting shortens how long a message asks to be kept to what holds in its room.

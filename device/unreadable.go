@@ -18,14 +18,34 @@ var (
 	errGeneration = errors.New("device: of another generation of the room, before or after a reset")
 )
 
-// unreadable tells people of a delivery that cannot be read.
+// unreadable tells people of a delivery that cannot be read. What is said in a room whose
+// invitation the rules forbade follows from that, and is told to its senders alone.
 func (b *batch) unreadable(x *pb.Deliver, err error) {
 	s := Shown{Reason: err.Error(), At: b.d.now()}
 	if core, e := wire.ParseCore(x.GetEnvelope().GetCore()); e == nil {
-		s = b.d.ofRoom(b.roomOrID(wire.RoomID(core.Room)), unreadableKind(core.Kind), s.Reason)
+		id := wire.RoomID(core.Room)
+		if errors.Is(err, errNotIn) && b.forbidden(id) {
+			return
+		}
+		if core.Kind == pb.Kind_KIND_WELCOME && wire.ClassOf(wire.StatusOf(err).Code) == wire.Policy {
+			b.forbid(id)
+		}
+		s = b.d.ofRoom(b.roomOrID(id), unreadableKind(core.Kind), s.Reason)
 	}
 	s.Event, s.Why = "unreadable", whyUnreadable(err)
 	b.show(s)
+}
+
+func forbiddenKey(id wire.RoomID) []byte { return append([]byte("forbidden-room/"), id[:]...) }
+
+// forbid notes that the rules forbade an invitation.
+func (b *batch) forbid(id wire.RoomID) {
+	b.shut[id] = true
+	b.writes = append(b.writes, func(t *txn) error { return t.putMeta(forbiddenKey(id), []byte{1}) })
+}
+
+func (b *batch) forbidden(id wire.RoomID) bool {
+	return b.shut[id] || b.d.vault.view(func(t *txn) error { _, err := t.meta(forbiddenKey(id)); return err }) == nil
 }
 
 // unreadableKind is Shown.State of what could not be read: what it was.

@@ -109,6 +109,9 @@ said inside the room: no node learns it. Members may invite others unless --admi
 			if err != nil {
 				return err
 			}
+			if len(members) > 1 {
+				warnApart(ctx, c, s, id)
+			}
 			return done(c, *asJSON, id, "created", "room %s made, with %d invited\n%s", args[0], len(members), id)
 		})
 	}
@@ -162,6 +165,7 @@ func roomInvite() *cobra.Command {
 			if err := s.InviteAll(ctx, id, to, role); err != nil {
 				return goesOn(c, *asJSON, id, "invited", err)
 			}
+			warnApart(ctx, c, s, id)
 			if len(to) > 1 {
 				return done(c, *asJSON, id, "invited", "%s are in the room, as %s", strings.Join(args[1:], ", "), role)
 			}

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/entente-im/entente/device"
+	"github.com/entente-im/entente/wire"
+	"github.com/spf13/cobra"
 )
 
 // holdsText says what holds in a room, in a line.
@@ -20,6 +23,22 @@ func holdsText(e *device.Effective) string {
 	return fmt.Sprintf("kept undelivered at most %s, %s, contact %s", lengthText(time.Duration(e.Retention)*time.Second), files, e.Contact)
 }
 
+// warnApart tells who brings people together that they may not come in.
+func warnApart(ctx context.Context, c *cobra.Command, s *device.Sender, id wire.RoomID) {
+	if e, err := s.Holds(ctx, id); err == nil && len(e.Apart) > 0 {
+		fmt.Fprintln(c.ErrOrStderr(), "note: "+apartText(e.Apart))
+	}
+}
+
+// apartText is device.Effective.Apart for people.
+func apartText(orgs []string) string {
+	var names []string
+	for _, o := range orgs {
+		names = append(names, oneLine(o, 80))
+	}
+	return strings.Join(names, ", ") + " come into this room together only where they have an agreement with each other: yours with them carry no rooms of others (transit); ask your administrator"
+}
+
 // agreedText names the agreements of a room, a line each.
 func agreedText(e *device.Effective) string {
 	var b strings.Builder
@@ -32,6 +51,9 @@ func agreedText(e *device.Effective) string {
 			said = fmt.Sprintf("version %d, until %s, abuse: %s", a.Version, a.Until.Format(time.DateOnly), safe(a.Abuse))
 		}
 		fmt.Fprintf(&b, "agreed    with %s: %s\n", oneLine(a.Organization, 80), said)
+	}
+	if len(e.Apart) > 0 {
+		b.WriteString("note      " + apartText(e.Apart) + "\n")
 	}
 	return b.String()
 }
