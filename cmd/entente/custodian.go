@@ -52,7 +52,7 @@ func organizationCustodians() *cobra.Command {
 		Long: `Show or name the custodians. When both root keys are lost, or in wrong hands, so many of them as --threshold says sign a
 recovery (entente organization recover), which stands 72 hours after more than half of the witnesses have seen it. Witnesses
 are partners: each gives you its verifier key (entente organization custodians --own-witness). Naming replaces all names
-from before. Replace custodians together with entente organization rotate: the old ones could recover from before.`,
+from before; stop the node for it, and start it again. Replace custodians together with entente organization rotate: the old ones could recover from before.`,
 		Example: "  entente organization custodians --data acme\n  entente organization custodians --own-witness --data globex\n" +
 			"  entente organization custodians --key KEY1 --key KEY2 --key KEY3 --threshold 2 --witness globex.example/cosigner+1f2e3d4c+BASE64 --data acme",
 		Args: exactArgs()}

@@ -84,7 +84,7 @@ func organizationRotate() *cobra.Command {
 		Long: `Bring the root key that the present manifest commits to into office, and commit to a new one
 after it. Do so when the root key may be known to others: what they signed with it, or sign
 still, gives way to this at every partner. The new keys are sealed into a new file by the same
-passphrase. Start the node again afterwards, so that partners are shown the new manifest.`,
+passphrase. Stop the node, rotate, start it again: partners are shown the new manifest then.`,
 		Example: "  entente organization rotate --data acme\n  entente organization rotate --data acme --root /media/usb/root.sealed --out /media/usb/root-1.sealed", Args: exactArgs()}
 	data, pass := dataFlag(c), passphraseFlag(c)
 	root := rootFlag(c, data, pass)

@@ -13,8 +13,8 @@ import (
 func organizationAddresses() *cobra.Command {
 	c := &cobra.Command{Use: "addresses", Short: "Where partners dial this node, and sign other addresses",
 		Long: `Where partners dial this node, as the manifest says that they hold. With --sign the addresses of node.yaml (announce, else
-federation) are signed into a new manifest by the root key; none makes this a node that dials its partners. Start the node
-again afterwards: it dials its partners, and they follow the manifest by themselves. Change one side at a time where both
+federation) are signed into a new manifest by the root key; none makes this a node that dials its partners. Stop the node,
+sign, start it again: it dials its partners, and they follow the manifest by themselves. Change one side at a time where both
 move, or neither finds the other.`,
 		Example: "  entente organization addresses --data acme\n  entente organization addresses --sign --data acme\n  entente organization addresses --sign --root /media/usb/root.sealed --data acme", Args: exactArgs()}
 	data, pass, asJSON := dataFlag(c), passphraseFlag(c), jsonFlag(c)

@@ -161,13 +161,16 @@ func recoverShow() *cobra.Command {
 
 func recoverFinish() *cobra.Command {
 	c := &cobra.Command{Use: "finish FILE", Short: "Bring a recovery that stands into the node's folder",
-		Long:    "Bring a recovery that stands into the node's folder, and start the node again: partners follow it when they are linked, and tell their people.",
+		Long:    "Stop the node, bring a recovery that stands into its folder, and start it again: partners follow it when they are linked, and tell their people.",
 		Example: "  entente organization recover finish acme.recovery --data acme", Args: exactArgs("FILE")}
 	data, asJSON := dataFlag(c), jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		r, err := node.ReadRecovery(args[0])
 		if err != nil {
 			return err
+		}
+		if err := node.Stopped(*data); err != nil {
+			return signError(err)
 		}
 		o, err := node.FinishRecovery(*data, r)
 		if err != nil {
