@@ -18,14 +18,38 @@ func (t Terms) lines() []term {
 	}
 	retention := "none of its own"
 	if t.Retention > 0 {
-		retention = t.Retention.String()
+		retention = lengthText(t.Retention)
 	}
 	return []term{
-		{"contact", string(t.Contact)}, {"directory", t.Directory}, {"rooms", fmt.Sprint(t.Rooms)},
-		{"files", "up to " + sizeText(t.FileSize)}, {"calls", fmt.Sprint(t.Calls)}, {"guests", fmt.Sprint(t.Guests)},
+		{"contact", string(t.Contact)}, {"directory", t.Directory}, {"rooms", yesNo(t.Rooms)},
+		{"files", "up to " + sizeText(t.FileSize)}, {"calls", yesNo(t.Calls)}, {"guests", yesNo(t.Guests)},
 		{"transit", t.Transit}, {"retention", retention}, {"rate", rate},
 		{"valid", wire.FormatTime(t.ValidFrom) + " to " + wire.FormatTime(t.ValidUntil)}, {"abuse", t.Abuse},
 	}
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// lengthText is a length of time in the largest unit in which it is a whole number.
+func lengthText(d time.Duration) string {
+	for _, u := range []struct {
+		of   time.Duration
+		name string
+	}{{24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"}} {
+		switch n := d / u.of; {
+		case d%u.of != 0:
+		case n == 1:
+			return "1 " + u.name
+		default:
+			return fmt.Sprintf("%d %ss", n, u.name)
+		}
+	}
+	return d.String()
 }
 
 // sizeText is a size in the largest unit in which it is a whole number: nothing is rounded in
