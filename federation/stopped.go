@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"errors"
 	"time"
 
 	pb "github.com/entente-im/entente/wire/ententev1"
@@ -67,6 +68,8 @@ func (f *Federation) stopAgain(p *partner, a *pb.AmendAnswer) {
 			return r.quarantine(true)
 		})
 		switch {
+		case errors.Is(err, errOvertaken): // by its own word, which came twice, or by the operator
+			f.log.Debug("a partner's word that it was stopped adds nothing", "partner", p.id.String(), "state", state)
 		case err == nil:
 			f.opts.StoppedAgain(p.id, state, at)
 		case f.ctx.Err() == nil:
@@ -75,7 +78,7 @@ func (f *Federation) stopAgain(p *partner, a *pb.AmendAnswer) {
 	})
 }
 
-var errOvertaken = wire.Refuse(pb.Code_CODE_EXISTS, "the operator has changed the partner's state meanwhile")
+var errOvertaken = wire.Refuse(pb.Code_CODE_EXISTS, "the partner's state was changed meanwhile, or its word came before")
 
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
