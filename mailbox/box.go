@@ -110,6 +110,7 @@ func (b *box) settle(l leaving) {
 type Usage struct {
 	Messages, Control, Handshakes int
 	Bytes                         int64     // of messages
+	Held                          int64     // bytes of everything in it
 	Earliest                      time.Time // earliest deadline; zero when empty
 	Acknowledged                  uint64    // highest number acknowledged since the node started
 }
@@ -119,6 +120,6 @@ func (b *box) snapshot() Usage {
 	defer b.mu.Unlock()
 	return Usage{
 		Messages: b.usage.messages, Control: b.usage.control, Handshakes: b.usage.handshakes,
-		Bytes: b.usage.bytes, Acknowledged: uint64(b.acked),
+		Bytes: b.usage.bytes, Held: b.usage.held, Acknowledged: uint64(b.acked),
 	}
 }

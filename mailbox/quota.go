@@ -75,6 +75,7 @@ type usage struct {
 	messages, control, handshakes int
 	commits                       int   // of the handshakes
 	bytes                         int64 // of messages
+	held                          int64 // bytes of everything
 	partners                      map[wire.OrganizationID]share
 	senders                       map[senderTag]int
 }
@@ -112,6 +113,7 @@ func part[T int | int64](whole T, percent int) T {
 // never hold more than the queue does.
 func (u *usage) count(m *meta, n int) {
 	of := u.partners[m.from]
+	u.held += int64(n) * int64(m.size)
 	switch m.class {
 	case pb.Class_CLASS_MESSAGE:
 		u.messages += n

@@ -371,7 +371,7 @@ func (a deviceAPI) Account(ctx context.Context, _ *connect.Request[pb.AccountReq
 		stock = append(stock, &pb.KeyPackageStock{Suite: uint32(suite), Count: uint32(a.n.dir.KeyPackages(device, uint16(suite)))})
 	}
 	return answer(&pb.AccountResponse{Chain: chain, NodeCertificate: a.n.certificate, KeyPackages: uint32(a.n.dir.KeyPackages(device, directory.FirstSuite)), Stock: stock, Visits: visits,
-		MailboxCount: uint64(u.Messages + u.Control + u.Handshakes), MailboxBytes: uint64(u.Bytes)}, err)
+		MailboxCount: uint64(u.Messages + u.Control + u.Handshakes), MailboxBytes: uint64(u.Held)}, err)
 }
 
 // roomOf is the room that a calling device asks about, which it must be in.

@@ -229,7 +229,7 @@ func (n *Node) status() *pb.NodeStatus {
 			out.Devices++
 			u := n.mail.Usage(id)
 			out.Mailboxes = append(out.Mailboxes, &pb.MailboxStatus{Member: m.Address().String(), Device: id.String(),
-				Count: uint64(u.Messages + u.Control + u.Handshakes), Bytes: uint64(u.Bytes),
+				Count: uint64(u.Messages + u.Control + u.Handshakes), Bytes: uint64(u.Held),
 				EarliestDeadlineUnix: unix(u.Earliest), AcknowledgedLsn: u.Acknowledged})
 		}
 	}

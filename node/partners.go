@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 
 func (a operatorAPI) ListPartners(context.Context, *connect.Request[pb.ListPartnersRequest]) (*connect.Response[pb.ListPartnersResponse], error) {
 	requests, err := a.n.requestStatuses()
-	return answer(&pb.ListPartnersResponse{Partners: append(a.n.partnerStatuses(), requests...)}, err)
+	return answer(&pb.ListPartnersResponse{Partners: byName(append(a.n.partnerStatuses(), requests...))}, err)
 }
 
 func (n *Node) partnerStatuses() []*pb.PartnerStatus {
@@ -26,14 +27,20 @@ func (n *Node) partnerStatuses() []*pb.PartnerStatus {
 		s.Check = n.checkName(all, p.Name, p.ID)
 		out = append(out, s)
 	}
-	return out
+	return byName(out)
+}
+
+// byName sorts partners as people look for them.
+func byName(list []*pb.PartnerStatus) []*pb.PartnerStatus {
+	slices.SortStableFunc(list, func(a, b *pb.PartnerStatus) int { return strings.Compare(a.Name, b.Name) })
+	return list
 }
 
 func (n *Node) partnerStatus(p federation.PartnerInfo) *pb.PartnerStatus {
 	u := n.mail.Outbox(p.ID).Usage()
 	return &pb.PartnerStatus{
 		Name: p.Name, OrganizationId: p.ID.String(), Contact: p.Contact, State: p.State,
-		OutboxCount: waiting(u), OutboxBytes: uint64(u.Bytes),
+		OutboxCount: waiting(u), OutboxBytes: uint64(u.Held),
 		LastContactUnix: unix(p.LastContact), NextAttemptUnix: unix(p.NextAttempt), LastError: p.LastError,
 		Agreement: fmt.Sprintf("%x", p.Agreement), ValidUntilUnix: unix(p.ValidUntil),
 		Amendment: amendmentOf(p), Renaming: p.Renaming,
