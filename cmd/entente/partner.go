@@ -15,7 +15,7 @@ import (
 
 func partnerCommand() *cobra.Command {
 	c := group("partner", "Agreements with other organizations, for the operator")
-	c.AddCommand(partnerInvite(), partnerAccept(), partnerList(), partnerShow(), partnerSuspend(), partnerResume(), partnerAmend(), partnerRequest(), partnerBlock(), partnerGroups(), partnerQuarantine(), partnerRelease(), partnerRename(), partnerEnd())
+	c.AddCommand(partnerInvite(), partnerTokens(), partnerRevokeToken(), partnerAccept(), partnerList(), partnerShow(), partnerSuspend(), partnerResume(), partnerAmend(), partnerRequest(), partnerBlock(), partnerGroups(), partnerQuarantine(), partnerRelease(), partnerRename(), partnerEnd())
 	return c
 }
 

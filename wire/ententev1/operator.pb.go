@@ -2664,6 +2664,234 @@ func (*RevokeLinkResponse) Descriptor() ([]byte, []int) {
 	return file_entente_v1_operator_proto_rawDescGZIP(), []int{42}
 }
 
+type ListTokensRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensRequest) Reset() {
+	*x = ListTokensRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensRequest) ProtoMessage() {}
+
+func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
+func (*ListTokensRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{43}
+}
+
+type ListTokensResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tokens        []*PartnerToken        `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensResponse) Reset() {
+	*x = ListTokensResponse{}
+	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensResponse) ProtoMessage() {}
+
+func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
+func (*ListTokensResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ListTokensResponse) GetTokens() []*PartnerToken {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+type PartnerToken struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TokenId       string                 `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	Partner       string                 `protobuf:"bytes,2,opt,name=partner,proto3" json:"partner,omitempty"`
+	ExpiresUnix   int64                  `protobuf:"varint,3,opt,name=expires_unix,json=expiresUnix,proto3" json:"expires_unix,omitempty"`
+	Used          bool                   `protobuf:"varint,4,opt,name=used,proto3" json:"used,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartnerToken) Reset() {
+	*x = PartnerToken{}
+	mi := &file_entente_v1_operator_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartnerToken) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartnerToken) ProtoMessage() {}
+
+func (x *PartnerToken) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartnerToken.ProtoReflect.Descriptor instead.
+func (*PartnerToken) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *PartnerToken) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+func (x *PartnerToken) GetPartner() string {
+	if x != nil {
+		return x.Partner
+	}
+	return ""
+}
+
+func (x *PartnerToken) GetExpiresUnix() int64 {
+	if x != nil {
+		return x.ExpiresUnix
+	}
+	return 0
+}
+
+func (x *PartnerToken) GetUsed() bool {
+	if x != nil {
+		return x.Used
+	}
+	return false
+}
+
+type RevokeTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TokenId       string                 `protobuf:"bytes,1,opt,name=token_id,json=tokenId,proto3" json:"token_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenRequest) Reset() {
+	*x = RevokeTokenRequest{}
+	mi := &file_entente_v1_operator_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenRequest) ProtoMessage() {}
+
+func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
+func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *RevokeTokenRequest) GetTokenId() string {
+	if x != nil {
+		return x.TokenId
+	}
+	return ""
+}
+
+type RevokeTokenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenResponse) Reset() {
+	*x = RevokeTokenResponse{}
+	mi := &file_entente_v1_operator_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenResponse) ProtoMessage() {}
+
+func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_entente_v1_operator_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
+func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{47}
+}
+
 type InvitePartnerRequest struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Name              string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2678,7 +2906,7 @@ type InvitePartnerRequest struct {
 
 func (x *InvitePartnerRequest) Reset() {
 	*x = InvitePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	mi := &file_entente_v1_operator_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +2918,7 @@ func (x *InvitePartnerRequest) String() string {
 func (*InvitePartnerRequest) ProtoMessage() {}
 
 func (x *InvitePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[43]
+	mi := &file_entente_v1_operator_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +2931,7 @@ func (x *InvitePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvitePartnerRequest.ProtoReflect.Descriptor instead.
 func (*InvitePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{43}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *InvitePartnerRequest) GetName() string {
@@ -2759,7 +2987,7 @@ type InvitePartnerResponse struct {
 
 func (x *InvitePartnerResponse) Reset() {
 	*x = InvitePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	mi := &file_entente_v1_operator_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2771,7 +2999,7 @@ func (x *InvitePartnerResponse) String() string {
 func (*InvitePartnerResponse) ProtoMessage() {}
 
 func (x *InvitePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[44]
+	mi := &file_entente_v1_operator_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2784,7 +3012,7 @@ func (x *InvitePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvitePartnerResponse.ProtoReflect.Descriptor instead.
 func (*InvitePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{44}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *InvitePartnerResponse) GetToken() string {
@@ -2820,7 +3048,7 @@ type AcceptPartnerRequest struct {
 
 func (x *AcceptPartnerRequest) Reset() {
 	*x = AcceptPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[45]
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2832,7 +3060,7 @@ func (x *AcceptPartnerRequest) String() string {
 func (*AcceptPartnerRequest) ProtoMessage() {}
 
 func (x *AcceptPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[45]
+	mi := &file_entente_v1_operator_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2845,7 +3073,7 @@ func (x *AcceptPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPartnerRequest.ProtoReflect.Descriptor instead.
 func (*AcceptPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{45}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AcceptPartnerRequest) GetToken() string {
@@ -2889,7 +3117,7 @@ type AcceptPartnerResponse struct {
 
 func (x *AcceptPartnerResponse) Reset() {
 	*x = AcceptPartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[46]
+	mi := &file_entente_v1_operator_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2901,7 +3129,7 @@ func (x *AcceptPartnerResponse) String() string {
 func (*AcceptPartnerResponse) ProtoMessage() {}
 
 func (x *AcceptPartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[46]
+	mi := &file_entente_v1_operator_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2914,7 +3142,7 @@ func (x *AcceptPartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptPartnerResponse.ProtoReflect.Descriptor instead.
 func (*AcceptPartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{46}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AcceptPartnerResponse) GetPartner() string {
@@ -2960,7 +3188,7 @@ type ListPartnersRequest struct {
 
 func (x *ListPartnersRequest) Reset() {
 	*x = ListPartnersRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[47]
+	mi := &file_entente_v1_operator_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3200,7 @@ func (x *ListPartnersRequest) String() string {
 func (*ListPartnersRequest) ProtoMessage() {}
 
 func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[47]
+	mi := &file_entente_v1_operator_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3213,7 @@ func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersRequest.ProtoReflect.Descriptor instead.
 func (*ListPartnersRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{47}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{52}
 }
 
 type ListPartnersResponse struct {
@@ -2997,7 +3225,7 @@ type ListPartnersResponse struct {
 
 func (x *ListPartnersResponse) Reset() {
 	*x = ListPartnersResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[48]
+	mi := &file_entente_v1_operator_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3009,7 +3237,7 @@ func (x *ListPartnersResponse) String() string {
 func (*ListPartnersResponse) ProtoMessage() {}
 
 func (x *ListPartnersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[48]
+	mi := &file_entente_v1_operator_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3022,7 +3250,7 @@ func (x *ListPartnersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersResponse.ProtoReflect.Descriptor instead.
 func (*ListPartnersResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{48}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListPartnersResponse) GetPartners() []*PartnerStatus {
@@ -3041,7 +3269,7 @@ type ShowPartnerRequest struct {
 
 func (x *ShowPartnerRequest) Reset() {
 	*x = ShowPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[49]
+	mi := &file_entente_v1_operator_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3053,7 +3281,7 @@ func (x *ShowPartnerRequest) String() string {
 func (*ShowPartnerRequest) ProtoMessage() {}
 
 func (x *ShowPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[49]
+	mi := &file_entente_v1_operator_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3066,7 +3294,7 @@ func (x *ShowPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowPartnerRequest.ProtoReflect.Descriptor instead.
 func (*ShowPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{49}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ShowPartnerRequest) GetName() string {
@@ -3108,7 +3336,7 @@ type PartnerDetails struct {
 
 func (x *PartnerDetails) Reset() {
 	*x = PartnerDetails{}
-	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	mi := &file_entente_v1_operator_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3120,7 +3348,7 @@ func (x *PartnerDetails) String() string {
 func (*PartnerDetails) ProtoMessage() {}
 
 func (x *PartnerDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[50]
+	mi := &file_entente_v1_operator_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3133,7 +3361,7 @@ func (x *PartnerDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerDetails.ProtoReflect.Descriptor instead.
 func (*PartnerDetails) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{50}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *PartnerDetails) GetStatus() *PartnerStatus {
@@ -3325,7 +3553,7 @@ type AgreedTerms struct {
 
 func (x *AgreedTerms) Reset() {
 	*x = AgreedTerms{}
-	mi := &file_entente_v1_operator_proto_msgTypes[51]
+	mi := &file_entente_v1_operator_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3337,7 +3565,7 @@ func (x *AgreedTerms) String() string {
 func (*AgreedTerms) ProtoMessage() {}
 
 func (x *AgreedTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[51]
+	mi := &file_entente_v1_operator_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3350,7 +3578,7 @@ func (x *AgreedTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgreedTerms.ProtoReflect.Descriptor instead.
 func (*AgreedTerms) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{51}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AgreedTerms) GetContact() string {
@@ -3457,7 +3685,7 @@ type TermsChange struct {
 
 func (x *TermsChange) Reset() {
 	*x = TermsChange{}
-	mi := &file_entente_v1_operator_proto_msgTypes[52]
+	mi := &file_entente_v1_operator_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3469,7 +3697,7 @@ func (x *TermsChange) String() string {
 func (*TermsChange) ProtoMessage() {}
 
 func (x *TermsChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[52]
+	mi := &file_entente_v1_operator_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3482,7 +3710,7 @@ func (x *TermsChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TermsChange.ProtoReflect.Descriptor instead.
 func (*TermsChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{52}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *TermsChange) GetDirectory() string {
@@ -3576,7 +3804,7 @@ type AmendPartnerRequest struct {
 
 func (x *AmendPartnerRequest) Reset() {
 	*x = AmendPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[53]
+	mi := &file_entente_v1_operator_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3588,7 +3816,7 @@ func (x *AmendPartnerRequest) String() string {
 func (*AmendPartnerRequest) ProtoMessage() {}
 
 func (x *AmendPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[53]
+	mi := &file_entente_v1_operator_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3601,7 +3829,7 @@ func (x *AmendPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AmendPartnerRequest.ProtoReflect.Descriptor instead.
 func (*AmendPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{53}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *AmendPartnerRequest) GetName() string {
@@ -3643,7 +3871,7 @@ type RenamePartnerRequest struct {
 
 func (x *RenamePartnerRequest) Reset() {
 	*x = RenamePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[54]
+	mi := &file_entente_v1_operator_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3655,7 +3883,7 @@ func (x *RenamePartnerRequest) String() string {
 func (*RenamePartnerRequest) ProtoMessage() {}
 
 func (x *RenamePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[54]
+	mi := &file_entente_v1_operator_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3668,7 +3896,7 @@ func (x *RenamePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenamePartnerRequest.ProtoReflect.Descriptor instead.
 func (*RenamePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{54}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RenamePartnerRequest) GetName() string {
@@ -3702,7 +3930,7 @@ type AcceptAmendmentRequest struct {
 
 func (x *AcceptAmendmentRequest) Reset() {
 	*x = AcceptAmendmentRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[55]
+	mi := &file_entente_v1_operator_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3714,7 +3942,7 @@ func (x *AcceptAmendmentRequest) String() string {
 func (*AcceptAmendmentRequest) ProtoMessage() {}
 
 func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[55]
+	mi := &file_entente_v1_operator_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3727,7 +3955,7 @@ func (x *AcceptAmendmentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptAmendmentRequest.ProtoReflect.Descriptor instead.
 func (*AcceptAmendmentRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{55}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *AcceptAmendmentRequest) GetName() string {
@@ -3758,7 +3986,7 @@ type ProposedTerms struct {
 
 func (x *ProposedTerms) Reset() {
 	*x = ProposedTerms{}
-	mi := &file_entente_v1_operator_proto_msgTypes[56]
+	mi := &file_entente_v1_operator_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3770,7 +3998,7 @@ func (x *ProposedTerms) String() string {
 func (*ProposedTerms) ProtoMessage() {}
 
 func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[56]
+	mi := &file_entente_v1_operator_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3783,7 +4011,7 @@ func (x *ProposedTerms) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposedTerms.ProtoReflect.Descriptor instead.
 func (*ProposedTerms) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{56}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ProposedTerms) GetChanges() string {
@@ -3840,7 +4068,7 @@ type RequestPartnerRequest struct {
 
 func (x *RequestPartnerRequest) Reset() {
 	*x = RequestPartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[57]
+	mi := &file_entente_v1_operator_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3852,7 +4080,7 @@ func (x *RequestPartnerRequest) String() string {
 func (*RequestPartnerRequest) ProtoMessage() {}
 
 func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[57]
+	mi := &file_entente_v1_operator_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3865,7 +4093,7 @@ func (x *RequestPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPartnerRequest.ProtoReflect.Descriptor instead.
 func (*RequestPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{57}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RequestPartnerRequest) GetName() string {
@@ -3898,7 +4126,7 @@ type RequestPartnerResponse struct {
 
 func (x *RequestPartnerResponse) Reset() {
 	*x = RequestPartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[58]
+	mi := &file_entente_v1_operator_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3910,7 +4138,7 @@ func (x *RequestPartnerResponse) String() string {
 func (*RequestPartnerResponse) ProtoMessage() {}
 
 func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[58]
+	mi := &file_entente_v1_operator_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3923,7 +4151,7 @@ func (x *RequestPartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestPartnerResponse.ProtoReflect.Descriptor instead.
 func (*RequestPartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{58}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RequestPartnerResponse) GetExpiresUnix() int64 {
@@ -3947,7 +4175,7 @@ type AnswerRequestRequest struct {
 
 func (x *AnswerRequestRequest) Reset() {
 	*x = AnswerRequestRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[59]
+	mi := &file_entente_v1_operator_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3959,7 +4187,7 @@ func (x *AnswerRequestRequest) String() string {
 func (*AnswerRequestRequest) ProtoMessage() {}
 
 func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[59]
+	mi := &file_entente_v1_operator_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3972,7 +4200,7 @@ func (x *AnswerRequestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequestRequest.ProtoReflect.Descriptor instead.
 func (*AnswerRequestRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{59}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *AnswerRequestRequest) GetName() string {
@@ -4023,7 +4251,7 @@ type AnswerRequestResponse struct {
 
 func (x *AnswerRequestResponse) Reset() {
 	*x = AnswerRequestResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[60]
+	mi := &file_entente_v1_operator_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4035,7 +4263,7 @@ func (x *AnswerRequestResponse) String() string {
 func (*AnswerRequestResponse) ProtoMessage() {}
 
 func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[60]
+	mi := &file_entente_v1_operator_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4048,7 +4276,7 @@ func (x *AnswerRequestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnswerRequestResponse.ProtoReflect.Descriptor instead.
 func (*AnswerRequestResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{60}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *AnswerRequestResponse) GetPartner() *PartnerStatus {
@@ -4098,7 +4326,7 @@ type ChangeGroupRequest struct {
 
 func (x *ChangeGroupRequest) Reset() {
 	*x = ChangeGroupRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[61]
+	mi := &file_entente_v1_operator_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4110,7 +4338,7 @@ func (x *ChangeGroupRequest) String() string {
 func (*ChangeGroupRequest) ProtoMessage() {}
 
 func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[61]
+	mi := &file_entente_v1_operator_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4123,7 +4351,7 @@ func (x *ChangeGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeGroupRequest.ProtoReflect.Descriptor instead.
 func (*ChangeGroupRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{61}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ChangeGroupRequest) GetGroup() string {
@@ -4157,7 +4385,7 @@ type GroupStatus struct {
 
 func (x *GroupStatus) Reset() {
 	*x = GroupStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[62]
+	mi := &file_entente_v1_operator_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4169,7 +4397,7 @@ func (x *GroupStatus) String() string {
 func (*GroupStatus) ProtoMessage() {}
 
 func (x *GroupStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[62]
+	mi := &file_entente_v1_operator_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4182,7 +4410,7 @@ func (x *GroupStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
 func (*GroupStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{62}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GroupStatus) GetGroup() string {
@@ -4208,7 +4436,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[63]
+	mi := &file_entente_v1_operator_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4220,7 +4448,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[63]
+	mi := &file_entente_v1_operator_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4233,7 +4461,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{63}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListGroupsRequest) GetGroup() string {
@@ -4252,7 +4480,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[64]
+	mi := &file_entente_v1_operator_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4264,7 +4492,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[64]
+	mi := &file_entente_v1_operator_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4277,7 +4505,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{64}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*GroupStatus {
@@ -4300,7 +4528,7 @@ type PartnerGroupsRequest struct {
 
 func (x *PartnerGroupsRequest) Reset() {
 	*x = PartnerGroupsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[65]
+	mi := &file_entente_v1_operator_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4312,7 +4540,7 @@ func (x *PartnerGroupsRequest) String() string {
 func (*PartnerGroupsRequest) ProtoMessage() {}
 
 func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[65]
+	mi := &file_entente_v1_operator_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4325,7 +4553,7 @@ func (x *PartnerGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerGroupsRequest.ProtoReflect.Descriptor instead.
 func (*PartnerGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{65}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *PartnerGroupsRequest) GetName() string {
@@ -4366,7 +4594,7 @@ type PartnerGroupsResponse struct {
 
 func (x *PartnerGroupsResponse) Reset() {
 	*x = PartnerGroupsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[66]
+	mi := &file_entente_v1_operator_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4378,7 +4606,7 @@ func (x *PartnerGroupsResponse) String() string {
 func (*PartnerGroupsResponse) ProtoMessage() {}
 
 func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[66]
+	mi := &file_entente_v1_operator_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4391,7 +4619,7 @@ func (x *PartnerGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartnerGroupsResponse.ProtoReflect.Descriptor instead.
 func (*PartnerGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{66}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *PartnerGroupsResponse) GetPartner() string {
@@ -4417,7 +4645,7 @@ type ModeRequest struct {
 
 func (x *ModeRequest) Reset() {
 	*x = ModeRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[67]
+	mi := &file_entente_v1_operator_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4429,7 +4657,7 @@ func (x *ModeRequest) String() string {
 func (*ModeRequest) ProtoMessage() {}
 
 func (x *ModeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[67]
+	mi := &file_entente_v1_operator_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4442,7 +4670,7 @@ func (x *ModeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeRequest.ProtoReflect.Descriptor instead.
 func (*ModeRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{67}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ModeRequest) GetMode() string {
@@ -4462,7 +4690,7 @@ type ModeResponse struct {
 
 func (x *ModeResponse) Reset() {
 	*x = ModeResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[68]
+	mi := &file_entente_v1_operator_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4474,7 +4702,7 @@ func (x *ModeResponse) String() string {
 func (*ModeResponse) ProtoMessage() {}
 
 func (x *ModeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[68]
+	mi := &file_entente_v1_operator_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4487,7 +4715,7 @@ func (x *ModeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModeResponse.ProtoReflect.Descriptor instead.
 func (*ModeResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{68}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ModeResponse) GetMode() string {
@@ -4515,7 +4743,7 @@ type ChangePartnerRequest struct {
 
 func (x *ChangePartnerRequest) Reset() {
 	*x = ChangePartnerRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[69]
+	mi := &file_entente_v1_operator_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4527,7 +4755,7 @@ func (x *ChangePartnerRequest) String() string {
 func (*ChangePartnerRequest) ProtoMessage() {}
 
 func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[69]
+	mi := &file_entente_v1_operator_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4540,7 +4768,7 @@ func (x *ChangePartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerRequest.ProtoReflect.Descriptor instead.
 func (*ChangePartnerRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{69}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ChangePartnerRequest) GetName() string {
@@ -4576,7 +4804,7 @@ type ChangePartnerResponse struct {
 
 func (x *ChangePartnerResponse) Reset() {
 	*x = ChangePartnerResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[70]
+	mi := &file_entente_v1_operator_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4588,7 +4816,7 @@ func (x *ChangePartnerResponse) String() string {
 func (*ChangePartnerResponse) ProtoMessage() {}
 
 func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[70]
+	mi := &file_entente_v1_operator_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4601,7 +4829,7 @@ func (x *ChangePartnerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangePartnerResponse.ProtoReflect.Descriptor instead.
 func (*ChangePartnerResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{70}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ChangePartnerResponse) GetPartner() *PartnerStatus {
@@ -4646,7 +4874,7 @@ type ChangeBlockRequest struct {
 
 func (x *ChangeBlockRequest) Reset() {
 	*x = ChangeBlockRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[71]
+	mi := &file_entente_v1_operator_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4658,7 +4886,7 @@ func (x *ChangeBlockRequest) String() string {
 func (*ChangeBlockRequest) ProtoMessage() {}
 
 func (x *ChangeBlockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[71]
+	mi := &file_entente_v1_operator_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4671,7 +4899,7 @@ func (x *ChangeBlockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeBlockRequest.ProtoReflect.Descriptor instead.
 func (*ChangeBlockRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{71}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ChangeBlockRequest) GetWho() string {
@@ -4726,7 +4954,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_entente_v1_operator_proto_msgTypes[72]
+	mi := &file_entente_v1_operator_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4738,7 +4966,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[72]
+	mi := &file_entente_v1_operator_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4751,7 +4979,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{72}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *Block) GetName() string {
@@ -4832,7 +5060,7 @@ type BlockChange struct {
 
 func (x *BlockChange) Reset() {
 	*x = BlockChange{}
-	mi := &file_entente_v1_operator_proto_msgTypes[73]
+	mi := &file_entente_v1_operator_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4844,7 +5072,7 @@ func (x *BlockChange) String() string {
 func (*BlockChange) ProtoMessage() {}
 
 func (x *BlockChange) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[73]
+	mi := &file_entente_v1_operator_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4857,7 +5085,7 @@ func (x *BlockChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockChange.ProtoReflect.Descriptor instead.
 func (*BlockChange) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{73}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *BlockChange) GetWhat() string {
@@ -4911,7 +5139,7 @@ type ListBlocksRequest struct {
 
 func (x *ListBlocksRequest) Reset() {
 	*x = ListBlocksRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[74]
+	mi := &file_entente_v1_operator_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4923,7 +5151,7 @@ func (x *ListBlocksRequest) String() string {
 func (*ListBlocksRequest) ProtoMessage() {}
 
 func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[74]
+	mi := &file_entente_v1_operator_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4936,7 +5164,7 @@ func (x *ListBlocksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksRequest.ProtoReflect.Descriptor instead.
 func (*ListBlocksRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{74}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ListBlocksRequest) GetLog() bool {
@@ -4956,7 +5184,7 @@ type ListBlocksResponse struct {
 
 func (x *ListBlocksResponse) Reset() {
 	*x = ListBlocksResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[75]
+	mi := &file_entente_v1_operator_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4968,7 +5196,7 @@ func (x *ListBlocksResponse) String() string {
 func (*ListBlocksResponse) ProtoMessage() {}
 
 func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[75]
+	mi := &file_entente_v1_operator_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4981,7 +5209,7 @@ func (x *ListBlocksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlocksResponse.ProtoReflect.Descriptor instead.
 func (*ListBlocksResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{75}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ListBlocksResponse) GetBlocks() []*Block {
@@ -5009,7 +5237,7 @@ type PublishBlockListRequest struct {
 
 func (x *PublishBlockListRequest) Reset() {
 	*x = PublishBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[76]
+	mi := &file_entente_v1_operator_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5021,7 +5249,7 @@ func (x *PublishBlockListRequest) String() string {
 func (*PublishBlockListRequest) ProtoMessage() {}
 
 func (x *PublishBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[76]
+	mi := &file_entente_v1_operator_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5034,7 +5262,7 @@ func (x *PublishBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishBlockListRequest.ProtoReflect.Descriptor instead.
 func (*PublishBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{76}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *PublishBlockListRequest) GetValidSeconds() int64 {
@@ -5063,7 +5291,7 @@ type SubscribeBlockListRequest struct {
 
 func (x *SubscribeBlockListRequest) Reset() {
 	*x = SubscribeBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[77]
+	mi := &file_entente_v1_operator_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5075,7 +5303,7 @@ func (x *SubscribeBlockListRequest) String() string {
 func (*SubscribeBlockListRequest) ProtoMessage() {}
 
 func (x *SubscribeBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[77]
+	mi := &file_entente_v1_operator_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5088,7 +5316,7 @@ func (x *SubscribeBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubscribeBlockListRequest.ProtoReflect.Descriptor instead.
 func (*SubscribeBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{77}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *SubscribeBlockListRequest) GetOrganization() string {
@@ -5127,7 +5355,7 @@ type ListBlockListsRequest struct {
 
 func (x *ListBlockListsRequest) Reset() {
 	*x = ListBlockListsRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[78]
+	mi := &file_entente_v1_operator_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5139,7 +5367,7 @@ func (x *ListBlockListsRequest) String() string {
 func (*ListBlockListsRequest) ProtoMessage() {}
 
 func (x *ListBlockListsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[78]
+	mi := &file_entente_v1_operator_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5152,7 +5380,7 @@ func (x *ListBlockListsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlockListsRequest.ProtoReflect.Descriptor instead.
 func (*ListBlockListsRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{78}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{83}
 }
 
 type BlockListStatus struct {
@@ -5173,7 +5401,7 @@ type BlockListStatus struct {
 
 func (x *BlockListStatus) Reset() {
 	*x = BlockListStatus{}
-	mi := &file_entente_v1_operator_proto_msgTypes[79]
+	mi := &file_entente_v1_operator_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5185,7 +5413,7 @@ func (x *BlockListStatus) String() string {
 func (*BlockListStatus) ProtoMessage() {}
 
 func (x *BlockListStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[79]
+	mi := &file_entente_v1_operator_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5198,7 +5426,7 @@ func (x *BlockListStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockListStatus.ProtoReflect.Descriptor instead.
 func (*BlockListStatus) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{79}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *BlockListStatus) GetOrganization() string {
@@ -5280,7 +5508,7 @@ type ListBlockListsResponse struct {
 
 func (x *ListBlockListsResponse) Reset() {
 	*x = ListBlockListsResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[80]
+	mi := &file_entente_v1_operator_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5292,7 +5520,7 @@ func (x *ListBlockListsResponse) String() string {
 func (*ListBlockListsResponse) ProtoMessage() {}
 
 func (x *ListBlockListsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[80]
+	mi := &file_entente_v1_operator_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5305,7 +5533,7 @@ func (x *ListBlockListsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBlockListsResponse.ProtoReflect.Descriptor instead.
 func (*ListBlockListsResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{80}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ListBlockListsResponse) GetLists() []*BlockListStatus {
@@ -5325,7 +5553,7 @@ type ShowBlockListRequest struct {
 
 func (x *ShowBlockListRequest) Reset() {
 	*x = ShowBlockListRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[81]
+	mi := &file_entente_v1_operator_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5337,7 +5565,7 @@ func (x *ShowBlockListRequest) String() string {
 func (*ShowBlockListRequest) ProtoMessage() {}
 
 func (x *ShowBlockListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[81]
+	mi := &file_entente_v1_operator_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5350,7 +5578,7 @@ func (x *ShowBlockListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowBlockListRequest.ProtoReflect.Descriptor instead.
 func (*ShowBlockListRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{81}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ShowBlockListRequest) GetOrganization() string {
@@ -5379,7 +5607,7 @@ type BlockListDetails struct {
 
 func (x *BlockListDetails) Reset() {
 	*x = BlockListDetails{}
-	mi := &file_entente_v1_operator_proto_msgTypes[82]
+	mi := &file_entente_v1_operator_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5391,7 +5619,7 @@ func (x *BlockListDetails) String() string {
 func (*BlockListDetails) ProtoMessage() {}
 
 func (x *BlockListDetails) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[82]
+	mi := &file_entente_v1_operator_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5404,7 +5632,7 @@ func (x *BlockListDetails) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockListDetails.ProtoReflect.Descriptor instead.
 func (*BlockListDetails) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{82}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *BlockListDetails) GetStatus() *BlockListStatus {
@@ -5451,7 +5679,7 @@ type NameCheck struct {
 
 func (x *NameCheck) Reset() {
 	*x = NameCheck{}
-	mi := &file_entente_v1_operator_proto_msgTypes[83]
+	mi := &file_entente_v1_operator_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5463,7 +5691,7 @@ func (x *NameCheck) String() string {
 func (*NameCheck) ProtoMessage() {}
 
 func (x *NameCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[83]
+	mi := &file_entente_v1_operator_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5476,7 +5704,7 @@ func (x *NameCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameCheck.ProtoReflect.Descriptor instead.
 func (*NameCheck) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{83}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *NameCheck) GetName() string {
@@ -5541,7 +5769,7 @@ type SimilarName struct {
 
 func (x *SimilarName) Reset() {
 	*x = SimilarName{}
-	mi := &file_entente_v1_operator_proto_msgTypes[84]
+	mi := &file_entente_v1_operator_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5553,7 +5781,7 @@ func (x *SimilarName) String() string {
 func (*SimilarName) ProtoMessage() {}
 
 func (x *SimilarName) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[84]
+	mi := &file_entente_v1_operator_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5566,7 +5794,7 @@ func (x *SimilarName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimilarName.ProtoReflect.Descriptor instead.
 func (*SimilarName) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{84}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *SimilarName) GetName() string {
@@ -5612,7 +5840,7 @@ type OrganizationDNSRequest struct {
 
 func (x *OrganizationDNSRequest) Reset() {
 	*x = OrganizationDNSRequest{}
-	mi := &file_entente_v1_operator_proto_msgTypes[85]
+	mi := &file_entente_v1_operator_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5624,7 +5852,7 @@ func (x *OrganizationDNSRequest) String() string {
 func (*OrganizationDNSRequest) ProtoMessage() {}
 
 func (x *OrganizationDNSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[85]
+	mi := &file_entente_v1_operator_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5637,7 +5865,7 @@ func (x *OrganizationDNSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrganizationDNSRequest.ProtoReflect.Descriptor instead.
 func (*OrganizationDNSRequest) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{85}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{90}
 }
 
 type OrganizationDNSResponse struct {
@@ -5651,7 +5879,7 @@ type OrganizationDNSResponse struct {
 
 func (x *OrganizationDNSResponse) Reset() {
 	*x = OrganizationDNSResponse{}
-	mi := &file_entente_v1_operator_proto_msgTypes[86]
+	mi := &file_entente_v1_operator_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5663,7 +5891,7 @@ func (x *OrganizationDNSResponse) String() string {
 func (*OrganizationDNSResponse) ProtoMessage() {}
 
 func (x *OrganizationDNSResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_entente_v1_operator_proto_msgTypes[86]
+	mi := &file_entente_v1_operator_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5676,7 +5904,7 @@ func (x *OrganizationDNSResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrganizationDNSResponse.ProtoReflect.Descriptor instead.
 func (*OrganizationDNSResponse) Descriptor() ([]byte, []int) {
-	return file_entente_v1_operator_proto_rawDescGZIP(), []int{86}
+	return file_entente_v1_operator_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *OrganizationDNSResponse) GetName() string {
@@ -5906,7 +6134,18 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x05links\x18\x01 \x03(\v2\x16.entente.v1.LinkStatusR\x05links\",\n" +
 	"\x11RevokeLinkRequest\x12\x17\n" +
 	"\alink_id\x18\x01 \x01(\tR\x06linkId\"\x14\n" +
-	"\x12RevokeLinkResponse\"\xf5\x01\n" +
+	"\x12RevokeLinkResponse\"\x13\n" +
+	"\x11ListTokensRequest\"F\n" +
+	"\x12ListTokensResponse\x120\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x18.entente.v1.PartnerTokenR\x06tokens\"z\n" +
+	"\fPartnerToken\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x18\n" +
+	"\apartner\x18\x02 \x01(\tR\apartner\x12!\n" +
+	"\fexpires_unix\x18\x03 \x01(\x03R\vexpiresUnix\x12\x12\n" +
+	"\x04used\x18\x04 \x01(\bR\x04used\"/\n" +
+	"\x12RevokeTokenRequest\x12\x19\n" +
+	"\btoken_id\x18\x01 \x01(\tR\atokenId\"\x15\n" +
+	"\x13RevokeTokenResponse\"\xf5\x01\n" +
 	"\x14InvitePartnerRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontact\x18\x02 \x01(\tR\acontact\x12#\n" +
@@ -6159,7 +6398,7 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\x17OrganizationDNSResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12+\n" +
-	"\x05check\x18\x03 \x01(\v2\x15.entente.v1.NameCheckR\x05check2\xe1\x1c\n" +
+	"\x05check\x18\x03 \x01(\v2\x15.entente.v1.NameCheckR\x05check2\xfe\x1d\n" +
 	"\x0fOperatorService\x12Z\n" +
 	"\x0fWitnessRecovery\x12\".entente.v1.WitnessRecoveryRequest\x1a#.entente.v1.WitnessRecoveryResponse\x12N\n" +
 	"\vListReports\x12\x1e.entente.v1.ListReportsRequest\x1a\x1f.entente.v1.ListReportsResponse\x12H\n" +
@@ -6179,7 +6418,10 @@ const file_entente_v1_operator_proto_rawDesc = "" +
 	"\tListLinks\x12\x1c.entente.v1.ListLinksRequest\x1a\x1d.entente.v1.ListLinksResponse\x12K\n" +
 	"\n" +
 	"RevokeLink\x12\x1d.entente.v1.RevokeLinkRequest\x1a\x1e.entente.v1.RevokeLinkResponse\x12T\n" +
-	"\rInvitePartner\x12 .entente.v1.InvitePartnerRequest\x1a!.entente.v1.InvitePartnerResponse\x12T\n" +
+	"\rInvitePartner\x12 .entente.v1.InvitePartnerRequest\x1a!.entente.v1.InvitePartnerResponse\x12K\n" +
+	"\n" +
+	"ListTokens\x12\x1d.entente.v1.ListTokensRequest\x1a\x1e.entente.v1.ListTokensResponse\x12N\n" +
+	"\vRevokeToken\x12\x1e.entente.v1.RevokeTokenRequest\x1a\x1f.entente.v1.RevokeTokenResponse\x12T\n" +
 	"\rAcceptPartner\x12 .entente.v1.AcceptPartnerRequest\x1a!.entente.v1.AcceptPartnerResponse\x12Q\n" +
 	"\fListPartners\x12\x1f.entente.v1.ListPartnersRequest\x1a .entente.v1.ListPartnersResponse\x12I\n" +
 	"\vShowPartner\x12\x1e.entente.v1.ShowPartnerRequest\x1a\x1a.entente.v1.PartnerDetails\x12U\n" +
@@ -6226,7 +6468,7 @@ func file_entente_v1_operator_proto_rawDescGZIP() []byte {
 	return file_entente_v1_operator_proto_rawDescData
 }
 
-var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
+var file_entente_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 92)
 var file_entente_v1_operator_proto_goTypes = []any{
 	(*StoredReport)(nil),              // 0: entente.v1.StoredReport
 	(*ListReportsRequest)(nil),        // 1: entente.v1.ListReportsRequest
@@ -6271,185 +6513,195 @@ var file_entente_v1_operator_proto_goTypes = []any{
 	(*ListLinksResponse)(nil),         // 40: entente.v1.ListLinksResponse
 	(*RevokeLinkRequest)(nil),         // 41: entente.v1.RevokeLinkRequest
 	(*RevokeLinkResponse)(nil),        // 42: entente.v1.RevokeLinkResponse
-	(*InvitePartnerRequest)(nil),      // 43: entente.v1.InvitePartnerRequest
-	(*InvitePartnerResponse)(nil),     // 44: entente.v1.InvitePartnerResponse
-	(*AcceptPartnerRequest)(nil),      // 45: entente.v1.AcceptPartnerRequest
-	(*AcceptPartnerResponse)(nil),     // 46: entente.v1.AcceptPartnerResponse
-	(*ListPartnersRequest)(nil),       // 47: entente.v1.ListPartnersRequest
-	(*ListPartnersResponse)(nil),      // 48: entente.v1.ListPartnersResponse
-	(*ShowPartnerRequest)(nil),        // 49: entente.v1.ShowPartnerRequest
-	(*PartnerDetails)(nil),            // 50: entente.v1.PartnerDetails
-	(*AgreedTerms)(nil),               // 51: entente.v1.AgreedTerms
-	(*TermsChange)(nil),               // 52: entente.v1.TermsChange
-	(*AmendPartnerRequest)(nil),       // 53: entente.v1.AmendPartnerRequest
-	(*RenamePartnerRequest)(nil),      // 54: entente.v1.RenamePartnerRequest
-	(*AcceptAmendmentRequest)(nil),    // 55: entente.v1.AcceptAmendmentRequest
-	(*ProposedTerms)(nil),             // 56: entente.v1.ProposedTerms
-	(*RequestPartnerRequest)(nil),     // 57: entente.v1.RequestPartnerRequest
-	(*RequestPartnerResponse)(nil),    // 58: entente.v1.RequestPartnerResponse
-	(*AnswerRequestRequest)(nil),      // 59: entente.v1.AnswerRequestRequest
-	(*AnswerRequestResponse)(nil),     // 60: entente.v1.AnswerRequestResponse
-	(*ChangeGroupRequest)(nil),        // 61: entente.v1.ChangeGroupRequest
-	(*GroupStatus)(nil),               // 62: entente.v1.GroupStatus
-	(*ListGroupsRequest)(nil),         // 63: entente.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),        // 64: entente.v1.ListGroupsResponse
-	(*PartnerGroupsRequest)(nil),      // 65: entente.v1.PartnerGroupsRequest
-	(*PartnerGroupsResponse)(nil),     // 66: entente.v1.PartnerGroupsResponse
-	(*ModeRequest)(nil),               // 67: entente.v1.ModeRequest
-	(*ModeResponse)(nil),              // 68: entente.v1.ModeResponse
-	(*ChangePartnerRequest)(nil),      // 69: entente.v1.ChangePartnerRequest
-	(*ChangePartnerResponse)(nil),     // 70: entente.v1.ChangePartnerResponse
-	(*ChangeBlockRequest)(nil),        // 71: entente.v1.ChangeBlockRequest
-	(*Block)(nil),                     // 72: entente.v1.Block
-	(*BlockChange)(nil),               // 73: entente.v1.BlockChange
-	(*ListBlocksRequest)(nil),         // 74: entente.v1.ListBlocksRequest
-	(*ListBlocksResponse)(nil),        // 75: entente.v1.ListBlocksResponse
-	(*PublishBlockListRequest)(nil),   // 76: entente.v1.PublishBlockListRequest
-	(*SubscribeBlockListRequest)(nil), // 77: entente.v1.SubscribeBlockListRequest
-	(*ListBlockListsRequest)(nil),     // 78: entente.v1.ListBlockListsRequest
-	(*BlockListStatus)(nil),           // 79: entente.v1.BlockListStatus
-	(*ListBlockListsResponse)(nil),    // 80: entente.v1.ListBlockListsResponse
-	(*ShowBlockListRequest)(nil),      // 81: entente.v1.ShowBlockListRequest
-	(*BlockListDetails)(nil),          // 82: entente.v1.BlockListDetails
-	(*NameCheck)(nil),                 // 83: entente.v1.NameCheck
-	(*SimilarName)(nil),               // 84: entente.v1.SimilarName
-	(*OrganizationDNSRequest)(nil),    // 85: entente.v1.OrganizationDNSRequest
-	(*OrganizationDNSResponse)(nil),   // 86: entente.v1.OrganizationDNSResponse
-	(*MemberChain)(nil),               // 87: entente.v1.MemberChain
-	(*Currency)(nil),                  // 88: entente.v1.Currency
-	(*Fork)(nil),                      // 89: entente.v1.Fork
-	(*RootFork)(nil),                  // 90: entente.v1.RootFork
+	(*ListTokensRequest)(nil),         // 43: entente.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),        // 44: entente.v1.ListTokensResponse
+	(*PartnerToken)(nil),              // 45: entente.v1.PartnerToken
+	(*RevokeTokenRequest)(nil),        // 46: entente.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),       // 47: entente.v1.RevokeTokenResponse
+	(*InvitePartnerRequest)(nil),      // 48: entente.v1.InvitePartnerRequest
+	(*InvitePartnerResponse)(nil),     // 49: entente.v1.InvitePartnerResponse
+	(*AcceptPartnerRequest)(nil),      // 50: entente.v1.AcceptPartnerRequest
+	(*AcceptPartnerResponse)(nil),     // 51: entente.v1.AcceptPartnerResponse
+	(*ListPartnersRequest)(nil),       // 52: entente.v1.ListPartnersRequest
+	(*ListPartnersResponse)(nil),      // 53: entente.v1.ListPartnersResponse
+	(*ShowPartnerRequest)(nil),        // 54: entente.v1.ShowPartnerRequest
+	(*PartnerDetails)(nil),            // 55: entente.v1.PartnerDetails
+	(*AgreedTerms)(nil),               // 56: entente.v1.AgreedTerms
+	(*TermsChange)(nil),               // 57: entente.v1.TermsChange
+	(*AmendPartnerRequest)(nil),       // 58: entente.v1.AmendPartnerRequest
+	(*RenamePartnerRequest)(nil),      // 59: entente.v1.RenamePartnerRequest
+	(*AcceptAmendmentRequest)(nil),    // 60: entente.v1.AcceptAmendmentRequest
+	(*ProposedTerms)(nil),             // 61: entente.v1.ProposedTerms
+	(*RequestPartnerRequest)(nil),     // 62: entente.v1.RequestPartnerRequest
+	(*RequestPartnerResponse)(nil),    // 63: entente.v1.RequestPartnerResponse
+	(*AnswerRequestRequest)(nil),      // 64: entente.v1.AnswerRequestRequest
+	(*AnswerRequestResponse)(nil),     // 65: entente.v1.AnswerRequestResponse
+	(*ChangeGroupRequest)(nil),        // 66: entente.v1.ChangeGroupRequest
+	(*GroupStatus)(nil),               // 67: entente.v1.GroupStatus
+	(*ListGroupsRequest)(nil),         // 68: entente.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),        // 69: entente.v1.ListGroupsResponse
+	(*PartnerGroupsRequest)(nil),      // 70: entente.v1.PartnerGroupsRequest
+	(*PartnerGroupsResponse)(nil),     // 71: entente.v1.PartnerGroupsResponse
+	(*ModeRequest)(nil),               // 72: entente.v1.ModeRequest
+	(*ModeResponse)(nil),              // 73: entente.v1.ModeResponse
+	(*ChangePartnerRequest)(nil),      // 74: entente.v1.ChangePartnerRequest
+	(*ChangePartnerResponse)(nil),     // 75: entente.v1.ChangePartnerResponse
+	(*ChangeBlockRequest)(nil),        // 76: entente.v1.ChangeBlockRequest
+	(*Block)(nil),                     // 77: entente.v1.Block
+	(*BlockChange)(nil),               // 78: entente.v1.BlockChange
+	(*ListBlocksRequest)(nil),         // 79: entente.v1.ListBlocksRequest
+	(*ListBlocksResponse)(nil),        // 80: entente.v1.ListBlocksResponse
+	(*PublishBlockListRequest)(nil),   // 81: entente.v1.PublishBlockListRequest
+	(*SubscribeBlockListRequest)(nil), // 82: entente.v1.SubscribeBlockListRequest
+	(*ListBlockListsRequest)(nil),     // 83: entente.v1.ListBlockListsRequest
+	(*BlockListStatus)(nil),           // 84: entente.v1.BlockListStatus
+	(*ListBlockListsResponse)(nil),    // 85: entente.v1.ListBlockListsResponse
+	(*ShowBlockListRequest)(nil),      // 86: entente.v1.ShowBlockListRequest
+	(*BlockListDetails)(nil),          // 87: entente.v1.BlockListDetails
+	(*NameCheck)(nil),                 // 88: entente.v1.NameCheck
+	(*SimilarName)(nil),               // 89: entente.v1.SimilarName
+	(*OrganizationDNSRequest)(nil),    // 90: entente.v1.OrganizationDNSRequest
+	(*OrganizationDNSResponse)(nil),   // 91: entente.v1.OrganizationDNSResponse
+	(*MemberChain)(nil),               // 92: entente.v1.MemberChain
+	(*Currency)(nil),                  // 93: entente.v1.Currency
+	(*Fork)(nil),                      // 94: entente.v1.Fork
+	(*RootFork)(nil),                  // 95: entente.v1.RootFork
 }
 var file_entente_v1_operator_proto_depIdxs = []int32{
 	0,  // 0: entente.v1.ListReportsResponse.reports:type_name -> entente.v1.StoredReport
 	0,  // 1: entente.v1.GetReportResponse.report:type_name -> entente.v1.StoredReport
 	11, // 2: entente.v1.ListLogsResponse.logs:type_name -> entente.v1.PartnerLog
-	87, // 3: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
-	88, // 4: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
+	92, // 3: entente.v1.DirectoryProof.chain:type_name -> entente.v1.MemberChain
+	93, // 4: entente.v1.DirectoryProof.currency:type_name -> entente.v1.Currency
 	23, // 5: entente.v1.NodeStatus.mailboxes:type_name -> entente.v1.MailboxStatus
 	24, // 6: entente.v1.NodeStatus.partners:type_name -> entente.v1.PartnerStatus
-	83, // 7: entente.v1.PartnerStatus.check:type_name -> entente.v1.NameCheck
+	88, // 7: entente.v1.PartnerStatus.check:type_name -> entente.v1.NameCheck
 	31, // 8: entente.v1.DisableMemberResponse.member:type_name -> entente.v1.MemberStatus
 	31, // 9: entente.v1.ListMembersResponse.members:type_name -> entente.v1.MemberStatus
 	34, // 10: entente.v1.ListDevicesResponse.devices:type_name -> entente.v1.DeviceStatus
 	39, // 11: entente.v1.ListLinksResponse.links:type_name -> entente.v1.LinkStatus
-	52, // 12: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
-	83, // 13: entente.v1.AcceptPartnerResponse.check:type_name -> entente.v1.NameCheck
-	24, // 14: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
-	24, // 15: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
-	56, // 16: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
-	56, // 17: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
-	51, // 18: entente.v1.PartnerDetails.agreed:type_name -> entente.v1.AgreedTerms
-	52, // 19: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
-	51, // 20: entente.v1.ProposedTerms.would:type_name -> entente.v1.AgreedTerms
-	52, // 21: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
-	24, // 22: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
-	62, // 23: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
-	24, // 24: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
-	72, // 25: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
-	73, // 26: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
-	79, // 27: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
-	79, // 28: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
-	72, // 29: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
-	84, // 30: entente.v1.NameCheck.similar:type_name -> entente.v1.SimilarName
-	83, // 31: entente.v1.OrganizationDNSResponse.check:type_name -> entente.v1.NameCheck
-	9,  // 32: entente.v1.OperatorService.WitnessRecovery:input_type -> entente.v1.WitnessRecoveryRequest
-	1,  // 33: entente.v1.OperatorService.ListReports:input_type -> entente.v1.ListReportsRequest
-	3,  // 34: entente.v1.OperatorService.GetReport:input_type -> entente.v1.GetReportRequest
-	5,  // 35: entente.v1.OperatorService.DropReport:input_type -> entente.v1.DropReportRequest
-	7,  // 36: entente.v1.OperatorService.CheckFrank:input_type -> entente.v1.CheckFrankRequest
-	21, // 37: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
-	25, // 38: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
-	26, // 39: entente.v1.OperatorService.ResetMember:input_type -> entente.v1.ResetMemberRequest
-	28, // 40: entente.v1.OperatorService.DisableMember:input_type -> entente.v1.DisableMemberRequest
-	26, // 41: entente.v1.OperatorService.EnableMember:input_type -> entente.v1.ResetMemberRequest
-	30, // 42: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
-	33, // 43: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
-	36, // 44: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
-	38, // 45: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
-	41, // 46: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
-	43, // 47: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
-	45, // 48: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
-	47, // 49: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
-	49, // 50: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
-	69, // 51: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
-	69, // 52: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
-	69, // 53: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
-	69, // 54: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
-	57, // 55: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
-	59, // 56: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
-	67, // 57: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
-	61, // 58: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
-	63, // 59: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
-	65, // 60: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
-	53, // 61: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
-	55, // 62: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
-	54, // 63: entente.v1.OperatorService.RenamePartner:input_type -> entente.v1.RenamePartnerRequest
-	69, // 64: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
-	15, // 65: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
-	17, // 66: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
-	19, // 67: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
-	12, // 68: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
-	14, // 69: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
-	14, // 70: entente.v1.OperatorService.ShowRootFork:input_type -> entente.v1.ShowForkRequest
-	71, // 71: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
-	74, // 72: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
-	76, // 73: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
-	77, // 74: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
-	85, // 75: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
-	78, // 76: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
-	81, // 77: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
-	10, // 78: entente.v1.OperatorService.WitnessRecovery:output_type -> entente.v1.WitnessRecoveryResponse
-	2,  // 79: entente.v1.OperatorService.ListReports:output_type -> entente.v1.ListReportsResponse
-	4,  // 80: entente.v1.OperatorService.GetReport:output_type -> entente.v1.GetReportResponse
-	6,  // 81: entente.v1.OperatorService.DropReport:output_type -> entente.v1.DropReportResponse
-	8,  // 82: entente.v1.OperatorService.CheckFrank:output_type -> entente.v1.CheckFrankResponse
-	22, // 83: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
-	27, // 84: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
-	27, // 85: entente.v1.OperatorService.ResetMember:output_type -> entente.v1.AddMemberResponse
-	29, // 86: entente.v1.OperatorService.DisableMember:output_type -> entente.v1.DisableMemberResponse
-	27, // 87: entente.v1.OperatorService.EnableMember:output_type -> entente.v1.AddMemberResponse
-	32, // 88: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
-	35, // 89: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
-	37, // 90: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
-	40, // 91: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
-	42, // 92: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
-	44, // 93: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
-	46, // 94: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
-	48, // 95: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
-	50, // 96: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
-	70, // 97: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
-	70, // 98: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
-	70, // 99: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
-	70, // 100: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
-	58, // 101: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
-	60, // 102: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
-	68, // 103: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
-	62, // 104: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
-	64, // 105: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
-	66, // 106: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
-	50, // 107: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
-	50, // 108: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
-	50, // 109: entente.v1.OperatorService.RenamePartner:output_type -> entente.v1.PartnerDetails
-	70, // 110: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
-	16, // 111: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
-	18, // 112: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
-	20, // 113: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
-	13, // 114: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
-	89, // 115: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
-	90, // 116: entente.v1.OperatorService.ShowRootFork:output_type -> entente.v1.RootFork
-	72, // 117: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
-	75, // 118: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
-	82, // 119: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
-	82, // 120: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
-	86, // 121: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
-	80, // 122: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
-	82, // 123: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
-	78, // [78:124] is the sub-list for method output_type
-	32, // [32:78] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	45, // 12: entente.v1.ListTokensResponse.tokens:type_name -> entente.v1.PartnerToken
+	57, // 13: entente.v1.InvitePartnerRequest.terms:type_name -> entente.v1.TermsChange
+	88, // 14: entente.v1.AcceptPartnerResponse.check:type_name -> entente.v1.NameCheck
+	24, // 15: entente.v1.ListPartnersResponse.partners:type_name -> entente.v1.PartnerStatus
+	24, // 16: entente.v1.PartnerDetails.status:type_name -> entente.v1.PartnerStatus
+	61, // 17: entente.v1.PartnerDetails.proposed:type_name -> entente.v1.ProposedTerms
+	61, // 18: entente.v1.PartnerDetails.offered:type_name -> entente.v1.ProposedTerms
+	56, // 19: entente.v1.PartnerDetails.agreed:type_name -> entente.v1.AgreedTerms
+	57, // 20: entente.v1.AmendPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	56, // 21: entente.v1.ProposedTerms.would:type_name -> entente.v1.AgreedTerms
+	57, // 22: entente.v1.RequestPartnerRequest.terms:type_name -> entente.v1.TermsChange
+	24, // 23: entente.v1.AnswerRequestResponse.partner:type_name -> entente.v1.PartnerStatus
+	67, // 24: entente.v1.ListGroupsResponse.groups:type_name -> entente.v1.GroupStatus
+	24, // 25: entente.v1.ChangePartnerResponse.partner:type_name -> entente.v1.PartnerStatus
+	77, // 26: entente.v1.ListBlocksResponse.blocks:type_name -> entente.v1.Block
+	78, // 27: entente.v1.ListBlocksResponse.log:type_name -> entente.v1.BlockChange
+	84, // 28: entente.v1.ListBlockListsResponse.lists:type_name -> entente.v1.BlockListStatus
+	84, // 29: entente.v1.BlockListDetails.status:type_name -> entente.v1.BlockListStatus
+	77, // 30: entente.v1.BlockListDetails.entries:type_name -> entente.v1.Block
+	89, // 31: entente.v1.NameCheck.similar:type_name -> entente.v1.SimilarName
+	88, // 32: entente.v1.OrganizationDNSResponse.check:type_name -> entente.v1.NameCheck
+	9,  // 33: entente.v1.OperatorService.WitnessRecovery:input_type -> entente.v1.WitnessRecoveryRequest
+	1,  // 34: entente.v1.OperatorService.ListReports:input_type -> entente.v1.ListReportsRequest
+	3,  // 35: entente.v1.OperatorService.GetReport:input_type -> entente.v1.GetReportRequest
+	5,  // 36: entente.v1.OperatorService.DropReport:input_type -> entente.v1.DropReportRequest
+	7,  // 37: entente.v1.OperatorService.CheckFrank:input_type -> entente.v1.CheckFrankRequest
+	21, // 38: entente.v1.OperatorService.Status:input_type -> entente.v1.NodeStatusRequest
+	25, // 39: entente.v1.OperatorService.AddMember:input_type -> entente.v1.AddMemberRequest
+	26, // 40: entente.v1.OperatorService.ResetMember:input_type -> entente.v1.ResetMemberRequest
+	28, // 41: entente.v1.OperatorService.DisableMember:input_type -> entente.v1.DisableMemberRequest
+	26, // 42: entente.v1.OperatorService.EnableMember:input_type -> entente.v1.ResetMemberRequest
+	30, // 43: entente.v1.OperatorService.ListMembers:input_type -> entente.v1.ListMembersRequest
+	33, // 44: entente.v1.OperatorService.ListDevices:input_type -> entente.v1.ListDevicesRequest
+	36, // 45: entente.v1.OperatorService.DisableDevice:input_type -> entente.v1.DisableDeviceRequest
+	38, // 46: entente.v1.OperatorService.ListLinks:input_type -> entente.v1.ListLinksRequest
+	41, // 47: entente.v1.OperatorService.RevokeLink:input_type -> entente.v1.RevokeLinkRequest
+	48, // 48: entente.v1.OperatorService.InvitePartner:input_type -> entente.v1.InvitePartnerRequest
+	43, // 49: entente.v1.OperatorService.ListTokens:input_type -> entente.v1.ListTokensRequest
+	46, // 50: entente.v1.OperatorService.RevokeToken:input_type -> entente.v1.RevokeTokenRequest
+	50, // 51: entente.v1.OperatorService.AcceptPartner:input_type -> entente.v1.AcceptPartnerRequest
+	52, // 52: entente.v1.OperatorService.ListPartners:input_type -> entente.v1.ListPartnersRequest
+	54, // 53: entente.v1.OperatorService.ShowPartner:input_type -> entente.v1.ShowPartnerRequest
+	74, // 54: entente.v1.OperatorService.SuspendPartner:input_type -> entente.v1.ChangePartnerRequest
+	74, // 55: entente.v1.OperatorService.ResumePartner:input_type -> entente.v1.ChangePartnerRequest
+	74, // 56: entente.v1.OperatorService.EndPartner:input_type -> entente.v1.ChangePartnerRequest
+	74, // 57: entente.v1.OperatorService.QuarantinePartner:input_type -> entente.v1.ChangePartnerRequest
+	62, // 58: entente.v1.OperatorService.RequestPartner:input_type -> entente.v1.RequestPartnerRequest
+	64, // 59: entente.v1.OperatorService.AnswerRequest:input_type -> entente.v1.AnswerRequestRequest
+	72, // 60: entente.v1.OperatorService.Mode:input_type -> entente.v1.ModeRequest
+	66, // 61: entente.v1.OperatorService.ChangeGroup:input_type -> entente.v1.ChangeGroupRequest
+	68, // 62: entente.v1.OperatorService.ListGroups:input_type -> entente.v1.ListGroupsRequest
+	70, // 63: entente.v1.OperatorService.PartnerGroups:input_type -> entente.v1.PartnerGroupsRequest
+	58, // 64: entente.v1.OperatorService.AmendPartner:input_type -> entente.v1.AmendPartnerRequest
+	60, // 65: entente.v1.OperatorService.AcceptAmendment:input_type -> entente.v1.AcceptAmendmentRequest
+	59, // 66: entente.v1.OperatorService.RenamePartner:input_type -> entente.v1.RenamePartnerRequest
+	74, // 67: entente.v1.OperatorService.ReleasePartner:input_type -> entente.v1.ChangePartnerRequest
+	15, // 68: entente.v1.OperatorService.ShowDirectory:input_type -> entente.v1.ShowDirectoryRequest
+	17, // 69: entente.v1.OperatorService.AuditDirectory:input_type -> entente.v1.AuditDirectoryRequest
+	19, // 70: entente.v1.OperatorService.ProveMember:input_type -> entente.v1.ProveMemberRequest
+	12, // 71: entente.v1.OperatorService.ListLogs:input_type -> entente.v1.ListLogsRequest
+	14, // 72: entente.v1.OperatorService.ShowFork:input_type -> entente.v1.ShowForkRequest
+	14, // 73: entente.v1.OperatorService.ShowRootFork:input_type -> entente.v1.ShowForkRequest
+	76, // 74: entente.v1.OperatorService.ChangeBlock:input_type -> entente.v1.ChangeBlockRequest
+	79, // 75: entente.v1.OperatorService.ListBlocks:input_type -> entente.v1.ListBlocksRequest
+	81, // 76: entente.v1.OperatorService.PublishBlockList:input_type -> entente.v1.PublishBlockListRequest
+	82, // 77: entente.v1.OperatorService.SubscribeBlockList:input_type -> entente.v1.SubscribeBlockListRequest
+	90, // 78: entente.v1.OperatorService.OrganizationDNS:input_type -> entente.v1.OrganizationDNSRequest
+	83, // 79: entente.v1.OperatorService.ListBlockLists:input_type -> entente.v1.ListBlockListsRequest
+	86, // 80: entente.v1.OperatorService.ShowBlockList:input_type -> entente.v1.ShowBlockListRequest
+	10, // 81: entente.v1.OperatorService.WitnessRecovery:output_type -> entente.v1.WitnessRecoveryResponse
+	2,  // 82: entente.v1.OperatorService.ListReports:output_type -> entente.v1.ListReportsResponse
+	4,  // 83: entente.v1.OperatorService.GetReport:output_type -> entente.v1.GetReportResponse
+	6,  // 84: entente.v1.OperatorService.DropReport:output_type -> entente.v1.DropReportResponse
+	8,  // 85: entente.v1.OperatorService.CheckFrank:output_type -> entente.v1.CheckFrankResponse
+	22, // 86: entente.v1.OperatorService.Status:output_type -> entente.v1.NodeStatus
+	27, // 87: entente.v1.OperatorService.AddMember:output_type -> entente.v1.AddMemberResponse
+	27, // 88: entente.v1.OperatorService.ResetMember:output_type -> entente.v1.AddMemberResponse
+	29, // 89: entente.v1.OperatorService.DisableMember:output_type -> entente.v1.DisableMemberResponse
+	27, // 90: entente.v1.OperatorService.EnableMember:output_type -> entente.v1.AddMemberResponse
+	32, // 91: entente.v1.OperatorService.ListMembers:output_type -> entente.v1.ListMembersResponse
+	35, // 92: entente.v1.OperatorService.ListDevices:output_type -> entente.v1.ListDevicesResponse
+	37, // 93: entente.v1.OperatorService.DisableDevice:output_type -> entente.v1.DisableDeviceResponse
+	40, // 94: entente.v1.OperatorService.ListLinks:output_type -> entente.v1.ListLinksResponse
+	42, // 95: entente.v1.OperatorService.RevokeLink:output_type -> entente.v1.RevokeLinkResponse
+	49, // 96: entente.v1.OperatorService.InvitePartner:output_type -> entente.v1.InvitePartnerResponse
+	44, // 97: entente.v1.OperatorService.ListTokens:output_type -> entente.v1.ListTokensResponse
+	47, // 98: entente.v1.OperatorService.RevokeToken:output_type -> entente.v1.RevokeTokenResponse
+	51, // 99: entente.v1.OperatorService.AcceptPartner:output_type -> entente.v1.AcceptPartnerResponse
+	53, // 100: entente.v1.OperatorService.ListPartners:output_type -> entente.v1.ListPartnersResponse
+	55, // 101: entente.v1.OperatorService.ShowPartner:output_type -> entente.v1.PartnerDetails
+	75, // 102: entente.v1.OperatorService.SuspendPartner:output_type -> entente.v1.ChangePartnerResponse
+	75, // 103: entente.v1.OperatorService.ResumePartner:output_type -> entente.v1.ChangePartnerResponse
+	75, // 104: entente.v1.OperatorService.EndPartner:output_type -> entente.v1.ChangePartnerResponse
+	75, // 105: entente.v1.OperatorService.QuarantinePartner:output_type -> entente.v1.ChangePartnerResponse
+	63, // 106: entente.v1.OperatorService.RequestPartner:output_type -> entente.v1.RequestPartnerResponse
+	65, // 107: entente.v1.OperatorService.AnswerRequest:output_type -> entente.v1.AnswerRequestResponse
+	73, // 108: entente.v1.OperatorService.Mode:output_type -> entente.v1.ModeResponse
+	67, // 109: entente.v1.OperatorService.ChangeGroup:output_type -> entente.v1.GroupStatus
+	69, // 110: entente.v1.OperatorService.ListGroups:output_type -> entente.v1.ListGroupsResponse
+	71, // 111: entente.v1.OperatorService.PartnerGroups:output_type -> entente.v1.PartnerGroupsResponse
+	55, // 112: entente.v1.OperatorService.AmendPartner:output_type -> entente.v1.PartnerDetails
+	55, // 113: entente.v1.OperatorService.AcceptAmendment:output_type -> entente.v1.PartnerDetails
+	55, // 114: entente.v1.OperatorService.RenamePartner:output_type -> entente.v1.PartnerDetails
+	75, // 115: entente.v1.OperatorService.ReleasePartner:output_type -> entente.v1.ChangePartnerResponse
+	16, // 116: entente.v1.OperatorService.ShowDirectory:output_type -> entente.v1.DirectoryHead
+	18, // 117: entente.v1.OperatorService.AuditDirectory:output_type -> entente.v1.DirectoryAudit
+	20, // 118: entente.v1.OperatorService.ProveMember:output_type -> entente.v1.DirectoryProof
+	13, // 119: entente.v1.OperatorService.ListLogs:output_type -> entente.v1.ListLogsResponse
+	94, // 120: entente.v1.OperatorService.ShowFork:output_type -> entente.v1.Fork
+	95, // 121: entente.v1.OperatorService.ShowRootFork:output_type -> entente.v1.RootFork
+	77, // 122: entente.v1.OperatorService.ChangeBlock:output_type -> entente.v1.Block
+	80, // 123: entente.v1.OperatorService.ListBlocks:output_type -> entente.v1.ListBlocksResponse
+	87, // 124: entente.v1.OperatorService.PublishBlockList:output_type -> entente.v1.BlockListDetails
+	87, // 125: entente.v1.OperatorService.SubscribeBlockList:output_type -> entente.v1.BlockListDetails
+	91, // 126: entente.v1.OperatorService.OrganizationDNS:output_type -> entente.v1.OrganizationDNSResponse
+	85, // 127: entente.v1.OperatorService.ListBlockLists:output_type -> entente.v1.ListBlockListsResponse
+	87, // 128: entente.v1.OperatorService.ShowBlockList:output_type -> entente.v1.BlockListDetails
+	81, // [81:129] is the sub-list for method output_type
+	33, // [33:81] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_entente_v1_operator_proto_init() }
@@ -6458,14 +6710,14 @@ func file_entente_v1_operator_proto_init() {
 		return
 	}
 	file_entente_v1_federation_proto_init()
-	file_entente_v1_operator_proto_msgTypes[52].OneofWrappers = []any{}
+	file_entente_v1_operator_proto_msgTypes[57].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_entente_v1_operator_proto_rawDesc), len(file_entente_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   87,
+			NumMessages:   92,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

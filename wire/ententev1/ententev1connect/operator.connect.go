@@ -83,6 +83,12 @@ const (
 	// OperatorServiceInvitePartnerProcedure is the fully-qualified name of the OperatorService's
 	// InvitePartner RPC.
 	OperatorServiceInvitePartnerProcedure = "/entente.v1.OperatorService/InvitePartner"
+	// OperatorServiceListTokensProcedure is the fully-qualified name of the OperatorService's
+	// ListTokens RPC.
+	OperatorServiceListTokensProcedure = "/entente.v1.OperatorService/ListTokens"
+	// OperatorServiceRevokeTokenProcedure is the fully-qualified name of the OperatorService's
+	// RevokeToken RPC.
+	OperatorServiceRevokeTokenProcedure = "/entente.v1.OperatorService/RevokeToken"
 	// OperatorServiceAcceptPartnerProcedure is the fully-qualified name of the OperatorService's
 	// AcceptPartner RPC.
 	OperatorServiceAcceptPartnerProcedure = "/entente.v1.OperatorService/AcceptPartner"
@@ -194,6 +200,8 @@ type OperatorServiceClient interface {
 	ListLinks(context.Context, *connect.Request[ententev1.ListLinksRequest]) (*connect.Response[ententev1.ListLinksResponse], error)
 	RevokeLink(context.Context, *connect.Request[ententev1.RevokeLinkRequest]) (*connect.Response[ententev1.RevokeLinkResponse], error)
 	InvitePartner(context.Context, *connect.Request[ententev1.InvitePartnerRequest]) (*connect.Response[ententev1.InvitePartnerResponse], error)
+	ListTokens(context.Context, *connect.Request[ententev1.ListTokensRequest]) (*connect.Response[ententev1.ListTokensResponse], error)
+	RevokeToken(context.Context, *connect.Request[ententev1.RevokeTokenRequest]) (*connect.Response[ententev1.RevokeTokenResponse], error)
 	AcceptPartner(context.Context, *connect.Request[ententev1.AcceptPartnerRequest]) (*connect.Response[ententev1.AcceptPartnerResponse], error)
 	ListPartners(context.Context, *connect.Request[ententev1.ListPartnersRequest]) (*connect.Response[ententev1.ListPartnersResponse], error)
 	ShowPartner(context.Context, *connect.Request[ententev1.ShowPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error)
@@ -331,6 +339,18 @@ func NewOperatorServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			httpClient,
 			baseURL+OperatorServiceInvitePartnerProcedure,
 			connect.WithSchema(operatorServiceMethods.ByName("InvitePartner")),
+			connect.WithClientOptions(opts...),
+		),
+		listTokens: connect.NewClient[ententev1.ListTokensRequest, ententev1.ListTokensResponse](
+			httpClient,
+			baseURL+OperatorServiceListTokensProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("ListTokens")),
+			connect.WithClientOptions(opts...),
+		),
+		revokeToken: connect.NewClient[ententev1.RevokeTokenRequest, ententev1.RevokeTokenResponse](
+			httpClient,
+			baseURL+OperatorServiceRevokeTokenProcedure,
+			connect.WithSchema(operatorServiceMethods.ByName("RevokeToken")),
 			connect.WithClientOptions(opts...),
 		),
 		acceptPartner: connect.NewClient[ententev1.AcceptPartnerRequest, ententev1.AcceptPartnerResponse](
@@ -534,6 +554,8 @@ type operatorServiceClient struct {
 	listLinks          *connect.Client[ententev1.ListLinksRequest, ententev1.ListLinksResponse]
 	revokeLink         *connect.Client[ententev1.RevokeLinkRequest, ententev1.RevokeLinkResponse]
 	invitePartner      *connect.Client[ententev1.InvitePartnerRequest, ententev1.InvitePartnerResponse]
+	listTokens         *connect.Client[ententev1.ListTokensRequest, ententev1.ListTokensResponse]
+	revokeToken        *connect.Client[ententev1.RevokeTokenRequest, ententev1.RevokeTokenResponse]
 	acceptPartner      *connect.Client[ententev1.AcceptPartnerRequest, ententev1.AcceptPartnerResponse]
 	listPartners       *connect.Client[ententev1.ListPartnersRequest, ententev1.ListPartnersResponse]
 	showPartner        *connect.Client[ententev1.ShowPartnerRequest, ententev1.PartnerDetails]
@@ -644,6 +666,16 @@ func (c *operatorServiceClient) RevokeLink(ctx context.Context, req *connect.Req
 // InvitePartner calls entente.v1.OperatorService.InvitePartner.
 func (c *operatorServiceClient) InvitePartner(ctx context.Context, req *connect.Request[ententev1.InvitePartnerRequest]) (*connect.Response[ententev1.InvitePartnerResponse], error) {
 	return c.invitePartner.CallUnary(ctx, req)
+}
+
+// ListTokens calls entente.v1.OperatorService.ListTokens.
+func (c *operatorServiceClient) ListTokens(ctx context.Context, req *connect.Request[ententev1.ListTokensRequest]) (*connect.Response[ententev1.ListTokensResponse], error) {
+	return c.listTokens.CallUnary(ctx, req)
+}
+
+// RevokeToken calls entente.v1.OperatorService.RevokeToken.
+func (c *operatorServiceClient) RevokeToken(ctx context.Context, req *connect.Request[ententev1.RevokeTokenRequest]) (*connect.Response[ententev1.RevokeTokenResponse], error) {
+	return c.revokeToken.CallUnary(ctx, req)
 }
 
 // AcceptPartner calls entente.v1.OperatorService.AcceptPartner.
@@ -816,6 +848,8 @@ type OperatorServiceHandler interface {
 	ListLinks(context.Context, *connect.Request[ententev1.ListLinksRequest]) (*connect.Response[ententev1.ListLinksResponse], error)
 	RevokeLink(context.Context, *connect.Request[ententev1.RevokeLinkRequest]) (*connect.Response[ententev1.RevokeLinkResponse], error)
 	InvitePartner(context.Context, *connect.Request[ententev1.InvitePartnerRequest]) (*connect.Response[ententev1.InvitePartnerResponse], error)
+	ListTokens(context.Context, *connect.Request[ententev1.ListTokensRequest]) (*connect.Response[ententev1.ListTokensResponse], error)
+	RevokeToken(context.Context, *connect.Request[ententev1.RevokeTokenRequest]) (*connect.Response[ententev1.RevokeTokenResponse], error)
 	AcceptPartner(context.Context, *connect.Request[ententev1.AcceptPartnerRequest]) (*connect.Response[ententev1.AcceptPartnerResponse], error)
 	ListPartners(context.Context, *connect.Request[ententev1.ListPartnersRequest]) (*connect.Response[ententev1.ListPartnersResponse], error)
 	ShowPartner(context.Context, *connect.Request[ententev1.ShowPartnerRequest]) (*connect.Response[ententev1.PartnerDetails], error)
@@ -949,6 +983,18 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 		OperatorServiceInvitePartnerProcedure,
 		svc.InvitePartner,
 		connect.WithSchema(operatorServiceMethods.ByName("InvitePartner")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceListTokensHandler := connect.NewUnaryHandler(
+		OperatorServiceListTokensProcedure,
+		svc.ListTokens,
+		connect.WithSchema(operatorServiceMethods.ByName("ListTokens")),
+		connect.WithHandlerOptions(opts...),
+	)
+	operatorServiceRevokeTokenHandler := connect.NewUnaryHandler(
+		OperatorServiceRevokeTokenProcedure,
+		svc.RevokeToken,
+		connect.WithSchema(operatorServiceMethods.ByName("RevokeToken")),
 		connect.WithHandlerOptions(opts...),
 	)
 	operatorServiceAcceptPartnerHandler := connect.NewUnaryHandler(
@@ -1165,6 +1211,10 @@ func NewOperatorServiceHandler(svc OperatorServiceHandler, opts ...connect.Handl
 			operatorServiceRevokeLinkHandler.ServeHTTP(w, r)
 		case OperatorServiceInvitePartnerProcedure:
 			operatorServiceInvitePartnerHandler.ServeHTTP(w, r)
+		case OperatorServiceListTokensProcedure:
+			operatorServiceListTokensHandler.ServeHTTP(w, r)
+		case OperatorServiceRevokeTokenProcedure:
+			operatorServiceRevokeTokenHandler.ServeHTTP(w, r)
 		case OperatorServiceAcceptPartnerProcedure:
 			operatorServiceAcceptPartnerHandler.ServeHTTP(w, r)
 		case OperatorServiceListPartnersProcedure:
@@ -1296,6 +1346,14 @@ func (UnimplementedOperatorServiceHandler) RevokeLink(context.Context, *connect.
 
 func (UnimplementedOperatorServiceHandler) InvitePartner(context.Context, *connect.Request[ententev1.InvitePartnerRequest]) (*connect.Response[ententev1.InvitePartnerResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.InvitePartner is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) ListTokens(context.Context, *connect.Request[ententev1.ListTokensRequest]) (*connect.Response[ententev1.ListTokensResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.ListTokens is not implemented"))
+}
+
+func (UnimplementedOperatorServiceHandler) RevokeToken(context.Context, *connect.Request[ententev1.RevokeTokenRequest]) (*connect.Response[ententev1.RevokeTokenResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("entente.v1.OperatorService.RevokeToken is not implemented"))
 }
 
 func (UnimplementedOperatorServiceHandler) AcceptPartner(context.Context, *connect.Request[ententev1.AcceptPartnerRequest]) (*connect.Response[ententev1.AcceptPartnerResponse], error) {
