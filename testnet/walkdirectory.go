@@ -188,7 +188,7 @@ func (w *walk) splitView(ctx context.Context) (string, error) {
 // follow, and when they have ended the quarantine, its members are believed again.
 func (w *walk) comesBack(ctx context.Context) (string, error) {
 	const reason = "a copy of our node ran beside it"
-	if _, err := w.initech.command(ctx, "organization", "incident", reason); err != nil {
+	if _, err := w.initech.command(ctx, "organization", "incident", reason, "--yes"); err != nil {
 		return "", err
 	}
 	began := time.Now()

@@ -21,7 +21,7 @@ func leaves(c *cobra.Command) (out []*cobra.Command) {
 }
 
 func TestEveryListingHasJSON(t *testing.T) {
-	listings := []string{"list", "show", "status", "devices", "links", "partners", "members", "history", "sent", "code", "audit", "dns", "addresses", "custodians", "groups", "mode", "doctor", "test"}
+	listings := []string{"list", "show", "status", "devices", "links", "tokens", "partners", "members", "history", "sent", "code", "audit", "dns", "addresses", "custodians", "groups", "mode", "doctor", "test"}
 	seen := 0
 	for _, c := range leaves(rootCommand()) {
 		if !slices.Contains(listings, c.Name()) || c.CommandPath() == "entente config show" { // that prints a file
