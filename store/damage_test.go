@@ -136,7 +136,7 @@ func TestALostSegmentAndALostEndAreNamed(t *testing.T) {
 			if st.DamagedCount == 0 {
 				t.Fatal("nothing is named")
 			}
-			want(t, "recovering", st.Recovering, name == "the newest")
+			want(t, "recovering", st.Recovering, true)
 			want(t, "rest", len(bodies(t, s, 1)), 2)
 			again := deposit(t, s, "two", time.Hour, 1)
 			if again <= 3 {
@@ -144,7 +144,7 @@ func TestALostSegmentAndALostEndAreNamed(t *testing.T) {
 			}
 			closeStore(t, s)
 			s = openStore(t, o)
-			want(t, "still recovering", s.Status().Recovering, name == "the newest")
+			want(t, "still recovering", s.Status().Recovering, true)
 			if err := s.AcceptLoss(); err != nil {
 				t.Fatal(err)
 			}

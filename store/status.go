@@ -22,7 +22,7 @@ type Status struct {
 
 	Damaged      []Finding // damages found at Open, 1,000 at most
 	DamagedCount uint64
-	Lost         uint64 // synced records that were missing at the end at an Open; until AcceptLoss
+	Lost         uint64 // synced records that were missing at an Open, at the end or with a whole segment; until AcceptLoss
 	Recovering   bool   // Lost > 0: sign nothing above the marks
 	ClockHeld    bool   // the wall clock is not followed
 	Full         bool   // ErrFull is being answered
