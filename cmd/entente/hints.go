@@ -63,6 +63,7 @@ var detailHints = []struct {
 	{pb.Code_CODE_NO_KEY_PACKAGE, "no device", "they enrol a device first, with a link: entente member add NAME", "they enrol a device first, with a link from their administrator"},
 	{pb.Code_CODE_UNKNOWN_MEMBER, "not in the room", "entente room members lists who is", "entente room members lists who is"},
 	{pb.Code_CODE_FULL, "disk is full", "make room on the node's disk (256 MiB have to be free), then repeat the command", "tell your administrator"},
+	{pb.Code_CODE_LINK_UNKNOWN, "no such token", "entente partner tokens lists those that can be taken back", ""},
 	{pb.Code_CODE_NO_AGREEMENT, "has blocked them", "lift the block first: entente block list, entente blocklist list", "your administrator has decided it"},
 }
 
