@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,10 +64,12 @@ func (t *talk) accounted(s device.Sent) (faults []string) {
 		return []string{fmt.Sprintf("P2: a device has sent %q, which nobody wrote", s.Text)}
 	}
 	if s.State == "refused" {
-		// A hostile node may refuse in words what it then hands to its own people.
-		shown := slices.ContainsFunc(slices.Collect(maps.Keys(w.shown)), func(p *person) bool { return !t.hostile(p) })
-		if shown {
-			faults = append(faults, fmt.Sprintf("P2: %q was refused (%s), and shown", s.Text, s.Reason))
+		// A hostile node may refuse in words what it then hands to its own people. The sender's
+		// other devices show what was said, whoever refuses it.
+		for p := range w.shown {
+			if !t.hostile(p) && !w.by(p) {
+				faults = append(faults, fmt.Sprintf("P2: %q was refused (%s), and shown to %s", s.Text, s.Reason, p.label))
+			}
 		}
 		return faults
 	}
@@ -77,7 +78,7 @@ func (t *talk) accounted(s device.Sent) (faults []string) {
 		recipients = t.stable()
 	}
 	for _, p := range recipients {
-		if p == w.from || p == w.from.of || t.read(w, p) || told(s, p) || t.hostile(p) || t.side == aMember && t.ledger.gaps[p] != "" {
+		if w.by(p) || t.read(w, p) || told(s, p) || t.hostile(p) || t.side == aMember && t.ledger.gaps[p] != "" {
 			continue
 		}
 		faults = append(faults, fmt.Sprintf("P2: %q is lost for %s: %s, %+v", s.Text, p.name, s.State, s.Members))

@@ -140,9 +140,11 @@ func (t *talk) busy() string {
 			continue
 		}
 		d, _ := p.now()
+		hubs := make(map[string]string)
 		for _, r := range d.Rooms() {
-			if r.State == "behind" {
-				return p.label + ": behind in a room"
+			hubs[r.ID] = r.Hub
+			if r.State == "behind" && !theirs[r.Hub] {
+				return p.label + ": behind in a room of " + r.Hub
 			}
 		}
 		sent, err := d.Sent()
@@ -150,8 +152,8 @@ func (t *talk) busy() string {
 			return p.label + ": " + err.Error()
 		}
 		for _, x := range sent {
-			if x.State == "queued" || x.State == "accepted" || x.State == "waiting" {
-				return p.label + ": " + x.State + " " + x.Text
+			if (x.State == "queued" || x.State == "accepted" || x.State == "waiting") && !theirs[hubs[x.Room]] {
+				return p.label + ": " + x.State + " " + x.Text + " at " + hubs[x.Room]
 			}
 		}
 	}

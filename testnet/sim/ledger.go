@@ -30,6 +30,9 @@ type written struct {
 	shown map[*person]int
 }
 
+// by reports whether a device is one of the member's who wrote it.
+func (w *written) by(p *person) bool { return p.owner() == w.from.owner() }
+
 func newLedger(seed uint64) *ledger {
 	return &ledger{marker: fmt.Sprintf("plaintext-of-run-%d", seed), texts: make(map[string]*written), order: make(map[string]map[uint64]string), gaps: make(map[*person]string), alarms: make(map[*person]string)}
 }

@@ -38,6 +38,14 @@ type person struct {
 	dropped int            // things that were to be shown to a device that was dead already
 }
 
+// owner is the member's first device.
+func (p *person) owner() *person {
+	if p.of != nil {
+		return p.of
+	}
+	return p
+}
+
 var errDead = errors.New("sim: this device was killed")
 
 // person enrols a member's first device.

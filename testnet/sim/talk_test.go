@@ -13,6 +13,7 @@ import (
 
 	"github.com/entente-im/entente/device"
 	"github.com/entente-im/entente/wire"
+	"github.com/libp2p/go-libp2p/core/protocol"
 )
 
 var (
@@ -39,12 +40,14 @@ func TestPromisesHoldAmongTwelveDevicesOfFourOrganizations(t *testing.T) {
 	for seed := *firstSeed; seed < *firstSeed+uint64(n); seed++ {
 		r := run(t, seed, *active, nil)
 		virtual, texts, shown = virtual+r.virtual, texts+r.texts, shown+r.shown
+		verdict := "held" // in each run's line: a log that was cut says it too
 		if len(r.faults) > 0 {
 			failed++
+			verdict = "FAILED"
 			t.Errorf("seed %d:\n  %s\nagain: go test ./testnet/sim -run Promises -v -seeds 1 -active %s -seed %d\nnodes said:\n%s\nfailed attempts:\n  %s",
 				seed, strings.Join(r.faults, "\n  "), *active, seed, r.log, strings.Join(r.failed, "\n  "))
 		}
-		t.Logf("seed %d: %s simulated, %s real, %v", seed, r.virtual.Round(time.Second), r.real.Round(time.Millisecond), r.did)
+		t.Logf("seed %d: %s, %s simulated, %s real, %v", seed, verdict, r.virtual.Round(time.Second), r.real.Round(time.Millisecond), r.did)
 	}
 	t.Logf("%d runs, %d failed: %d texts, shown %d times; %s simulated in %s", n, failed, texts, shown, virtual.Round(time.Second), time.Since(real).Round(time.Second))
 }
@@ -192,4 +195,30 @@ func TestKeysAreGoneWhenEverybodyHasAcknowledged(t *testing.T) {
 			t.Errorf("a minute after both have acknowledged: %d bodies before, %v", bodies, faults)
 		}
 	})
+}
+
+func TestWhatIsRefusedAndShownIsAFault(t *testing.T) {
+	home, bad := &site{}, &site{alter: func(protocol.ID, []byte) [][]byte { return nil }}
+	frank, erin, heidi := &person{home: home}, &person{home: home}, &person{home: bad}
+	linked := &person{home: home, of: frank}
+	for name, c := range map[string]struct {
+		from, shown *person
+		fault       bool
+	}{
+		"to nobody":                    {frank, nil, false},
+		"to somebody":                  {frank, erin, true},
+		"by a hostile node":            {frank, heidi, false},
+		"on another device":            {frank, linked, false},
+		"on the first, by another one": {linked, frank, false},
+		"by another, to somebody":      {linked, erin, true},
+	} {
+		k := &talk{world: newWorld(1, t.TempDir())}
+		k.ledger.texts["no"] = &written{text: "no", from: c.from, to: erin, shown: map[*person]int{c.shown: 1}}
+		if c.shown == nil {
+			clear(k.ledger.texts["no"].shown)
+		}
+		if got := k.accounted(device.Sent{Text: "no", State: "refused"}); len(got) > 0 != c.fault {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
 }
