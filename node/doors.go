@@ -211,7 +211,7 @@ func (n *Node) handlerOptions() []connect.HandlerOption {
 	return append(gate.HandlerOptions(), connect.WithInterceptors(connect.UnaryInterceptorFunc(func(next connect.UnaryFunc) connect.UnaryFunc {
 		return func(ctx context.Context, r connect.AnyRequest) (connect.AnyResponse, error) {
 			a, err := next(ctx, r)
-			if err != nil && connect.CodeOf(err) == connect.CodeInternal {
+			if err != nil && ctx.Err() == nil && connect.CodeOf(err) == connect.CodeInternal { // a caller that has left is no failure
 				n.log.Error("a call failed", "call", r.Spec().Procedure, "error", session.Cause(err))
 			}
 			return a, err

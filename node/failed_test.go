@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
@@ -55,4 +56,33 @@ func TestACallThatFailsSaysThatTheDiskIsFullAndElseIsInTheLog(t *testing.T) {
 			t.Errorf("%v: the log says %q", x.err, out.String())
 		}
 	}
+}
+
+// A device that hangs up while it waits for mail has made nothing fail.
+func TestACallerThatLeavesIsNoFailureInTheLog(t *testing.T) {
+	var out bytes.Buffer
+	n := &Node{log: slog.New(slog.NewTextHandler(&out, nil))}
+	began, over := make(chan struct{}), make(chan struct{})
+	_, h := ententev1connect.NewOperatorServiceHandler(lingering{began: began}, n.handlerOptions()...)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r); close(over) }))
+	ctx, leave := context.WithCancel(t.Context())
+	go func() { <-began; leave() }()
+	_, _ = ententev1connect.NewOperatorServiceClient(server.Client(), server.URL).Mode(ctx, connect.NewRequest(&pb.ModeRequest{}))
+	<-over
+	server.Close()
+	if out.Len() > 0 {
+		t.Errorf("the log says %q", out.String())
+	}
+}
+
+// lingering is a node whose operator's calls end with their callers.
+type lingering struct {
+	ententev1connect.UnimplementedOperatorServiceHandler
+	began chan struct{}
+}
+
+func (w lingering) Mode(ctx context.Context, _ *connect.Request[pb.ModeRequest]) (*connect.Response[pb.ModeResponse], error) {
+	close(w.began)
+	<-ctx.Done()
+	return answer[pb.ModeResponse](nil, ctx.Err())
 }
