@@ -179,15 +179,9 @@ func (s *Store) load(ctx context.Context, readOnly bool) error {
 
 // takeLock locks the folder for this process.
 func takeLock(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openLock(dir, os.O_CREATE)
 	if err != nil {
-		return nil, fmt.Errorf("store: locking: %w", err)
-	}
-	if err := lockFile(f); err != nil {
-		b, _ := io.ReadAll(io.LimitReader(f, 20))
-		f.Close()
-		pid, _ := strconv.Atoi(strings.TrimSpace(string(b)))
-		return nil, &ErrLocked{Dir: dir, PID: pid}
+		return nil, err
 	}
 	pid := strconv.Itoa(os.Getpid()) + "\n"
 	err = f.Truncate(0)
@@ -197,6 +191,21 @@ func takeLock(dir string) (*os.File, error) {
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("store: locking: %w", err)
+	}
+	return f, nil
+}
+
+// openLock locks a folder's lock file and leaves in it what it says.
+func openLock(dir string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|flags, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("store: locking: %w", err)
+	}
+	if err := lockFile(f); err != nil {
+		b, _ := io.ReadAll(io.LimitReader(f, 20))
+		f.Close()
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+		return nil, &ErrLocked{Dir: dir, PID: pid}
 	}
 	return f, nil
 }
