@@ -39,13 +39,17 @@ func (s *Store) gap(first, last uint32) (fresh bool) {
 	return fresh
 }
 
-// countGap adds the records of a gap that was found before g to the loss, one at
-// least: what acknowledged, revoked or ordered something is not told from the rest.
-func (r *recovery) countGap(g *segment, next uint64) {
-	if !r.gap {
+// countGaps adds the records of the gaps that were found before g, which stands, to the loss, one
+// at least: what acknowledged, revoked or ordered something is not told from the rest. A
+// last segment without a header is none: a crash leaves it, and its number is given again.
+func (r *recovery) countGaps(g *segment, next uint64) {
+	fresh := false
+	for _, x := range r.gaps {
+		fresh = r.s.gap(x[0], x[1]) || fresh
+	}
+	if r.gaps = nil; !fresh {
 		return
 	}
-	r.gap = false
 	lost := uint64(1)
 	if next > 0 && g.prev >= next {
 		lost = g.prev - next + 1

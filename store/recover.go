@@ -17,9 +17,9 @@ import (
 // and is named; what is damaged at the very end, above what the marks say was
 // synced, is a torn tail that nobody was promised, and is cut off.
 type recovery struct {
-	gap     bool // segments before the present one are missing and not counted yet
 	s       *Store
-	promise uint64 // records up to here were synced
+	gaps    [][2]uint32 // first and last of segments that are missing, before one that stands
+	promise uint64      // records up to here were synced
 
 	pending []pendingEntry // of the last group, in order
 	group   uint64
@@ -89,8 +89,8 @@ func (s *Store) recover(ctx context.Context, ids []uint32, readOnly bool) error 
 			}
 			continue
 		}
-		if s.nextSegment < id && s.gap(s.nextSegment, id-1) {
-			r.gap = true
+		if s.nextSegment < id {
+			r.gaps = append(r.gaps, [2]uint32{s.nextSegment, id - 1})
 		}
 		for ; s.nextSegment < id; s.nextSegment++ {
 			r.name(Finding{Segment: s.nextSegment, Seq: next, What: "segment missing"})
@@ -141,14 +141,14 @@ func (r *recovery) segment(id uint32, buf *[]byte, next uint64) (uint64, error) 
 		f.Close()
 		if errors.Is(err, ErrDamaged) {
 			r.name(Finding{Segment: id, Seq: next, What: "a segment's header"})
-			r.gap = s.gap(id, id) || r.gap
+			r.gaps = append(r.gaps, [2]uint32{id, id})
 			return next, nil
 		}
 		return next, err
 	}
 	g.f = f
 	s.segments = append(s.segments, g)
-	r.countGap(g, next)
+	r.countGaps(g, next)
 	if next == 0 {
 		next = g.first
 	}
